@@ -1,0 +1,77 @@
+//! The recovery point's own record: what `/recovery-point.json` and the manifest hold.
+//!
+//! Invariant: version 1 stays readable for ever; fields are only ever added.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::closure::WorkloadClosure;
+use crate::finding::Finding;
+use crate::id::{PointId, RunId};
+use crate::item::{Item, Placement};
+use crate::outcome::{Consistency, Outcome};
+use crate::time::Timestamp;
+
+/// The version of the record that this program writes.
+pub const RECORD_VERSION: u32 = 1;
+
+/// The summary of one recovery point, `/recovery-point.json`, at most 1 MiB.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PointRecord {
+    /// [`RECORD_VERSION`].
+    pub version: u32,
+    /// The point's identity.
+    pub id: PointId,
+    /// The policy that made it.
+    pub policy: String,
+    /// The run that made it.
+    pub run: RunId,
+    /// When the run began.
+    pub started: Timestamp,
+    /// When capture ended.
+    pub finished: Timestamp,
+    /// Version of Refloat.
+    pub program: String,
+    /// The sources, by configured name.
+    pub sources: BTreeMap<String, SourceRecord>,
+    /// Items by outcome word.
+    pub outcomes: BTreeMap<String, u64>,
+    /// Each workload and whether everything it refers to is here.
+    pub closure: Vec<WorkloadClosure>,
+    /// Findings of all sources, the worst first, at most 1,000.
+    pub findings: Vec<Finding>,
+}
+
+/// One source as it was when the point was taken.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SourceRecord {
+    /// `docker`, `files` …
+    pub kind: String,
+    /// Its address without credentials.
+    pub address: String,
+    /// The system's own identity.
+    pub identity: String,
+    /// Versions of the system and its parts.
+    pub versions: BTreeMap<String, String>,
+}
+
+/// One line of `/manifest/<source>/items.jsonl`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ItemRecord {
+    /// The item as discovered.
+    #[serde(flatten)]
+    pub item: Item,
+    /// What became of it.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+    /// How consistent its content is; none if it was not captured.
+    pub consistency: Option<Consistency>,
+    /// Files in it.
+    pub files: u64,
+    /// Content bytes in it.
+    pub bytes: u64,
+}
+
+/// One line of `/manifest/<source>/placements.jsonl`.
+pub type PlacementRecord = Placement;
