@@ -1,1 +1,84 @@
-//! placeholder
+//! Where a repository's files live: one contract, several implementations, small decorators.
+//!
+//! Invariant: a file that [`Storage::list`] shows is complete; a writer that dies leaves nothing
+//! under its final name.
+
+mod error;
+mod file;
+
+use std::sync::Arc;
+
+pub use error::{StorageError, StorageErrorKind};
+pub use file::{FileKey, FileKind, Listed};
+
+/// A place for the files of one repository.
+///
+/// Retry: implementations do not retry; [`StorageError::is_retryable`] tells the retry decorator
+/// what may be tried again. Calls may block and may come from many threads at once.
+///
+/// Atomicity: after a successful [`write`](Self::write) the file is complete and durable; after a
+/// failed one it is either absent or complete, never torn.
+///
+/// Ordering: a write that returned is visible to every later call of any process.
+pub trait Storage: Send + Sync {
+    /// The address without credentials, for messages.
+    fn location(&self) -> String;
+
+    /// Prepares an empty place (creates folders) for a new repository.
+    ///
+    /// # Errors
+    /// The place cannot be made. That a repository is there already is not this call's business.
+    fn create(&self) -> Result<(), StorageError>;
+
+    /// Writes a whole file under a name that is not taken.
+    ///
+    /// Content-named files (packs, indexes, snapshots) may be written twice with the same bytes;
+    /// the second write must succeed and change nothing.
+    ///
+    /// # Errors
+    /// `AlreadyExists` only for [`FileKind::Config`] and only if the storage can tell atomically.
+    fn write(&self, key: &FileKey, bytes: &[u8]) -> Result<(), StorageError>;
+
+    /// Reads a whole file.
+    ///
+    /// # Errors
+    /// `NotFound` if there is none.
+    fn read(&self, key: &FileKey) -> Result<Vec<u8>, StorageError>;
+
+    /// Reads exactly `length` bytes at `offset`.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such file, `ShortRead` if it ends before.
+    fn read_range(
+        &self,
+        key: &FileKey,
+        offset: u64,
+        length: usize,
+    ) -> Result<Vec<u8>, StorageError>;
+
+    /// The size of a file in bytes; none if there is none.
+    ///
+    /// # Errors
+    /// The storage cannot tell.
+    fn size(&self, key: &FileKey) -> Result<Option<u64>, StorageError>;
+
+    /// All files of a kind, in no order. Names that are no ids are passed over.
+    ///
+    /// # Errors
+    /// The listing could not be completed: never a short list instead of an error.
+    fn list(&self, kind: FileKind) -> Result<Vec<Listed>, StorageError>;
+
+    /// Removes a file. A file that is not there is no error: deletion is repeated after crashes.
+    ///
+    /// # Errors
+    /// `Denied` when the storage keeps it (append-only, object lock).
+    fn delete(&self, key: &FileKey) -> Result<(), StorageError>;
+
+    /// How many calls at once make sense: a local disk 2, an object store 8 or more.
+    fn connections(&self) -> usize {
+        2
+    }
+}
+
+/// Storage as the layers above hold it.
+pub type SharedStorage = Arc<dyn Storage>;

@@ -1,0 +1,83 @@
+//! Why a storage call failed.
+//!
+//! Invariant: the text never holds credentials; the kind tells what a caller can do.
+
+use std::error::Error;
+
+use crate::file::FileKey;
+
+/// What a caller can tell apart.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum StorageErrorKind {
+    /// There is no such file.
+    NotFound,
+    /// The file is there already.
+    AlreadyExists,
+    /// The storage refuses: rights, append-only, object lock.
+    Denied,
+    /// No space or quota left.
+    Full,
+    /// The file ends before the range that was asked for.
+    ShortRead,
+    /// The storage cannot be reached, or failed in a way that may pass.
+    Unavailable,
+    /// Anything else; trying again does not help.
+    Failed,
+}
+
+/// A failed storage call: operation, subject, cause.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {operation} {subject} at {location}")]
+pub struct StorageError {
+    kind: StorageErrorKind,
+    operation: &'static str,
+    subject: String,
+    location: String,
+    #[source]
+    cause: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl StorageError {
+    /// A failed call on one file.
+    pub fn new(
+        kind: StorageErrorKind,
+        operation: &'static str,
+        key: &FileKey,
+        location: impl Into<String>,
+        cause: Option<Box<dyn Error + Send + Sync>>,
+    ) -> Self {
+        Self::on(kind, operation, key.path(), location, cause)
+    }
+
+    /// A failed call on something else: a folder, a listing.
+    pub fn on(
+        kind: StorageErrorKind,
+        operation: &'static str,
+        subject: impl Into<String>,
+        location: impl Into<String>,
+        cause: Option<Box<dyn Error + Send + Sync>>,
+    ) -> Self {
+        Self {
+            kind,
+            operation,
+            subject: subject.into(),
+            location: location.into(),
+            cause,
+        }
+    }
+
+    /// What a caller can tell apart.
+    #[must_use]
+    pub const fn kind(&self) -> StorageErrorKind {
+        self.kind
+    }
+
+    /// Whether the same call may succeed later.
+    #[must_use]
+    pub const fn is_retryable(&self) -> bool {
+        matches!(
+            self.kind,
+            StorageErrorKind::Unavailable | StorageErrorKind::ShortRead
+        )
+    }
+}
