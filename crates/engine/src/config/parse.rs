@@ -1,0 +1,187 @@
+//! From text to a checked [`Config`].
+//!
+//! Invariant: whatever is wrong becomes one [`ConfigError`] with a place, never a default.
+
+use serde_saphyr::{Error as YamlError, Location};
+
+use super::error::{ConfigError, ConfigErrorKind};
+use super::{Config, FilesConfig, SourceConfig};
+use crate::suggest::closest;
+
+/// Kinds of sources that the design names and that this version does not have.
+const SOURCES_TO_COME: [&str; 8] = [
+    "kubernetes",
+    "registry",
+    "etcd",
+    "database",
+    "git",
+    "bucket",
+    "prometheus",
+    "vault",
+];
+
+/// Keys that the design names and that this version does not have, and what to say of them.
+const KEYS_TO_COME: [(&str, &str); 2] = [
+    ("cron", "cron schedules are"),
+    ("namespaces", "selecting Kubernetes namespaces is"),
+];
+
+/// The variants of `PasswordConfig`.
+const PASSWORD_WAYS: [&str; 3] = ["file", "command", "env"];
+
+pub(super) fn parse(text: &str) -> Result<Config, ConfigError> {
+    let options = serde_saphyr::options! { with_snippet: false };
+    let config: Config = serde_saphyr::from_str_with_options(text, options).map_err(translate)?;
+    check(&config)?;
+    Ok(config)
+}
+
+/// What the types alone cannot say.
+fn check(config: &Config) -> Result<(), ConfigError> {
+    for (name, source) in &config.sources {
+        check_name("source", name)?;
+        if let SourceConfig::Files(files) = source {
+            check_files(name, files)?;
+        }
+    }
+    for (name, policy) in &config.policies {
+        check_name("policy", name)?;
+        if policy.select.is_empty() {
+            return Err(unplaced(format!("policy {name:?} selects nothing")));
+        }
+        if policy.keep.as_ref().is_some_and(super::Keep::is_empty) {
+            return Err(unplaced(format!("keep of policy {name:?} keeps nothing")));
+        }
+        for select in &policy.select {
+            let wanted = &select.source.value;
+            if !config.sources.contains_key(wanted) {
+                return Err(ConfigError {
+                    suggestion: closest(wanted, config.sources.keys().map(String::as_str))
+                        .map(str::to_owned),
+                    ..placed(
+                        ConfigErrorKind::UnknownSource(wanted.clone()),
+                        select.source.referenced,
+                    )
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Names become tags, path components and words of the command line.
+fn check_name(what: &str, name: &str) -> Result<(), ConfigError> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let good = name.chars().all(plain) && name.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if good && name.len() <= 100 {
+        return Ok(());
+    }
+    Err(unplaced(format!(
+        "{what} name {name:?} is not 1 to 100 letters, digits, '-', '_' or '.' after a letter or \
+         digit"
+    )))
+}
+
+fn check_files(name: &str, files: &FilesConfig) -> Result<(), ConfigError> {
+    if files.paths.is_empty() {
+        return Err(unplaced(format!("source {name:?} has no paths")));
+    }
+    match files.paths.iter().find(|p| !p.is_absolute()) {
+        Some(path) => Err(unplaced(format!(
+            "path {:?} of source {name:?} is not absolute",
+            path.display()
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn translate(error: YamlError) -> ConfigError {
+    let location = error.location().unwrap_or(Location::UNKNOWN);
+    match error.without_snippet() {
+        YamlError::SerdeUnknownField {
+            field, expected, ..
+        } => unknown_key(field, expected, location),
+        YamlError::SerdeUnknownVariant {
+            variant, expected, ..
+        } => unknown_value(variant, expected, location),
+        YamlError::SerdeMissingField { field, .. } => {
+            placed(ConfigErrorKind::MissingKey(field), location)
+        }
+        YamlError::DuplicateMappingKey { key, .. } => placed(
+            ConfigErrorKind::DuplicateKey(key.clone().unwrap_or_default()),
+            location,
+        ),
+        other => {
+            // The library's text ends in the place, which the error says itself.
+            let text = other.to_string();
+            let text = text.lines().next().unwrap_or_default();
+            let message = text
+                .split_once(&format!("line {}", location.line()))
+                .map_or(text, |(before, after)| {
+                    if before.trim().is_empty() {
+                        after
+                    } else {
+                        before
+                    }
+                });
+            let message = message
+                .trim()
+                .trim_end_matches("at")
+                .trim_end_matches([' ', ',', ':', '.'])
+                .to_owned();
+            placed(ConfigErrorKind::Malformed(message), location)
+        }
+    }
+}
+
+fn unknown_key(key: &str, expected: &[&'static str], location: Location) -> ConfigError {
+    if let Some((_, what)) = KEYS_TO_COME.iter().find(|(k, _)| *k == key) {
+        return placed(ConfigErrorKind::NotYet((*what).to_owned()), location);
+    }
+    ConfigError {
+        suggestion: closest(key, expected.iter().copied()).map(str::to_owned),
+        ..placed(
+            ConfigErrorKind::UnknownKey {
+                key: key.to_owned(),
+                expected: expected.to_vec(),
+            },
+            location,
+        )
+    }
+}
+
+fn unknown_value(value: &str, expected: &[&'static str], location: Location) -> ConfigError {
+    if SOURCES_TO_COME.contains(&value) && expected.contains(&"docker") {
+        let what = format!("sources of kind {value} are");
+        return placed(ConfigErrorKind::NotYet(what), location);
+    }
+    if expected == PASSWORD_WAYS {
+        // Whoever writes a password here must not find it in a log.
+        let text =
+            "password must be {file: …}, {command: …} or {env: …}, never the password itself";
+        return placed(ConfigErrorKind::Invalid(text.to_owned()), location);
+    }
+    ConfigError {
+        suggestion: closest(value, expected.iter().copied()).map(str::to_owned),
+        ..placed(
+            ConfigErrorKind::UnknownValue {
+                value: value.to_owned(),
+                expected: expected.to_vec(),
+            },
+            location,
+        )
+    }
+}
+
+fn placed(kind: ConfigErrorKind, location: Location) -> ConfigError {
+    ConfigError {
+        kind,
+        line: location.line(),
+        column: location.column(),
+        suggestion: None,
+    }
+}
+
+fn unplaced(message: String) -> ConfigError {
+    placed(ConfigErrorKind::Invalid(message), Location::UNKNOWN)
+}

@@ -1,0 +1,151 @@
+use super::*;
+
+const WHOLE: &str = r#"
+repository: {url: ./backups, password: {file: ~/.config/refloat/key}}
+sources:
+  web: {docker: {}}
+  far:
+    docker:
+      host: tcp://10.0.0.7:2376
+      tls: {ca: ca.pem, cert: cert.pem, key: key.pem}
+      images: all
+      rootfs: save
+  srv: {files: {paths: [/srv/data], exclude: ["*.tmp"], one-file-system: true}}
+policies:
+  production:
+    select:
+      - source: web
+      - {source: srv, workloads: ["/srv/*"]}
+    every: 1h
+    deadline: 2h
+    keep: {hourly: 24, daily: 7, weekly: 4, monthly: 12, within: 30d, tags: [audit]}
+    waive: [{reference: "image:legacy/tool@*", who: "platform team", why: "rebuilt", until: 2027-06-30}]
+"#;
+
+/// The message and suggestion that `text` is refused with.
+fn refused(text: &str) -> String {
+    let error = Config::parse(text).unwrap_err();
+    match &error.suggestion {
+        Some(word) => format!("{error}; did you mean {word:?}?"),
+        None => error.to_string(),
+    }
+}
+
+#[test]
+fn the_whole_schema_is_read() {
+    let config = Config::parse(WHOLE).unwrap();
+    let policy = &config.policies["production"];
+    assert_eq!(
+        policy.waive[0].until.0.to_string(),
+        "2027-07-01T00:00:00Z",
+        "a waiver counts to the end of its day"
+    );
+    assert_eq!(policy.keep.as_ref().map(|k| k.hourly), Some(24));
+    assert_eq!(
+        config.repository.unwrap().password,
+        Some(PasswordConfig::File("~/.config/refloat/key".into()))
+    );
+    let SourceConfig::Docker(far) = &config.sources["far"] else {
+        panic!("far is no docker source");
+    };
+    assert_eq!(
+        (far.images, far.rootfs),
+        (Images::All, RootFilesystems::Save)
+    );
+}
+
+#[test]
+fn mistakes_are_named_with_place_and_suggestion() {
+    for (text, expected) in [
+        (
+            "soruces: {}",
+            r#"unknown key "soruces" at line 1, column 1; did you mean "sources"?"#,
+        ),
+        (
+            "policies:\n  p:\n    select: [{source: web}]\n    evry: 1h\nsources: {web: {docker: {}}}",
+            r#"unknown key "evry" at line 4, column 5; did you mean "every"?"#,
+        ),
+        (
+            "sources:\n  web: {dcoker: {}}",
+            r#"unknown value "dcoker" at line 2, column 9; did you mean "docker"?"#,
+        ),
+        (
+            "sources:\n  shop: {kubernetes: {context: prod}}",
+            "sources of kind kubernetes are not supported yet at line 2, column 10",
+        ),
+        (
+            "sources: {web: {docker: {}}}\npolicies:\n  p: {select: [{source: web}], cron: \"15 * * * *\"}",
+            "cron schedules are not supported yet at line 3, column 32",
+        ),
+        (
+            "sources: {web: {docker: {}}}\npolicies:\n  p: {select: [{source: wbe}]}",
+            r#"source "wbe" is not declared under sources at line 3, column 25; did you mean "web"?"#,
+        ),
+        (
+            "sources: {web: {docker: {images: used}}}",
+            r#"unknown value "used" at line 1, column 34"#,
+        ),
+        (
+            "policies: {p: {}}",
+            r#"key "select" is missing at line 1, column 15"#,
+        ),
+    ] {
+        assert_eq!(refused(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn values_out_of_bounds_are_refused() {
+    let policy = |extra: &str| {
+        format!(
+            "sources: {{web: {{docker: {{}}}}}}\npolicies:\n  p: {{select: [{{source: web}}], {extra}}}"
+        )
+    };
+    for (text, expected) in [
+        (policy("every: soon"), "is not a period"),
+        (policy("keep: {}"), "keeps nothing"),
+        (
+            policy("waive: [{reference: a, who: b, why: c, until: 2027-13-01}]"),
+            "is not a date",
+        ),
+        (
+            policy("waive: [{reference: \"[\", who: b, why: c, until: 2027-01-01}]"),
+            "pattern",
+        ),
+        (
+            "sources: {srv: {files: {paths: [srv]}}}".into(),
+            "is not absolute",
+        ),
+        (
+            "sources: {srv: {files: {paths: []}}}".into(),
+            "has no paths",
+        ),
+        ("sources: {\"a/b\": {docker: {}}}".into(), "source name"),
+        ("repository: {password: hunter2}".into(), "line 1"),
+        ("sources: [".into(), "line"),
+    ] {
+        let message = refused(&text);
+        assert!(message.contains(expected), "{text}: {message}");
+    }
+    assert!(
+        !refused("repository: {password: hunter2}").contains("hunter2"),
+        "a password in the wrong place must not be repeated"
+    );
+}
+
+#[test]
+fn the_checked_in_schema_is_current() {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../docs/schema/refloat.schema.json"
+    );
+    if std::env::var_os("UPDATE_SCHEMA").is_some() {
+        std::fs::create_dir_all(std::path::Path::new(path).parent().unwrap()).unwrap();
+        std::fs::write(path, Config::json_schema()).unwrap();
+    }
+    assert_eq!(
+        std::fs::read_to_string(path).unwrap_or_default(),
+        Config::json_schema(),
+        "run UPDATE_SCHEMA=1 cargo test -p refloat-engine schema"
+    );
+}
