@@ -5,6 +5,8 @@
 
 mod error;
 mod file;
+pub mod local;
+pub mod memory;
 
 use std::sync::Arc;
 

@@ -1,0 +1,155 @@
+//! A repository in a folder, laid out as restic does.
+//!
+//! Invariant: a name that is a [`FileKey`]'s path appears only by renaming a file that was written
+//! and synchronised in full, so neither a dead process nor a power cut leaves half a file there.
+
+mod errno;
+mod folder;
+mod listing;
+mod publish;
+mod read;
+mod temporary;
+
+use std::path::{Path, PathBuf};
+
+use rustix::fs::AtFlags;
+use rustix::io::Errno;
+
+pub use temporary::StaleTemporaries;
+
+use crate::{FileKey, FileKind, Listed, Storage, StorageError};
+use folder::Root;
+
+/// The files of one repository below a folder.
+///
+/// Symbolic links inside the repository are not followed: whoever may write into it cannot point
+/// this process at files elsewhere. The folder itself may be reached through links.
+///
+/// Files get mode 0600 and folders 0700.
+///
+/// # Crash behaviour
+/// `write` returns after the file and its folder entry were synchronised. A writer that dies
+/// leaves at most a temporary file, which no listing shows and
+/// [`remove_stale_temporaries`](Self::remove_stale_temporaries) removes. Deleting a config, key,
+/// snapshot or index is durable on return, since packs are deleted after it. Deleting a pack or a
+/// lock is not: after a power cut it may be there again, which costs space only. File systems
+/// that cannot synchronise (some network ones) are used without these guarantees.
+#[derive(Debug)]
+pub struct LocalStorage {
+    root: PathBuf,
+}
+
+impl LocalStorage {
+    /// The repository below this folder, which need not exist yet.
+    #[must_use]
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Removes the temporary files of writers that died: ours and restic's.
+    ///
+    /// Age is measured by the storage's own clock from the last write. A live writer whose
+    /// temporary file is removed fails with a retryable error, so `older_than` should be longer
+    /// than any single write takes.
+    ///
+    /// # Errors
+    /// A folder cannot be listed or a file not removed.
+    pub fn remove_stale_temporaries(
+        &self,
+        older_than: std::time::Duration,
+    ) -> Result<StaleTemporaries, StorageError> {
+        temporary::remove_stale(&self.root, older_than)
+            .map_err(|errno| self.failed_on("remove", "temporary files", errno))
+    }
+
+    fn failed(&self, operation: &'static str, key: &FileKey, errno: Errno) -> StorageError {
+        self.failed_on(operation, &key.path(), errno)
+    }
+
+    fn failed_on(&self, operation: &'static str, subject: &str, errno: Errno) -> StorageError {
+        StorageError::on(
+            errno::kind(errno),
+            operation,
+            subject,
+            self.location(),
+            Some(Box::new(errno)),
+        )
+    }
+
+    fn remove(&self, key: &FileKey) -> Result<(), Errno> {
+        let Some(folder) = folder::if_there(Root::open(&self.root)?.folder_of(key))? else {
+            return Ok(());
+        };
+        if folder::if_there(rustix::fs::unlinkat(&folder, key.name(), AtFlags::empty()))?.is_none()
+        {
+            return Ok(());
+        }
+        match key.kind() {
+            FileKind::Pack | FileKind::Lock => Ok(()),
+            FileKind::Config | FileKind::Key | FileKind::Snapshot | FileKind::Index => {
+                folder::synchronise(&folder)
+            }
+        }
+    }
+}
+
+impl Storage for LocalStorage {
+    fn location(&self) -> String {
+        self.root.display().to_string()
+    }
+
+    fn create(&self) -> Result<(), StorageError> {
+        folder::create(&self.root).map_err(|errno| self.failed_on("create", "folders", errno))
+    }
+
+    fn write(&self, key: &FileKey, bytes: &[u8]) -> Result<(), StorageError> {
+        publish::write(&self.root, key, bytes).map_err(|errno| self.failed("write", key, errno))
+    }
+
+    fn read(&self, key: &FileKey) -> Result<Vec<u8>, StorageError> {
+        read::whole(&self.root, key).map_err(|errno| self.failed("read", key, errno))
+    }
+
+    fn read_range(
+        &self,
+        key: &FileKey,
+        offset: u64,
+        length: usize,
+    ) -> Result<Vec<u8>, StorageError> {
+        match read::range(&self.root, key, offset, length) {
+            Ok(read::Range::Complete(bytes)) => Ok(bytes),
+            Ok(read::Range::TooShort) => Err(StorageError::new(
+                crate::StorageErrorKind::ShortRead,
+                "read",
+                key,
+                self.location(),
+                None,
+            )),
+            Err(errno) => Err(self.failed("read", key, errno)),
+        }
+    }
+
+    fn size(&self, key: &FileKey) -> Result<Option<u64>, StorageError> {
+        folder::if_there(read::size(&self.root, key))
+            .map_err(|errno| self.failed("find the size of", key, errno))
+    }
+
+    fn list(&self, kind: FileKind) -> Result<Vec<Listed>, StorageError> {
+        listing::list(&self.root, kind)
+            .map_err(|errno| self.failed_on("list", kind.folder(), errno))
+    }
+
+    fn delete(&self, key: &FileKey) -> Result<(), StorageError> {
+        self.remove(key)
+            .map_err(|errno| self.failed("delete", key, errno))
+    }
+}
+
+#[cfg(test)]
+mod tests;
