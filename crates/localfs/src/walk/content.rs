@@ -1,0 +1,170 @@
+//! The content of a file, opened when somebody wants it.
+//!
+//! Invariant: what is read is the inode that was listed, or nothing: a file that was replaced in
+//! the meantime by a link, a device or another file is an error.
+
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use refloat_model::entry::Content;
+use rustix::fd::OwnedFd;
+use rustix::fs::{FileType, Mode, OFlags, SeekFrom, fstat, openat, seek};
+use rustix::io::{Errno, pread};
+
+use crate::attributes::{Identity, file_type, size};
+
+/// Opens one name of a directory for reading without following it, and without leaving a trace
+/// in its access time where we may: only owners and root may ask for that.
+pub(super) fn open_noatime(
+    directory: impl AsFd,
+    name: &[u8],
+    flags: OFlags,
+) -> Result<OwnedFd, Errno> {
+    let flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY;
+    match openat(&directory, name, flags | OFlags::NOATIME, Mode::empty()) {
+        Err(Errno::PERM) => openat(&directory, name, flags, Mode::empty()),
+        result => result,
+    }
+}
+
+/// A regular file that was listed and not yet opened.
+///
+/// It keeps its directory's handle, so a sink that holds many of them holds as many directories
+/// open: its queue is the bound.
+pub(super) struct ListedContent {
+    directory: Arc<OwnedFd>,
+    name: Box<[u8]>,
+    identity: Identity,
+}
+
+impl ListedContent {
+    pub(super) fn new(directory: &Arc<OwnedFd>, name: &[u8], identity: Identity) -> Self {
+        Self {
+            directory: Arc::clone(directory),
+            name: Box::from(name),
+            identity,
+        }
+    }
+}
+
+impl Content for ListedContent {
+    fn open(self: Box<Self>) -> io::Result<Box<dyn Read + Send>> {
+        // Should a pipe have taken the file's place, NONBLOCK keeps us from waiting for a writer.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let fd = match open_noatime(&self.directory, &self.name, flags) {
+            Err(Errno::LOOP) => return Err(replaced()),
+            result => result?,
+        };
+        let stat = fstat(&fd)?;
+        if file_type(&stat) != FileType::RegularFile || Identity::of(&stat) != self.identity {
+            return Err(replaced());
+        }
+        Ok(Box::new(FileReader::new(fd, &stat)))
+    }
+}
+
+fn replaced() -> io::Error {
+    io::Error::other("it was replaced by something else after it was listed")
+}
+
+/// A regular file that is open already.
+pub(super) struct OpenedContent(OwnedFd);
+
+impl OpenedContent {
+    pub(super) fn new(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+}
+
+impl Content for OpenedContent {
+    fn open(self: Box<Self>) -> io::Result<Box<dyn Read + Send>> {
+        let stat = fstat(&self.0)?;
+        Ok(Box::new(FileReader::new(self.0, &stat)))
+    }
+}
+
+/// Reads a file from start to end; holes come as zeros without touching the disk.
+///
+/// The end is where the file ends when the reader gets there, whatever its size was before.
+struct FileReader {
+    fd: OwnedFd,
+    position: u64,
+    /// What lies at `position`, up to where.
+    extent: Extent,
+}
+
+enum Extent {
+    /// Data up to this offset; `u64::MAX` in files without holes.
+    Data(u64),
+    Hole(u64),
+    /// Not looked at yet.
+    Unknown,
+}
+
+/// `st_blocks` counts in these units.
+const BLOCK_BYTES: u64 = 512;
+
+impl FileReader {
+    fn new(fd: OwnedFd, stat: &rustix::fs::Stat) -> Self {
+        let allocated = u64::try_from(stat.st_blocks).unwrap_or(0) * BLOCK_BYTES;
+        let extent = if allocated < size(stat) {
+            Extent::Unknown
+        } else {
+            Extent::Data(u64::MAX)
+        };
+        Self {
+            fd,
+            position: 0,
+            extent,
+        }
+    }
+
+    /// Finds out what lies at the position. File systems that know no holes say that all is data.
+    fn look(&mut self) -> io::Result<Extent> {
+        match seek(&self.fd, SeekFrom::Data(self.position)) {
+            Ok(data) if data > self.position => Ok(Extent::Hole(data)),
+            Ok(_) => Ok(match seek(&self.fd, SeekFrom::Hole(self.position)) {
+                Ok(hole) if hole > self.position => Extent::Data(hole),
+                _ => Extent::Data(u64::MAX),
+            }),
+            // No data up to the end: a hole, unless this is the end.
+            Err(Errno::NXIO) => {
+                let end = size(&fstat(&self.fd)?);
+                Ok(if end > self.position {
+                    Extent::Hole(end)
+                } else {
+                    Extent::Data(u64::MAX)
+                })
+            }
+            Err(Errno::INVAL | Errno::NOTSUP) => Ok(Extent::Data(u64::MAX)),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+impl Read for FileReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        let (end, is_hole) = loop {
+            match self.extent {
+                Extent::Data(end) if end > self.position => break (end, false),
+                Extent::Hole(end) if end > self.position => break (end, true),
+                _ => self.extent = self.look()?,
+            }
+        };
+        let wanted = usize::try_from(end - self.position).unwrap_or(usize::MAX);
+        let wanted = wanted.min(buffer.len());
+        let (buffer, _) = buffer.split_at_mut(wanted);
+        let count = if is_hole {
+            buffer.fill(0);
+            wanted
+        } else {
+            pread(&self.fd, &mut *buffer, self.position)?
+        };
+        self.position += count as u64;
+        Ok(count)
+    }
+}

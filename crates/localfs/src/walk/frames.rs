@@ -1,0 +1,116 @@
+//! The stack of directories that a walk is in.
+//!
+//! Invariant: a handle that was closed to save descriptors is replaced only by a handle of the
+//! same inode.
+
+use std::sync::Arc;
+
+use rustix::fd::OwnedFd;
+use rustix::fs::{Mode, OFlags, fstat, openat};
+use rustix::io::Errno;
+
+use super::listing::Names;
+use crate::attributes::Identity;
+
+/// How many levels keep their handles: far below the usual limit of 1,024 descriptors, with room
+/// for several walks at once, and deeper than nearly all folders.
+const OPEN_LEVELS_MAX: usize = 64;
+
+const OPEN_DIRECTORY: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+struct Frame {
+    handle: Option<Arc<OwnedFd>>,
+    identity: Identity,
+    /// How much of the walk's path leads to this directory.
+    path_length: usize,
+    /// Subdirectories that are still to be walked.
+    directories: Names,
+}
+
+/// Directories from the root of the walk to the current one.
+#[derive(Default)]
+pub(super) struct Frames {
+    frames: Vec<Frame>,
+}
+
+impl Frames {
+    pub(super) fn push(
+        &mut self,
+        handle: Arc<OwnedFd>,
+        identity: Identity,
+        path_length: usize,
+        directories: Names,
+    ) {
+        self.frames.push(Frame {
+            handle: Some(handle),
+            identity,
+            path_length,
+            directories,
+        });
+        // The root stays open: it is what everything else can be found from.
+        if let Some(index) = self.frames.len().checked_sub(1 + OPEN_LEVELS_MAX)
+            && index > 0
+            && let Some(frame) = self.frames.get_mut(index)
+        {
+            frame.handle = None;
+        }
+    }
+
+    pub(super) fn depth(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Takes the next subdirectory of the current directory into `name`; false if there is none.
+    /// Gives the length of the current directory's path; none when the walk is done.
+    pub(super) fn next(&mut self, name: &mut Vec<u8>) -> Option<(usize, bool)> {
+        let frame = self.frames.last_mut()?;
+        Some((frame.path_length, frame.directories.pop(name)))
+    }
+
+    /// The current directory's handle; `path` is the walk's path.
+    pub(super) fn handle(&mut self, path: &[u8]) -> Result<Arc<OwnedFd>, Errno> {
+        let root = self.frames.first().and_then(|frame| frame.handle.clone());
+        let frame = self.frames.last_mut().ok_or(Errno::BADF)?;
+        if let Some(handle) = &frame.handle {
+            return Ok(Arc::clone(handle));
+        }
+        let mut at = root.ok_or(Errno::BADF)?;
+        let path = path.get(..frame.path_length).unwrap_or_default();
+        for name in path.split(|b| *b == b'/') {
+            at = Arc::new(openat(&at, name, OPEN_DIRECTORY, Mode::empty())?);
+        }
+        frame.same(&at)?;
+        Ok(Arc::clone(frame.handle.insert(at)))
+    }
+
+    /// Leaves the current directory. If its parent's handle was closed, `..` leads back to it:
+    /// one step, where from the root it would be as many as we are deep.
+    pub(super) fn pop(&mut self) {
+        let Some(left) = self.frames.pop() else {
+            return;
+        };
+        let (Some(handle), Some(parent)) = (left.handle, self.frames.last_mut()) else {
+            return;
+        };
+        if parent.handle.is_none()
+            && let Ok(above) = openat(&handle, "..", OPEN_DIRECTORY, Mode::empty())
+            && parent.same(&above).is_ok()
+        {
+            parent.handle = Some(Arc::new(above));
+        }
+    }
+}
+
+impl Frame {
+    /// Whether a reopened directory is the one that was listed and not one that took its place.
+    fn same(&self, handle: &OwnedFd) -> Result<(), Errno> {
+        if Identity::of(&fstat(handle)?) == self.identity {
+            Ok(())
+        } else {
+            Err(Errno::STALE)
+        }
+    }
+}
