@@ -51,11 +51,20 @@ nsenter --net="$folder/netns" "${engine[@]}" >"$folder/log" 2>&1 </dev/null &
 pid=$!
 echo "$pid" >"$folder/pid"
 
+# Containers are known by their control groups. Nobody needs what they would do at a polite end,
+# and the engine would wait 10 s for each that ignores TERM.
+kill_containers() {
+    find /sys/fs/cgroup -path "*/$group/*" -name cgroup.procs -exec cat {} + 2>/dev/null |
+        sort -u | xargs -r kill -KILL 2>/dev/null
+}
+
 stop() {
     if [ "$kind" = podman ]; then
-        nsenter --net="$folder/netns" "${podman[@]}" rm --all --force --time 1 >>"$folder/log" 2>&1
+        nsenter --net="$folder/netns" "${podman[@]}" rm --all --force --time 0 >>"$folder/log" 2>&1
     fi
     kill -TERM "$pid" 2>/dev/null
+    sleep 0.1
+    kill_containers
     for _ in $(seq 100); do
         kill -0 "$pid" 2>/dev/null || return
         sleep 0.2
@@ -75,10 +84,8 @@ status=$?
 trap '' TERM INT HUP
 kill "$watcher" 2>/dev/null
 
-# Left over only if the engine was killed: its containers, known by their control groups, and
-# its containerd, known by its pid file.
-find /sys/fs/cgroup -path "*/$group/*" -name cgroup.procs -exec cat {} + 2>/dev/null |
-    sort -u | xargs -r kill -KILL 2>/dev/null
+# Left over only if the engine was killed: containers, and its containerd, known by its pid file.
+kill_containers
 containerd=$(cat "$folder/exec/containerd/containerd.pid" 2>/dev/null)
 if [ -n "$containerd" ] && grep -qs "$folder" "/proc/$containerd/cmdline"; then
     kill -KILL "$containerd"
