@@ -3,15 +3,20 @@
 //! Invariant: a file that [`Storage::list`] shows is complete; a writer that dies leaves nothing
 //! under its final name.
 
+pub mod counting;
 mod error;
 mod file;
 pub mod local;
+pub mod location;
 pub mod memory;
+pub mod read_only;
+pub mod retry;
 
 use std::sync::Arc;
 
 pub use error::{StorageError, StorageErrorKind};
 pub use file::{FileKey, FileKind, Listed};
+pub use location::{Location, LocationError, open};
 
 /// A place for the files of one repository.
 ///

@@ -1,0 +1,190 @@
+//! Trying failed calls again, a limited number of times and with growing pauses.
+//!
+//! Invariant: only errors that may pass are tried again, and no call outlives its deadline by
+//! more than one attempt.
+
+mod system;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use system::SystemWorld;
+
+use crate::{FileKey, FileKind, Listed, SharedStorage, Storage, StorageError, StorageErrorKind};
+
+/// Limits of trying again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RetryLimits {
+    /// Attempts in all, the first included; 0 counts as 1.
+    pub attempts_max: u32,
+    /// Upper bound of the pause before the second attempt; it doubles from then on.
+    pub first_pause_max: Duration,
+    /// Upper bound of every pause.
+    pub pause_max: Duration,
+    /// No attempt starts when this much time has passed since the first one.
+    pub deadline: Duration,
+}
+
+impl Default for RetryLimits {
+    /// Ten attempts within 15 minutes: an object store's upgrade or a router's restart passes.
+    fn default() -> Self {
+        Self {
+            attempts_max: 10,
+            first_pause_max: Duration::from_secs(1),
+            pause_max: Duration::from_secs(60),
+            deadline: Duration::from_mins(15),
+        }
+    }
+}
+
+impl RetryLimits {
+    /// The bound of the pause after this many failures.
+    fn pause_bound(&self, failures: u32) -> Duration {
+        let doublings = failures.saturating_sub(1);
+        let factor = 1_u32.checked_shl(doublings).unwrap_or(u32::MAX);
+        self.first_pause_max
+            .saturating_mul(factor)
+            .min(self.pause_max)
+    }
+}
+
+/// The world that retrying needs, injected by the front-end.
+pub trait RetryWorld: Send + Sync {
+    /// Time since some fixed moment, never going back.
+    fn now(&self) -> Duration;
+
+    /// A number from 0 up to but not including 1.
+    fn random_fraction(&self) -> f64;
+
+    /// Waits; `false` if somebody asked the run to stop, which ends the trying.
+    fn sleep(&self, pause: Duration) -> bool;
+}
+
+/// Repeats calls that failed for reasons that may pass.
+///
+/// Pauses are drawn evenly from zero to their bound ("full jitter"), so that many movers that
+/// were cut off at once do not come back at once.
+///
+/// A short read ends the trying once the storage confirms that the file is that short: a damaged
+/// repository must not cost minutes per file.
+///
+/// A config whose write is reported as taken on a later attempt, and that holds the bytes of this
+/// very call, was written by an earlier attempt whose answer got lost: the write succeeded.
+pub struct RetryStorage {
+    inner: SharedStorage,
+    limits: RetryLimits,
+    world: Arc<dyn RetryWorld>,
+}
+
+impl RetryStorage {
+    /// Repeats calls of a storage within limits.
+    #[must_use]
+    pub fn new(inner: SharedStorage, limits: RetryLimits, world: Arc<dyn RetryWorld>) -> Self {
+        Self {
+            inner,
+            limits,
+            world,
+        }
+    }
+
+    fn repeat<T>(
+        &self,
+        mut call: impl FnMut() -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        self.repeat_unless(|_failures| call(), |_error| false)
+    }
+
+    /// Calls with the number of earlier failures until success, a limit or a final error.
+    fn repeat_unless<T>(
+        &self,
+        mut call: impl FnMut(u32) -> Result<T, StorageError>,
+        is_final: impl Fn(&StorageError) -> bool,
+    ) -> Result<T, StorageError> {
+        let start = self.world.now();
+        let mut failures = 0;
+        loop {
+            let error = match call(failures) {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            failures += 1;
+            if !error.is_retryable() || failures >= self.limits.attempts_max || is_final(&error) {
+                return Err(error);
+            }
+            let bound = self.limits.pause_bound(failures);
+            let pause = bound.mul_f64(self.world.random_fraction().clamp(0.0, 1.0));
+            let spent = self.world.now().saturating_sub(start);
+            if spent.saturating_add(pause) >= self.limits.deadline || !self.world.sleep(pause) {
+                return Err(error);
+            }
+        }
+    }
+
+    fn is_shorter(&self, key: &FileKey, offset: u64, length: usize) -> bool {
+        let end = offset.saturating_add(length as u64);
+        matches!(self.inner.size(key), Ok(Some(size)) if size < end)
+    }
+
+    fn is_own_config(&self, key: &FileKey, bytes: &[u8]) -> bool {
+        key.kind() == FileKind::Config && self.inner.read(key).is_ok_and(|found| found == bytes)
+    }
+}
+
+impl Storage for RetryStorage {
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+
+    fn create(&self) -> Result<(), StorageError> {
+        self.repeat(|| self.inner.create())
+    }
+
+    fn write(&self, key: &FileKey, bytes: &[u8]) -> Result<(), StorageError> {
+        let write = |failures| match self.inner.write(key, bytes) {
+            Err(error)
+                if failures > 0
+                    && error.kind() == StorageErrorKind::AlreadyExists
+                    && self.is_own_config(key, bytes) =>
+            {
+                Ok(())
+            }
+            other => other,
+        };
+        self.repeat_unless(write, |_error| false)
+    }
+
+    fn read(&self, key: &FileKey) -> Result<Vec<u8>, StorageError> {
+        self.repeat(|| self.inner.read(key))
+    }
+
+    fn read_range(
+        &self,
+        key: &FileKey,
+        offset: u64,
+        length: usize,
+    ) -> Result<Vec<u8>, StorageError> {
+        let read = |_failures| self.inner.read_range(key, offset, length);
+        self.repeat_unless(read, |error| {
+            error.kind() == StorageErrorKind::ShortRead && self.is_shorter(key, offset, length)
+        })
+    }
+
+    fn size(&self, key: &FileKey) -> Result<Option<u64>, StorageError> {
+        self.repeat(|| self.inner.size(key))
+    }
+
+    fn list(&self, kind: FileKind) -> Result<Vec<Listed>, StorageError> {
+        self.repeat(|| self.inner.list(kind))
+    }
+
+    fn delete(&self, key: &FileKey) -> Result<(), StorageError> {
+        self.repeat(|| self.inner.delete(key))
+    }
+
+    fn connections(&self) -> usize {
+        self.inner.connections()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,213 @@
+//! Retrying against a scripted storage and a clock that only sleeping moves.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+
+use super::*;
+use crate::counting::{CountingStorage, Operation};
+use crate::memory::MemoryStorage;
+
+const PACK: FileKey = FileKey::new(FileKind::Pack, [7; 32]);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Fails with the scripted kinds, one per call, then passes calls on. A scripted failure marked
+/// as done passes the call on and still reports an error, as a lost answer does.
+struct ScriptedStorage {
+    inner: SharedStorage,
+    script: Mutex<VecDeque<(StorageErrorKind, bool)>>,
+}
+
+impl ScriptedStorage {
+    fn next<T>(&self, call: impl FnOnce() -> Result<T, StorageError>) -> Result<T, StorageError> {
+        match self.script.lock().unwrap().pop_front() {
+            None => call(),
+            Some((kind, is_done)) => {
+                if is_done {
+                    call()?;
+                }
+                Err(StorageError::on(kind, "reach", "it", "script", None))
+            }
+        }
+    }
+}
+
+impl Storage for ScriptedStorage {
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+    fn create(&self) -> Result<(), StorageError> {
+        self.next(|| self.inner.create())
+    }
+    fn write(&self, key: &FileKey, bytes: &[u8]) -> Result<(), StorageError> {
+        self.next(|| self.inner.write(key, bytes))
+    }
+    fn read(&self, key: &FileKey) -> Result<Vec<u8>, StorageError> {
+        self.next(|| self.inner.read(key))
+    }
+    fn read_range(&self, key: &FileKey, at: u64, length: usize) -> Result<Vec<u8>, StorageError> {
+        self.next(|| self.inner.read_range(key, at, length))
+    }
+    fn size(&self, key: &FileKey) -> Result<Option<u64>, StorageError> {
+        self.next(|| self.inner.size(key))
+    }
+    fn list(&self, kind: FileKind) -> Result<Vec<Listed>, StorageError> {
+        self.next(|| self.inner.list(kind))
+    }
+    fn delete(&self, key: &FileKey) -> Result<(), StorageError> {
+        self.next(|| self.inner.delete(key))
+    }
+}
+
+/// Draws a fixed fraction; sleeping moves the clock and is recorded.
+struct TestWorld {
+    fraction: f64,
+    sleeps_max: usize,
+    slept: Mutex<Vec<Duration>>,
+}
+
+impl RetryWorld for TestWorld {
+    fn now(&self) -> Duration {
+        self.slept.lock().unwrap().iter().sum()
+    }
+    fn random_fraction(&self) -> f64 {
+        self.fraction
+    }
+    fn sleep(&self, pause: Duration) -> bool {
+        let mut slept = self.slept.lock().unwrap();
+        slept.push(pause);
+        slept.len() <= self.sleeps_max
+    }
+}
+
+struct Setup {
+    storage: RetryStorage,
+    counting: Arc<CountingStorage>,
+    world: Arc<TestWorld>,
+}
+
+impl Setup {
+    fn new(script: &[(StorageErrorKind, bool)], limits: RetryLimits) -> Self {
+        let memory = Arc::new(MemoryStorage::new());
+        memory.write(&PACK, b"12345").unwrap();
+        let scripted = Arc::new(ScriptedStorage {
+            inner: memory,
+            script: Mutex::new(script.iter().copied().collect()),
+        });
+        let counting = Arc::new(CountingStorage::new(scripted));
+        let world = Arc::new(TestWorld {
+            fraction: 0.5,
+            sleeps_max: usize::MAX,
+            slept: Mutex::default(),
+        });
+        Self {
+            storage: RetryStorage::new(Arc::clone(&counting) as _, limits, Arc::clone(&world) as _),
+            counting,
+            world,
+        }
+    }
+
+    fn slept(&self) -> Vec<Duration> {
+        self.world.slept.lock().unwrap().clone()
+    }
+}
+
+const LIMITS: RetryLimits = RetryLimits {
+    attempts_max: 5,
+    first_pause_max: Duration::from_secs(2),
+    pause_max: Duration::from_secs(6),
+    deadline: Duration::from_mins(1),
+};
+
+const UNAVAILABLE: (StorageErrorKind, bool) = (StorageErrorKind::Unavailable, false);
+
+#[test]
+fn pauses_double_up_to_their_bound_until_success() {
+    let setup = Setup::new(&[UNAVAILABLE; 4], LIMITS);
+    assert_eq!(setup.storage.read(&PACK).unwrap(), b"12345");
+    assert_eq!(setup.slept(), [SECOND, SECOND * 2, SECOND * 3, SECOND * 3]);
+}
+
+#[test]
+fn attempts_are_limited() {
+    let setup = Setup::new(&[UNAVAILABLE; 6], LIMITS);
+    let error = setup.storage.list(FileKind::Pack).unwrap_err();
+    assert_eq!(error.kind(), StorageErrorKind::Unavailable);
+    assert_eq!(setup.counting.counts().calls_of(Operation::List), 5);
+}
+
+#[test]
+fn errors_that_stay_are_not_tried_again() {
+    use StorageErrorKind::{AlreadyExists, Denied, Failed, Full, NotFound};
+    for kind in [NotFound, AlreadyExists, Denied, Full, Failed] {
+        let setup = Setup::new(&[(kind, false)], LIMITS);
+        assert_eq!(setup.storage.read(&PACK).unwrap_err().kind(), kind);
+        assert_eq!(setup.slept(), []);
+    }
+}
+
+#[test]
+fn no_attempt_starts_after_the_deadline() {
+    let limits = RetryLimits {
+        attempts_max: u32::MAX,
+        deadline: SECOND * 7,
+        ..LIMITS
+    };
+    let setup = Setup::new(&[UNAVAILABLE; 100], limits);
+    setup.storage.delete(&PACK).unwrap_err();
+    // 1 + 2 + 3 seconds are spent; 3 more would pass the deadline.
+    assert_eq!(setup.slept(), [SECOND, SECOND * 2, SECOND * 3]);
+}
+
+#[test]
+fn a_stopped_run_gives_up_with_the_last_error() {
+    let mut setup = Setup::new(&[UNAVAILABLE; 9], LIMITS);
+    let world = Arc::new(TestWorld {
+        fraction: 0.0,
+        sleeps_max: 1,
+        slept: Mutex::default(),
+    });
+    setup.storage.world = Arc::clone(&world) as _;
+    let error = setup.storage.create().unwrap_err();
+    assert_eq!(error.kind(), StorageErrorKind::Unavailable);
+    assert_eq!(setup.counting.counts().calls_of(Operation::Create), 2);
+}
+
+#[test]
+fn a_config_written_by_an_attempt_whose_answer_was_lost_is_written() {
+    let lost = (StorageErrorKind::Unavailable, true);
+    let setup = Setup::new(&[lost], LIMITS);
+    setup.storage.write(&FileKey::CONFIG, b"mine").unwrap();
+    let setup = Setup::new(&[UNAVAILABLE], LIMITS);
+    setup.counting.write(&FileKey::CONFIG, b"lost").unwrap_err();
+    setup.counting.write(&FileKey::CONFIG, b"theirs").unwrap();
+    let error = setup.storage.write(&FileKey::CONFIG, b"mine").unwrap_err();
+    assert_eq!(error.kind(), StorageErrorKind::AlreadyExists);
+}
+
+#[test]
+fn another_writers_config_is_never_taken_for_ours() {
+    // The same bytes, but nothing of ours failed before: somebody else was first.
+    let setup = Setup::new(&[], LIMITS);
+    setup.counting.write(&FileKey::CONFIG, b"same").unwrap();
+    let error = setup.storage.write(&FileKey::CONFIG, b"same").unwrap_err();
+    assert_eq!(error.kind(), StorageErrorKind::AlreadyExists);
+}
+
+#[test]
+fn a_file_that_is_short_for_good_is_not_read_again() {
+    let setup = Setup::new(&[], LIMITS);
+    let error = setup.storage.read_range(&PACK, 3, 3).unwrap_err();
+    assert_eq!(error.kind(), StorageErrorKind::ShortRead);
+    assert_eq!(setup.slept(), []);
+    let setup = Setup::new(&[(StorageErrorKind::ShortRead, false)], LIMITS);
+    assert_eq!(setup.storage.read_range(&PACK, 3, 2).unwrap(), b"45");
+    assert_eq!(setup.slept(), [SECOND]);
+}
+
+#[test]
+fn bounds_do_not_overflow() {
+    let limits = RetryLimits::default();
+    assert_eq!(limits.pause_bound(1), SECOND);
+    assert_eq!(limits.pause_bound(4), SECOND * 8);
+    assert_eq!(limits.pause_bound(u32::MAX), SECOND * 60);
+}
