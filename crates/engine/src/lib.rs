@@ -8,4 +8,6 @@
 
 pub mod config;
 pub mod period;
+pub mod point_list;
+pub mod retention;
 pub mod suggest;

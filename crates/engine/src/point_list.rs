@@ -1,0 +1,223 @@
+//! Recovery points as lists show them, and finding one by what people type.
+//!
+//! Invariant: a word that fits two points selects none of them.
+
+use std::str::FromStr;
+
+use refloat_model::id::PointId;
+use refloat_model::time::Timestamp;
+use refloat_model::tree_path::{InvalidComponent, TreePath};
+use refloat_repository::SnapshotId;
+use serde::Serialize;
+
+/// The shortest prefix of an id that is looked up.
+const PREFIX_DIGITS_MIN: usize = 2;
+
+/// One recovery point, or a snapshot that another program wrote.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct PointSummary {
+    /// The point's identity; none for snapshots of other programs.
+    pub id: Option<PointId>,
+    /// The repository's record that holds it.
+    pub snapshot: SnapshotId,
+    /// When it was taken.
+    pub time: Timestamp,
+    /// The policy that made it; none for snapshots of other programs.
+    pub policy: Option<String>,
+    /// The host that made it.
+    pub host: String,
+    /// What it covers, as restic shows it.
+    pub paths: Vec<String>,
+    /// Tags besides Refloat's own.
+    pub tags: Vec<String>,
+}
+
+impl PointSummary {
+    /// What people call it: the short point id, or the short snapshot id.
+    #[must_use]
+    pub fn short(&self) -> String {
+        self.id
+            .map_or_else(|| self.snapshot.short(), |id| id.short())
+    }
+}
+
+/// Which point a person means.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PointSelector {
+    /// The newest, of one policy if it is named.
+    Latest {
+        /// The policy.
+        policy: Option<String>,
+    },
+    /// The one whose point or snapshot id begins so.
+    Prefix(String),
+    /// The newest that is not younger than this.
+    At(Timestamp),
+}
+
+/// A point, and a path in it: `POINT[:PATH]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Locator {
+    /// The point.
+    pub point: PointSelector,
+    /// Where in it; the root if not given.
+    pub path: TreePath,
+}
+
+/// Text that names no point.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidSelector {
+    /// It is neither of the forms.
+    #[error("{0:?} is no recovery point: not latest, latest@POLICY, an id or a time")]
+    Unreadable(String),
+    /// The path cannot be one.
+    #[error("the path of a recovery point is not valid")]
+    Path(#[source] InvalidComponent),
+}
+
+/// Why no point was found.
+#[derive(Debug, thiserror::Error)]
+pub enum SelectError {
+    /// Nothing fits.
+    #[error("there is no recovery point {wanted}")]
+    None {
+        /// What was asked for.
+        wanted: String,
+    },
+    /// The repository is empty.
+    #[error("the repository holds no recovery points")]
+    Empty,
+    /// More than one fits.
+    #[error("{wanted} fits more than one recovery point: {}", candidates.join(", "))]
+    Ambiguous {
+        /// What was asked for.
+        wanted: String,
+        /// Ids that fit.
+        candidates: Vec<String>,
+    },
+}
+
+impl FromStr for PointSelector {
+    type Err = InvalidSelector;
+
+    fn from_str(text: &str) -> Result<Self, InvalidSelector> {
+        if text == "latest" {
+            return Ok(Self::Latest { policy: None });
+        }
+        if let Some(policy) = text.strip_prefix("latest@").filter(|p| !p.is_empty()) {
+            return Ok(Self::Latest {
+                policy: Some(policy.to_owned()),
+            });
+        }
+        let hex = text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if hex && (PREFIX_DIGITS_MIN..=64).contains(&text.len()) {
+            return Ok(Self::Prefix(text.to_owned()));
+        }
+        parse_time(text)
+            .map(Self::At)
+            .ok_or_else(|| InvalidSelector::Unreadable(text.to_owned()))
+    }
+}
+
+/// RFC 3339, or a date with or without a time of day, in UTC. A date means its end.
+fn parse_time(text: &str) -> Option<Timestamp> {
+    if let Ok(time) = text.parse::<jiff::Timestamp>() {
+        return Some(time.into());
+    }
+    let utc = |t: jiff::civil::DateTime| t.to_zoned(jiff::tz::TimeZone::UTC).ok();
+    let zoned = if let Ok(date) = text.parse::<jiff::civil::Date>()
+        && text.len() == "2026-11-20".len()
+    {
+        utc(date.at(23, 59, 59, 999_999_999))
+    } else {
+        text.parse().ok().and_then(utc)
+    };
+    Some(zoned?.timestamp().into())
+}
+
+impl FromStr for Locator {
+    type Err = InvalidSelector;
+
+    /// The path begins with `/`, so that the colons of a time are not taken for its start.
+    fn from_str(text: &str) -> Result<Self, InvalidSelector> {
+        let (point, path) = match text.find(":/") {
+            Some(colon) => text.split_at(colon),
+            None => (text.strip_suffix(':').unwrap_or(text), ""),
+        };
+        Ok(Self {
+            point: point.parse()?,
+            path: TreePath::parse(path.strip_prefix(':').unwrap_or(path))
+                .map_err(InvalidSelector::Path)?,
+        })
+    }
+}
+
+impl std::fmt::Display for PointSelector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Latest { policy: None } => f.write_str("latest"),
+            Self::Latest {
+                policy: Some(policy),
+            } => write!(f, "latest@{policy}"),
+            Self::Prefix(prefix) => f.write_str(prefix),
+            Self::At(time) => write!(f, "at or before {time}"),
+        }
+    }
+}
+
+impl PointSelector {
+    /// The point that is meant, out of `points` in any order.
+    ///
+    /// # Errors
+    /// None fits, or more than one.
+    pub fn find<'a>(&self, points: &'a [PointSummary]) -> Result<&'a PointSummary, SelectError> {
+        if points.is_empty() {
+            return Err(SelectError::Empty);
+        }
+        let newest = |fits: &dyn Fn(&PointSummary) -> bool| {
+            points
+                .iter()
+                .filter(|p| fits(p))
+                .max_by_key(|p| (p.time, p.snapshot))
+                .ok_or_else(|| SelectError::None {
+                    wanted: self.to_string(),
+                })
+        };
+        match self {
+            Self::Latest { policy: None } => newest(&|_| true),
+            Self::Latest { policy } => newest(&|p| p.policy == *policy),
+            Self::At(time) => newest(&|p| p.time <= *time),
+            Self::Prefix(prefix) => self.find_prefix(prefix, points),
+        }
+    }
+
+    fn find_prefix<'a>(
+        &self,
+        prefix: &str,
+        points: &'a [PointSummary],
+    ) -> Result<&'a PointSummary, SelectError> {
+        let mut fitting: Vec<&PointSummary> = points
+            .iter()
+            .filter(|p| {
+                p.snapshot.to_string().starts_with(prefix)
+                    || p.id.is_some_and(|id| id.to_string().starts_with(prefix))
+            })
+            .collect();
+        fitting.sort_by_key(|p| std::cmp::Reverse((p.time, p.snapshot)));
+        // A point that was tagged again has two records; they are the same point.
+        fitting.dedup_by(|a, b| a.id.is_some() && a.id == b.id);
+        match fitting.as_slice() {
+            [] => Err(SelectError::None {
+                wanted: self.to_string(),
+            }),
+            [one] => Ok(one),
+            many => Err(SelectError::Ambiguous {
+                wanted: prefix.to_owned(),
+                candidates: many.iter().take(10).map(|p| p.short()).collect(),
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

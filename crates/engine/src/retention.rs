@@ -1,0 +1,304 @@
+//! Retention: which recovery points stay, and why.
+//!
+//! Invariants: points of other programs are never dropped; of every item that the newest point of
+//! a group still selects, the newest point that holds it saved stays, however old it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use refloat_model::point::ItemRecord;
+use refloat_model::time::Timestamp;
+use refloat_model::tree_path::TreePath;
+use serde::Serialize;
+
+use crate::config::Keep;
+use crate::point_list::PointSummary;
+
+/// What a point holds, by item.
+pub type Holdings = BTreeMap<TreePath, Holding>;
+
+/// What a point holds of one item.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Holding {
+    /// The item's name for people.
+    pub title: String,
+    /// Whether all of it is there.
+    pub saved: bool,
+    /// Whether there is anything in it.
+    pub has_data: bool,
+    /// Whether the point's policy wanted it: false if a rule left it out.
+    pub selected: bool,
+}
+
+impl Holding {
+    /// What a manifest line says.
+    #[must_use]
+    pub fn of(record: &ItemRecord) -> (TreePath, Self) {
+        let skipped = matches!(
+            record.outcome,
+            refloat_model::outcome::Outcome::Skipped { .. }
+        );
+        let holding = Self {
+            title: format!("{} {}", record.item.kind.word(), record.item.title),
+            saved: record.outcome.is_saved(),
+            has_data: record.files > 0 || record.bytes > 0,
+            selected: !skipped,
+        };
+        (record.item.path.clone(), holding)
+    }
+}
+
+/// A point with what it holds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Candidate {
+    /// The point.
+    pub point: PointSummary,
+    /// What it holds.
+    pub holdings: Holdings,
+}
+
+/// Why a point stays.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// One of the newest.
+    Last,
+    /// The newest of its hour.
+    Hourly,
+    /// The newest of its day.
+    Daily,
+    /// The newest of its week.
+    Weekly,
+    /// The newest of its month.
+    Monthly,
+    /// The newest of its year.
+    Yearly,
+    /// Young enough.
+    Within,
+    /// It carries a tag.
+    Tag(String),
+    /// No younger point holds these items saved.
+    OnlyCopy(Vec<String>),
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Last => f.write_str("last"),
+            Self::Hourly => f.write_str("hourly"),
+            Self::Daily => f.write_str("daily"),
+            Self::Weekly => f.write_str("weekly"),
+            Self::Monthly => f.write_str("monthly"),
+            Self::Yearly => f.write_str("yearly"),
+            Self::Within => f.write_str("within"),
+            Self::Tag(tag) => write!(f, "tag {tag}"),
+            Self::OnlyCopy(items) => match items.as_slice() {
+                [one] => write!(f, "newest good copy of {one}"),
+                [one, rest @ ..] => {
+                    write!(f, "newest good copy of {one} and {} more", rest.len())
+                }
+                [] => f.write_str("newest good copy"),
+            },
+        }
+    }
+}
+
+/// What becomes of one point.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Decision {
+    /// The point.
+    #[serde(flatten)]
+    pub point: PointSummary,
+    /// Why it stays; empty if it is dropped.
+    pub reasons: Vec<Reason>,
+}
+
+impl Decision {
+    /// Whether the point stays.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        !self.reasons.is_empty()
+    }
+}
+
+/// The points of one policy and host.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct ForgetGroup {
+    /// The policy.
+    pub policy: String,
+    /// The host.
+    pub host: String,
+    /// Every point, newest first.
+    pub decisions: Vec<Decision>,
+}
+
+/// What `forget` would do.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct ForgetPlan {
+    /// By policy and host.
+    pub groups: Vec<ForgetGroup>,
+}
+
+impl ForgetPlan {
+    /// The points to be dropped.
+    pub fn dropped(&self) -> impl Iterator<Item = &PointSummary> {
+        self.groups
+            .iter()
+            .flat_map(|g| &g.decisions)
+            .filter(|d| !d.is_kept())
+            .map(|d| &d.point)
+    }
+
+    /// How many points stay.
+    #[must_use]
+    pub fn kept_count(&self) -> usize {
+        self.groups
+            .iter()
+            .flat_map(|g| &g.decisions)
+            .filter(|d| d.is_kept())
+            .count()
+    }
+}
+
+/// Decides for each policy and host. `keep` gives the rules of a policy; a policy for which it
+/// gives none keeps everything and is not part of the plan.
+#[must_use]
+pub fn plan(candidates: Vec<Candidate>, keep: impl Fn(&str) -> Option<Keep>) -> ForgetPlan {
+    let mut groups: BTreeMap<(String, String), Vec<Candidate>> = BTreeMap::new();
+    for candidate in candidates {
+        if let (Some(policy), Some(_)) = (&candidate.point.policy, candidate.point.id) {
+            let group = (policy.clone(), candidate.point.host.clone());
+            groups.entry(group).or_default().push(candidate);
+        }
+    }
+    let groups = groups
+        .into_iter()
+        .filter_map(|((policy, host), candidates)| {
+            let keep = keep(&policy).filter(|k| !k.is_empty())?;
+            let decisions = decide(candidates, &keep);
+            Some(ForgetGroup {
+                policy,
+                host,
+                decisions,
+            })
+        })
+        .collect();
+    ForgetPlan { groups }
+}
+
+fn decide(mut candidates: Vec<Candidate>, keep: &Keep) -> Vec<Decision> {
+    candidates.sort_by_key(|c| std::cmp::Reverse((c.point.time, c.point.snapshot)));
+    let only_copies = only_copies(&candidates);
+    let mut rules = Rules::new(keep, candidates.first().map(|c| c.point.time));
+    candidates
+        .into_iter()
+        .zip(only_copies)
+        .map(|(candidate, only)| {
+            let mut reasons = rules.reasons(&candidate.point);
+            if !only.is_empty() {
+                reasons.push(Reason::OnlyCopy(only));
+            }
+            Decision {
+                point: candidate.point,
+                reasons,
+            }
+        })
+        .collect()
+}
+
+/// For each point, newest first, the still selected items of which it holds the newest good copy.
+///
+/// An empty copy does not replace one with data: it may be the accident to recover from.
+fn only_copies(newest_first: &[Candidate]) -> Vec<Vec<String>> {
+    let mut wanted: BTreeSet<&TreePath> = newest_first
+        .first()
+        .into_iter()
+        .flat_map(|c| &c.holdings)
+        .filter(|(_, holding)| holding.selected)
+        .map(|(path, _)| path)
+        .collect();
+    let mut empty_only = wanted.clone();
+    newest_first
+        .iter()
+        .map(|candidate| {
+            let mut only = Vec::new();
+            for (path, holding) in candidate.holdings.iter().filter(|(_, h)| h.saved) {
+                let newest_with_data = holding.has_data && wanted.remove(path);
+                let newest_at_all = empty_only.remove(path);
+                if newest_with_data || newest_at_all {
+                    only.push(holding.title.clone());
+                }
+            }
+            only
+        })
+        .collect()
+}
+
+/// The counting rules with what is left of each.
+struct Rules<'a> {
+    keep: &'a Keep,
+    within: Option<Timestamp>,
+    last_left: u32,
+    periods: Vec<PeriodRule>,
+}
+
+struct PeriodRule {
+    reason: Reason,
+    left: u32,
+    /// The period that the point kept last lies in.
+    last: Option<String>,
+    /// `strftime` format that names a period, in UTC.
+    format: &'static str,
+}
+
+impl<'a> Rules<'a> {
+    fn new(keep: &'a Keep, newest: Option<Timestamp>) -> Self {
+        let period = |reason, left, format| PeriodRule {
+            reason,
+            left,
+            last: None,
+            format,
+        };
+        Self {
+            keep,
+            within: keep
+                .within
+                .as_ref()
+                .zip(newest)
+                .map(|(within, newest)| within.before(newest)),
+            last_left: keep.last,
+            periods: vec![
+                period(Reason::Hourly, keep.hourly, "%Y-%m-%d %H"),
+                period(Reason::Daily, keep.daily, "%Y-%m-%d"),
+                period(Reason::Weekly, keep.weekly, "%G-%V"),
+                period(Reason::Monthly, keep.monthly, "%Y-%m"),
+                period(Reason::Yearly, keep.yearly, "%Y"),
+            ],
+        }
+    }
+
+    /// Why a point stays; to be asked newest first.
+    fn reasons(&mut self, point: &PointSummary) -> Vec<Reason> {
+        let mut reasons = Vec::new();
+        if self.last_left > 0 {
+            self.last_left -= 1;
+            reasons.push(Reason::Last);
+        }
+        for rule in &mut self.periods {
+            let period = point.time.to_jiff().strftime(rule.format).to_string();
+            if rule.left > 0 && rule.last.as_ref() != Some(&period) {
+                rule.left -= 1;
+                rule.last = Some(period);
+                reasons.push(rule.reason.clone());
+            }
+        }
+        if self.within.is_some_and(|start| point.time >= start) {
+            reasons.push(Reason::Within);
+        }
+        let tags = self.keep.tags.iter().filter(|t| point.tags.contains(t));
+        reasons.extend(tags.map(|tag| Reason::Tag(tag.clone())));
+        reasons
+    }
+}
+
+#[cfg(test)]
+mod tests;

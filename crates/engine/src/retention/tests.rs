@@ -1,0 +1,175 @@
+use refloat_model::id::PointId;
+use refloat_repository::SnapshotId;
+
+use super::*;
+
+/// A point of policy `p` on host `h`; `items` are words `name`, `name!` (not saved), `name0`
+/// (saved but empty), `name-` (skipped by a rule).
+fn candidate(number: u8, time: &str, items: &[&str]) -> Candidate {
+    let holdings = items.iter().map(|word| {
+        let name = word.trim_end_matches(['!', '0', '-']);
+        let holding = Holding {
+            title: name.to_owned(),
+            saved: !word.ends_with(['!', '-']),
+            has_data: !word.ends_with('0'),
+            selected: !word.ends_with('-'),
+        };
+        (TreePath::root().child(name), holding)
+    });
+    Candidate {
+        point: PointSummary {
+            id: Some(PointId::from_random([number; 16])),
+            snapshot: SnapshotId([number; 32]),
+            time: time.parse::<jiff::Timestamp>().unwrap().into(),
+            policy: Some("p".into()),
+            host: "h".into(),
+            paths: Vec::new(),
+            tags: if number == 3 {
+                vec!["audit".into()]
+            } else {
+                Vec::new()
+            },
+        },
+        holdings: holdings.collect(),
+    }
+}
+
+/// One line for each point, newest first: number and reasons.
+fn check(candidates: Vec<Candidate>, keep: &Keep) -> Vec<String> {
+    let plan = plan(candidates, |_| Some(keep.clone()));
+    plan.groups
+        .iter()
+        .flat_map(|g| &g.decisions)
+        .map(|d| {
+            let reasons: Vec<_> = d.reasons.iter().map(ToString::to_string).collect();
+            format!("{} {}", d.point.snapshot.0[0], reasons.join(", "))
+                .trim()
+                .to_owned()
+        })
+        .collect()
+}
+
+const TIMES: [&str; 8] = [
+    "2024-12-30T12:00:00Z",
+    "2025-12-31T23:00:00Z",
+    "2026-10-31T10:00:00Z",
+    "2026-11-18T23:59:59Z",
+    "2026-11-19T08:00:00Z",
+    "2026-11-19T09:10:00Z",
+    "2026-11-19T09:50:00Z",
+    "2026-11-20T10:00:00Z",
+];
+
+/// Eight points, numbered from 0, the oldest first; item `db` is in all of them.
+fn history() -> Vec<Candidate> {
+    (0..)
+        .zip(TIMES)
+        .map(|(n, t)| candidate(n, t, &["db"]))
+        .collect()
+}
+
+#[test]
+fn each_rule_keeps_what_it_says() {
+    let keep = |change: &dyn Fn(&mut Keep)| {
+        let mut keep = Keep::default();
+        change(&mut keep);
+        let kept = check(history(), &keep).into_iter().filter_map(|line| {
+            let (number, reasons) = line.split_once(' ')?;
+            Some(format!(
+                "{number}:{}",
+                reasons.replace(", newest good copy of db", "")
+            ))
+        });
+        kept.collect::<Vec<_>>().join(" ")
+    };
+    for (change, expected) in [
+        (
+            &(|k: &mut Keep| k.last = 2) as &dyn Fn(&mut Keep),
+            "7:last 6:last",
+        ),
+        (&|k: &mut Keep| k.hourly = 3, "7:hourly 6:hourly 4:hourly"),
+        (&|k: &mut Keep| k.daily = 3, "7:daily 6:daily 3:daily"),
+        (&|k: &mut Keep| k.weekly = 2, "7:weekly 2:weekly"),
+        (
+            &|k: &mut Keep| k.monthly = 9,
+            "7:monthly 2:monthly 1:monthly 0:monthly",
+        ),
+        (&|k: &mut Keep| k.yearly = 2, "7:yearly 1:yearly"),
+        (&|k: &mut Keep| k.within = "1d".parse().ok(), "7:within"),
+        (
+            &|k: &mut Keep| k.within = "2d".parse().ok(),
+            "7:within 6:within 5:within 4:within 3:within",
+        ),
+        (
+            &|k: &mut Keep| k.tags = vec!["audit".into()],
+            "7:newest good copy of db 3:tag audit",
+        ),
+    ] {
+        assert_eq!(keep(change), expected);
+    }
+}
+
+#[test]
+fn the_newest_good_copy_of_a_still_selected_item_stays() {
+    let keep = Keep {
+        last: 1,
+        ..Keep::default()
+    };
+    let check = |items: [&[&str]; 3]| {
+        let candidates = (0..)
+            .zip(TIMES)
+            .zip(items)
+            .map(|((n, t), i)| candidate(n, t, i));
+        check(candidates.collect(), &keep)
+    };
+    assert_eq!(
+        check([&["db", "web"], &["db", "web"], &["db", "web"]]),
+        ["2 last, newest good copy of db and 1 more", "1", "0"]
+    );
+    assert_eq!(
+        check([&["db"], &["db"], &["db!"]]),
+        ["2 last", "1 newest good copy of db", "0"],
+        "the newest run failed"
+    );
+    assert_eq!(
+        check([&["db"], &["db0"], &["db0"]]),
+        [
+            "2 last, newest good copy of db",
+            "1",
+            "0 newest good copy of db"
+        ],
+        "an empty copy does not rotate out the one with data"
+    );
+    assert_eq!(
+        check([&["db"], &["db"], &["db-"]]),
+        ["2 last", "1", "0"],
+        "what a rule leaves out is not selected any more"
+    );
+    assert_eq!(
+        check([&["db"], &["web"], &["web"]]),
+        ["2 last, newest good copy of web", "1", "0"]
+    );
+}
+
+#[test]
+fn groups_do_not_mix_and_foreign_snapshots_are_left_alone() {
+    let mut candidates = history();
+    candidates[0].point.policy = Some("q".into());
+    candidates[1].point.host = "other".into();
+    candidates[2].point.id = None;
+    candidates[3].point.policy = None;
+    let plan = plan(candidates, |policy| {
+        (policy == "p").then(|| Keep {
+            last: 1,
+            ..Keep::default()
+        })
+    });
+    let groups: Vec<_> = plan
+        .groups
+        .iter()
+        .map(|g| (g.policy.as_str(), g.host.as_str(), g.decisions.len()))
+        .collect();
+    assert_eq!(groups, [("p", "h", 4), ("p", "other", 1)]);
+    let dropped: Vec<_> = plan.dropped().map(|p| p.snapshot.0[0]).collect();
+    assert_eq!((dropped, plan.kept_count()), (vec![6, 5, 4], 2));
+}
