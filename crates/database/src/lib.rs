@@ -1,1 +1,32 @@
-//! placeholder
+//! What each database engine needs to be dumped and restored through commands inside its
+//! container: command lines, checks of their output, files. Adapters run them.
+//!
+//! ```text
+//! Recipe::recognise(container)
+//!   back up   survey → parse_survey → dumps(survey): each DumpStep = Exec + file name + EndCheck
+//!   restore   restore(file names): each DumpRestore = placements + steps with stdin + judge
+//! ```
+//!
+//! Invariant: pure. No client, no I/O, no clock; no secret ever appears in an argument list.
+
+mod container;
+mod crc64;
+mod end_check;
+mod engine;
+mod exec;
+mod mongodb;
+mod mysql;
+mod postgresql;
+mod recipe;
+mod recognise;
+mod redis;
+mod restore;
+
+pub use container::Container;
+pub use end_check::{Accepted, DumpRejected, EndCheck};
+pub use engine::{Engine, VolumeCopy};
+pub use exec::Exec;
+pub use recipe::{DumpStep, Recipe, Survey, SurveyRejected};
+pub use restore::{
+    DumpRestore, Input, PlacedContent, Placement, RestoreStep, StepRejected, UnknownDump,
+};

@@ -1,0 +1,336 @@
+//! The recipe of one container: how to look into it, dump it and fill it again.
+//!
+//! Invariant: everything a recipe needs is in the container's definition, so that a restored
+//! definition gives the same recipe again and none has to be stored.
+
+use crate::container::Container;
+use crate::end_check::EndCheck;
+use crate::engine::{Engine, VolumeCopy};
+use crate::exec::Exec;
+use crate::recognise::recognise;
+use crate::restore::{DumpRestore, RestoreStep, UnknownDump};
+use crate::{mongodb, mysql, postgresql, redis};
+
+/// How to dump and restore the database of one container.
+#[derive(Debug)]
+pub struct Recipe {
+    engine: Engine,
+    data_directories: Vec<String>,
+    risks: Vec<String>,
+    settings: Settings,
+}
+
+/// What the engines' modules need from the definition.
+#[derive(Debug)]
+pub(crate) enum Settings {
+    PostgreSql(postgresql::Settings),
+    MySql(mysql::Settings),
+    Redis(redis::Settings),
+    MongoDb(mongodb::Settings),
+}
+
+/// What a running server told before the dump.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Survey {
+    /// Databases to dump one by one; empty where one dump holds all.
+    pub databases: Vec<String>,
+    /// The name of the file for engines whose one dump is placed as a file.
+    pub(crate) file_name: Option<&'static str>,
+}
+
+/// Why the answer to a survey cannot be used.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum SurveyRejected {
+    /// The command failed: no such client, wrong password, server down.
+    #[error("the survey command ended with exit status {code:?}")]
+    ExitStatus {
+        /// The status; none if it is not known.
+        code: Option<i64>,
+    },
+    /// The answer has no end: the exec was cut.
+    #[error("the answer to the survey is cut short")]
+    Cut,
+    /// The answer is not what the client prints.
+    #[error("the answer to the survey is not understood: {line:?}")]
+    NotUnderstood {
+        /// The first line that is not understood.
+        line: String,
+    },
+}
+
+/// One dump: a command whose standard output is the content of one file.
+#[derive(Debug)]
+pub struct DumpStep {
+    /// The database; none for accounts, and for engines that dump everything at once.
+    pub database: Option<String>,
+    /// The file's name in the container's `dumps/` folder: one valid path component.
+    pub file_name: String,
+    /// The command. Its standard output is the dump, its standard error is for people.
+    pub exec: Exec,
+    pub(crate) end: fn() -> EndCheck,
+}
+
+impl DumpStep {
+    /// A fresh check for this dump's output.
+    #[must_use]
+    pub fn end_check(&self) -> EndCheck {
+        (self.end)()
+    }
+}
+
+impl Recipe {
+    /// The recipe for a container, if it runs a database server that has one.
+    #[must_use]
+    pub fn recognise(container: &Container<'_>) -> Option<Self> {
+        let engine = recognise(container)?;
+        Some(match engine {
+            Engine::PostgreSql => postgresql::recipe(container),
+            Engine::MySql | Engine::MariaDb => mysql::recipe(engine, container),
+            Engine::Redis | Engine::Valkey => redis::recipe(engine, container),
+            Engine::MongoDb => mongodb::recipe(container),
+        })
+    }
+
+    pub(crate) fn new(
+        engine: Engine,
+        data_directories: impl IntoIterator<Item = impl Into<String>>,
+        risks: Vec<String>,
+        settings: Settings,
+    ) -> Self {
+        Self {
+            engine,
+            data_directories: data_directories.into_iter().map(Into::into).collect(),
+            risks,
+            settings,
+        }
+    }
+
+    /// The engine.
+    #[must_use]
+    pub const fn engine(&self) -> Engine {
+        self.engine
+    }
+
+    /// What the dumps of this container may lack, for `discover`.
+    #[must_use]
+    pub fn risks(&self) -> &[String] {
+        &self.risks
+    }
+
+    /// Where the engine keeps its data inside the container.
+    #[must_use]
+    pub fn data_directories(&self) -> &[String] {
+        &self.data_directories
+    }
+
+    /// Whether a mount at `destination` holds the engine's data: a live database volume.
+    #[must_use]
+    pub fn owns_mount(&self, destination: &str) -> bool {
+        let destination = destination.trim_end_matches('/');
+        let below = |path: &str, folder: &str| {
+            path.strip_prefix(folder)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        !destination.is_empty()
+            && self
+                .data_directories
+                .iter()
+                .any(|data| below(data, destination) || below(destination, data))
+    }
+
+    /// Whether accepted dumps make a copy of the data volume redundant.
+    #[must_use]
+    pub const fn volume_copy(&self) -> VolumeCopy {
+        match self.settings {
+            Settings::PostgreSql(_) => postgresql::VOLUME_COPY,
+            Settings::MySql(_) => mysql::VOLUME_COPY,
+            Settings::Redis(_) => redis::VOLUME_COPY,
+            Settings::MongoDb(_) => mongodb::VOLUME_COPY,
+        }
+    }
+
+    /// Ends with status 0 once the server answers; to be repeated until then.
+    #[must_use]
+    pub fn readiness(&self) -> Exec {
+        match &self.settings {
+            Settings::PostgreSql(s) => s.readiness(),
+            Settings::MySql(s) => s.readiness(),
+            Settings::Redis(s) => s.readiness(),
+            Settings::MongoDb(s) => s.readiness(),
+        }
+    }
+
+    /// Asks the running server what there is to dump.
+    #[must_use]
+    pub fn survey(&self) -> Exec {
+        match &self.settings {
+            Settings::PostgreSql(s) => s.survey(),
+            Settings::MySql(s) => s.survey(),
+            Settings::Redis(s) => s.survey(),
+            Settings::MongoDb(s) => s.survey(),
+        }
+    }
+
+    /// Reads the survey's standard output.
+    ///
+    /// # Errors
+    /// The command failed, or its answer was cut or is not understood: there is nothing to dump
+    /// that could be called complete.
+    pub fn parse_survey(
+        &self,
+        exit_code: Option<i64>,
+        stdout: &[u8],
+    ) -> Result<Survey, SurveyRejected> {
+        if exit_code != Some(0) {
+            return Err(SurveyRejected::ExitStatus { code: exit_code });
+        }
+        match &self.settings {
+            Settings::PostgreSql(_) => postgresql::parse_survey(stdout),
+            Settings::MySql(_) => mysql::parse_survey(stdout),
+            Settings::Redis(_) => redis::parse_survey(stdout),
+            Settings::MongoDb(_) => Ok(Survey {
+                databases: Vec::new(),
+                file_name: None,
+            }),
+        }
+    }
+
+    /// The dumps that together hold what the survey found.
+    #[must_use]
+    pub fn dumps(&self, survey: &Survey) -> Vec<DumpStep> {
+        match &self.settings {
+            Settings::PostgreSql(s) => s.dumps(&survey.databases),
+            Settings::MySql(s) => s.dumps(&survey.databases),
+            Settings::Redis(s) => s.dumps(survey.file_name),
+            Settings::MongoDb(s) => s.dumps(),
+        }
+    }
+
+    /// How to bring dumps back, in the order in which it must be done (accounts first).
+    ///
+    /// # Errors
+    /// A file's name is none that [`dumps`](Self::dumps) gives for this engine.
+    pub fn restore<S: AsRef<str>>(
+        &self,
+        file_names: &[S],
+    ) -> Result<Vec<DumpRestore>, UnknownDump> {
+        let mut restores = file_names
+            .iter()
+            .map(|name| self.restore_one(name.as_ref()))
+            .collect::<Result<Vec<_>, _>>()?;
+        restores.sort_by(|a, b| {
+            (a.database.is_some(), &a.file_name).cmp(&(b.database.is_some(), &b.file_name))
+        });
+        Ok(restores)
+    }
+
+    /// Checks after all restores that the server serves.
+    #[must_use]
+    pub fn verify(&self) -> RestoreStep {
+        match &self.settings {
+            Settings::PostgreSql(s) => s.verify(),
+            Settings::MySql(s) => s.verify(),
+            Settings::Redis(s) => s.verify(),
+            Settings::MongoDb(s) => s.verify(),
+        }
+    }
+
+    fn restore_one(&self, file_name: &str) -> Result<DumpRestore, UnknownDump> {
+        match &self.settings {
+            Settings::PostgreSql(s) => s.restore(file_name),
+            Settings::MySql(s) => s.restore(file_name),
+            Settings::Redis(s) => s.restore(file_name),
+            Settings::MongoDb(s) => s.restore(file_name),
+        }
+        .ok_or_else(|| UnknownDump {
+            engine: self.engine,
+            file_name: file_name.to_owned(),
+        })
+    }
+}
+
+/// The end of the name of a file that holds one database; what else there is has another.
+pub(crate) const DATABASE_SUFFIX: &str = ".database.sql";
+
+/// Reads lines `database HEX` that end with the line `end`.
+pub(crate) fn parse_names(stdout: &[u8]) -> Result<Survey, SurveyRejected> {
+    let text = String::from_utf8_lossy(stdout);
+    let Some(names) = text.trim_end().strip_suffix("end") else {
+        return Err(SurveyRejected::Cut);
+    };
+    let mut databases = names
+        .lines()
+        .map(|line| {
+            let name = line.strip_prefix("database ").and_then(parse_hex);
+            name.ok_or_else(|| SurveyRejected::NotUnderstood {
+                line: line.to_owned(),
+            })
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    databases.sort();
+    Ok(Survey {
+        databases,
+        file_name: None,
+    })
+}
+
+fn parse_hex(digits: &str) -> Option<String> {
+    let digits = digits.as_bytes();
+    if !digits.len().is_multiple_of(2) || !digits.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    let byte = |pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    String::from_utf8(digits.chunks_exact(2).map(byte).collect::<Option<_>>()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_whole_or_not_at_all() {
+        let names = |text: &str| parse_names(text.as_bytes()).map(|survey| survey.databases);
+        assert_eq!(
+            names("database 73686F70\ndatabase 610a62\nend\n"),
+            Ok(vec!["a\nb".to_owned(), "shop".to_owned()])
+        );
+        assert_eq!(names("end\n"), Ok(Vec::new()));
+        for cut in ["", "database 73686f70\n", "database 73686f70\nen"] {
+            assert_eq!(names(cut), Err(SurveyRejected::Cut), "{cut:?}");
+        }
+        for line in ["hello", "database 7", "database zz", "database ff"] {
+            assert_eq!(
+                names(&format!("{line}\nend\n")),
+                Err(SurveyRejected::NotUnderstood { line: line.into() })
+            );
+        }
+    }
+
+    #[test]
+    fn mounts_at_above_and_below_the_data_are_live() {
+        let environment = ["PGDATA=/srv/pg/data".to_owned()];
+        let container = Container {
+            image: "postgres:15",
+            environment: &environment,
+            command: &[],
+        };
+        let recipe = Recipe::recognise(&container).unwrap();
+        for owned in [
+            "/srv/pg/data",
+            "/srv/pg/",
+            "/srv/pg/data/pg_wal",
+            "/var/lib/postgresql/data",
+        ] {
+            assert!(recipe.owns_mount(owned), "{owned}");
+        }
+        for foreign in [
+            "/",
+            "/srv/p",
+            "/srv/pg/database",
+            "/backup",
+            "/docker-entrypoint-initdb.d",
+        ] {
+            assert!(!recipe.owns_mount(foreign), "{foreign}");
+        }
+    }
+}
