@@ -1,3 +1,21 @@
-//! placeholder
+//! What tests share: the storage contract as a suite, injected faults, nasty trees, the equality
+//! oracle for restores, and restic as an independent witness.
+//!
+//! Invariant: everything here is reproducible from a seed; nothing needs network or root, and
+//! what cannot run says so through [`skip()`].
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "only tests use this crate: a panic is a failed test, and stderr is where they report"
+)]
 
+pub mod conformance;
+pub mod damage;
 pub mod docker;
+pub mod faults;
+pub mod latency;
+pub mod random;
+mod skip;
+
+pub use skip::skip;

@@ -1,0 +1,4 @@
+//! The test kit tested, and the storages against their contract.
+
+mod conformance;
+mod faults;
