@@ -10,7 +10,7 @@ use rustix::fs::{FileType, Stat};
 
 use crate::owners::Owners;
 
-pub(crate) use extended::{ExtendedAttributes, InodePath, XattrFailure};
+pub(crate) use extended::{ExtendedAttributes, InodeHandle, InodePath, XattrFailure, proc_path};
 
 /// What makes an inode that inode, while it exists.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -10,26 +10,26 @@
 //! counted as that.
 
 mod content;
-mod frames;
-mod listing;
+pub(crate) mod frames;
+pub(crate) mod listing;
 mod walker;
 
 use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use refloat_model::cancel::{Cancel, Cancelled};
 use refloat_model::entry::{Entry, EntryKind, SinkError, TreeSink};
-use refloat_model::finding::Finding;
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
 
-use crate::attributes::{ExtendedAttributes, Identity, file_type, metadata, plain_kind};
+use crate::attributes::{
+    ExtendedAttributes, Identity, InodeHandle, file_type, metadata, plain_kind, proc_path,
+};
+use crate::findings::Findings;
 use crate::owners::Owners;
 use content::OpenedContent;
 use walker::Walker;
-
-/// How many findings of one walk are kept in full.
-pub const FINDINGS_MAX: usize = 100;
 
 /// An entry that may be left out.
 #[derive(Clone, Copy, Debug)]
@@ -117,10 +117,8 @@ pub struct WalkSummary {
     pub vanished: u64,
     /// Entries reported to the sink as failed.
     pub failed: u64,
-    /// Metadata of captured entries that could not be read, at most [`FINDINGS_MAX`].
-    pub findings: Vec<Finding>,
-    /// How many findings there were in all.
-    pub finding_count: u64,
+    /// Metadata of captured entries that could not be read.
+    pub findings: Findings,
 }
 
 /// Why a walk ended early. Single entries that fail do not end it.
@@ -185,7 +183,8 @@ pub fn walk_entry(
 ) -> Result<WalkSummary, WalkError> {
     let root = open_root(path, OFlags::empty())?;
     let mut walker = Walker::new(options, sink, cancel, &root.stat)?;
-    let (xattrs, failures) = ExtendedAttributes::new().of_open(std::os::fd::AsFd::as_fd(&root.fd));
+    let proc_path = proc_path(root.fd.as_fd());
+    let (xattrs, failures) = ExtendedAttributes::new().read(InodeHandle::Pinned(&proc_path));
     walker.lost_attributes(name, &failures);
     let kind = plain_kind(&root.stat)
         .ok_or_else(|| root_error("open", path, rustix::io::Errno::OPNOTSUPP))?;

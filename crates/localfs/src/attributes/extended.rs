@@ -3,11 +3,11 @@
 //! Entries are named by `/proc/self/fd/<directory>/<name>`: the kernel jumps to the directory's
 //! handle without resolving anything on the way, and the `l…` calls do not follow the name.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use refloat_model::entry::Xattr;
-use rustix::fs::{fgetxattr, flistxattr, lgetxattr, llistxattr};
+use rustix::fs::{fgetxattr, flistxattr, getxattr, lgetxattr, listxattr, llistxattr};
 use rustix::io::Errno;
 
 /// Enough for the names of nearly every entry; small, because the kernel allocates as much.
@@ -22,6 +22,26 @@ pub(crate) struct XattrFailure {
     pub(crate) name: Vec<u8>,
     /// Why.
     pub(crate) errno: Errno,
+}
+
+impl XattrFailure {
+    pub(crate) fn message(&self) -> String {
+        let cause = std::io::Error::from(self.errno);
+        match self.name.as_slice() {
+            b"" => format!("cannot read extended attributes: {cause}"),
+            name => {
+                let name = String::from_utf8_lossy(name);
+                format!("cannot read extended attribute {name}: {cause}")
+            }
+        }
+    }
+}
+
+/// `/proc/self/fd/<n>`: leads to exactly the inode that the handle holds, also when that is a
+/// symbolic link and the handle a mere place (`O_PATH`).
+pub(crate) fn proc_path(fd: BorrowedFd<'_>) -> CString {
+    // A number has no NUL; an empty path would be refused by every call.
+    CString::new(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap_or_default()
 }
 
 /// Names an inode for calls that have no form for directory handles.
@@ -49,23 +69,29 @@ impl InodePath {
 
 /// An entry whose attributes are read.
 #[derive(Clone, Copy)]
-pub(crate) enum Inode<'a> {
+pub(crate) enum InodeHandle<'a> {
+    /// An open file or directory.
     Open(BorrowedFd<'a>),
-    Path(&'a [u8]),
+    /// An [`InodePath`]: the last name is not followed.
+    Entry(&'a [u8]),
+    /// `/proc/self/fd/<n>`: leads to what the handle holds, and no further.
+    Pinned(&'a CStr),
 }
 
-impl Inode<'_> {
+impl InodeHandle<'_> {
     fn list(self, buffer: &mut [u8]) -> Result<usize, Errno> {
         match self {
             Self::Open(fd) => flistxattr(fd, buffer),
-            Self::Path(path) => llistxattr(path, buffer),
+            Self::Entry(path) => llistxattr(path, buffer),
+            Self::Pinned(path) => listxattr(path, buffer),
         }
     }
 
     fn get(self, name: &CStr, buffer: &mut [u8]) -> Result<usize, Errno> {
         match self {
             Self::Open(fd) => fgetxattr(fd, name, buffer),
-            Self::Path(path) => lgetxattr(path, name, buffer),
+            Self::Entry(path) => lgetxattr(path, name, buffer),
+            Self::Pinned(path) => getxattr(path, name, buffer),
         }
     }
 }
@@ -85,17 +111,8 @@ impl ExtendedAttributes {
         }
     }
 
-    /// The attributes of an open file or directory, sorted, and those that could not be read.
-    pub(crate) fn of_open(&mut self, fd: BorrowedFd<'_>) -> (Vec<Xattr>, Vec<XattrFailure>) {
-        self.read(Inode::Open(fd))
-    }
-
-    /// The attributes of the entry at an [`InodePath`].
-    pub(crate) fn of_path(&mut self, path: &[u8]) -> (Vec<Xattr>, Vec<XattrFailure>) {
-        self.read(Inode::Path(path))
-    }
-
-    fn read(&mut self, inode: Inode<'_>) -> (Vec<Xattr>, Vec<XattrFailure>) {
+    /// The attributes, sorted, and those that could not be read.
+    pub(crate) fn read(&mut self, inode: InodeHandle<'_>) -> (Vec<Xattr>, Vec<XattrFailure>) {
         let length = match growing(&mut self.names, |buffer| inode.list(buffer)) {
             // A file system without attributes, or an entry that has just gone.
             Ok(0) | Err(Errno::NOTSUP | Errno::NOENT) => return (Vec::new(), Vec::new()),

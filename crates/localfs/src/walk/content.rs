@@ -16,7 +16,7 @@ use crate::attributes::{Identity, file_type, size};
 
 /// Opens one name of a directory for reading without following it, and without leaving a trace
 /// in its access time where we may: only owners and root may ask for that.
-pub(super) fn open_noatime(
+pub(crate) fn open_noatime(
     directory: impl AsFd,
     name: &[u8],
     flags: OFlags,
@@ -32,14 +32,14 @@ pub(super) fn open_noatime(
 ///
 /// It keeps its directory's handle, so a sink that holds many of them holds as many directories
 /// open: its queue is the bound.
-pub(super) struct ListedContent {
+pub(crate) struct ListedContent {
     directory: Arc<OwnedFd>,
     name: Box<[u8]>,
     identity: Identity,
 }
 
 impl ListedContent {
-    pub(super) fn new(directory: &Arc<OwnedFd>, name: &[u8], identity: Identity) -> Self {
+    pub(crate) fn new(directory: &Arc<OwnedFd>, name: &[u8], identity: Identity) -> Self {
         Self {
             directory: Arc::clone(directory),
             name: Box::from(name),
@@ -69,10 +69,10 @@ fn replaced() -> io::Error {
 }
 
 /// A regular file that is open already.
-pub(super) struct OpenedContent(OwnedFd);
+pub(crate) struct OpenedContent(OwnedFd);
 
 impl OpenedContent {
-    pub(super) fn new(fd: OwnedFd) -> Self {
+    pub(crate) fn new(fd: OwnedFd) -> Self {
         Self(fd)
     }
 }

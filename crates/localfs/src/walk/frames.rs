@@ -32,12 +32,12 @@ struct Frame {
 
 /// Directories from the root of the walk to the current one.
 #[derive(Default)]
-pub(super) struct Frames {
+pub(crate) struct Frames {
     frames: Vec<Frame>,
 }
 
 impl Frames {
-    pub(super) fn push(
+    pub(crate) fn push(
         &mut self,
         handle: Arc<OwnedFd>,
         identity: Identity,
@@ -59,19 +59,19 @@ impl Frames {
         }
     }
 
-    pub(super) fn depth(&self) -> usize {
+    pub(crate) fn depth(&self) -> usize {
         self.frames.len()
     }
 
     /// Takes the next subdirectory of the current directory into `name`; false if there is none.
     /// Gives the length of the current directory's path; none when the walk is done.
-    pub(super) fn next(&mut self, name: &mut Vec<u8>) -> Option<(usize, bool)> {
+    pub(crate) fn next(&mut self, name: &mut Vec<u8>) -> Option<(usize, bool)> {
         let frame = self.frames.last_mut()?;
         Some((frame.path_length, frame.directories.pop(name)))
     }
 
     /// The current directory's handle; `path` is the walk's path.
-    pub(super) fn handle(&mut self, path: &[u8]) -> Result<Arc<OwnedFd>, Errno> {
+    pub(crate) fn handle(&mut self, path: &[u8]) -> Result<Arc<OwnedFd>, Errno> {
         let root = self.frames.first().and_then(|frame| frame.handle.clone());
         let frame = self.frames.last_mut().ok_or(Errno::BADF)?;
         if let Some(handle) = &frame.handle {
@@ -88,7 +88,7 @@ impl Frames {
 
     /// Leaves the current directory. If its parent's handle was closed, `..` leads back to it:
     /// one step, where from the root it would be as many as we are deep.
-    pub(super) fn pop(&mut self) {
+    pub(crate) fn pop(&mut self) {
         let Some(left) = self.frames.pop() else {
             return;
         };

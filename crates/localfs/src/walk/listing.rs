@@ -11,7 +11,7 @@ const DIRENT_BYTES: usize = 32 * 1024;
 
 /// Names in one allocation, in order of inodes.
 #[derive(Debug, Default)]
-pub(super) struct Names {
+pub(crate) struct Names {
     bytes: Vec<u8>,
     slots: Vec<Slot>,
 }
@@ -24,7 +24,7 @@ struct Slot {
 }
 
 impl Names {
-    pub(super) fn push(&mut self, inode: u64, name: &[u8]) {
+    pub(crate) fn push(&mut self, inode: u64, name: &[u8]) {
         // The kernel gives no name longer than 255 bytes; a longer one is cut and then not found.
         let length = u16::try_from(name.len()).unwrap_or(u16::MAX);
         self.slots.push(Slot {
@@ -36,12 +36,12 @@ impl Names {
     }
 
     /// Sorted so that [`pop`](Self::pop) gives the smallest inode first.
-    pub(super) fn sort(&mut self) {
+    pub(crate) fn sort(&mut self) {
         self.slots
             .sort_unstable_by_key(|slot| std::cmp::Reverse((slot.inode, slot.start)));
     }
 
-    pub(super) fn pop(&mut self, into: &mut Vec<u8>) -> bool {
+    pub(crate) fn pop(&mut self, into: &mut Vec<u8>) -> bool {
         let Some(slot) = self.slots.pop() else {
             return false;
         };
@@ -51,35 +51,35 @@ impl Names {
         true
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.slots.len()
     }
 }
 
 /// What `getdents` told of a directory.
 #[derive(Debug, Default)]
-pub(super) struct Listing {
+pub(crate) struct Listing {
     /// Entries of which it said that they are directories.
-    pub(super) directories: Names,
+    pub(crate) directories: Names,
     /// All others, also those whose type it did not tell.
-    pub(super) others: Names,
+    pub(crate) others: Names,
     /// Whether a `CACHEDIR.TAG` is among them.
-    pub(super) has_cache_tag: bool,
+    pub(crate) has_cache_tag: bool,
     /// Set when the listing broke off: what was read so far is valid.
-    pub(super) broken: Option<Errno>,
+    pub(crate) broken: Option<Errno>,
 }
 
 /// The name that marks a cache.
-pub(super) const CACHE_TAG: &[u8] = b"CACHEDIR.TAG";
+pub(crate) const CACHE_TAG: &[u8] = b"CACHEDIR.TAG";
 
 /// Reads directories into a buffer that is reused.
 #[derive(Debug)]
-pub(super) struct Lister {
+pub(crate) struct Lister {
     buffer: Vec<u8>,
 }
 
 impl Lister {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             buffer: Vec::with_capacity(DIRENT_BYTES),
         }
@@ -89,7 +89,7 @@ impl Lister {
     ///
     /// # Errors
     /// Not even the first names could be read.
-    pub(super) fn list(&mut self, directory: &OwnedFd) -> Result<Listing, Errno> {
+    pub(crate) fn list(&mut self, directory: &OwnedFd) -> Result<Listing, Errno> {
         let mut listing = Listing::default();
         let mut entries = RawDir::new(directory, self.buffer.spare_capacity_mut());
         while let Some(entry) = entries.next() {

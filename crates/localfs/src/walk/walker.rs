@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use refloat_model::cancel::Cancel;
 use refloat_model::entry::{Content, Entry, EntryKind, TreeSink};
-use refloat_model::finding::Finding;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, OFlags, Stat, fstat, readlinkat, statat};
 use rustix::io::{Errno, pread};
@@ -15,11 +14,10 @@ use rustix::io::{Errno, pread};
 use super::content::{ListedContent, open_noatime};
 use super::frames::Frames;
 use super::listing::{CACHE_TAG, Lister, Listing, Names};
-use super::{
-    Caches, Candidate, CandidateKind, FINDINGS_MAX, Mounts, WalkError, WalkOptions, WalkSummary,
-};
+use super::{Caches, Candidate, CandidateKind, Mounts, WalkError, WalkOptions, WalkSummary};
 use crate::attributes::{
-    ExtendedAttributes, Identity, InodePath, XattrFailure, file_type, metadata, plain_kind, size,
+    ExtendedAttributes, Identity, InodeHandle, InodePath, XattrFailure, file_type, metadata,
+    plain_kind, size,
 };
 
 /// What a tag must begin with to count.
@@ -216,7 +214,7 @@ impl<'a> Walker<'a> {
                 }
             }
         };
-        let (xattrs, failures) = self.attributes.of_open(fd.as_fd());
+        let (xattrs, failures) = self.attributes.read(InodeHandle::Open(fd.as_fd()));
         self.lost_attributes(name, &failures);
         self.enter(Entry {
             name: name.to_vec(),
@@ -270,7 +268,7 @@ impl<'a> Walker<'a> {
                 }
             },
         };
-        let (xattrs, failures) = self.attributes.of_path(paths.entry(name));
+        let (xattrs, failures) = self.attributes.read(InodeHandle::Entry(paths.entry(name)));
         self.lost_attributes(name, &failures);
         let entry = Entry {
             name: name.to_vec(),
@@ -337,24 +335,12 @@ impl<'a> Walker<'a> {
     /// Reports attributes that a captured entry will lack.
     pub(super) fn lost_attributes(&mut self, name: &[u8], failures: &[XattrFailure]) {
         for failure in failures {
-            self.summary.finding_count += 1;
-            if self.summary.findings.len() >= FINDINGS_MAX {
-                continue;
-            }
             let subject = if self.path.is_empty() {
                 name
             } else {
                 &self.path
             };
-            let what = match failure.name.as_slice() {
-                b"" => "extended attributes".to_owned(),
-                name => format!("extended attribute {}", String::from_utf8_lossy(name)),
-            };
-            let cause = std::io::Error::from(failure.errno);
-            self.summary.findings.push(Finding::warning(
-                String::from_utf8_lossy(subject),
-                format!("cannot read {what}: {cause}"),
-            ));
+            self.summary.findings.warn(subject, || failure.message());
         }
     }
 }

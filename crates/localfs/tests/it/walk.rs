@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::time::Instant;
 
-use refloat_localfs::walk::{Caches, CandidateKind, FINDINGS_MAX, Mounts};
+use refloat_localfs::walk::{Caches, CandidateKind, Mounts};
 use refloat_localfs::{WalkError, WalkOptions, WalkSummary, walk_contents, walk_entry};
 use refloat_model::cancel::Cancel;
 use refloat_model::entry::EntryKind;

@@ -1,0 +1,270 @@
+//! Writing a file in any order, from several threads.
+//!
+//! Invariant: a handle writes only to an inode that has no name outside the folder.
+
+use std::sync::Arc;
+
+use refloat_model::entry::Metadata;
+use rustix::fd::OwnedFd;
+use rustix::fs::{
+    AtFlags, FallocateFlags, FileType, Mode, OFlags, Stat, fallocate, fchmod, fchown, fstat,
+    ftruncate, openat, unlinkat,
+};
+use rustix::io::{Errno, pread, pwrite};
+
+use super::error::Context;
+use super::holes::{Piece, pieces};
+use super::{FolderWriter, Restored, WriteError};
+use crate::attributes::{Identity, file_type};
+use crate::path::RelativePath;
+
+const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
+
+/// How a file takes its place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Landing {
+    /// Complete or not at all. What had the name stays until then, and so needs its space.
+    Atomic,
+    /// For files so large that a restore which was interrupted must go on where it was: written
+    /// under its final name, with mode 0600 until it is finished, keeping what an existing file
+    /// holds. After a crash the file is a mixture. Falls back to [`Atomic`](Self::Atomic) where
+    /// the existing entry is no regular file, has other hard links, or may not be changed.
+    InPlace,
+}
+
+/// A file being restored. Dropping it unfinished leaves nothing behind, unless it is in place.
+#[derive(Debug)]
+pub struct FileHandle {
+    fd: OwnedFd,
+    parent: Arc<OwnedFd>,
+    path: RelativePath,
+    size: u64,
+    landing: Landed,
+    identity: Identity,
+}
+
+/// Where the bytes go.
+#[derive(Debug)]
+enum Landed {
+    /// An inode without a name.
+    Nameless,
+    /// An inode with a name of ours, until it is finished.
+    Temporary(Vec<u8>),
+    /// The final name, newly made.
+    New,
+    /// The final name of a file that was there.
+    Existing,
+}
+
+impl FolderWriter {
+    /// Opens a file of `size` bytes for writing. Its directory must have been created.
+    ///
+    /// # Errors
+    /// The system refuses, or is out of space.
+    pub fn prepare_file(
+        &self,
+        path: &RelativePath,
+        size: u64,
+        landing: Landing,
+    ) -> Result<FileHandle, WriteError> {
+        let (parent, name) = self.place(path)?;
+        let in_place = match landing {
+            Landing::Atomic => None,
+            Landing::InPlace => self.open_in_place(&parent, name),
+        };
+        let (fd, landing) = match in_place {
+            Some(opened) => opened,
+            None => self.open_apart(&parent, path)?,
+        };
+        let identity = Identity::of(&fstat(&fd).context("stat", path)?);
+        let file = FileHandle {
+            fd,
+            parent,
+            path: path.clone(),
+            size,
+            landing,
+            identity,
+        };
+        ftruncate(&file.fd, size).context("set the length of", path)?;
+        Ok(file)
+    }
+
+    fn open_apart(
+        &self,
+        parent: &OwnedFd,
+        path: &RelativePath,
+    ) -> Result<(OwnedFd, Landed), WriteError> {
+        let flags = OFlags::RDWR | OFlags::CLOEXEC;
+        match openat(parent, ".", flags | OFlags::TMPFILE, PRIVATE) {
+            Ok(fd) => return Ok((fd, Landed::Nameless)),
+            // What file systems and kernels say that have no nameless files.
+            Err(Errno::NOTSUP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => {}
+            Err(errno) => return Err(WriteError::new("create", path, errno)),
+        }
+        let flags = flags | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+        let (name, fd) =
+            self.with_temporary_name(path, |name| openat(parent, name, flags, PRIVATE))?;
+        Ok((fd, Landed::Temporary(name)))
+    }
+
+    /// None where writing in place is not possible or not safe.
+    fn open_in_place(&self, parent: &OwnedFd, name: &[u8]) -> Option<(OwnedFd, Landed)> {
+        let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let create = flags | OFlags::CREATE | OFlags::EXCL;
+        match openat(parent, name, create, PRIVATE) {
+            Ok(fd) => return Some((fd, Landed::New)),
+            Err(Errno::EXIST) => {}
+            Err(_refused) => return None,
+        }
+        let fd = openat(parent, name, flags | OFlags::NONBLOCK, Mode::empty()).ok()?;
+        let stat = fstat(&fd).ok()?;
+        if file_type(&stat) != FileType::RegularFile || stat.st_nlink != 1 {
+            return None;
+        }
+        self.claim(&fd, &stat).ok()?;
+        Some((fd, Landed::Existing))
+    }
+
+    /// Makes a file private to us while it is neither what it was nor what it will be. This also
+    /// takes set-id bits away, and with the mask of its ACL the rights of all others.
+    fn claim(&self, fd: &OwnedFd, stat: &Stat) -> Result<(), Errno> {
+        let me = rustix::process::geteuid();
+        if self.is_root_user && stat.st_uid != me.as_raw() {
+            fchown(fd, Some(me), None)?;
+        }
+        fchmod(fd, PRIVATE)
+    }
+
+    /// Sets the file's metadata and gives it its name. Set-id bits and ACLs appear together with
+    /// the complete content.
+    ///
+    /// # Errors
+    /// The system refuses, a directory that is not empty has the name, or somebody replaced the
+    /// file meanwhile.
+    pub fn finish_file(
+        &self,
+        mut file: FileHandle,
+        metadata: &Metadata,
+    ) -> Result<Restored, WriteError> {
+        let restored = Restored {
+            identity: file.identity,
+        };
+        let path = file.path.clone();
+        let name = path.name().unwrap_or_default();
+        self.apply(&file.fd, &path, metadata)?;
+        match &file.landing {
+            Landed::Nameless => self.link_to(&file.fd, &file.parent, name, &path)?,
+            Landed::Temporary(temporary) => {
+                if !Self::is_at(&file.parent, temporary, file.identity) {
+                    return Err(WriteError::Replaced(path));
+                }
+                self.rename(&file.parent, temporary, name, &path)?;
+                file.landing = Landed::New;
+            }
+            Landed::New | Landed::Existing => {
+                if !Self::is_at(&file.parent, name, file.identity) {
+                    return Err(WriteError::Replaced(path));
+                }
+            }
+        }
+        Ok(restored)
+    }
+}
+
+impl FileHandle {
+    /// Whether an existing file is being changed: what it holds can be read and, where it is
+    /// right, left alone.
+    #[must_use]
+    pub fn holds_old_content(&self) -> bool {
+        matches!(self.landing, Landed::Existing)
+    }
+
+    /// The path of the file.
+    #[must_use]
+    pub fn path(&self) -> &RelativePath {
+        &self.path
+    }
+
+    /// Writes `bytes` at `offset`. Whole blocks of zeros become holes. Several threads may write
+    /// different parts at once.
+    ///
+    /// # Errors
+    /// The system refuses or is out of space, or the bytes lie beyond the length.
+    pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), WriteError> {
+        if offset
+            .checked_add(bytes.len() as u64)
+            .is_none_or(|end| end > self.size)
+        {
+            let (path, size) = (self.path.clone(), self.size);
+            return Err(WriteError::BeyondEnd { path, size });
+        }
+        let mut at = offset;
+        for piece in pieces(offset, bytes) {
+            at += match piece {
+                Piece::Data(data) => self.write_data(at, data)?,
+                Piece::Zeros(length) => self.write_zeros(at, length)?,
+            };
+        }
+        Ok(())
+    }
+
+    fn write_data(&self, offset: u64, data: &[u8]) -> Result<u64, WriteError> {
+        let mut done = 0;
+        while let Some(rest) = data.get(done..).filter(|rest| !rest.is_empty()) {
+            match pwrite(&self.fd, rest, offset + done as u64) {
+                Ok(0) => return Err(WriteError::new("write", &self.path, Errno::IO)),
+                Ok(count) => done += count,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(WriteError::new("write", &self.path, errno)),
+            }
+        }
+        Ok(data.len() as u64)
+    }
+
+    /// A new file is a single hole already; in an old one a hole has to be made.
+    fn write_zeros(&self, offset: u64, length: usize) -> Result<u64, WriteError> {
+        let bytes = length as u64;
+        if !self.holds_old_content() {
+            return Ok(bytes);
+        }
+        let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match fallocate(&self.fd, mode, offset, bytes) {
+            Ok(()) => Ok(bytes),
+            Err(Errno::NOTSUP | Errno::NOSYS) => self.write_data(offset, &vec![0; length]),
+            Err(errno) => Err(WriteError::new("write", &self.path, errno)),
+        }
+    }
+
+    /// Reads what the file holds, to verify it; fewer bytes than asked for only at its end.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, WriteError> {
+        read_fully(&self.fd, offset, buffer).context("read", &self.path)
+    }
+}
+
+impl Drop for FileHandle {
+    fn drop(&mut self) {
+        if let Landed::Temporary(name) = &self.landing
+            && FolderWriter::is_at(&self.parent, name, self.identity)
+        {
+            // A leftover that cannot be removed harms nobody.
+            let _leftover = unlinkat(&self.parent, name.as_slice(), AtFlags::empty());
+        }
+    }
+}
+
+/// Reads until the buffer is full or the file ends.
+pub(super) fn read_fully(fd: &OwnedFd, offset: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
+    let mut done = 0;
+    while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        match pread(fd, rest, offset + done as u64) {
+            Ok(0) => break,
+            Ok(count) => done += count,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(done)
+}

@@ -1,0 +1,144 @@
+//! Entries without content: symbolic links, devices, pipes, sockets; and hard links.
+//!
+//! Invariant: a hard link is made only to an inode that this writer restored or kept.
+
+use refloat_model::entry::{EntryKind, Metadata};
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, mknodat, openat, symlinkat, unlinkat};
+use rustix::io::Errno;
+
+use super::error::Context;
+use super::{FolderWriter, Restored, WriteError};
+use crate::attributes::{Identity, file_type};
+use crate::path::RelativePath;
+
+/// Devices and pipes are nobody's until their metadata is set.
+const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
+
+impl FolderWriter {
+    /// Makes a symbolic link, device, pipe or socket with its metadata, replacing what has its
+    /// name. A link's target is stored as it is and never looked at.
+    ///
+    /// # Errors
+    /// The system refuses (devices are for root), or the kind is a file or directory.
+    pub fn create_node(
+        &self,
+        path: &RelativePath,
+        kind: &EntryKind,
+        metadata: &Metadata,
+    ) -> Result<Restored, WriteError> {
+        let node = Node::of(kind).ok_or_else(|| WriteError::Kind {
+            operation: "create",
+            path: path.clone(),
+        })?;
+        let (parent, name) = self.place(path)?;
+        match node.create(&parent, name) {
+            Ok(()) => {
+                let fd = self.complete(&parent, name, &node, path, metadata);
+                if fd.is_err() {
+                    // Not as it should be, so it should not be: the error is what is reported.
+                    let _leftover = unlinkat(&parent, name, AtFlags::empty());
+                }
+                return fd;
+            }
+            Err(Errno::EXIST) => {}
+            Err(errno) => return Err(WriteError::new("create", path, errno)),
+        }
+        let (temporary, ()) = self.with_temporary_name(path, |name| node.create(&parent, name))?;
+        match self.complete(&parent, &temporary, &node, path, metadata) {
+            Ok(restored) => {
+                self.rename(&parent, &temporary, name, path)?;
+                Ok(restored)
+            }
+            Err(error) => {
+                // As above.
+                let _leftover = unlinkat(&parent, temporary.as_slice(), AtFlags::empty());
+                Err(error)
+            }
+        }
+    }
+
+    /// Sets the metadata of a node that was just made. Between making and opening it, somebody
+    /// may have put something else there: if that has another name elsewhere, or is of another
+    /// kind, it is refused; if not, it is as good as ours.
+    fn complete(
+        &self,
+        parent: &OwnedFd,
+        name: &[u8],
+        node: &Node<'_>,
+        path: &RelativePath,
+        metadata: &Metadata,
+    ) -> Result<Restored, WriteError> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = openat(parent, name, flags, Mode::empty()).context("open", path)?;
+        let stat = fstat(&fd).context("stat", path)?;
+        if file_type(&stat) != node.file_type() || stat.st_nlink != 1 {
+            return Err(WriteError::Replaced(path.clone()));
+        }
+        self.apply(&fd, path, metadata)?;
+        Ok(Restored {
+            identity: Identity::of(&stat),
+        })
+    }
+
+    /// Gives an entry that was restored before, under `from`, a second name `to`, replacing what
+    /// has it.
+    ///
+    /// # Errors
+    /// [`Replaced`](WriteError::Replaced) if `from` is not the entry that was restored: a file
+    /// from outside may have been put there, and must not get another name. Otherwise the system
+    /// refuses.
+    pub fn hard_link(
+        &self,
+        restored: Restored,
+        from: &RelativePath,
+        to: &RelativePath,
+    ) -> Result<(), WriteError> {
+        let (from_parent, from_name) = self.place(from)?;
+        let (parent, name) = self.place(to)?;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = openat(&from_parent, from_name, flags, Mode::empty()).context("open", from)?;
+        if Identity::of(&fstat(&fd).context("stat", from)?) != restored.identity {
+            return Err(WriteError::Replaced(from.clone()));
+        }
+        if Self::is_at(&parent, name, restored.identity) {
+            return Ok(());
+        }
+        self.link_to(&fd, &parent, name, to)
+    }
+}
+
+/// What `mknod` and `symlink` can make.
+enum Node<'a> {
+    Symlink(&'a [u8]),
+    Special(FileType, u64),
+}
+
+impl<'a> Node<'a> {
+    fn of(kind: &'a EntryKind) -> Option<Self> {
+        Some(match kind {
+            EntryKind::Symlink { target } => Self::Symlink(target),
+            EntryKind::BlockDevice { device } => Self::Special(FileType::BlockDevice, *device),
+            EntryKind::CharacterDevice { device } => {
+                Self::Special(FileType::CharacterDevice, *device)
+            }
+            EntryKind::Fifo => Self::Special(FileType::Fifo, 0),
+            EntryKind::Socket => Self::Special(FileType::Socket, 0),
+            EntryKind::File { .. } | EntryKind::Directory => return None,
+        })
+    }
+
+    fn file_type(&self) -> FileType {
+        match self {
+            Self::Symlink(_) => FileType::Symlink,
+            Self::Special(file_type, _) => *file_type,
+        }
+    }
+
+    fn create(&self, parent: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
+        match self {
+            Self::Symlink(target) => symlinkat(*target, parent, name),
+            Self::Special(file_type, device) => mknodat(parent, name, *file_type, PRIVATE, *device),
+        }
+    }
+}
