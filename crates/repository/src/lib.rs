@@ -1,1 +1,28 @@
-//! placeholder
+//! The repository engine: restic's format, written and read by pipelines of our own.
+//!
+//! It knows storage and nothing of Docker, Kubernetes or networks; it is synchronous.
+//!
+//! Invariant: what a snapshot refers to was in storage, complete and verified, before the
+//! snapshot was written; deletion goes the other way round (`docs/format.md`).
+
+pub mod archive;
+mod blobs;
+pub mod chunker;
+pub mod codec;
+pub mod crypto;
+mod error;
+pub mod format;
+pub mod id;
+pub mod index;
+mod keys;
+pub mod lock;
+mod repository;
+
+pub use blobs::BlobReader;
+pub use error::{Cause, RepositoryError};
+pub use format::pack::BlobKind;
+pub use format::snapshot::SnapshotFile;
+pub use format::tree::Node;
+pub use id::{BlobId, IndexId, KeyId, LockId, PackId, SnapshotId};
+pub use keys::KeyRecord;
+pub use repository::{ChunkerChoice, IndexedRepository, InitOptions, Repository};

@@ -1,0 +1,368 @@
+//! Writing: from trees that sources push to packs, indexes and a snapshot.
+//!
+//! ```text
+//! source ─▶ TreeBuilder ─▶ jobs ─▶ workers: read, cut, hash, look up, compress, seal, verify
+//!  (walks)   (one an item)  (bounded)   │  ▲ chunks of large files (bounded, or done in place)
+//!                                       ▼  │
+//!                                  open packs ─▶ uploads (bounded) ─▶ storage, then the index
+//! ```
+//!
+//! Write order, an invariant of the format: packs, then the indexes that list them, then, after
+//! every pack was seen in storage with its size and the lock was proven, the snapshot. A crash in
+//! between leaves packs that the next prune removes, or indexes whose blobs the next run reuses.
+//!
+//! Invariant: nothing is published through a type other than [`Archived`], which exists only when
+//! every pack and index of the run was stored.
+
+mod builder;
+mod chunks;
+mod directory;
+mod packer;
+mod publish;
+mod worker;
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use refloat_model::cancel::Cancel;
+use refloat_model::progress::Counters;
+use refloat_storage::FileKind;
+
+use crate::codec::Compression;
+use crate::error::RepositoryError;
+use crate::format::pack::BlobKind;
+use crate::format::tree::{Node, encode};
+use crate::id::{BlobId, PackId};
+use crate::repository::IndexedRepository;
+
+pub use builder::{FinishedTree, TreeBuilder};
+pub use directory::{EntryFailure, TreeStatistics};
+pub use publish::Archived;
+
+use packer::Packer;
+use worker::{ChunkJob, Job};
+
+/// Jobs that wait for a worker: enough that workers never starve while the walk reads a
+/// directory, few enough that open directory handles stay far below the usual limit of 1,024.
+const JOBS_QUEUED_MAX: usize = 256;
+/// Chunks of large files that wait, at most 8 MiB each, 1.3 MiB on average.
+const CHUNKS_QUEUED_MAX: usize = 4;
+/// Packs of 16 MiB that wait for upload, besides one in each uploader's hands.
+const UPLOADS_QUEUED_MAX: usize = 1;
+
+/// How to write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ArchiveOptions {
+    /// How hard to compress.
+    pub compression: Compression,
+    /// A pack is uploaded when it has reached this size, in bytes.
+    pub pack_bytes_min: usize,
+    /// Threads that read, hash and compress.
+    pub workers: usize,
+    /// Whether access times are recorded; they make every tree that was read a new one.
+    pub access_times: bool,
+    /// Whether files are read although the parent says that they are unchanged.
+    pub read_unchanged: bool,
+}
+
+impl Default for ArchiveOptions {
+    fn default() -> Self {
+        Self {
+            compression: Compression::default(),
+            pack_bytes_min: 16 << 20,
+            workers: std::thread::available_parallelism().map_or(2, usize::from),
+            access_times: false,
+            read_unchanged: false,
+        }
+    }
+}
+
+/// What a run has added to the repository so far.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Added {
+    /// New data blobs.
+    pub data_blobs: u64,
+    /// New tree blobs.
+    pub tree_blobs: u64,
+    /// Their plaintext, in bytes.
+    pub plaintext_bytes: u64,
+    /// Their sealed form in packs, in bytes.
+    pub packed_bytes: u64,
+}
+
+/// State that builders, workers and uploaders share.
+struct Shared {
+    repository: IndexedRepository,
+    options: ArchiveOptions,
+    packer: Packer,
+    /// By pack number of the index: whether storage listed the pack when the run began. What lies
+    /// in a pack that is gone is not trusted but stored again.
+    present: Vec<bool>,
+    chunks: (Sender<ChunkJob>, Receiver<ChunkJob>),
+    counters: Arc<Counters>,
+    cancel: Cancel,
+    stopped: AtomicBool,
+    failure: Mutex<Option<RepositoryError>>,
+    data_blobs: AtomicU64,
+    tree_blobs: AtomicU64,
+    plaintext_bytes: AtomicU64,
+}
+
+impl Shared {
+    /// Stops the run; the first failure is the one that is told.
+    fn fail(&self, error: RepositoryError) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.get_or_insert(error);
+        self.stopped.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether the run should go on.
+    fn check(&self) -> Result<(), RepositoryError> {
+        self.cancel.check()?;
+        if self.stopped.load(Ordering::Relaxed) {
+            return Err(RepositoryError::Stopped);
+        }
+        Ok(())
+    }
+
+    /// The failure that stopped the run, if `error` is only its echo in another thread.
+    fn told(&self, error: RepositoryError) -> RepositoryError {
+        let echo = matches!(error, RepositoryError::Stopped);
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        if echo {
+            failure.take().unwrap_or(error)
+        } else {
+            error
+        }
+    }
+
+    /// Whether a blob is in a pack that is there.
+    fn has_blob(&self, kind: BlobKind, id: &BlobId) -> bool {
+        let pack = self.repository.index().pack_number(kind, id);
+        pack.and_then(|number| self.present.get(number))
+            .is_some_and(|present| *present)
+    }
+
+    /// Stores a blob unless it is there or on its way, and returns its id.
+    fn store_blob(&self, kind: BlobKind, plaintext: &[u8]) -> Result<BlobId, RepositoryError> {
+        let id = BlobId::of(plaintext);
+        if self.has_blob(kind, &id) || !self.packer.claim(kind, id) {
+            return Ok(id);
+        }
+        let compression = match kind {
+            BlobKind::Data => self.options.compression,
+            // restic compresses trees whatever the setting: they always shrink.
+            BlobKind::Tree if self.options.compression == Compression::Off => Compression::Auto,
+            BlobKind::Tree => self.options.compression,
+        };
+        self.packer
+            .add(self.repository.codec(), kind, id, plaintext, compression)?;
+        let counter = match kind {
+            BlobKind::Data => &self.data_blobs,
+            BlobKind::Tree => &self.tree_blobs,
+        };
+        Counters::add(counter, 1);
+        Counters::add(&self.plaintext_bytes, plaintext.len() as u64);
+        Ok(id)
+    }
+
+    /// Stores a directory whose nodes are sorted and unique.
+    fn store_tree(&self, nodes: &[Node]) -> Result<BlobId, RepositoryError> {
+        self.store_blob(BlobKind::Tree, &encode(nodes))
+    }
+
+    fn added(&self) -> Added {
+        Added {
+            data_blobs: Counters::get(&self.data_blobs),
+            tree_blobs: Counters::get(&self.tree_blobs),
+            plaintext_bytes: Counters::get(&self.plaintext_bytes),
+            packed_bytes: self.packer.packed_bytes(),
+        }
+    }
+}
+
+/// Takes trees, as many at once as wanted, and turns them into blobs, packs and indexes.
+pub struct Archiver {
+    shared: Arc<Shared>,
+    jobs: Option<Sender<Job>>,
+    workers: Vec<JoinHandle<()>>,
+    uploaders: Vec<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Archiver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Archiver")
+            .field("options", &self.shared.options)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Archiver {
+    /// Starts the threads.
+    ///
+    /// The caller holds a shared lock of the repository for as long as the archiver lives, and
+    /// gives it to [`Archived::publish`].
+    ///
+    /// # Errors
+    /// No threads, or no randomness.
+    pub fn start(
+        repository: IndexedRepository,
+        options: ArchiveOptions,
+        counters: Arc<Counters>,
+        cancel: Cancel,
+    ) -> Result<Self, RepositoryError> {
+        let (jobs, job_queue) = bounded(JOBS_QUEUED_MAX);
+        let (uploads, upload_queue) = bounded(UPLOADS_QUEUED_MAX);
+        let listed: HashSet<PackId> = repository
+            .storage()
+            .list(FileKind::Pack)?
+            .into_iter()
+            .map(|file| PackId(*file.key.id()))
+            .collect();
+        let present = repository
+            .index()
+            .packs()
+            .iter()
+            .map(|pack| listed.contains(pack))
+            .collect();
+        let shared = Arc::new(Shared {
+            present,
+            packer: Packer::new(options.pack_bytes_min, uploads)?,
+            repository,
+            options,
+            chunks: bounded(CHUNKS_QUEUED_MAX),
+            counters,
+            cancel,
+            stopped: AtomicBool::new(false),
+            failure: Mutex::new(None),
+            data_blobs: AtomicU64::new(0),
+            tree_blobs: AtomicU64::new(0),
+            plaintext_bytes: AtomicU64::new(0),
+        });
+        let connections = shared.repository.storage().connections();
+        let worker = || (Arc::clone(&shared), job_queue.clone());
+        let uploader = || (Arc::clone(&shared), upload_queue.clone());
+        let workers = spawn("archive", options.workers.max(1), || {
+            let (shared, jobs) = worker();
+            move || worker::work(&shared, &jobs)
+        })?;
+        let uploaders = spawn("upload", connections.max(1), || {
+            let (shared, queue) = uploader();
+            move || packer::upload(&shared, &queue)
+        })?;
+        Ok(Self {
+            shared,
+            jobs: Some(jobs),
+            workers,
+            uploaders,
+        })
+    }
+
+    /// Begins a tree. `parent` is what the same directory held in an earlier point: files in it
+    /// that did not change are not read.
+    #[must_use]
+    pub fn tree(&self, parent: Vec<Node>) -> TreeBuilder {
+        TreeBuilder::new(Arc::clone(&self.shared), self.jobs.clone(), parent)
+    }
+
+    /// Stores a directory of nodes that exist already, and returns its id.
+    ///
+    /// # Errors
+    /// Two have the same name, or storage failed.
+    pub fn store_directory(&self, mut nodes: Vec<Node>) -> Result<BlobId, RepositoryError> {
+        nodes.sort_by(|a, b| a.name().cmp(b.name()));
+        if let Some(twice) = nodes
+            .windows(2)
+            .find(|pair| pair[0].name() == pair[1].name())
+        {
+            let name = String::from_utf8_lossy(twice[0].name()).into_owned();
+            let cause = format!("the entry {name:?} is there twice").into();
+            return Err(RepositoryError::Encode {
+                what: "a directory",
+                cause,
+            });
+        }
+        self.shared
+            .store_tree(&nodes)
+            .map_err(|error| self.shared.told(error))
+    }
+
+    /// Waits for all work and uploads, and writes the indexes.
+    ///
+    /// All builders must have finished.
+    ///
+    /// # Errors
+    /// Anything of the run failed; nothing can be published then.
+    pub fn finish(mut self) -> Result<Archived, RepositoryError> {
+        drop(self.jobs.take());
+        join(&mut self.workers, &self.shared);
+        if !self.shared.stopped.load(Ordering::SeqCst) {
+            let flushed = self.shared.packer.flush(self.shared.repository.codec());
+            flushed.unwrap_or_else(|error| self.shared.fail(error));
+        }
+        self.shared.packer.close();
+        join(&mut self.uploaders, &self.shared);
+        self.shared
+            .check()
+            .map_err(|error| self.shared.told(error))?;
+        let packs = self.shared.packer.finish_index(&self.shared.repository)?;
+        let known = self
+            .shared
+            .repository
+            .index()
+            .packs()
+            .iter()
+            .zip(&self.shared.present);
+        let trusted = known
+            .filter(|(_, present)| **present)
+            .map(|(pack, _)| *pack)
+            .collect();
+        Ok(Archived::new(
+            self.shared.repository.clone(),
+            packs,
+            trusted,
+            self.shared.added(),
+        ))
+    }
+}
+
+impl Drop for Archiver {
+    fn drop(&mut self) {
+        self.shared.stopped.store(true, Ordering::SeqCst);
+        drop(self.jobs.take());
+        join(&mut self.workers, &self.shared);
+        self.shared.packer.close();
+        join(&mut self.uploaders, &self.shared);
+    }
+}
+
+fn spawn<F: FnOnce() + Send + 'static>(
+    name: &str,
+    count: usize,
+    mut make: impl FnMut() -> F,
+) -> Result<Vec<JoinHandle<()>>, RepositoryError> {
+    let thread = |number| {
+        std::thread::Builder::new()
+            .name(format!("{name} {number}"))
+            .spawn(make())
+            .map_err(|e| RepositoryError::Encode {
+                what: "work for a new thread",
+                cause: e.into(),
+            })
+    };
+    (0..count).map(thread).collect()
+}
+
+fn join(threads: &mut Vec<JoinHandle<()>>, shared: &Shared) {
+    for thread in threads.drain(..) {
+        if thread.join().is_err() {
+            shared.fail(RepositoryError::Encode {
+                what: "the run's data",
+                cause: "a thread of the pipeline panicked".into(),
+            });
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! One tree in the making: the sink that a source pushes into.
+//!
+//! Invariant: a file is taken over from the parent unread only if size, modification time, change
+//! time and inode are those of a real file and all its blobs are in the index.
+
+use std::io::Read;
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use refloat_model::entry::{Content, Entry, EntryKind, SinkError, TreeSink};
+use refloat_model::progress::Counters;
+use refloat_model::time::Timestamp;
+use refloat_model::tree_path::is_valid_name;
+
+use super::Shared;
+use super::directory::{Directory, EntryFailure, TreeState, TreeStatistics};
+use super::worker::{FileJob, Job, read_stream};
+use crate::blobs::BlobReader as _;
+use crate::error::RepositoryError;
+use crate::format::pack::BlobKind;
+use crate::format::tree::Node;
+
+/// A tree that is complete.
+#[derive(Clone, PartialEq, Debug)]
+pub struct FinishedTree {
+    /// The entries of its root directory, sorted by name.
+    pub nodes: Vec<Node>,
+    /// What it holds.
+    pub statistics: TreeStatistics,
+    /// Entries that could not be captured; the first 1,000.
+    pub failures: Vec<EntryFailure>,
+    /// How many could not be captured in all.
+    pub failure_count: u64,
+}
+
+/// A directory the builder is inside of.
+struct Level {
+    directory: Arc<Directory>,
+    /// What it held in the parent point, sorted by name.
+    previous: Vec<Node>,
+}
+
+/// See the module.
+pub struct TreeBuilder {
+    shared: Arc<Shared>,
+    jobs: Option<Sender<Job>>,
+    state: Arc<TreeState>,
+    levels: Vec<Level>,
+    done: Receiver<Vec<Node>>,
+}
+
+impl std::fmt::Debug for TreeBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TreeBuilder")
+            .field("depth", &self.levels.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl TreeBuilder {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        jobs: Option<Sender<Job>>,
+        mut previous: Vec<Node>,
+    ) -> Self {
+        previous.sort_by(|a, b| a.name().cmp(b.name()));
+        let state = Arc::new(TreeState::default());
+        let (sender, done) = bounded(1);
+        let directory = Directory::root(Arc::clone(&state), sender);
+        Self {
+            shared,
+            jobs,
+            state,
+            levels: vec![Level {
+                directory,
+                previous,
+            }],
+            done,
+        }
+    }
+
+    /// Waits until every file is stored.
+    ///
+    /// # Errors
+    /// The run failed or was cancelled. Directories that were not left count as left.
+    pub fn finish(mut self) -> Result<FinishedTree, RepositoryError> {
+        while let Some(level) = self.levels.pop() {
+            self.close(&level.directory)
+                .map_err(|error| self.shared.told(error))?;
+        }
+        // The channel breaks if the run stops before the root is complete.
+        drop(self.jobs.take());
+        let nodes = self
+            .done
+            .recv()
+            .map_err(|_stopped| self.shared.told(RepositoryError::Stopped));
+        self.shared
+            .check()
+            .map_err(|error| self.shared.told(error))?;
+        let failures = self.state.take_failures();
+        Ok(FinishedTree {
+            nodes: nodes?,
+            statistics: self.state.counters.statistics(),
+            failures: failures.kept,
+            failure_count: failures.count,
+        })
+    }
+
+    fn level(&self) -> Result<&Level, RepositoryError> {
+        self.levels.last().ok_or_else(|| RepositoryError::Encode {
+            what: "a tree",
+            cause: "its source left more directories than it entered".into(),
+        })
+    }
+
+    fn send(&self, job: Job) -> Result<(), RepositoryError> {
+        let jobs = self.jobs.as_ref().ok_or(RepositoryError::Stopped)?;
+        jobs.send(job)
+            .map_err(|_all_workers_ended| RepositoryError::Stopped)
+    }
+
+    fn close(&self, directory: &Arc<Directory>) -> Result<(), RepositoryError> {
+        if directory.close() {
+            self.send(Job::Directory(Arc::clone(directory)))?;
+        }
+        Ok(())
+    }
+
+    /// The current directory, if an entry of this name may stand in it.
+    fn accept(&self, entry: &Entry) -> Result<Option<&Level>, RepositoryError> {
+        self.shared
+            .check()
+            .map_err(|error| self.shared.told(error))?;
+        let level = self.level()?;
+        Counters::add(&self.shared.counters.entries_done, 1);
+        if is_valid_name(&entry.name) {
+            return Ok(Some(level));
+        }
+        level.directory.record_failure(
+            &entry.name,
+            "its name cannot stand in a directory".to_owned(),
+        );
+        Ok(None)
+    }
+
+    /// Brings metadata into the form that restic's trees have.
+    fn normalise(&self, entry: &mut Entry) {
+        let metadata = &mut entry.metadata;
+        if !self.shared.options.access_times {
+            metadata.accessed = metadata.modified;
+        }
+        // As restic since 0.17: device ids change between boots and matter only for hard links.
+        if metadata.links < 2 || entry.kind == EntryKind::Directory {
+            metadata.device_id = 0;
+        }
+        if matches!(
+            entry.kind,
+            EntryKind::Directory | EntryKind::Fifo | EntryKind::Socket
+        ) {
+            metadata.links = 0;
+        }
+    }
+
+    fn is_unchanged(&self, entry: &Entry, previous: &Node) -> bool {
+        let (new, old) = (&entry.metadata, &previous.entry.metadata);
+        let real = new.inode != 0 && new.changed != Timestamp::EPOCH;
+        real && !self.shared.options.read_unchanged
+            && previous.entry.kind == entry.kind
+            && old.modified == new.modified
+            && old.changed == new.changed
+            && old.inode == new.inode
+            && previous
+                .foreign
+                .as_ref()
+                .is_none_or(|foreign| foreign.error.is_empty())
+            && self.has_content(previous)
+    }
+
+    fn has_content(&self, node: &Node) -> bool {
+        node.content
+            .iter()
+            .all(|blob| self.shared.has_blob(BlobKind::Data, blob))
+    }
+}
+
+fn find<'n>(nodes: &'n [Node], name: &[u8]) -> Option<&'n Node> {
+    let at = nodes.binary_search_by(|node| node.name().cmp(name)).ok()?;
+    nodes.get(at)
+}
+
+impl TreeSink for TreeBuilder {
+    fn enter(&mut self, mut directory: Entry) -> Result<(), SinkError> {
+        self.normalise(&mut directory);
+        let Some(level) = self.accept(&directory)? else {
+            // Its entries still come; they go nowhere.
+            let (nobody, _) = bounded(1);
+            let nowhere = Directory::root(Arc::clone(&self.state), nobody);
+            self.levels.push(Level {
+                directory: nowhere,
+                previous: Vec::new(),
+            });
+            return Ok(());
+        };
+        let previous = find(&level.previous, &directory.name).and_then(|node| node.subtree);
+        // A parent tree that cannot be read only costs reading its files again.
+        let nodes = previous.and_then(|tree| self.shared.repository.read_tree(tree).ok());
+        let directory = Directory::below(&level.directory, directory, previous);
+        self.levels.push(Level {
+            directory,
+            previous: nodes.unwrap_or_default(),
+        });
+        Ok(())
+    }
+
+    fn leave(&mut self) -> Result<(), SinkError> {
+        if self.levels.len() < 2 {
+            return Err(RepositoryError::Encode {
+                what: "a tree",
+                cause: "its source left more directories than it entered".into(),
+            }
+            .into());
+        }
+        match self.levels.pop() {
+            Some(level) => Ok(self
+                .close(&level.directory)
+                .map_err(|e| self.shared.told(e))?),
+            None => Ok(()),
+        }
+    }
+
+    fn file(&mut self, mut file: Entry, content: Box<dyn Content>) -> Result<(), SinkError> {
+        self.normalise(&mut file);
+        let Some(level) = self.accept(&file)? else {
+            return Ok(());
+        };
+        let counters = &self.state.counters;
+        let previous = find(&level.previous, &file.name);
+        if let Some(node) = previous.filter(|previous| self.is_unchanged(&file, previous)) {
+            Counters::add(&counters.files_unmodified, 1);
+            Counters::add(&counters.bytes, node.size());
+            Counters::add(&self.shared.counters.bytes_done, node.size());
+            let content = Arc::clone(&node.content);
+            level.directory.push(Node {
+                entry: file,
+                content,
+                subtree: None,
+                foreign: None,
+            });
+            return Ok(());
+        }
+        let known = previous.is_some();
+        let slot = level.directory.reserve();
+        let directory = Arc::clone(&level.directory);
+        let job = FileJob {
+            directory,
+            slot,
+            entry: file,
+            content,
+            known,
+        };
+        Ok(self
+            .send(Job::File(job))
+            .map_err(|error| self.shared.told(error))?)
+    }
+
+    fn stream(&mut self, mut file: Entry, content: &mut dyn Read) -> Result<(), SinkError> {
+        self.normalise(&mut file);
+        let Some(level) = self.accept(&file)? else {
+            return Ok(());
+        };
+        let known = find(&level.previous, &file.name).is_some();
+        let directory = Arc::clone(&level.directory);
+        let slot = directory.reserve();
+        let read = read_stream(&self.shared, &directory, slot, file, known, content);
+        Ok(read.map_err(|error| self.shared.told(error))?)
+    }
+
+    fn node(&mut self, mut entry: Entry) -> Result<(), SinkError> {
+        self.normalise(&mut entry);
+        let Some(level) = self.accept(&entry)? else {
+            return Ok(());
+        };
+        if matches!(entry.kind, EntryKind::File { .. } | EntryKind::Directory) {
+            let reason = "a file or directory came without content".to_owned();
+            level.directory.record_failure(&entry.name, reason);
+            return Ok(());
+        }
+        Counters::add(&self.state.counters.others, 1);
+        let node = Node {
+            entry,
+            content: Arc::default(),
+            subtree: None,
+            foreign: None,
+        };
+        level.directory.push(node);
+        Ok(())
+    }
+
+    fn reuse(&mut self, name: &[u8]) -> Result<bool, SinkError> {
+        self.shared
+            .check()
+            .map_err(|error| self.shared.told(error))?;
+        let level = self.level()?;
+        let usable = find(&level.previous, name).filter(|node| {
+            node.subtree
+                .is_none_or(|tree| self.shared.has_blob(BlobKind::Tree, &tree))
+                && self.has_content(node)
+        });
+        let Some(node) = usable else { return Ok(false) };
+        Counters::add(&self.state.counters.reused, 1);
+        Counters::add(&self.state.counters.bytes, node.size());
+        level.directory.push(node.clone());
+        Ok(true)
+    }
+
+    fn fail(&mut self, name: &[u8], reason: String) {
+        if let Some(level) = self.levels.last() {
+            level.directory.record_failure(name, reason);
+        }
+    }
+}

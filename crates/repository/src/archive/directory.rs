@@ -1,0 +1,294 @@
+//! Directories whose entries are still being worked on.
+//!
+//! A directory is complete when the builder has left it and every file in it is done; whoever
+//! completes it encodes it and fills its place in the directory above.
+//!
+//! Invariant: each slot is filled exactly once.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crossbeam_channel::Sender;
+use refloat_model::entry::Entry;
+use refloat_model::progress::Counters;
+
+use super::Shared;
+use crate::error::RepositoryError;
+use crate::format::tree::Node;
+use crate::id::BlobId;
+
+/// How many failures are kept with their text; all are counted.
+const FAILURES_KEPT_MAX: usize = 1000;
+
+/// An entry that could not be captured.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct EntryFailure {
+    /// Its path below the tree's root.
+    pub path: Vec<u8>,
+    /// Operation and cause.
+    pub reason: String,
+}
+
+/// What a tree holds and how it compares with its parent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct TreeStatistics {
+    /// Files that the parent did not have.
+    pub files_new: u64,
+    /// Files that differ from the parent's.
+    pub files_changed: u64,
+    /// Files taken over unread.
+    pub files_unmodified: u64,
+    /// Directories that the parent did not have.
+    pub directories_new: u64,
+    /// Directories that differ from the parent's.
+    pub directories_changed: u64,
+    /// Directories equal to the parent's.
+    pub directories_unmodified: u64,
+    /// Entries that are neither file nor directory.
+    pub others: u64,
+    /// Content bytes of all files.
+    pub bytes: u64,
+    /// Entries taken over with everything below them by [`reuse`]; not counted above.
+    ///
+    /// [`reuse`]: refloat_model::entry::TreeSink::reuse
+    pub reused: u64,
+}
+
+#[derive(Default)]
+pub struct TreeCounters {
+    pub files_new: AtomicU64,
+    pub files_changed: AtomicU64,
+    pub files_unmodified: AtomicU64,
+    pub directories_new: AtomicU64,
+    pub directories_changed: AtomicU64,
+    pub directories_unmodified: AtomicU64,
+    pub others: AtomicU64,
+    pub bytes: AtomicU64,
+    pub reused: AtomicU64,
+}
+
+impl TreeCounters {
+    pub fn statistics(&self) -> TreeStatistics {
+        TreeStatistics {
+            files_new: Counters::get(&self.files_new),
+            files_changed: Counters::get(&self.files_changed),
+            files_unmodified: Counters::get(&self.files_unmodified),
+            directories_new: Counters::get(&self.directories_new),
+            directories_changed: Counters::get(&self.directories_changed),
+            directories_unmodified: Counters::get(&self.directories_unmodified),
+            others: Counters::get(&self.others),
+            bytes: Counters::get(&self.bytes),
+            reused: Counters::get(&self.reused),
+        }
+    }
+}
+
+#[derive(Default)]
+pub struct Failures {
+    pub kept: Vec<EntryFailure>,
+    pub count: u64,
+}
+
+/// What all directories of one builder share.
+#[derive(Default)]
+pub struct TreeState {
+    pub counters: TreeCounters,
+    failures: Mutex<Failures>,
+}
+
+impl TreeState {
+    pub fn take_failures(&self) -> Failures {
+        std::mem::take(&mut *lock(&self.failures))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Where a finished directory goes.
+enum Place {
+    /// It is the builder's root: its nodes go to whoever finishes the builder.
+    Root(Sender<Vec<Node>>),
+    /// Into a slot of the directory above.
+    Below {
+        above: Arc<Directory>,
+        slot: usize,
+        entry: Entry,
+        previous: Option<BlobId>,
+    },
+}
+
+struct Slots {
+    nodes: Vec<Option<Node>>,
+    /// Slots to be filled, and one more while the builder is inside.
+    open: usize,
+}
+
+/// See the module.
+pub struct Directory {
+    place: Place,
+    slots: Mutex<Slots>,
+    pub tree: Arc<TreeState>,
+}
+
+impl Directory {
+    pub fn root(tree: Arc<TreeState>, done: Sender<Vec<Node>>) -> Arc<Self> {
+        Arc::new(Self {
+            place: Place::Root(done),
+            slots: new_slots(),
+            tree,
+        })
+    }
+
+    pub fn below(above: &Arc<Self>, entry: Entry, previous: Option<BlobId>) -> Arc<Self> {
+        let slot = above.reserve();
+        let place = Place::Below {
+            above: Arc::clone(above),
+            slot,
+            entry,
+            previous,
+        };
+        Arc::new(Self {
+            place,
+            slots: new_slots(),
+            tree: Arc::clone(&above.tree),
+        })
+    }
+
+    /// A slot that somebody will fill.
+    pub fn reserve(&self) -> usize {
+        let mut slots = lock(&self.slots);
+        slots.nodes.push(None);
+        slots.open += 1;
+        slots.nodes.len() - 1
+    }
+
+    /// Adds an entry that is complete.
+    pub fn push(&self, node: Node) {
+        lock(&self.slots).nodes.push(Some(node));
+    }
+
+    /// The builder leaves; true if nothing is open any more, so that the caller must see to
+    /// [`complete`](Self::complete).
+    pub fn close(&self) -> bool {
+        let mut slots = lock(&self.slots);
+        slots.open -= 1;
+        slots.open == 0
+    }
+
+    /// Fills a slot, or leaves it empty for an entry that failed, and completes whatever became
+    /// complete by it.
+    pub fn fill(
+        self: &Arc<Self>,
+        shared: &Shared,
+        slot: usize,
+        node: Option<Node>,
+    ) -> Result<(), RepositoryError> {
+        if self.fill_slot(slot, node) {
+            Arc::clone(self).complete(shared)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn fill_slot(&self, slot: usize, node: Option<Node>) -> bool {
+        let mut slots = lock(&self.slots);
+        if let Some(place) = slots.nodes.get_mut(slot) {
+            *place = node;
+        }
+        slots.open -= 1;
+        slots.open == 0
+    }
+
+    /// Records an entry that could not be captured.
+    pub fn record_failure(&self, name: &[u8], reason: String) {
+        let mut failures = lock(&self.tree.failures);
+        failures.count += 1;
+        if failures.kept.len() < FAILURES_KEPT_MAX {
+            failures.kept.push(EntryFailure {
+                path: self.path_of(name),
+                reason,
+            });
+        }
+    }
+
+    fn path_of(&self, name: &[u8]) -> Vec<u8> {
+        let mut parts = vec![name];
+        let mut directory = self;
+        while let Place::Below { above, entry, .. } = &directory.place {
+            parts.push(&entry.name);
+            directory = above;
+        }
+        parts.reverse();
+        parts.join(&b'/')
+    }
+
+    /// Stores a directory in which nothing is open, and every directory above that becomes
+    /// complete by it. A loop and no recursion: trees may be thousands deep.
+    pub fn complete(self: Arc<Self>, shared: &Shared) -> Result<(), RepositoryError> {
+        let mut directory = self;
+        loop {
+            let nodes = directory.take_nodes();
+            let (above, slot, node) = match &directory.place {
+                Place::Root(done) => {
+                    // Nobody waits for the nodes of a builder that was dropped.
+                    drop(done.send(nodes));
+                    return Ok(());
+                }
+                Place::Below {
+                    above,
+                    slot,
+                    entry,
+                    previous,
+                } => {
+                    let subtree = shared.store_tree(&nodes)?;
+                    directory.count(*previous, subtree);
+                    let node = Node {
+                        entry: entry.clone(),
+                        content: Arc::default(),
+                        subtree: Some(subtree),
+                        foreign: None,
+                    };
+                    (Arc::clone(above), *slot, node)
+                }
+            };
+            if !above.fill_slot(slot, Some(node)) {
+                return Ok(());
+            }
+            directory = above;
+        }
+    }
+
+    /// The nodes, sorted; of entries with the same name the first stays and the others failed.
+    fn take_nodes(&self) -> Vec<Node> {
+        let slots = std::mem::take(&mut lock(&self.slots).nodes);
+        let mut nodes: Vec<Node> = slots.into_iter().flatten().collect();
+        nodes.sort_by(|a, b| a.name().cmp(b.name()));
+        nodes.dedup_by(|later, first| {
+            let twice = later.name() == first.name();
+            if twice {
+                self.record_failure(later.name(), "its directory has this name twice".to_owned());
+            }
+            twice
+        });
+        nodes
+    }
+
+    fn count(&self, previous: Option<BlobId>, subtree: BlobId) {
+        let counters = &self.tree.counters;
+        let counter = match previous {
+            None => &counters.directories_new,
+            Some(id) if id == subtree => &counters.directories_unmodified,
+            Some(_) => &counters.directories_changed,
+        };
+        Counters::add(counter, 1);
+    }
+}
+
+const fn new_slots() -> Mutex<Slots> {
+    Mutex::new(Slots {
+        nodes: Vec::new(),
+        open: 1,
+    })
+}

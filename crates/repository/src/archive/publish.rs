@@ -1,0 +1,88 @@
+//! The last step: proving that everything is stored, and writing the snapshot.
+//!
+//! Invariant: a snapshot is written only after every pack of the run was listed with its size,
+//! every older pack that deduplication trusted was listed, and the lock was proven.
+
+use std::collections::HashMap;
+
+use refloat_storage::{FileKey, FileKind};
+
+use super::Added;
+use super::packer::StoredPack;
+use crate::error::RepositoryError;
+use crate::format::snapshot::SnapshotFile;
+use crate::id::{PackId, SnapshotId};
+use crate::lock::Lock;
+use crate::repository::IndexedRepository;
+
+/// A run whose packs and indexes are stored.
+#[derive(Debug)]
+pub struct Archived {
+    repository: IndexedRepository,
+    packs: Vec<StoredPack>,
+    trusted: Vec<PackId>,
+    added: Added,
+}
+
+impl Archived {
+    pub(super) const fn new(
+        repository: IndexedRepository,
+        packs: Vec<StoredPack>,
+        trusted: Vec<PackId>,
+        added: Added,
+    ) -> Self {
+        Self {
+            repository,
+            packs,
+            trusted,
+            added,
+        }
+    }
+
+    /// What the run added.
+    #[must_use]
+    pub const fn added(&self) -> Added {
+        self.added
+    }
+
+    /// Proves that all is there and writes the snapshot.
+    ///
+    /// Crash behaviour: before the write there is no recovery point, after it there is a whole
+    /// one.
+    ///
+    /// # Errors
+    /// A pack is not in storage as it should be, the lock is lost, or storage failed: nothing is
+    /// published.
+    pub fn publish(
+        &self,
+        lock: &Lock,
+        snapshot: &SnapshotFile,
+    ) -> Result<SnapshotId, RepositoryError> {
+        let listed = self.repository.storage().list(FileKind::Pack)?;
+        let sizes: HashMap<PackId, u64> = listed
+            .into_iter()
+            .map(|file| (PackId(*file.key.id()), file.size))
+            .collect();
+        let missing = self
+            .packs
+            .iter()
+            .find(|(pack, size)| sizes.get(pack) != Some(size))
+            .map(|(pack, _)| *pack)
+            .or_else(|| {
+                self.trusted
+                    .iter()
+                    .find(|pack| !sizes.contains_key(pack))
+                    .copied()
+            });
+        if let Some(pack) = missing {
+            return Err(RepositoryError::NotStored {
+                file: FileKey::new(FileKind::Pack, pack.0),
+            });
+        }
+        lock.prove()?;
+        let file = self
+            .repository
+            .write_json(FileKind::Snapshot, "a snapshot", snapshot)?;
+        Ok(SnapshotId(*file.id()))
+    }
+}

@@ -1,0 +1,298 @@
+//! Workers: read files, cut them, store chunks, complete directories.
+//!
+//! A small file is read and stored by one worker without any hand-over. A large one is read and
+//! cut by one worker, in order, while its chunks are hashed, compressed and sealed by all; when
+//! the queue of chunks is full, the worker that cuts does the next chunk itself, so nobody waits
+//! and nothing deadlocks.
+//!
+//! Invariant: a file whose content could not be read to its end is never stored in part.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, select};
+use refloat_model::entry::{Content, Entry, EntryKind};
+use refloat_model::progress::Counters;
+
+use super::Shared;
+use super::chunks::{ChunkList, FileChunks};
+use super::directory::Directory;
+use crate::chunker::{CHUNK_BYTES_MIN, Search};
+use crate::error::RepositoryError;
+use crate::format::pack::BlobKind;
+use crate::format::tree::Node;
+use crate::id::BlobId;
+
+/// How much of a large file is read at once, in bytes: at most so much is copied to the next
+/// chunk.
+const READ_BYTES: usize = 256 << 10;
+
+/// Work for any worker.
+pub enum Job {
+    /// A file to be read.
+    File(FileJob),
+    /// A directory that is complete.
+    Directory(Arc<Directory>),
+}
+
+/// A file to be read.
+pub struct FileJob {
+    pub directory: Arc<Directory>,
+    pub slot: usize,
+    pub entry: Entry,
+    pub content: Box<dyn Content>,
+    /// Whether the parent has an entry of this name.
+    pub known: bool,
+}
+
+/// A chunk to be stored.
+pub struct ChunkJob {
+    pub file: Arc<FileChunks>,
+    pub number: usize,
+    pub bytes: Vec<u8>,
+}
+
+/// A worker: goes on until there are no more builders.
+pub fn work(shared: &Shared, jobs: &Receiver<Job>) {
+    let mut buffer = Vec::new();
+    let chunks = &shared.chunks.1;
+    loop {
+        // Chunks first: they hold memory.
+        if let Ok(chunk) = chunks.try_recv() {
+            store_chunk(shared, chunk);
+            continue;
+        }
+        select! {
+            recv(chunks) -> chunk => if let Ok(chunk) = chunk {
+                store_chunk(shared, chunk);
+            },
+            recv(jobs) -> job => match job {
+                Ok(job) => run(shared, job, &mut buffer),
+                Err(_no_more_builders) => break,
+            },
+        }
+    }
+    // Whoever cut a file has ended as well by the time this is empty, or does its chunks itself.
+    while let Ok(chunk) = chunks.try_recv() {
+        store_chunk(shared, chunk);
+    }
+}
+
+fn run(shared: &Shared, job: Job, buffer: &mut Vec<u8>) {
+    if shared.check().is_err() {
+        return;
+    }
+    let done = match job {
+        Job::Directory(directory) => directory.complete(shared),
+        Job::File(file) => read_file(shared, file, buffer),
+    };
+    done.unwrap_or_else(|error| shared.fail(error));
+}
+
+fn store_chunk(shared: &Shared, chunk: ChunkJob) {
+    if shared.check().is_err() {
+        return;
+    }
+    let stored = shared.store_blob(BlobKind::Data, &chunk.bytes);
+    shared.packer.recycle(chunk.bytes);
+    stored
+        .and_then(|id| chunk.file.stored(shared, chunk.number, id))
+        .unwrap_or_else(|error| shared.fail(error));
+}
+
+fn read_file(shared: &Shared, job: FileJob, buffer: &mut Vec<u8>) -> Result<(), RepositoryError> {
+    let FileJob {
+        directory,
+        slot,
+        entry,
+        content,
+        known,
+    } = job;
+    let mut reader = match content.open() {
+        Ok(reader) => reader,
+        Err(error) => return fail_file(shared, &directory, slot, &entry, &error),
+    };
+    read_content(shared, &directory, slot, entry, known, &mut *reader, buffer)
+}
+
+/// Reads a stream on the caller's thread.
+pub fn read_stream(
+    shared: &Shared,
+    directory: &Arc<Directory>,
+    slot: usize,
+    entry: Entry,
+    known: bool,
+    content: &mut dyn Read,
+) -> Result<(), RepositoryError> {
+    read_content(
+        shared,
+        directory,
+        slot,
+        entry,
+        known,
+        content,
+        &mut Vec::new(),
+    )
+}
+
+fn read_content(
+    shared: &Shared,
+    directory: &Arc<Directory>,
+    slot: usize,
+    entry: Entry,
+    known: bool,
+    reader: &mut dyn Read,
+    buffer: &mut Vec<u8>,
+) -> Result<(), RepositoryError> {
+    buffer.clear();
+    match fill(reader, buffer, CHUNK_BYTES_MIN) {
+        Err(error) => fail_file(shared, directory, slot, &entry, &error),
+        Ok(Ended::Yes) => {
+            Counters::add(&shared.counters.bytes_done, buffer.len() as u64);
+            let content = match buffer.as_slice() {
+                [] => Arc::default(),
+                bytes => Arc::from([shared.store_blob(BlobKind::Data, bytes)?]),
+            };
+            let size = buffer.len() as u64;
+            finish_file(shared, directory, slot, entry, known, content, size)
+        }
+        Ok(Ended::No) => {
+            let file = FileChunks::new(Arc::clone(directory), slot, entry, known);
+            cut_file(shared, &file, reader, std::mem::take(buffer))
+        }
+    }
+}
+
+/// Whether a reader came to its end.
+enum Ended {
+    Yes,
+    No,
+}
+
+/// Appends to `buffer` until it holds `length` bytes or the reader ends.
+fn fill(reader: &mut dyn Read, buffer: &mut Vec<u8>, length: usize) -> io::Result<Ended> {
+    let mut have = buffer.len();
+    buffer.resize(length.max(have), 0);
+    while have < length {
+        match reader.read(&mut buffer[have..]) {
+            Ok(0) => {
+                buffer.truncate(have);
+                return Ok(Ended::Yes);
+            }
+            Ok(read) => have += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Ended::No)
+}
+
+/// Cuts the rest of a large file into chunks, of which `chunk` holds the beginning.
+fn cut_file(
+    shared: &Shared,
+    file: &Arc<FileChunks>,
+    reader: &mut dyn Read,
+    mut chunk: Vec<u8>,
+) -> Result<(), RepositoryError> {
+    let chunker = shared.repository.chunker();
+    let mut search = Search::default();
+    loop {
+        shared.check()?;
+        if let Some(end) = chunker.find_end(&mut search, &chunk) {
+            let mut next = shared.packer.spare_buffer();
+            next.extend_from_slice(&chunk[end..]);
+            chunk.truncate(end);
+            hand_out(shared, file, std::mem::replace(&mut chunk, next))?;
+            search = Search::default();
+            continue;
+        }
+        let length = chunk.len() + READ_BYTES;
+        match fill(reader, &mut chunk, length) {
+            Ok(Ended::No) => {}
+            Ok(Ended::Yes) => break,
+            Err(error) => {
+                return file.fail(shared, format!("cannot read: {error}"));
+            }
+        }
+    }
+    // What was read before the end may still hold several chunks.
+    while let Some(end) = chunker.find_end(&mut search, &chunk) {
+        let next = chunk.split_off(end);
+        hand_out(shared, file, std::mem::replace(&mut chunk, next))?;
+        search = Search::default();
+    }
+    if !chunk.is_empty() {
+        hand_out(shared, file, chunk)?;
+    }
+    file.all_handed_out(shared)
+}
+
+/// Gives a chunk to whoever is free, or stores it here.
+fn hand_out(
+    shared: &Shared,
+    file: &Arc<FileChunks>,
+    bytes: Vec<u8>,
+) -> Result<(), RepositoryError> {
+    Counters::add(&shared.counters.bytes_done, bytes.len() as u64);
+    let job = ChunkJob {
+        file: Arc::clone(file),
+        number: file.hand_out(bytes.len()),
+        bytes,
+    };
+    if let Err(full) = shared.chunks.0.try_send(job) {
+        let job = full.into_inner();
+        let id = shared.store_blob(BlobKind::Data, &job.bytes)?;
+        shared.packer.recycle(job.bytes);
+        return job.file.stored(shared, job.number, id);
+    }
+    Ok(())
+}
+
+fn fail_file(
+    shared: &Shared,
+    directory: &Arc<Directory>,
+    slot: usize,
+    entry: &Entry,
+    error: &io::Error,
+) -> Result<(), RepositoryError> {
+    directory.record_failure(&entry.name, format!("cannot read: {error}"));
+    directory.fill(shared, slot, None)
+}
+
+/// Puts a file's node in its place; its size is what was read, whatever `stat` said before.
+pub fn finish_file(
+    shared: &Shared,
+    directory: &Arc<Directory>,
+    slot: usize,
+    mut entry: Entry,
+    known: bool,
+    content: Arc<[BlobId]>,
+    size: u64,
+) -> Result<(), RepositoryError> {
+    let counters = &directory.tree.counters;
+    Counters::add(
+        if known {
+            &counters.files_changed
+        } else {
+            &counters.files_new
+        },
+        1,
+    );
+    Counters::add(&counters.bytes, size);
+    entry.kind = EntryKind::File { size };
+    directory.fill(
+        shared,
+        slot,
+        Some(Node {
+            entry,
+            content,
+            subtree: None,
+            foreign: None,
+        }),
+    )
+}
+
+/// A chunk list in the order of the file.
+pub fn in_order(chunks: ChunkList) -> Arc<[BlobId]> {
+    chunks.into_iter().flatten().collect()
+}

@@ -1,0 +1,82 @@
+//! Reading blobs and trees.
+//!
+//! Invariant: a blob that is handed out hashes to its id.
+
+use std::sync::Arc;
+
+use refloat_storage::{FileKey, FileKind};
+
+use crate::error::RepositoryError;
+use crate::format::pack::BlobKind;
+use crate::format::tree::{self, Node};
+use crate::id::BlobId;
+use crate::index::Location;
+use crate::repository::IndexedRepository;
+
+/// Reads blobs one by one. For many blobs of one pack, see the restore pipeline.
+pub trait BlobReader {
+    /// The plaintext of a blob.
+    ///
+    /// # Errors
+    /// No index knows it, its pack is unreachable, or its bytes are damaged.
+    fn read_blob(&self, kind: BlobKind, id: BlobId) -> Result<Vec<u8>, RepositoryError>;
+
+    /// The entries of a directory.
+    ///
+    /// # Errors
+    /// As [`read_blob`](Self::read_blob), or the blob is no tree.
+    fn read_tree(&self, id: BlobId) -> Result<Vec<Node>, RepositoryError> {
+        let json = self.read_blob(BlobKind::Tree, id)?;
+        tree::decode(&json).map_err(|cause| RepositoryError::InvalidTree {
+            tree: id,
+            cause: cause.into(),
+        })
+    }
+}
+
+impl BlobReader for IndexedRepository {
+    fn read_blob(&self, kind: BlobKind, id: BlobId) -> Result<Vec<u8>, RepositoryError> {
+        let location = self
+            .index()
+            .get(kind, &id)
+            .ok_or(RepositoryError::MissingBlob {
+                kind: kind.word(),
+                blob: id,
+            })?;
+        let pack = FileKey::new(FileKind::Pack, location.pack.0);
+        let (offset, length) = (location.blob.offset.into(), location.blob.length as usize);
+        let mut sealed = self.storage().read_range(&pack, offset, length)?;
+        let mut plaintext = Vec::new();
+        self.open_located(&location, &mut sealed, &mut plaintext)?;
+        Ok(plaintext)
+    }
+}
+
+impl IndexedRepository {
+    /// Opens a blob's sealed bytes, appending its plaintext to `out`.
+    ///
+    /// # Errors
+    /// The bytes are not that blob.
+    pub fn open_located(
+        &self,
+        location: &Location,
+        sealed: &mut [u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), RepositoryError> {
+        let blob = &location.blob;
+        let uncompressed = blob.uncompressed_length.map(|length| length as usize);
+        self.codec()
+            .open_blob(blob.id, sealed, uncompressed, out)
+            .map_err(|cause| RepositoryError::DamagedBlob {
+                blob: blob.id,
+                pack: FileKey::new(FileKind::Pack, location.pack.0),
+                cause: cause.into(),
+            })
+    }
+}
+
+impl<T: BlobReader + ?Sized> BlobReader for Arc<T> {
+    fn read_blob(&self, kind: BlobKind, id: BlobId) -> Result<Vec<u8>, RepositoryError> {
+        (**self).read_blob(kind, id)
+    }
+}

@@ -1,0 +1,172 @@
+//! Gear-based chunking with normalised chunk sizes (FastCDC).
+//!
+//! Source: Wen Xia et al., "FastCDC: a Fast and Efficient Content-Defined Chunking Approach for
+//! Data Deduplication", USENIX ATC 2016: the gear hash, skipping to the minimum, and normalised
+//! chunking with a stricter mask before the average size and a laxer one behind it.
+//!
+//! The table is derived from a secret of the repository, so that chunk sizes do not tell which
+//! content is stored.
+//!
+//! Invariant: for one seed the boundaries never change; a change is a new kind in the config.
+
+use super::{CHUNK_BYTES_AVERAGE, CHUNK_BYTES_MIN, Search};
+use crate::id::sha256;
+
+/// One bit more than the average asks for before it, one fewer behind it ("normalisation 1");
+/// the top bits of the hash depend on the most bytes.
+const MASK_STRICT: u64 = !0 << (64 - 21);
+const MASK_LAX: u64 = !0 << (64 - 19);
+
+/// The table of one repository.
+pub struct Gear {
+    table: Box<[u64; 256]>,
+}
+
+impl std::fmt::Debug for Gear {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Gear(***)")
+    }
+}
+
+impl Gear {
+    /// Derives the table: entry *i* is the first eight bytes, little-endian, of
+    /// SHA-256("refloat gear v1" ‖ seed ‖ *i* as one byte).
+    #[must_use]
+    pub fn new(seed: &[u8; 32]) -> Self {
+        let mut table = Box::new([0; 256]);
+        for (byte, entry) in (0..=u8::MAX).zip(table.iter_mut()) {
+            let mut message = b"refloat gear v1".to_vec();
+            message.extend_from_slice(seed);
+            message.push(byte);
+            let hash = sha256(&message);
+            *entry = hash
+                .first_chunk::<8>()
+                .map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        }
+        Self { table }
+    }
+
+    /// See [`super::Chunker::find_end`].
+    pub(super) fn find_end(&self, search: &mut Search, chunk: &[u8]) -> Option<usize> {
+        search.position = search.position.max(CHUNK_BYTES_MIN);
+        let middle = CHUNK_BYTES_AVERAGE.min(chunk.len());
+        self.scan(search, chunk, middle, MASK_STRICT)
+            .or_else(|| self.scan(search, chunk, chunk.len(), MASK_LAX))
+    }
+
+    /// Moves on to `end`, unless the byte before makes the masked hash zero: the chunk's end.
+    #[inline]
+    fn scan(&self, search: &mut Search, chunk: &[u8], end: usize, mask: u64) -> Option<usize> {
+        let window = chunk.get(search.position..end)?;
+        let mut hash = search.hash;
+        for (at, byte) in window.iter().enumerate() {
+            hash = (hash << 1).wrapping_add(self.table[usize::from(*byte)]);
+            if hash & mask == 0 {
+                return Some(search.position + at + 1);
+            }
+        }
+        *search = Search {
+            hash,
+            position: end,
+        };
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chunker::rabin::{Polynomial, Rabin};
+    use crate::chunker::{CHUNK_BYTES_MAX, Chunker};
+
+    fn noise(length: usize, seed: u64) -> Vec<u8> {
+        let mut state = seed;
+        (0..length)
+            .map(|_| {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
+                (state >> 56) as u8
+            })
+            .collect()
+    }
+
+    fn cuts(chunker: &Chunker, mut data: &[u8]) -> Vec<usize> {
+        let mut lengths = Vec::new();
+        while !data.is_empty() {
+            let length = chunker
+                .find_end(&mut Search::default(), data)
+                .unwrap_or(data.len());
+            lengths.push(length);
+            data = &data[length..];
+        }
+        lengths
+    }
+
+    #[test]
+    fn sizes_keep_their_bounds_and_average() {
+        let data = noise(96 << 20, 7);
+        let lengths = cuts(&Chunker::Gear(Gear::new(&[1; 32])), &data);
+        assert_eq!(lengths.iter().sum::<usize>(), data.len());
+        let (_, whole) = lengths.split_last().unwrap();
+        assert!(
+            whole
+                .iter()
+                .all(|l| (CHUNK_BYTES_MIN..=CHUNK_BYTES_MAX).contains(l))
+        );
+        let average = data.len() / lengths.len();
+        assert!((900 << 10..1500 << 10).contains(&average), "{average}");
+    }
+
+    #[test]
+    fn an_insertion_moves_only_the_chunks_around_it() {
+        let chunker = Chunker::Gear(Gear::new(&[1; 32]));
+        let data = noise(24 << 20, 3);
+        let mut changed = data.clone();
+        changed.splice(5_000_000..5_000_000, *b"inserted");
+        let (before, after) = (cuts(&chunker, &data), cuts(&chunker, &changed));
+        let same_tail = before
+            .iter()
+            .rev()
+            .zip(after.iter().rev())
+            .take_while(|(a, b)| a == b)
+            .count();
+        assert!(
+            before.len() - same_tail <= 8,
+            "{} of {}",
+            same_tail,
+            before.len()
+        );
+    }
+
+    #[test]
+    fn boundaries_never_change() {
+        let lengths = cuts(&Chunker::Gear(Gear::new(&[1; 32])), &noise(8 << 20, 11));
+        // Pinned by the first run; a difference means existing repositories stop deduplicating.
+        let pinned = [
+            1173713, 563446, 1073630, 1343414, 1119354, 919624, 1933593, 261834,
+        ];
+        assert_eq!(lengths, pinned);
+        let other = cuts(&Chunker::Gear(Gear::new(&[2; 32])), &noise(8 << 20, 11));
+        assert_ne!(lengths, other, "the seed must matter");
+    }
+
+    #[test]
+    fn the_end_does_not_depend_on_how_bytes_arrive() {
+        let data = noise(9 << 20, 5);
+        for chunker in [
+            Chunker::Gear(Gear::new(&[1; 32])),
+            Chunker::Rabin(Rabin::new(Polynomial::random().unwrap())),
+        ] {
+            let whole = chunker.find_end(&mut Search::default(), &data);
+            assert!(whole.is_some());
+            for step in [1 << 19, 77_777, 1 << 20, 3_000_001] {
+                let mut search = Search::default();
+                let mut ends = (step..data.len() + step)
+                    .step_by(step)
+                    .map(|end| chunker.find_end(&mut search, &data[..end.min(data.len())]));
+                assert_eq!(ends.find_map(|end| end), whole, "steps of {step}");
+            }
+        }
+    }
+}

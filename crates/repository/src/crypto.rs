@@ -1,0 +1,306 @@
+//! AES-256-CTR with Poly1305-AES, as restic uses it, and the master key.
+//!
+//! A sealed message is `IV (16 bytes) ‖ ciphertext ‖ MAC (16 bytes)`. The MAC is Poly1305 over the
+//! ciphertext with `r` from the key and `s = AES-128_k(IV)` (Bernstein, "The Poly1305-AES
+//! message-authentication code", 2005). Source: restic's `doc/design.rst`, section "Keys,
+//! Encryption and MAC".
+//!
+//! Invariant: nothing is decrypted before its MAC was compared, in constant time; an IV comes
+//! from the operating system's generator and is never chosen by a caller.
+
+use aes::Aes128;
+use aes::cipher::{Block, BlockCipherEncrypt, KeyInit};
+use aws_lc_rs::cipher::{AES_256, DecryptionContext, EncryptingKey, EncryptionContext};
+use aws_lc_rs::cipher::{DecryptingKey, UnboundCipherKey};
+use aws_lc_rs::iv::FixedLength;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::Deserialize;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+/// Bytes of the initialisation vector in front of a ciphertext.
+pub const IV_BYTES: usize = 16;
+/// Bytes of the authentication tag behind it.
+pub const MAC_BYTES: usize = 16;
+/// What sealing adds to a plaintext.
+pub const OVERHEAD_BYTES: usize = IV_BYTES + MAC_BYTES;
+
+/// Why sealing or opening failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CryptoError {
+    /// The MAC differs: other key, or damaged bytes.
+    #[error("authentication failed")]
+    Unauthentic,
+    /// The operating system has no randomness.
+    #[error("no randomness from the operating system")]
+    NoRandomness,
+    /// The library refused a key or buffer; cannot happen with keys of the right length.
+    #[error("the cipher refused its input")]
+    Cipher,
+}
+
+/// Fills a new array with random bytes of the operating system.
+///
+/// # Errors
+/// It has none.
+pub fn random_bytes<const N: usize>() -> Result<[u8; N], CryptoError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|_no_more_to_tell| CryptoError::NoRandomness)?;
+    Ok(bytes)
+}
+
+/// A key that seals and opens: the repository's master key, or one derived from a password.
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub struct Key {
+    encrypt: [u8; 32],
+    mac_k: [u8; 16],
+    mac_r: [u8; 16],
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Key(***)")
+    }
+}
+
+#[derive(Deserialize, Zeroize, ZeroizeOnDrop)]
+struct KeyJson {
+    mac: MacJson,
+    encrypt: String,
+}
+
+#[derive(Deserialize, Zeroize, ZeroizeOnDrop)]
+struct MacJson {
+    k: String,
+    r: String,
+}
+
+impl Key {
+    /// A new random master key.
+    ///
+    /// # Errors
+    /// No randomness.
+    pub fn random() -> Result<Self, CryptoError> {
+        Ok(Self {
+            encrypt: random_bytes()?,
+            mac_k: random_bytes()?,
+            mac_r: random_bytes()?,
+        })
+    }
+
+    /// Takes a key derived by scrypt apart: 32 bytes encryption, 16 bytes `k`, 16 bytes `r`.
+    #[must_use]
+    pub fn from_derived(derived: &[u8; 64]) -> Self {
+        let mut key = Self {
+            encrypt: [0; 32],
+            mac_k: [0; 16],
+            mac_r: [0; 16],
+        };
+        let (encrypt, mac) = derived.split_at(32);
+        let (k, r) = mac.split_at(16);
+        key.encrypt.copy_from_slice(encrypt);
+        key.mac_k.copy_from_slice(k);
+        key.mac_r.copy_from_slice(r);
+        key
+    }
+
+    /// The master key as a key file's payload holds it, with restic's field order.
+    pub(crate) fn to_json(&self) -> Zeroizing<Vec<u8>> {
+        let part = |bytes: &[u8]| Zeroizing::new(BASE64.encode(bytes));
+        let (k, r, encrypt) = (part(&self.mac_k), part(&self.mac_r), part(&self.encrypt));
+        let json = Zeroizing::new(format!(
+            r#"{{"mac":{{"k":"{}","r":"{}"}},"encrypt":"{}"}}"#,
+            k.as_str(),
+            r.as_str(),
+            encrypt.as_str()
+        ));
+        Zeroizing::new(json.as_bytes().to_vec())
+    }
+
+    /// Reads what [`to_json`](Self::to_json) or restic wrote; none if it is something else.
+    pub(crate) fn from_json(json: &[u8]) -> Option<Self> {
+        let json: KeyJson = serde_json::from_slice(json).ok()?;
+        let mut key = Self {
+            encrypt: [0; 32],
+            mac_k: [0; 16],
+            mac_r: [0; 16],
+        };
+        for (text, target) in [
+            (&json.encrypt, key.encrypt.as_mut_slice()),
+            (&json.mac.k, key.mac_k.as_mut_slice()),
+            (&json.mac.r, key.mac_r.as_mut_slice()),
+        ] {
+            let bytes = Zeroizing::new(BASE64.decode(text).ok()?);
+            if bytes.len() != target.len() {
+                return None;
+            }
+            target.copy_from_slice(&bytes);
+        }
+        Some(key)
+    }
+}
+
+/// A key made ready for many messages: key schedules are computed once.
+pub struct Cipher {
+    encrypt: EncryptingKey,
+    decrypt: DecryptingKey,
+    mac_k: Aes128,
+    mac_r: Zeroizing<[u8; 16]>,
+}
+
+impl std::fmt::Debug for Cipher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Cipher(***)")
+    }
+}
+
+impl Cipher {
+    /// Prepares a key.
+    ///
+    /// # Errors
+    /// The library refuses it.
+    pub fn new(key: &Key) -> Result<Self, CryptoError> {
+        let unbound = || {
+            UnboundCipherKey::new(&AES_256, &key.encrypt)
+                .map_err(|_unspecified| CryptoError::Cipher)
+        };
+        let ctr = |_unspecified| CryptoError::Cipher;
+        Ok(Self {
+            encrypt: EncryptingKey::ctr(unbound()?).map_err(ctr)?,
+            decrypt: DecryptingKey::ctr(unbound()?).map_err(ctr)?,
+            mac_k: Aes128::new(&key.mac_k.into()),
+            mac_r: Zeroizing::new(key.mac_r),
+        })
+    }
+
+    fn mac(&self, iv: &[u8; IV_BYTES], ciphertext: &[u8]) -> [u8; MAC_BYTES] {
+        let mut s: Block<Aes128> = (*iv).into();
+        self.mac_k.encrypt_block(&mut s);
+        let mut key = Zeroizing::new([0; 32]);
+        key[..16].copy_from_slice(&*self.mac_r);
+        key[16..].copy_from_slice(&s);
+        poly1305::Poly1305::new((&*key).into())
+            .compute_unpadded(ciphertext)
+            .into()
+    }
+
+    /// Appends the sealed form of `plaintext` to `out`.
+    ///
+    /// # Errors
+    /// No randomness.
+    pub fn seal_into(&self, plaintext: &[u8], out: &mut Vec<u8>) -> Result<(), CryptoError> {
+        let iv: [u8; IV_BYTES] = random_bytes()?;
+        out.reserve(plaintext.len() + OVERHEAD_BYTES);
+        out.extend_from_slice(&iv);
+        let start = out.len();
+        out.extend_from_slice(plaintext);
+        let (_, body) = out.split_at_mut(start);
+        let context = EncryptionContext::Iv128(FixedLength::from(iv));
+        self.encrypt
+            .less_safe_encrypt(body, context)
+            .map_err(|_unspecified| CryptoError::Cipher)?;
+        let mac = self.mac(&iv, body);
+        out.extend_from_slice(&mac);
+        Ok(())
+    }
+
+    /// The sealed form of `plaintext`.
+    ///
+    /// # Errors
+    /// No randomness.
+    pub fn seal(&self, plaintext: &[u8]) -> Result<Vec<u8>, CryptoError> {
+        let mut out = Vec::new();
+        self.seal_into(plaintext, &mut out)?;
+        Ok(out)
+    }
+
+    /// Opens a sealed message where it lies and returns the plaintext within.
+    ///
+    /// # Errors
+    /// It is too short or its MAC differs; the buffer is then unchanged.
+    pub fn open_in_place<'m>(&self, message: &'m mut [u8]) -> Result<&'m mut [u8], CryptoError> {
+        let (iv, rest) = message
+            .split_first_chunk_mut::<IV_BYTES>()
+            .ok_or(CryptoError::Unauthentic)?;
+        let (body, mac) = rest
+            .split_last_chunk_mut::<MAC_BYTES>()
+            .ok_or(CryptoError::Unauthentic)?;
+        aws_lc_rs::constant_time::verify_slices_are_equal(&self.mac(iv, body), mac)
+            .map_err(|_differ| CryptoError::Unauthentic)?;
+        let context = DecryptionContext::Iv128(FixedLength::from(*iv));
+        self.decrypt
+            .decrypt(body, context)
+            .map_err(|_unspecified| CryptoError::Cipher)?;
+        Ok(body)
+    }
+
+    /// Opens a sealed message into a new buffer.
+    ///
+    /// # Errors
+    /// It is too short or its MAC differs.
+    pub fn open(&self, message: &[u8]) -> Result<Vec<u8>, CryptoError> {
+        let mut message = message.to_vec();
+        let length = self.open_in_place(&mut message)?.len();
+        message.truncate(IV_BYTES + length);
+        message.drain(..IV_BYTES);
+        Ok(message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The first vector of appendix B in Bernstein's paper: a two-byte message.
+    #[test]
+    fn the_mac_is_poly1305_aes_as_published() {
+        let hex = |text: &str| -> [u8; 16] {
+            let mut out = [0; 16];
+            for (byte, pair) in out.iter_mut().zip(text.as_bytes().chunks(2)) {
+                *byte = u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+            }
+            out
+        };
+        let key = Key {
+            encrypt: [0; 32],
+            mac_k: hex("ec074c835580741701425b623235add6"),
+            mac_r: hex("851fc40c3467ac0be05cc20404f3f700"),
+        };
+        let cipher = Cipher::new(&key).unwrap();
+        let mac = cipher.mac(&hex("fb447350c4e868c52ac3275cf9d4327e"), &[0xf3, 0xf6]);
+        assert_eq!(mac, hex("f4c633c3044fc145f84f335cb81953de"));
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_refused() {
+        let cipher = Cipher::new(&Key::random().unwrap()).unwrap();
+        let sealed = cipher
+            .seal(b"forty-two bytes of something worth keeping")
+            .unwrap();
+        assert_eq!(
+            cipher.open(&sealed).unwrap(),
+            b"forty-two bytes of something worth keeping"
+        );
+        for bit in 0..sealed.len() * 8 {
+            let mut damaged = sealed.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(
+                matches!(cipher.open(&damaged), Err(CryptoError::Unauthentic)),
+                "bit {bit}"
+            );
+        }
+        for length in 0..sealed.len() {
+            assert!(cipher.open(&sealed[..length]).is_err(), "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn keys_survive_json_and_do_not_print() {
+        let key = Key::random().unwrap();
+        let again = Key::from_json(&key.to_json()).unwrap();
+        let sealed = Cipher::new(&key).unwrap().seal(b"x").unwrap();
+        assert_eq!(Cipher::new(&again).unwrap().open(&sealed).unwrap(), b"x");
+        assert_eq!(format!("{key:?}"), "Key(***)");
+        assert!(Key::from_json(br#"{"mac":{"k":"AA==","r":"AA=="},"encrypt":"AA=="}"#).is_none());
+    }
+}

@@ -1,0 +1,171 @@
+//! Why a repository call failed.
+//!
+//! Invariant: corruption, a wrong key, a missing object and unreachable storage are different
+//! variants, because people act differently on each.
+
+use refloat_model::cancel::Cancelled;
+use refloat_model::entry::SinkError;
+use refloat_storage::{FileKey, StorageError};
+
+use crate::crypto::CryptoError;
+use crate::id::BlobId;
+
+/// The source of an error, whatever its type.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// A failed repository call. The text names operation and subject; causes follow as sources.
+#[derive(Debug, thiserror::Error)]
+pub enum RepositoryError {
+    /// Storage failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// There is no repository at this place.
+    #[error("there is no repository at {location}")]
+    NoRepository {
+        /// Where.
+        location: String,
+    },
+    /// `init` found a repository.
+    #[error("there is a repository at {location} already")]
+    AlreadyInitialized {
+        /// Where.
+        location: String,
+    },
+    /// No key opens with this password.
+    #[error("wrong password, or no key for it, for the repository at {location}")]
+    WrongPassword {
+        /// Where.
+        location: String,
+    },
+    /// The repository is of a version this program does not know.
+    #[error(
+        "the repository at {location} has format version {version}, this program knows 1 and 2"
+    )]
+    UnsupportedVersion {
+        /// Where.
+        location: String,
+        /// The version it states.
+        version: u32,
+    },
+    /// The repository uses something that this program does not know.
+    #[error("the repository at {location} uses {feature}, which this program does not know")]
+    UnsupportedFeature {
+        /// Where.
+        location: String,
+        /// What.
+        feature: String,
+    },
+    /// A file's bytes are not what its name or its MAC says.
+    #[error("{file} is damaged")]
+    DamagedFile {
+        /// Which.
+        file: FileKey,
+        /// How it shows.
+        #[source]
+        cause: Cause,
+    },
+    /// A blob's bytes are not what its id says.
+    #[error("blob {blob} in {pack} is damaged")]
+    DamagedBlob {
+        /// Which.
+        blob: BlobId,
+        /// In which pack.
+        pack: FileKey,
+        /// How it shows.
+        #[source]
+        cause: Cause,
+    },
+    /// No index knows a blob that something refers to.
+    #[error("{kind} blob {blob} is missing: no index lists it")]
+    MissingBlob {
+        /// `data` or `tree`.
+        kind: &'static str,
+        /// Which.
+        blob: BlobId,
+    },
+    /// A tree blob is no tree.
+    #[error("tree {tree} cannot be read")]
+    InvalidTree {
+        /// Which.
+        tree: BlobId,
+        /// Why.
+        #[source]
+        cause: Cause,
+    },
+    /// A blob did not survive sealing: memory or library fault; nothing was uploaded.
+    #[error("blob {blob} did not read back equal before upload (faulty memory?)")]
+    VerifyFailed {
+        /// Which.
+        blob: BlobId,
+    },
+    /// Somebody else holds a lock that excludes ours.
+    #[error("the repository is locked {mode} by {holder} since {since}")]
+    Locked {
+        /// `exclusively` or `by a writer`.
+        mode: &'static str,
+        /// Host, process and user of the lock.
+        holder: String,
+        /// When it was last refreshed.
+        since: String,
+    },
+    /// Our lock is gone or too old: what we would publish may no longer be whole.
+    #[error("this run lost its lock on the repository, so it publishes nothing")]
+    LostLock,
+    /// What was uploaded is not there as it should be.
+    #[error("{file} is not in the storage as it was uploaded or expected")]
+    NotStored {
+        /// Which.
+        file: FileKey,
+    },
+    /// Sealing failed.
+    #[error("cannot encrypt")]
+    Crypto(#[from] CryptoError),
+    /// Compression failed.
+    #[error("cannot compress")]
+    Compress(#[source] std::io::Error),
+    /// Something cannot be expressed in the format.
+    #[error("cannot encode {what}")]
+    Encode {
+        /// What.
+        what: &'static str,
+        /// Why.
+        #[source]
+        cause: Cause,
+    },
+    /// The key is the last one.
+    #[error("key {0} is the only one that opens this repository; it stays")]
+    OnlyKey(crate::id::KeyId),
+    /// The key is the one in use.
+    #[error("key {0} is the one this run was opened with; it stays")]
+    KeyInUse(crate::id::KeyId),
+    /// No such key, snapshot or other file.
+    #[error("there is no {what} {id}")]
+    NotFound {
+        /// `key`, `snapshot` …
+        what: &'static str,
+        /// What was asked for.
+        id: String,
+    },
+    /// The run was cancelled.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
+    /// Another thread of the same run failed first.
+    #[error("the run stopped because another part of it failed")]
+    Stopped,
+}
+
+impl RepositoryError {
+    /// For bytes that are not what a file should hold.
+    pub(crate) fn damaged(file: FileKey, cause: impl Into<Cause>) -> Self {
+        Self::DamagedFile {
+            file,
+            cause: cause.into(),
+        }
+    }
+}
+
+impl From<RepositoryError> for SinkError {
+    fn from(error: RepositoryError) -> Self {
+        Self(Box::new(error))
+    }
+}

@@ -1,0 +1,341 @@
+//! An opened repository: storage, key and config; and the same with its index loaded.
+//!
+//! Invariant: methods that need an index exist only on [`IndexedRepository`].
+
+use std::sync::Arc;
+
+use refloat_model::secret::Secret;
+use refloat_storage::{FileKey, FileKind, SharedStorage, StorageErrorKind};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::chunker::{Chunker, gear::Gear, rabin::Polynomial, rabin::Rabin};
+use crate::codec::Codec;
+use crate::crypto::{Cipher, Key, random_bytes};
+use crate::error::RepositoryError;
+use crate::format::config::{ChunkerConfig, Config, VERSION_MAX};
+use crate::format::index::IndexFile;
+use crate::format::key::KeyOrigin;
+use crate::format::snapshot::SnapshotFile;
+use crate::id::{KeyId, SnapshotId, sha256};
+use crate::index::{Index, IndexBuilder};
+use crate::keys;
+
+/// Which chunker a new repository gets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ChunkerChoice {
+    /// The faster one, ours.
+    #[default]
+    Gear,
+    /// restic's, for repositories that restic will write to as well.
+    Rabin,
+}
+
+/// How a new repository is made.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct InitOptions {
+    /// Which chunker.
+    pub chunker: ChunkerChoice,
+    /// Recorded in the first key.
+    pub origin: KeyOrigin,
+}
+
+/// An opened repository.
+pub struct Repository {
+    storage: SharedStorage,
+    codec: Arc<Codec>,
+    master: Arc<Key>,
+    config: Config,
+    chunker: Arc<Chunker>,
+    key: KeyId,
+}
+
+impl std::fmt::Debug for Repository {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Repository")
+            .field("location", &self.storage.location())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Repository {
+    /// Makes a new repository and opens it.
+    ///
+    /// Guarantees: an existing repository is never touched. Crash behaviour: the key is written
+    /// first, the config last; without a config there is no repository, and `init` can be
+    /// repeated.
+    ///
+    /// # Errors
+    /// There is a repository already, or storage failed.
+    pub fn init(
+        storage: SharedStorage,
+        password: &Secret,
+        options: InitOptions,
+    ) -> Result<Self, RepositoryError> {
+        let location = storage.location();
+        let occupied = || RepositoryError::AlreadyInitialized {
+            location: location.clone(),
+        };
+        if storage.size(&FileKey::CONFIG)?.is_some() {
+            return Err(occupied());
+        }
+        storage.create()?;
+        let seed = hex(&random_bytes::<32>()?);
+        let config = Config {
+            version: VERSION_MAX,
+            id: hex(&random_bytes::<32>()?),
+            chunker_polynomial: Polynomial::random()?,
+            refloat_chunker: (options.chunker == ChunkerChoice::Gear).then(|| ChunkerConfig {
+                kind: ChunkerConfig::GEAR_V1.to_owned(),
+                seed,
+            }),
+        };
+        let master = Key::random()?;
+        let key = keys::write(&storage, &master, password, options.origin)?;
+        let cipher = Cipher::new(&master)?;
+        let json = to_json("config", &config)?;
+        let sealed = cipher.seal(&json)?;
+        if let Err(error) = storage.write(&FileKey::CONFIG, &sealed) {
+            let lost_race = error.kind() == StorageErrorKind::AlreadyExists;
+            return Err(if lost_race { occupied() } else { error.into() });
+        }
+        Self::assemble(storage, master, key, config)
+    }
+
+    /// Opens a repository with a password, trying its keys one after the other.
+    ///
+    /// # Errors
+    /// There is none, no key fits, it is of an unknown version, or storage failed.
+    pub fn open(storage: SharedStorage, password: &Secret) -> Result<Self, RepositoryError> {
+        let location = storage.location();
+        let sealed = match storage.read(&FileKey::CONFIG) {
+            Ok(sealed) => sealed,
+            Err(error) if error.kind() == StorageErrorKind::NotFound => {
+                return Err(RepositoryError::NoRepository { location });
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let (key, master) = keys::open_any(&storage, password)?;
+        let cipher = Cipher::new(&master)?;
+        let damaged = |cause| RepositoryError::DamagedFile {
+            file: FileKey::CONFIG,
+            cause,
+        };
+        let json = cipher.open(&sealed).map_err(|e| damaged(e.into()))?;
+        let version: VersionOnly = serde_json::from_slice(&json).map_err(|e| damaged(e.into()))?;
+        if !(1..=VERSION_MAX).contains(&version.version) {
+            return Err(RepositoryError::UnsupportedVersion {
+                location,
+                version: version.version,
+            });
+        }
+        let config = serde_json::from_slice(&json).map_err(|e| damaged(e.into()))?;
+        Self::assemble(storage, master, key, config)
+    }
+
+    fn assemble(
+        storage: SharedStorage,
+        master: Key,
+        key: KeyId,
+        config: Config,
+    ) -> Result<Self, RepositoryError> {
+        let chunker = chunker(&config, &storage)?;
+        let codec = Codec::new(Cipher::new(&master)?, config.version);
+        Ok(Self {
+            storage,
+            codec: Arc::new(codec),
+            master: Arc::new(master),
+            config,
+            chunker: Arc::new(chunker),
+            key,
+        })
+    }
+
+    /// Where its files live.
+    #[must_use]
+    pub const fn storage(&self) -> &SharedStorage {
+        &self.storage
+    }
+
+    /// Its config.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The key it was opened with.
+    #[must_use]
+    pub const fn key_id(&self) -> KeyId {
+        self.key
+    }
+
+    pub(crate) fn master(&self) -> &Key {
+        &self.master
+    }
+
+    /// Seals and opens its blobs and files.
+    #[must_use]
+    pub const fn codec(&self) -> &Arc<Codec> {
+        &self.codec
+    }
+
+    pub(crate) const fn chunker(&self) -> &Arc<Chunker> {
+        &self.chunker
+    }
+
+    /// Reads, authenticates and parses a file that is not a pack.
+    ///
+    /// # Errors
+    /// It is missing, damaged, or not what its kind should hold.
+    pub fn read_json<T: DeserializeOwned>(&self, file: &FileKey) -> Result<T, RepositoryError> {
+        let sealed = self.storage.read(file)?;
+        if sha256(&sealed) != *file.id() {
+            return Err(RepositoryError::damaged(
+                *file,
+                "its bytes do not hash to its name",
+            ));
+        }
+        let json = self
+            .codec
+            .open_file(sealed)
+            .map_err(|e| RepositoryError::damaged(*file, e))?;
+        serde_json::from_slice(&json).map_err(|e| RepositoryError::damaged(*file, e))
+    }
+
+    /// Writes a file that is not a pack under the hash of its bytes and returns the name.
+    ///
+    /// # Errors
+    /// It cannot be sealed or stored.
+    pub fn write_json<T: Serialize>(
+        &self,
+        kind: FileKind,
+        what: &'static str,
+        value: &T,
+    ) -> Result<FileKey, RepositoryError> {
+        let sealed = self.codec.seal_file(&to_json(what, value)?)?;
+        let file = FileKey::new(kind, sha256(&sealed));
+        self.storage.write(&file, &sealed)?;
+        Ok(file)
+    }
+
+    /// All snapshots that can be read, oldest first, and what is wrong with the others.
+    ///
+    /// # Errors
+    /// The listing failed.
+    pub fn snapshots(&self) -> Result<SnapshotList, RepositoryError> {
+        let mut list = SnapshotList::default();
+        for listed in self.storage.list(FileKind::Snapshot)? {
+            let id = SnapshotId(*listed.key.id());
+            match self.read_json::<SnapshotFile>(&listed.key) {
+                Ok(snapshot) => list.snapshots.push((id, snapshot)),
+                Err(error) if is_gone(&error) => {}
+                Err(error) => list.unreadable.push((id, error)),
+            }
+        }
+        list.snapshots
+            .sort_by_key(|(id, snapshot)| (snapshot.time.instant(), *id));
+        Ok(list)
+    }
+
+    /// Loads the index and goes on with it.
+    ///
+    /// # Errors
+    /// An index file is unreachable or damaged: better no backup than one that stores everything
+    /// again, and better no restore than one that reports what is there as missing.
+    pub fn into_indexed(self) -> Result<IndexedRepository, RepositoryError> {
+        let index = self.load_index()?;
+        Ok(IndexedRepository {
+            repository: Arc::new(self),
+            index: Arc::new(index),
+        })
+    }
+
+    fn load_index(&self) -> Result<Index, RepositoryError> {
+        let mut builder = IndexBuilder::default();
+        for listed in self.storage.list(FileKind::Index)? {
+            builder.add_file(&self.read_json::<IndexFile>(&listed.key)?);
+        }
+        Ok(builder.build())
+    }
+}
+
+/// Whether a file vanished between listing and reading: somebody deleted it meanwhile.
+fn is_gone(error: &RepositoryError) -> bool {
+    matches!(error, RepositoryError::Storage(e) if e.kind() == StorageErrorKind::NotFound)
+}
+
+/// The snapshots of a repository.
+#[derive(Debug, Default)]
+pub struct SnapshotList {
+    /// Those that can be read, oldest first.
+    pub snapshots: Vec<(SnapshotId, SnapshotFile)>,
+    /// Those that cannot.
+    pub unreadable: Vec<(SnapshotId, RepositoryError)>,
+}
+
+/// A repository whose index is in memory.
+#[derive(Clone, Debug)]
+pub struct IndexedRepository {
+    repository: Arc<Repository>,
+    index: Arc<Index>,
+}
+
+impl IndexedRepository {
+    /// The index as it was when it was loaded.
+    #[must_use]
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// The same repository with the index as it is now.
+    ///
+    /// # Errors
+    /// As [`Repository::into_indexed`].
+    pub fn reload(&self) -> Result<Self, RepositoryError> {
+        let index = Arc::new(self.repository.load_index()?);
+        Ok(Self {
+            repository: Arc::clone(&self.repository),
+            index,
+        })
+    }
+}
+
+impl std::ops::Deref for IndexedRepository {
+    type Target = Repository;
+    fn deref(&self) -> &Repository {
+        &self.repository
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct VersionOnly {
+    version: u32,
+}
+
+fn chunker(config: &Config, storage: &SharedStorage) -> Result<Chunker, RepositoryError> {
+    let Some(ours) = &config.refloat_chunker else {
+        return Ok(Chunker::Rabin(Rabin::new(config.chunker_polynomial)));
+    };
+    if ours.kind != ChunkerConfig::GEAR_V1 {
+        return Err(RepositoryError::UnsupportedFeature {
+            location: storage.location(),
+            feature: format!("the chunker {:?}", ours.kind),
+        });
+    }
+    let seed: crate::id::BlobId = ours
+        .seed
+        .parse()
+        .map_err(|e: crate::id::InvalidId| RepositoryError::damaged(FileKey::CONFIG, e))?;
+    Ok(Chunker::Gear(Gear::new(&seed.0)))
+}
+
+fn hex(bytes: &[u8; 32]) -> String {
+    crate::id::BlobId(*bytes).to_string()
+}
+
+fn to_json<T: Serialize>(what: &'static str, value: &T) -> Result<Vec<u8>, RepositoryError> {
+    serde_json::to_vec(value).map_err(|e| RepositoryError::Encode {
+        what,
+        cause: e.into(),
+    })
+}
