@@ -17,7 +17,7 @@ use sql::Sql;
 
 /// Watches one dump go by.
 #[derive(Debug)]
-pub struct EndCheck {
+pub(crate) struct EndCheck {
     bytes: u64,
     form: Form,
 }
@@ -34,6 +34,8 @@ enum Form {
 pub struct Accepted {
     /// Its length.
     pub bytes: u64,
+    /// How many bytes followed that are not part of it.
+    pub(crate) surplus_bytes: usize,
     /// What a person should know of it, for findings.
     pub warnings: Vec<&'static str>,
 }
@@ -92,8 +94,16 @@ impl EndCheck {
         Self { bytes: 0, form }
     }
 
+    /// How many bytes may follow the dump without being part of it.
+    pub(crate) const fn surplus_bytes_max(&self) -> usize {
+        match self.form {
+            Form::Rdb(_) => rdb::MARK_BYTES,
+            Form::Sql(_) | Form::MongoArchive(_) => 0,
+        }
+    }
+
     /// Takes the next piece of the dump in.
-    pub fn push(&mut self, piece: &[u8]) {
+    pub(crate) fn push(&mut self, piece: &[u8]) {
         self.bytes += piece.len() as u64;
         match &mut self.form {
             Form::Sql(sql) => sql.push(piece),
@@ -106,7 +116,7 @@ impl EndCheck {
     ///
     /// # Errors
     /// The dump may not be kept.
-    pub fn finish(self, exit_code: Option<i64>) -> Result<Accepted, DumpRejected> {
+    pub(crate) fn finish(self, exit_code: Option<i64>) -> Result<Accepted, DumpRejected> {
         match exit_code {
             None => return Err(DumpRejected::ExitUnknown),
             Some(0) => {}
@@ -115,13 +125,14 @@ impl EndCheck {
         if self.bytes == 0 {
             return Err(DumpRejected::Empty);
         }
-        let warnings = match self.form {
-            Form::Sql(sql) => sql.finish()?,
+        let (surplus_bytes, warnings) = match self.form {
+            Form::Sql(sql) => (0, sql.finish()?),
             Form::Rdb(rdb) => rdb.finish()?,
-            Form::MongoArchive(archive) => archive.finish()?,
+            Form::MongoArchive(archive) => (0, archive.finish()?),
         };
         Ok(Accepted {
-            bytes: self.bytes,
+            bytes: self.bytes - surplus_bytes as u64,
+            surplus_bytes,
             warnings,
         })
     }

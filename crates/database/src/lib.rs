@@ -3,12 +3,13 @@
 //!
 //! ```text
 //! Recipe::recognise(container)
-//!   back up   survey → parse_survey → dumps(survey): each DumpStep = Exec + file name + EndCheck
+//!   back up   survey → parse_survey → dumps(survey): each DumpStep = Exec + file name + CheckedDump
 //!   restore   restore(file names): each DumpRestore = placements + steps with stdin + judge
 //! ```
 //!
 //! Invariant: pure. No client, no I/O, no clock; no secret ever appears in an argument list.
 
+mod checked;
 mod container;
 mod crc64;
 mod end_check;
@@ -22,8 +23,9 @@ mod recognise;
 mod redis;
 mod restore;
 
+pub use checked::CheckedDump;
 pub use container::Container;
-pub use end_check::{Accepted, DumpRejected, EndCheck};
+pub use end_check::{Accepted, DumpRejected};
 pub use engine::{Engine, VolumeCopy};
 pub use exec::Exec;
 pub use recipe::{DumpStep, Recipe, Survey, SurveyRejected};

@@ -3,7 +3,7 @@
 //! The tools take a password only as an argument or from a file; they get it from a file
 //! descriptor, so that it appears in no list of processes.
 //!
-//! Invariant: the archive is judged by its own structure; see [`crate::EndCheck`].
+//! Invariant: the archive is judged by its own structure; see `end_check/mongo_archive.rs`.
 
 use crate::container::Container;
 use crate::end_check::EndCheck;

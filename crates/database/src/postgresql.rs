@@ -71,7 +71,7 @@ pub(crate) fn recipe(container: &Container<'_>) -> Recipe {
         .and_then(|port| port.parse().ok());
     let settings = Settings {
         port,
-        local_only: container.option("listen_addresses").is_some(),
+        local_only: container.option("listen_addresses") == Some(""),
         superuser,
     };
     Recipe::new(

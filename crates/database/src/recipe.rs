@@ -3,6 +3,9 @@
 //! Invariant: everything a recipe needs is in the container's definition, so that a restored
 //! definition gives the same recipe again and none has to be stored.
 
+use std::io::Read;
+
+use crate::checked::CheckedDump;
 use crate::container::Container;
 use crate::end_check::EndCheck;
 use crate::engine::{Engine, VolumeCopy};
@@ -71,10 +74,15 @@ pub struct DumpStep {
 }
 
 impl DumpStep {
-    /// A fresh check for this dump's output.
-    #[must_use]
-    pub fn end_check(&self) -> EndCheck {
-        (self.end)()
+    /// Wraps the command's standard output: reading to the end succeeds only if the dump is whole.
+    ///
+    /// `exit_code` is called once, when the output has ended; none means that it is not known.
+    pub fn checked<R, F>(&self, output: R, exit_code: F) -> CheckedDump<R, F>
+    where
+        R: Read,
+        F: FnOnce() -> Option<i64>,
+    {
+        CheckedDump::new((self.end)(), output, exit_code)
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! A server that sends its snapshot without a file of its own (`repl-diskless-sync`, the default
 //! since Redis 7) ends the transfer with a mark of 40 hexadecimal digits, and `redis-cli --rdb -`
-//! lets the mark through to standard output. Servers ignore it when they load the file.
+//! lets the mark through to standard output. It must not be stored: a server that loads the file
+//! as the base of its append-only file refuses to start with anything behind the checksum.
 //!
 //! Invariant: the last bytes are held back until it is known which of them are end and mark.
 
@@ -12,7 +13,7 @@ use crate::crc64::Crc64;
 const MAGIC: &[u8; 5] = b"REDIS";
 const END_OF_FILE: u8 = 0xff;
 const SUM_BYTES: usize = 8;
-const MARK_BYTES: usize = 40;
+pub(super) const MARK_BYTES: usize = 40;
 const HELD_BYTES: usize = SUM_BYTES + MARK_BYTES;
 
 #[derive(Debug)]
@@ -48,7 +49,8 @@ impl Rdb {
         }
     }
 
-    pub(super) fn finish(mut self) -> Result<Vec<&'static str>, DumpRejected> {
+    /// The length of the mark and the warnings.
+    pub(super) fn finish(mut self) -> Result<(usize, Vec<&'static str>), DumpRejected> {
         if self.magic != MAGIC {
             return Err(DumpRejected::NotADump {
                 expected: "an RDB file of Redis",
@@ -59,7 +61,8 @@ impl Rdb {
             && mark.len() == MARK_BYTES
             && mark.iter().all(u8::is_ascii_hexdigit)
         {
-            return judge(u64::from_le_bytes(*sum), self.crc.sum());
+            let warnings = judge(u64::from_le_bytes(*sum), self.crc.sum())?;
+            return Ok((MARK_BYTES, warnings));
         }
         let missing = DumpRejected::NoEndMarker {
             expected: "the end-of-file code with its checksum",
@@ -71,7 +74,7 @@ impl Rdb {
             return Err(missing);
         }
         self.crc.update(rest);
-        judge(u64::from_le_bytes(*sum), self.crc.sum())
+        Ok((0, judge(u64::from_le_bytes(*sum), self.crc.sum())?))
     }
 }
 
