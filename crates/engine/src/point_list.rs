@@ -7,7 +7,7 @@ use std::str::FromStr;
 use refloat_model::id::PointId;
 use refloat_model::time::Timestamp;
 use refloat_model::tree_path::{InvalidComponent, TreePath};
-use refloat_repository::SnapshotId;
+use refloat_repository::{SnapshotFile, SnapshotId};
 use serde::Serialize;
 
 /// The shortest prefix of an id that is looked up.
@@ -32,7 +32,39 @@ pub struct PointSummary {
     pub tags: Vec<String>,
 }
 
+/// The tag that tells Refloat's snapshots from others.
+pub const TAG: &str = "refloat";
+/// `point:<id>`.
+pub const TAG_POINT: &str = "point";
+/// `policy:<name>`.
+pub const TAG_POLICY: &str = "policy";
+
 impl PointSummary {
+    /// What a snapshot's record says.
+    #[must_use]
+    pub fn of(snapshot: SnapshotId, file: &SnapshotFile) -> Self {
+        let ours = file.tags().iter().any(|tag| tag == TAG);
+        let value = |name| file.tag_value(name).filter(|_| ours);
+        let is_own = |tag: &&String| {
+            let named = |name: &str| tag.strip_prefix(name).is_some_and(|t| t.starts_with(':'));
+            ours && (*tag == TAG || named(TAG_POINT) || named(TAG_POLICY))
+        };
+        Self {
+            id: value(TAG_POINT).and_then(|id| id.parse().ok()),
+            snapshot,
+            time: file.time.instant().into(),
+            policy: value(TAG_POLICY).map(str::to_owned),
+            host: file.hostname.clone(),
+            paths: file.paths.clone(),
+            tags: file
+                .tags()
+                .iter()
+                .filter(|tag| !is_own(tag))
+                .cloned()
+                .collect(),
+        }
+    }
+
     /// What people call it: the short point id, or the short snapshot id.
     #[must_use]
     pub fn short(&self) -> String {

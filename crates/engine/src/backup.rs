@@ -1,0 +1,23 @@
+//! Backup: from what the sources hold and a policy to one recovery point.
+//!
+//! [`discover`] asks the sources, [`plan`] decides, [`execute`] follows the plan.
+//!
+//! Invariant: every item of every inventory ends with exactly one outcome in the manifest.
+
+mod anomaly;
+mod capture;
+mod closure;
+mod discover;
+mod history;
+mod parents;
+mod plan;
+mod publish;
+mod run;
+mod skeleton;
+
+pub use discover::{Discovery, discover};
+pub use plan::{BackupPlan, BackupPolicy, Discovered, Group, Selection, SourcePlan, plan, title};
+pub use publish::is_complete;
+pub use run::{
+    BackupError, BackupOptions, BackupReport, BackupRun, Clock, Figures, ItemReport, execute,
+};

@@ -1,0 +1,88 @@
+//! Comparing a run with the point before it.
+//!
+//! Invariant: what cannot be compared is no failure of the run.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use refloat_model::finding::Finding;
+use refloat_model::item::ItemKind;
+use refloat_model::point::ItemRecord;
+use refloat_repository::{SnapshotFile, SnapshotId};
+
+use super::parents::is_other_system;
+use super::plan::{BackupPlan, title};
+use super::run::BackupRun;
+use crate::manifest;
+use crate::point_list::TAG_POLICY;
+use crate::stored::StoredTree;
+
+/// The newest point of the same policy and host.
+pub fn previous(
+    run: &BackupRun<'_>,
+    snapshots: &[(SnapshotId, SnapshotFile)],
+) -> Option<(SnapshotId, StoredTree)> {
+    let newest = snapshots
+        .iter()
+        .filter(|(_, file)| {
+            file.tag_value(TAG_POLICY) == Some(&run.policy.name)
+                && file.hostname == run.options.host
+        })
+        .max_by_key(|(id, file)| (file.time.instant(), *id));
+    let (id, file) = newest?;
+    Some((*id, StoredTree::new(run.repository.clone(), file.tree?)))
+}
+
+/// What changed since the point before that a person should know: data that is no longer there,
+/// and a name that stands for another system now.
+pub fn compare(
+    run: &BackupRun<'_>,
+    previous: Option<&(SnapshotId, StoredTree)>,
+    plan: &BackupPlan,
+    now: &BTreeMap<String, Vec<ItemRecord>>,
+) -> Vec<Finding> {
+    let Some((_, tree)) = previous else {
+        return Vec::new();
+    };
+    let Ok(record) = manifest::read_record(tree) else {
+        return Vec::new();
+    };
+    let mut findings = Vec::new();
+    for source in &plan.sources {
+        if run.cancel.is_cancelled() {
+            break;
+        }
+        if is_other_system(&record, source) {
+            findings.push(Finding::warning(
+                format!("source {}", source.name),
+                "is another system than in the last recovery point; nothing of that was taken \
+                 as parent",
+            ));
+            continue;
+        }
+        let Ok(items) = manifest::read_items(tree, &source.name) else {
+            continue;
+        };
+        let present: BTreeSet<_> = now
+            .get(&source.name)
+            .into_iter()
+            .flatten()
+            .map(|r| &r.item.path)
+            .collect();
+        let gone = items
+            .iter()
+            .filter(|r| r.outcome.is_saved() && holds_data(r.item.kind))
+            .filter(|r| !present.contains(&r.item.path));
+        findings.extend(gone.map(|r| {
+            let message = "was saved in the last recovery point and is no longer there";
+            Finding::warning(title(&r.item), message)
+        }));
+    }
+    findings
+}
+
+const fn holds_data(kind: ItemKind) -> bool {
+    matches!(
+        kind,
+        ItemKind::Volume | ItemKind::Bind | ItemKind::Dump | ItemKind::Folder
+    )
+}

@@ -1,0 +1,158 @@
+use refloat_model::subject::SubjectKind;
+
+use super::*;
+
+fn subject(name: &str) -> Subject {
+    Subject::new("web", SubjectKind::Object, name)
+}
+
+fn item(kind: ItemKind, name: &str, workload: Option<&str>, requires: &[&str]) -> Item {
+    Item {
+        kind,
+        title: name.to_owned(),
+        path: TreePath::root().child(kind.word()).child(name),
+        workload: workload.map(str::to_owned),
+        skip: None,
+        provides: vec![subject(name)],
+        requires: requires.iter().map(|r| subject(r)).collect(),
+        bytes_estimate: None,
+        sensitive: false,
+        risks: Vec::new(),
+    }
+}
+
+fn workload(name: &str, requires: &[&str]) -> Workload {
+    Workload {
+        name: name.to_owned(),
+        kind: "compose project".to_owned(),
+        requires: requires.iter().map(|r| subject(r)).collect(),
+    }
+}
+
+fn estate() -> Inventory {
+    Inventory {
+        workloads: vec![
+            workload("shop", &["shop-web"]),
+            workload("blog", &["blog-web"]),
+        ],
+        items: vec![
+            item(ItemKind::Host, "host", None, &[]),
+            item(
+                ItemKind::Container,
+                "shop-web",
+                Some("shop"),
+                &["image", "shared"],
+            ),
+            item(ItemKind::Dump, "shop-db", Some("shop"), &[]),
+            item(ItemKind::Volume, "shop-data", Some("shop"), &[]),
+            item(ItemKind::Image, "image", None, &["base"]),
+            item(ItemKind::Image, "base", None, &[]),
+            item(ItemKind::Image, "unused", None, &[]),
+            item(ItemKind::Volume, "shared", Some("blog"), &[]),
+            item(ItemKind::Container, "blog-web", Some("blog"), &[]),
+        ],
+        ..Inventory::default()
+    }
+}
+
+/// One line for each group and settled item.
+fn check(inventory: Inventory, workloads: &[&str]) -> Vec<String> {
+    let policy = BackupPolicy {
+        name: "p".into(),
+        select: vec![Selection {
+            source: "web".into(),
+            workloads: workloads.iter().map(|w| Glob::new(w).unwrap()).collect(),
+        }],
+        waivers: Vec::new(),
+    };
+    let source = |name: &str, inventory| Discovered {
+        name: name.into(),
+        kind: "docker".into(),
+        address: "unix:".into(),
+        inventory,
+    };
+    let plan = plan(
+        &policy,
+        vec![source("web", inventory), source("other", estate())],
+    );
+    let names = |items: &[Item]| {
+        items
+            .iter()
+            .map(|i| i.title.as_str())
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    let mut lines = Vec::new();
+    for source in &plan.sources {
+        assert_eq!(
+            source.name, "web",
+            "a source that is not selected is not planned"
+        );
+        for group in &source.groups {
+            let name = group.workload.as_ref().map_or("-", |w| w.name.as_str());
+            lines.push(format!(
+                "{name}: {} | {} | {}",
+                names(&group.running),
+                names(&group.held),
+                names(&group.after)
+            ));
+        }
+        lines.extend(source.settled.iter().map(|(item, outcome)| match outcome {
+            Outcome::Skipped { rule, why } => format!("{}: {rule}: {why}", item.title),
+            Outcome::Failed { reason } => format!("{}: {reason}", item.title),
+            other => format!("{}: {other:?}", item.title),
+        }));
+    }
+    lines
+}
+
+#[test]
+fn a_whole_source_is_grouped_by_workload_and_phase() {
+    assert_eq!(
+        check(estate(), &[]),
+        [
+            "blog:  | shared | blog-web",
+            "shop: shop-db | shop-data | shop-web",
+            "-:  |  | host image base unused",
+        ]
+    );
+}
+
+#[test]
+fn a_selected_workload_brings_along_what_it_refers_to() {
+    assert_eq!(
+        check(estate(), &["sh*"]),
+        [
+            "blog:  | shared | ",
+            "shop: shop-db | shop-data | shop-web",
+            "-:  |  | host image base",
+            "unused: not-selected: the policy selects workloads sh*",
+            "blog-web: not-selected: the policy selects workloads sh*",
+        ]
+    );
+}
+
+#[test]
+fn skipped_and_overlapping_items_are_settled_beforehand() {
+    let mut inventory = estate();
+    inventory.items.truncate(1);
+    inventory.workloads.clear();
+    let mut inner = item(ItemKind::Volume, "inner", None, &[]);
+    inner.path = inventory.items[0].path.child("inner");
+    let mut skipped = item(ItemKind::Bind, "/proc", Some("gone"), &[]);
+    skipped.skip = Some(Outcome::Skipped {
+        rule: "device-path".into(),
+        why: "/proc is the kernel's".into(),
+    });
+    let again = inventory.items[0].clone();
+    inventory.items.extend([inner, skipped, again]);
+    assert_eq!(
+        check(inventory, &[]),
+        [
+            "-:  |  | host",
+            "inner: its place /host/host/inner overlaps that of another item, /host/host",
+            "/proc: device-path: /proc is the kernel's",
+            "host: its place /host/host overlaps that of another item, /host/host",
+        ]
+    );
+}
