@@ -1,4 +1,16 @@
-//! Integration tests of local folders: walking, restoring, and both under attack.
+//! Integration tests of local folders.
+//!
+//! `walk`: what is told of a folder. `round_trip`: walk, restore, compare. `writer`: the calls of
+//! a restore one by one. `hostile`: the path and link suite (T1) beside a canary. `race`: swaps of
+//! directories and links during restore (T2) and walk (T3). `as_user`: the same suites as uid 1000.
 
+mod as_user;
+mod copier;
+mod hostile;
+mod manifest;
+mod nasty;
+mod race;
 mod recorder;
+mod round_trip;
 mod walk;
+mod writer;
