@@ -1,1 +1,27 @@
-fn main() {}
+//! `refloat`: backs up container estates and brings them back.
+//!
+//! This binary wires libraries together: arguments, environment, configuration, printing and exit
+//! codes live here and nowhere else.
+//!
+//! Invariant: exactly one place prints errors ([`app`]) and one translates them
+//! ([`command_error`]).
+
+mod app;
+mod args;
+mod command_error;
+mod commands;
+mod environment;
+mod exit_status;
+mod home;
+mod mask;
+mod output;
+mod password;
+mod progress;
+mod repository;
+mod settings;
+mod signals;
+mod table;
+
+fn main() -> std::process::ExitCode {
+    app::run()
+}

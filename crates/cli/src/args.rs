@@ -1,0 +1,90 @@
+//! The command line: global options and the list of commands.
+//!
+//! Invariant: no logic here; what an option means is decided in [`crate::settings`] and in the
+//! command's own file.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::commands;
+
+/// Backs up container estates and brings them back.
+///
+/// Exit codes: 0 all done, 1 failed, 2 wrong usage, 3 incomplete (part was not saved or not
+/// restored, or a reference is missing), 4 differences found, 10 no repository, 11 locked,
+/// 12 wrong password, 130 and 143 interrupted.
+#[derive(Debug, Parser)]
+#[command(
+    name = "refloat",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
+pub struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: GlobalArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct GlobalArgs {
+    /// Where the repository is: a folder [env: REFLOAT_REPOSITORY]
+    #[arg(short, long, global = true, value_name = "URL")]
+    pub repository: Option<String>,
+    /// A file whose first line is the password [env: REFLOAT_PASSWORD_FILE, or the password
+    /// itself in REFLOAT_PASSWORD]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        conflicts_with = "password_command"
+    )]
+    pub password_file: Option<PathBuf>,
+    /// A command whose first line of output is the password [env: REFLOAT_PASSWORD_COMMAND]
+    #[arg(long, global = true, value_name = "COMMAND")]
+    pub password_command: Option<String>,
+    /// The configuration; ./refloat.yaml if it is there [env: REFLOAT_CONFIG]
+    #[arg(short, long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print one JSON document instead of text
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print only results that were asked for, warnings and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Print also what went well
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+    /// Show no progress
+    #[arg(long, global = true)]
+    pub no_progress: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Init(commands::init::Args),
+    Points(commands::points::Args),
+    Key(commands::key::Args),
+    Completions(commands::completions::Args),
+    Man(commands::man::Args),
+}
+
+impl Command {
+    /// The command's name, as it was typed and as JSON documents carry it.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Init(_) => "init",
+            Self::Points(_) => "points",
+            Self::Key(_) => "key",
+            Self::Completions(_) => "completions",
+            Self::Man(_) => "man",
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! What each library's errors mean for a person.
+//!
+//! Invariant: every variant that a person acts on differently has its own kind or hint.
+
+use refloat_engine::point_list::{InvalidSelector, SelectError};
+use refloat_repository::RepositoryError;
+use refloat_source::{SourceError, StoredError, TargetError};
+use refloat_storage::{StorageError, StorageErrorKind};
+
+use super::{CommandError, ErrorKind, one_line};
+
+impl From<StorageError> for CommandError {
+    fn from(error: StorageError) -> Self {
+        let this = Self::of(ErrorKind::Storage, &error);
+        match error.kind() {
+            StorageErrorKind::Full => {
+                this.hint("make space there; what was already stored is used by the next run")
+            }
+            StorageErrorKind::Denied => {
+                this.hint("check the owner and mode of the repository's folder")
+            }
+            _ => this,
+        }
+    }
+}
+
+impl From<RepositoryError> for CommandError {
+    fn from(error: RepositoryError) -> Self {
+        use RepositoryError as R;
+        let of = |kind| Self::of(kind, &error);
+        match &error {
+            R::Storage(_) => match error {
+                R::Storage(inner) => inner.into(),
+                other => Self::of(ErrorKind::Storage, &other),
+            },
+            R::NoRepository { .. } => {
+                of(ErrorKind::NoRepository).hint("make one with `refloat init`")
+            }
+            R::AlreadyInitialized { .. } => of(ErrorKind::AlreadyInitialized)
+                .hint("it was not touched; choose another place for a new one"),
+            R::WrongPassword { .. } => of(ErrorKind::WrongPassword).hint(
+                "passwords come from REFLOAT_PASSWORD, --password-file or --password-command",
+            ),
+            R::UnsupportedVersion { .. } | R::UnsupportedFeature { .. } => {
+                of(ErrorKind::UnsupportedRepository)
+                    .hint("nothing was written; use the program that made it, or a newer refloat")
+            }
+            R::Locked { .. } => of(ErrorKind::Locked).hint(
+                "try again when the other run has ended; the lock of a dead one ends by itself \
+                 after 30 minutes",
+            ),
+            R::DamagedFile { .. }
+            | R::DamagedBlob { .. }
+            | R::MissingBlob { .. }
+            | R::InvalidTree { .. }
+            | R::NotStored { .. } => of(ErrorKind::Damaged)
+                .hint("see what else is affected with `refloat check --read-data`"),
+            R::VerifyFailed { .. } => {
+                of(ErrorKind::Internal).hint("nothing wrong was stored; test this machine's memory")
+            }
+            R::NotFound { .. } => of(ErrorKind::NotFound),
+            R::OnlyKey(_) => {
+                of(ErrorKind::Refused).hint("add another with `refloat key add` first")
+            }
+            R::KeyInUse(_) => of(ErrorKind::Refused)
+                .hint("open the repository with another password to remove it"),
+            R::Cancelled(_) => of(ErrorKind::Interrupted),
+            R::LostLock => of(ErrorKind::Locked).hint("run it again"),
+            _ => of(ErrorKind::Internal),
+        }
+    }
+}
+
+impl From<InvalidSelector> for CommandError {
+    fn from(error: InvalidSelector) -> Self {
+        Self::of(ErrorKind::Usage, &error)
+            .hint("for example latest, latest@production, 3f2a, 2026-11-20T10:00, latest:/files")
+    }
+}
+
+impl From<SelectError> for CommandError {
+    fn from(error: SelectError) -> Self {
+        Self::of(ErrorKind::NotFound, &error).hint(match error {
+            SelectError::Empty => "make one with `refloat backup`",
+            SelectError::Ambiguous { .. } => "give more digits",
+            SelectError::None { .. } => "list them with `refloat points`",
+        })
+    }
+}
+
+impl From<SourceError> for CommandError {
+    fn from(error: SourceError) -> Self {
+        let this = match error {
+            SourceError::Cancelled => Self::of(ErrorKind::Interrupted, &error),
+            _ => Self::of(ErrorKind::Source, &error),
+        };
+        match error {
+            SourceError::Unavailable {
+                hint: Some(hint), ..
+            } => this.hint(hint),
+            _ => this,
+        }
+    }
+}
+
+impl From<StoredError> for CommandError {
+    fn from(error: StoredError) -> Self {
+        // The repository's own error says what kind it is; the path is the context.
+        match error.cause.downcast::<RepositoryError>() {
+            Ok(cause) => {
+                let context = format!(
+                    "cannot {} {} of the recovery point",
+                    error.operation, error.path
+                );
+                let mut this = Self::from(*cause);
+                this.causes
+                    .insert(0, std::mem::replace(&mut this.message, context));
+                this
+            }
+            Err(cause) => Self {
+                causes: vec![one_line(&*cause)],
+                ..Self::new(
+                    ErrorKind::NotFound,
+                    format!(
+                        "cannot {} {} of the recovery point",
+                        error.operation, error.path
+                    ),
+                )
+            },
+        }
+    }
+}
+
+impl From<TargetError> for CommandError {
+    fn from(error: TargetError) -> Self {
+        match error {
+            TargetError::Stored(stored) => stored.into(),
+            TargetError::Cancelled => Self::of(ErrorKind::Interrupted, &error),
+            TargetError::NotInPoint { ref candidates, .. } => {
+                let this = Self::of(ErrorKind::NotFound, &error);
+                if candidates.is_empty() {
+                    this
+                } else {
+                    this.hint(format!("it holds {}", candidates.join(", ")))
+                }
+            }
+            TargetError::NotExecutable(_) => Self::of(ErrorKind::Refused, &error)
+                .hint("see the plan with --dry-run, and choose with --on-conflict, --only or --as"),
+            TargetError::Unavailable { ref hint, .. } => {
+                let this = Self::of(ErrorKind::Source, &error);
+                match hint {
+                    Some(hint) => this.hint(hint.clone()),
+                    None => this,
+                }
+            }
+        }
+    }
+}

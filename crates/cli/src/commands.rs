@@ -1,0 +1,30 @@
+//! One file for each command: its arguments, and one function that runs it.
+//!
+//! Invariant: a command that writes to the repository holds a lock while it does.
+
+pub mod completions;
+pub mod init;
+pub mod key;
+pub mod man;
+pub mod points;
+
+use crate::args::{Cli, Command};
+use crate::command_error::CommandError;
+use crate::exit_status::ExitStatus;
+use crate::settings::Settings;
+use crate::signals::Signals;
+
+/// Runs the command that was typed.
+///
+/// # Errors
+/// What the command could not do.
+pub fn run(cli: Cli, signals: &Signals) -> Result<ExitStatus, CommandError> {
+    let settings = || Settings::resolve(cli.global);
+    match cli.command {
+        Command::Init(args) => init::run(&args, &settings()?),
+        Command::Points(args) => points::run(&args, &settings()?),
+        Command::Key(args) => key::run(args, &settings()?),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
+    }
+}

@@ -1,0 +1,87 @@
+//! `refloat init`.
+//!
+//! Invariant: an existing repository is never touched.
+
+use clap::ValueEnum;
+use refloat_repository::{ChunkerChoice, InitOptions, Repository};
+use serde::Serialize;
+
+use crate::command_error::CommandError;
+use crate::exit_status::ExitStatus;
+use crate::password;
+use crate::repository;
+use crate::settings::{PasswordSource, Settings};
+
+/// Make a new, encrypted repository
+///
+/// The password is the only key to it. There is no way to recover the data without it.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// How files are cut into pieces; rabin only if restic will write to this repository too
+    #[arg(long, value_enum, default_value_t)]
+    chunker: Chunker,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Chunker {
+    /// Refloat's own, the fastest
+    #[default]
+    Gear,
+    /// restic's
+    Rabin,
+}
+
+#[derive(Serialize)]
+struct Report {
+    /// Where the repository is.
+    repository: String,
+    /// Its random id.
+    id: String,
+    /// The key that was made.
+    key: String,
+    /// Where the password came from.
+    password_from: String,
+}
+
+/// Makes the repository.
+pub fn run(args: &Args, settings: &Settings) -> Result<ExitStatus, CommandError> {
+    let storage = repository::storage(settings)?;
+    let password = password::get_new(&settings.password)?;
+    let options = InitOptions {
+        chunker: match args.chunker {
+            Chunker::Gear => ChunkerChoice::Gear,
+            Chunker::Rabin => ChunkerChoice::Rabin,
+        },
+        origin: repository::key_origin(),
+    };
+    let made = Repository::init(storage, &password, options)?;
+    let report = Report {
+        repository: made.storage().location(),
+        id: made.config().id.clone(),
+        key: made.key_id().to_string(),
+        password_from: password_place(&settings.password),
+    };
+    settings
+        .output
+        .report("init", ExitStatus::Success, &report, || text(&report))
+}
+
+fn text(report: &Report) -> String {
+    format!(
+        "made the repository {} (id {})\n\
+         its only key is the password from {}: without it the data cannot be recovered,\n\
+         so keep a copy of the password somewhere else; add more keys with `refloat key add`\n",
+        report.repository,
+        &report.id.get(..8).unwrap_or_default(),
+        report.password_from,
+    )
+}
+
+fn password_place(source: &PasswordSource) -> String {
+    match source {
+        PasswordSource::File(path) => format!("the file {}", path.display()),
+        PasswordSource::Command(_) => "the password command".to_owned(),
+        PasswordSource::Environment(name) => format!("the environment variable {name}"),
+        PasswordSource::Ask => "the terminal".to_owned(),
+    }
+}

@@ -1,0 +1,159 @@
+//! `refloat key`.
+//!
+//! Invariant: at least one key that opens the repository remains.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use refloat_repository::{KeyId, KeyRecord, Repository};
+use serde::Serialize;
+
+use crate::command_error::{CommandError, ErrorKind};
+use crate::exit_status::ExitStatus;
+use crate::output::Output;
+use crate::password;
+use crate::repository;
+use crate::settings::{PasswordSource, Settings};
+use crate::table;
+
+/// List, add and remove the passwords that open the repository
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// List the keys
+    List,
+    /// Add a key with a new password; the others stay
+    Add(NewPassword),
+    /// Remove a key; what its owner has already read stays known to them
+    Remove {
+        /// The key's id, or enough digits of it
+        id: String,
+    },
+    /// Replace the key in use by one with a new password
+    Passwd(NewPassword),
+}
+
+#[derive(Debug, clap::Args)]
+struct NewPassword {
+    /// A file whose first line is the new password; asked for on the terminal otherwise
+    #[arg(long, value_name = "FILE")]
+    new_password_file: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct KeyView {
+    id: String,
+    created: String,
+    username: String,
+    hostname: String,
+    /// Whether this run was opened with it.
+    current: bool,
+}
+
+#[derive(Serialize)]
+struct ListReport {
+    keys: Vec<KeyView>,
+}
+
+#[derive(Serialize)]
+struct ChangeReport<'a> {
+    action: &'a str,
+    key: String,
+}
+
+/// Runs one of the actions.
+pub fn run(args: Args, settings: &Settings) -> Result<ExitStatus, CommandError> {
+    let repository = repository::open(settings)?;
+    let output = settings.output;
+    match args.action {
+        Action::List => list(&repository, output),
+        Action::Add(new) => {
+            let key = repository.add_key(&new.get()?, repository::key_origin())?;
+            changed(output, "added", key)
+        }
+        Action::Remove { id } => {
+            let key = find(&repository.keys()?, &id)?;
+            repository.remove_key(key)?;
+            changed(output, "removed", key)
+        }
+        Action::Passwd(new) => {
+            let reopened = repository.change_password(&new.get()?, repository::key_origin())?;
+            changed(output, "replaced by", reopened.key_id())
+        }
+    }
+}
+
+impl NewPassword {
+    fn get(self) -> Result<refloat_model::secret::Secret, CommandError> {
+        let source = self
+            .new_password_file
+            .map_or(PasswordSource::Ask, PasswordSource::File);
+        password::get_new(&source).map_err(|e| {
+            if e.hints.is_empty() {
+                e
+            } else {
+                without_terminal()
+            }
+        })
+    }
+}
+
+fn without_terminal() -> CommandError {
+    CommandError::new(ErrorKind::NoPassword, "no new password given")
+        .hint("use --new-password-file")
+}
+
+fn list(repository: &Repository, output: Output) -> Result<ExitStatus, CommandError> {
+    let keys = repository.keys()?.into_iter().map(|key| KeyView {
+        id: key.id.to_string(),
+        created: key.origin.created,
+        username: key.origin.username,
+        hostname: key.origin.hostname,
+        current: key.current,
+    });
+    let report = ListReport {
+        keys: keys.collect(),
+    };
+    output.result("key", ExitStatus::Success, &report, || {
+        let rows = report.keys.iter().map(|key| {
+            let id = key.id.get(..8).unwrap_or_default();
+            let mark = if key.current { "in use" } else { "" };
+            [id, &key.created, &key.username, &key.hostname, mark].map(str::to_owned)
+        });
+        table::table(["key", "made", "user", "host", ""], rows)
+    })
+}
+
+fn changed(output: Output, action: &str, key: KeyId) -> Result<ExitStatus, CommandError> {
+    let report = ChangeReport {
+        action,
+        key: key.to_string(),
+    };
+    output.report("key", ExitStatus::Success, &report, || {
+        format!("{action} key {}\n", key.short())
+    })
+}
+
+fn find(keys: &[KeyRecord], prefix: &str) -> Result<KeyId, CommandError> {
+    let mut fitting = keys
+        .iter()
+        .map(|k| k.id)
+        .filter(|id| id.to_string().starts_with(prefix));
+    match (fitting.next(), fitting.next()) {
+        (Some(id), None) if !prefix.is_empty() => Ok(id),
+        (None, _) => Err(CommandError::new(
+            ErrorKind::NotFound,
+            format!("there is no key {prefix}"),
+        )
+        .hint("list them with `refloat key list`")),
+        _ => Err(
+            CommandError::usage(format!("{prefix:?} fits more than one key"))
+                .hint("give more digits"),
+        ),
+    }
+}

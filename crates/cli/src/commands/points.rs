@@ -1,0 +1,128 @@
+//! `refloat points`.
+//!
+//! Invariant: every snapshot is listed, also those of other programs and those that cannot be
+//! read.
+
+use refloat_engine::point_list::PointSummary;
+use refloat_model::finding::Finding;
+use refloat_model::time::Timestamp;
+use serde::Serialize;
+
+use crate::command_error::{CommandError, one_line};
+use crate::exit_status::ExitStatus;
+use crate::repository;
+use crate::settings::{LoadedConfig, Settings};
+use crate::table;
+
+/// A policy is overdue when its newest point is older than this many of its periods.
+const PERIODS_MISSED_MAX: u32 = 2;
+
+/// List the recovery points, oldest first
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Only points of this policy
+    #[arg(long, value_name = "NAME")]
+    policy: Option<String>,
+    /// Only points of this host
+    #[arg(long, value_name = "NAME")]
+    host: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Report {
+    /// Oldest first.
+    points: Vec<PointSummary>,
+    /// Snapshots that cannot be read, and policies that are overdue.
+    findings: Vec<Finding>,
+}
+
+/// Lists the points.
+pub fn run(args: &Args, settings: &Settings) -> Result<ExitStatus, CommandError> {
+    let list = repository::open(settings)?.snapshots()?;
+    let mut points: Vec<PointSummary> = list
+        .snapshots
+        .iter()
+        .map(|(id, file)| PointSummary::of(*id, file))
+        .collect();
+    let mut findings: Vec<Finding> = list
+        .unreadable
+        .iter()
+        .map(|(id, error)| Finding::error(format!("snapshot {}", id.short()), one_line(error)))
+        .collect();
+    let status = if findings.is_empty() {
+        ExitStatus::Success
+    } else {
+        ExitStatus::Incomplete
+    };
+    let now = jiff::Timestamp::now().into();
+    findings.extend(
+        settings
+            .config
+            .iter()
+            .flat_map(|c| overdue(c, &points, now)),
+    );
+    let fits = |wanted: &Option<String>, have: Option<&str>| {
+        wanted.as_deref().is_none_or(|wanted| have == Some(wanted))
+    };
+    points.retain(|p| fits(&args.policy, p.policy.as_deref()) && fits(&args.host, Some(&p.host)));
+    settings.output.findings(&findings);
+    let report = Report { points, findings };
+    settings
+        .output
+        .result("points", status, &report, || text(&report.points))
+}
+
+fn text(points: &[PointSummary]) -> String {
+    if points.is_empty() {
+        return "no recovery points\n".to_owned();
+    }
+    let rows = points.iter().map(|point| {
+        let policy = point
+            .policy
+            .clone()
+            .unwrap_or_else(|| "(another program)".to_owned());
+        let mut covers = point.paths.join(" ");
+        for tag in &point.tags {
+            covers.push_str(&format!(" #{tag}"));
+        }
+        [
+            point.short(),
+            table::time(point.time),
+            policy,
+            point.host.clone(),
+            covers,
+        ]
+    });
+    table::table(["point", "time (UTC)", "policy", "host", "covers"], rows)
+}
+
+/// Alarm on absence: policies whose newest point is too old for the period they state.
+fn overdue(config: &LoadedConfig, points: &[PointSummary], now: Timestamp) -> Vec<Finding> {
+    let policies = config.config.policies.iter();
+    policies
+        .filter_map(|(name, policy)| {
+            let every = policy.every.as_ref()?;
+            let newest = points
+                .iter()
+                .filter(|p| p.policy.as_ref() == Some(name))
+                .map(|p| p.time)
+                .max();
+            let Some(newest) = newest else {
+                return Some(Finding::warning(
+                    format!("policy {name}"),
+                    format!("has no recovery point; one is due every {every}"),
+                ));
+            };
+            let due = (0..PERIODS_MISSED_MAX).fold(newest, |time, _| every.after(time));
+            (due < now).then(|| {
+                Finding::warning(
+                    format!("policy {name}"),
+                    format!(
+                        "is overdue: the newest point is of {}, one is due every {every}",
+                        table::time(newest)
+                    ),
+                )
+            })
+        })
+        .collect()
+}

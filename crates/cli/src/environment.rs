@@ -1,0 +1,87 @@
+//! Every environment variable that Refloat reads, declared once.
+//!
+//! Invariant: nothing else in the workspace reads the environment; a value that is no text is an
+//! error, never ignored.
+
+use std::path::PathBuf;
+
+use crate::command_error::CommandError;
+
+/// One variable with its meaning, for the reference page.
+pub struct Variable {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does.
+    pub meaning: &'static str,
+}
+
+/// The repository's address.
+pub const REPOSITORY: Variable = Variable {
+    name: "REFLOAT_REPOSITORY",
+    meaning: "The repository's address; as --repository",
+};
+/// The password.
+pub const PASSWORD: Variable = Variable {
+    name: "REFLOAT_PASSWORD",
+    meaning: "The repository's password",
+};
+/// The password's file.
+pub const PASSWORD_FILE: Variable = Variable {
+    name: "REFLOAT_PASSWORD_FILE",
+    meaning: "A file whose first line is the password; as --password-file",
+};
+/// The password's command.
+pub const PASSWORD_COMMAND: Variable = Variable {
+    name: "REFLOAT_PASSWORD_COMMAND",
+    meaning: "A command whose first line of output is the password; as --password-command",
+};
+/// The configuration file.
+pub const CONFIG: Variable = Variable {
+    name: "REFLOAT_CONFIG",
+    meaning: "The configuration file; as --config",
+};
+/// The home folder, for `~/` in paths.
+pub const HOME: Variable = Variable {
+    name: "HOME",
+    meaning: "The home folder: `~/` in paths, and a place that a restore does not overwrite unasked",
+};
+
+/// All of them.
+pub const ALL: [&Variable; 6] = [
+    &REPOSITORY,
+    &PASSWORD,
+    &PASSWORD_FILE,
+    &PASSWORD_COMMAND,
+    &CONFIG,
+    &HOME,
+];
+
+/// The value of a variable; none if it is not set or empty.
+///
+/// # Errors
+/// It is not UTF-8.
+pub fn text(variable: &Variable) -> Result<Option<String>, CommandError> {
+    named(variable.name)
+}
+
+/// The value of the variable that a configuration names.
+///
+/// # Errors
+/// It is not UTF-8.
+pub fn named(name: &str) -> Result<Option<String>, CommandError> {
+    match std::env::var(name) {
+        Ok(value) if value.is_empty() => Ok(None),
+        Ok(value) => Ok(Some(value)),
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Err(std::env::VarError::NotUnicode(_)) => Err(CommandError::usage(format!(
+            "the environment variable {name} is not UTF-8"
+        ))),
+    }
+}
+
+/// The path in a variable; none if it is not set or empty.
+pub fn path(variable: &Variable) -> Option<PathBuf> {
+    std::env::var_os(variable.name)
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from)
+}

@@ -1,0 +1,49 @@
+//! Exit codes: restic's where restic has one.
+//!
+//! Invariant: 0 means that everything asked for was done; a script needs to look at nothing else.
+
+use serde::{Serialize, Serializer};
+
+/// How a command ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ExitStatus {
+    /// All done.
+    Success = 0,
+    /// It could not be done.
+    Fatal = 1,
+    /// The command line or the configuration is wrong.
+    Usage = 2,
+    /// Part of it was not done; what, is in the report.
+    Incomplete = 3,
+    /// Differences were found.
+    Differences = 4,
+    /// There is no repository.
+    NoRepository = 10,
+    /// Somebody else holds a lock.
+    Locked = 11,
+    /// No key opens with this password.
+    WrongPassword = 12,
+    /// SIGINT.
+    Interrupted = 130,
+    /// SIGTERM.
+    Terminated = 143,
+}
+
+impl ExitStatus {
+    /// The number that the process ends with.
+    pub const fn code(self) -> u8 {
+        self as u8
+    }
+}
+
+impl From<ExitStatus> for std::process::ExitCode {
+    fn from(status: ExitStatus) -> Self {
+        Self::from(status.code())
+    }
+}
+
+impl Serialize for ExitStatus {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u8(self.code())
+    }
+}

@@ -1,0 +1,84 @@
+//! Opening the repository that the settings name.
+//!
+//! Invariant: nothing is written when opening.
+
+use std::sync::Arc;
+
+use refloat_model::id::RunId;
+use refloat_repository::format::key::KeyOrigin;
+use refloat_repository::lock::{Lock, LockMode, LockOwner};
+use refloat_repository::{IndexedRepository, Repository, RepositoryError};
+use refloat_storage::SharedStorage;
+
+use crate::command_error::CommandError;
+use crate::password;
+use crate::settings::Settings;
+
+/// The storage of the repository that the settings name.
+///
+/// # Errors
+/// None is named.
+pub fn storage(settings: &Settings) -> Result<SharedStorage, CommandError> {
+    Ok(refloat_storage::open(settings.repository()?)?)
+}
+
+/// Opens the repository.
+///
+/// # Errors
+/// There is none, or the password does not open it.
+pub fn open(settings: &Settings) -> Result<Repository, CommandError> {
+    let storage = storage(settings)?;
+    // Told before the password is asked for: a wrong path is not worth typing one.
+    if storage.size(&refloat_storage::FileKey::CONFIG)?.is_none() {
+        let location = storage.location();
+        return Err(RepositoryError::NoRepository { location }.into());
+    }
+    let password = password::get(&settings.password)?;
+    Ok(Repository::open(storage, &password)?)
+}
+
+/// Opens the repository and loads its index.
+///
+/// # Errors
+/// As [`open`], or the index cannot be read.
+pub fn open_indexed(settings: &Settings) -> Result<IndexedRepository, CommandError> {
+    Ok(open(settings)?.into_indexed()?)
+}
+
+/// Locks the repository for one run.
+///
+/// # Errors
+/// Somebody else holds a lock that excludes this one.
+pub fn lock(repository: &Repository, mode: LockMode, run: RunId) -> Result<Lock, CommandError> {
+    let owner = LockOwner {
+        host: format!("refloat-{run}"),
+        user: machine_user(),
+        process: std::process::id(),
+    };
+    Ok(repository.lock(mode, owner, Arc::new(jiff::Timestamp::now))?)
+}
+
+/// Who makes a key, for its record.
+pub fn key_origin() -> KeyOrigin {
+    KeyOrigin {
+        created: jiff::Timestamp::now().to_string(),
+        username: machine_user(),
+        hostname: machine_host(),
+    }
+}
+
+/// This machine's host name.
+pub fn machine_host() -> String {
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
+}
+
+/// The effective user's id as text: enough for records, and right in containers without names.
+fn machine_user() -> String {
+    match rustix::process::geteuid().as_raw() {
+        0 => "root".to_owned(),
+        id => id.to_string(),
+    }
+}

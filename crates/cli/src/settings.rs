@@ -1,0 +1,232 @@
+//! From flags, environment and file to what a command works with.
+//!
+//! Flags win over the environment, the environment over the file.
+//!
+//! Invariant: paths in a file are relative to that file, all others to the working folder.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+use refloat_engine::config::{Config, PasswordConfig};
+use refloat_storage::Location;
+
+use crate::args::GlobalArgs;
+use crate::command_error::{CommandError, ErrorKind};
+use crate::environment;
+use crate::home;
+use crate::output::{Output, Verbosity};
+
+/// A configuration that is used when it is in the working folder and none was named.
+const CONFIG_DEFAULT: &str = "refloat.yaml";
+
+/// What a command works with.
+#[derive(Debug)]
+pub struct Settings {
+    /// The repository's address; only commands that need one ask for it.
+    pub repository: Option<Location>,
+    /// Where the password comes from.
+    pub password: PasswordSource,
+    /// The configuration; none if there is no file.
+    pub config: Option<LoadedConfig>,
+    /// Where results go.
+    pub output: Output,
+    /// How progress is shown.
+    pub progress: ProgressStyle,
+}
+
+/// A configuration and the folder that its paths are relative to.
+#[derive(Debug)]
+pub struct LoadedConfig {
+    /// The content.
+    pub config: Config,
+    /// The folder of the file.
+    pub base: PathBuf,
+}
+
+/// Where the password comes from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PasswordSource {
+    /// The first line of a file.
+    File(PathBuf),
+    /// The first line of a command's output.
+    Command(String),
+    /// An environment variable of this name.
+    Environment(String),
+    /// Nothing was said: ask on the terminal.
+    Ask,
+}
+
+/// How progress is shown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ProgressStyle {
+    /// Not at all.
+    None,
+    /// A bar on the terminal.
+    Bar,
+    /// A line for each phase and item.
+    Lines,
+}
+
+impl Settings {
+    /// Reads what there is to read and decides.
+    ///
+    /// # Errors
+    /// The configuration cannot be read, or settings contradict each other.
+    pub fn resolve(global: GlobalArgs) -> Result<Self, CommandError> {
+        let output = Output::from(&global);
+        let GlobalArgs {
+            repository,
+            password_file,
+            password_command,
+            config,
+            json: _,
+            quiet: _,
+            verbose: _,
+            no_progress,
+        } = global;
+        let config = load_config(config)?;
+        let file = config.as_ref();
+        let progress = if no_progress || output.verbosity == Verbosity::Quiet {
+            ProgressStyle::None
+        } else if std::io::stderr().is_terminal() {
+            ProgressStyle::Bar
+        } else {
+            ProgressStyle::Lines
+        };
+        Ok(Self {
+            repository: repository_address(repository, file)?,
+            password: password_source(password_file, password_command, file)?,
+            output,
+            progress,
+            config,
+        })
+    }
+
+    /// The repository's address.
+    ///
+    /// # Errors
+    /// None was given.
+    pub fn repository(&self) -> Result<&Location, CommandError> {
+        self.repository.as_ref().ok_or_else(|| {
+            CommandError::usage("no repository given").hint(
+                "name it with --repository, REFLOAT_REPOSITORY, or repository.url in refloat.yaml",
+            )
+        })
+    }
+}
+
+impl From<&GlobalArgs> for Output {
+    fn from(global: &GlobalArgs) -> Self {
+        let verbosity = match (global.quiet, global.verbose) {
+            (true, _) => Verbosity::Quiet,
+            (_, true) => Verbosity::Verbose,
+            _ => Verbosity::Normal,
+        };
+        Self {
+            json: global.json,
+            verbosity,
+        }
+    }
+}
+
+fn load_config(flag: Option<PathBuf>) -> Result<Option<LoadedConfig>, CommandError> {
+    let path = match flag.or_else(|| environment::path(&environment::CONFIG)) {
+        Some(path) => path,
+        None if Path::new(CONFIG_DEFAULT).exists() => PathBuf::from(CONFIG_DEFAULT),
+        None => return Ok(None),
+    };
+    let text = std::fs::read_to_string(&path)
+        .map_err(|e| CommandError::io("read the configuration", path.display(), &e))?;
+    let config = Config::parse(&text).map_err(|e| CommandError::config(&path, &e))?;
+    // Absolute, so that paths of the file stay right and are told from those of the command line.
+    let base = std::path::absolute(&path)
+        .map_err(|e| CommandError::io("find", path.display(), &e))?
+        .parent()
+        .unwrap_or(Path::new("/"))
+        .to_owned();
+    Ok(Some(LoadedConfig { config, base }))
+}
+
+fn repository_address(
+    flag: Option<String>,
+    file: Option<&LoadedConfig>,
+) -> Result<Option<Location>, CommandError> {
+    let given = match flag {
+        Some(url) => Some(url),
+        None => environment::text(&environment::REPOSITORY)?,
+    };
+    if let Some(url) = given {
+        return location(&url, Path::new("")).map(Some);
+    }
+    file.and_then(|f| Some((f.config.repository.as_ref()?.url.as_ref()?, &f.base)))
+        .map(|(url, base)| location(url, base))
+        .transpose()
+}
+
+/// A location in `base`; a configuration has no shell that expands `~/`.
+fn location(text: &str, base: &Path) -> Result<Location, CommandError> {
+    let home = Path::new(text).starts_with("~");
+    let location = if home && !base.as_os_str().is_empty() {
+        Location::Folder(PathBuf::from(text))
+    } else {
+        text.parse()
+            .map_err(|e| CommandError::of(ErrorKind::Usage, &e))?
+    };
+    let Location::Folder(path) = location;
+    Ok(Location::Folder(home::resolve(&path, base)))
+}
+
+fn password_source(
+    file_flag: Option<PathBuf>,
+    command_flag: Option<String>,
+    config: Option<&LoadedConfig>,
+) -> Result<PasswordSource, CommandError> {
+    let given = [
+        file_flag.map(PasswordSource::File),
+        command_flag.map(PasswordSource::Command),
+    ];
+    if let Some(source) = given.into_iter().flatten().next() {
+        return Ok(source);
+    }
+    let set = [
+        environment::text(&environment::PASSWORD)?
+            .map(|_| PasswordSource::Environment(environment::PASSWORD.name.to_owned())),
+        environment::path(&environment::PASSWORD_FILE).map(PasswordSource::File),
+        environment::text(&environment::PASSWORD_COMMAND)?.map(PasswordSource::Command),
+    ];
+    let mut set = set.into_iter().flatten();
+    match (set.next(), set.next()) {
+        (Some(_), Some(_)) => {
+            return Err(CommandError::usage(
+                "more than one of REFLOAT_PASSWORD, REFLOAT_PASSWORD_FILE and \
+                 REFLOAT_PASSWORD_COMMAND is set",
+            )
+            .hint("unset all but one"));
+        }
+        (Some(source), None) => return Ok(source),
+        _ => {}
+    }
+    let configured =
+        config.and_then(|c| Some((c.config.repository.as_ref()?.password.as_ref()?, &c.base)));
+    Ok(match configured {
+        Some((PasswordConfig::File(path), base)) => PasswordSource::File(home::resolve(path, base)),
+        Some((PasswordConfig::Command(command), _)) => PasswordSource::Command(command.clone()),
+        Some((PasswordConfig::Env(name), _)) => PasswordSource::Environment(name.clone()),
+        None => PasswordSource::Ask,
+    })
+}
+
+impl LoadedConfig {
+    /// The configuration of a command that cannot do without.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn required(this: Option<&Self>) -> Result<&Self, CommandError> {
+        this.ok_or_else(|| {
+            CommandError::new(ErrorKind::Usage, "there is no refloat.yaml and no --source").hint(
+                "write one, name it with --config, or give --source KIND:ADDRESS, for example \
+                 --source docker: or --source files:/srv",
+            )
+        })
+    }
+}
