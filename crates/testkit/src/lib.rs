@@ -15,7 +15,10 @@ pub mod damage;
 pub mod docker;
 pub mod faults;
 pub mod latency;
+pub mod manifest;
 pub mod random;
+pub mod restic;
 mod skip;
+pub mod tree;
 
 pub use skip::skip;
