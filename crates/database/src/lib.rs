@@ -4,7 +4,7 @@
 //! ```text
 //! Recipe::recognise(container)
 //!   back up   survey → parse_survey → dumps(survey): each DumpStep = Exec + file name + CheckedDump
-//!   restore   restore(file names): each DumpRestore = placements + steps with stdin + judge
+//!   restore   restore(file names): each DumpRestore = placed_files + steps with stdin + judge
 //! ```
 //!
 //! Invariant: pure. No client, no I/O, no clock; no secret ever appears in an argument list.
@@ -30,5 +30,5 @@ pub use engine::{Engine, VolumeCopy};
 pub use exec::Exec;
 pub use recipe::{DumpStep, Recipe, Survey, SurveyRejected};
 pub use restore::{
-    DumpRestore, Input, PlacedContent, Placement, RestoreStep, StepRejected, UnknownDump,
+    DumpRestore, Input, PlacedContent, PlacedFile, RestoreStep, StepRejected, UnknownDump,
 };

@@ -14,7 +14,7 @@ use crate::end_check::EndCheck;
 use crate::engine::{Engine, VolumeCopy};
 use crate::exec::{Exec, FIRST};
 use crate::recipe::{DumpStep, Recipe, Survey, SurveyRejected};
-use crate::restore::{DumpRestore, Input, PlacedContent, Placement, Proof, RestoreStep};
+use crate::restore::{DumpRestore, Input, PlacedContent, PlacedFile, Proof, RestoreStep};
 
 pub(crate) const VOLUME_COPY: VolumeCopy = VolumeCopy::Redundant;
 
@@ -139,28 +139,28 @@ impl Settings {
 
     pub(crate) fn restore(&self, file_name: &str) -> Option<DumpRestore> {
         let path = |name: &str| format!("{}/{name}", self.directory.trim_end_matches('/'));
-        let dump = |path| Placement {
+        let dump = |path| PlacedFile {
             path,
             content: PlacedContent::Dump,
         };
         let folder = path(&self.append_only_folder);
-        let (removals, placements) = match file_name {
+        let (removals, placed_files) = match file_name {
             SNAPSHOT => (Vec::new(), vec![dump(path(&self.snapshot_name))]),
             APPEND_ONLY_SINGLE => (Vec::new(), vec![dump(path(&self.append_only_name))]),
             APPEND_ONLY => {
                 let base = format!("{}.1.base.rdb", self.append_only_name);
-                let manifest = Placement {
+                let manifest = PlacedFile {
                     path: format!("{folder}/{}.manifest", self.append_only_name),
                     content: PlacedContent::Text(format!("file {base} seq 1 type b\n")),
                 };
                 // The manifest last: without it the server does not look at the base.
-                let placements = vec![dump(format!("{folder}/{base}")), manifest];
-                (vec![folder], placements)
+                let placed_files = vec![dump(format!("{folder}/{base}")), manifest];
+                (vec![folder], placed_files)
             }
             _ => return None,
         };
         Some(DumpRestore {
-            placements,
+            placed_files,
             removals,
             ..DumpRestore::running(file_name, None, Vec::new())
         })

@@ -15,7 +15,7 @@ pub struct DumpRestore {
     pub database: Option<String>,
     /// Files to put into the data volume while the server is stopped; it loads them when it
     /// starts. Empty for engines that are filled while they run.
-    pub placements: Vec<Placement>,
+    pub placed_files: Vec<PlacedFile>,
     /// Paths in the data volume to remove, with all below, before placing: they would win over
     /// what is placed.
     pub removals: Vec<String>,
@@ -28,7 +28,7 @@ pub struct DumpRestore {
 
 /// A file to be put into the data volume before the server starts, owned like its folder.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Placement {
+pub struct PlacedFile {
     /// The absolute path inside the container.
     pub path: String,
     /// What goes there.
@@ -136,7 +136,7 @@ impl DumpRestore {
         Self {
             file_name: file_name.to_owned(),
             database,
-            placements: Vec::new(),
+            placed_files: Vec::new(),
             removals: Vec::new(),
             steps,
             undo: Vec::new(),

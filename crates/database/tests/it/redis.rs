@@ -55,10 +55,10 @@ fn place(server: &Server, file_name: &str, dump: &[u8]) {
     {
         std::fs::remove_dir_all(path).unwrap();
     }
-    for placement in &restore.placements {
-        let path = Path::new(&placement.path);
+    for placed in &restore.placed_files {
+        let path = Path::new(&placed.path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        let bytes = match &placement.content {
+        let bytes = match &placed.content {
             PlacedContent::Dump => dump,
             PlacedContent::Text(text) => text.as_bytes(),
         };
