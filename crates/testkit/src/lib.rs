@@ -19,6 +19,7 @@ pub mod manifest;
 pub mod random;
 pub mod restic;
 mod skip;
+pub mod storage_child;
 pub mod tree;
 
 pub use skip::skip;
