@@ -11,7 +11,7 @@ mod container;
 mod host;
 mod image;
 mod network;
-mod project;
+pub(crate) mod project;
 mod swarm;
 mod volume;
 
@@ -19,6 +19,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+pub(crate) use container::Surroundings;
 pub use container::{ContainerDefinition, ImageReference, MountDefinition, MountKind};
 pub use host::{DaemonFile, EngineKind, HostDefinition, PluginDefinition};
 pub use image::ImageDefinition;
@@ -28,6 +29,8 @@ pub use project::{
 };
 pub use swarm::{ObjectKind, SwarmObject};
 pub use volume::VolumeDefinition;
+
+pub use crate::discover::{Change, ChangeKind, Changes};
 
 /// A JSON object as the engine gave it; keys are sorted.
 pub type Object = Map<String, Value>;

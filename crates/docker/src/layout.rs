@@ -97,10 +97,11 @@ impl Layout {
             .child(&index.to_string())
     }
 
-    /// `/docker/<source>/dumps/<container>/<file>`
+    /// `/docker/<source>/dumps/<container>`: a directory with one file for each dump, named as the
+    /// recipe names it.
     #[must_use]
-    pub fn dump(&self, container: &str, file: &str) -> TreePath {
-        self.folder("dumps").child(container).child(file)
+    pub fn dumps(&self, container: &str) -> TreePath {
+        self.folder("dumps").child(container)
     }
 
     /// `/docker/<source>/rootfs/<container>`: [`ROOTFS_FILE`] and [`ROOTFS_DATA`].

@@ -5,10 +5,11 @@
 
 use std::collections::BTreeMap;
 
+use refloat_model::tree_path::TreePath;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Document, Membership, Object};
+use super::{Document, Membership, Object, take_object, take_string, without};
 
 /// `/docker/<source>/containers/<name>.json`
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -108,7 +109,7 @@ pub struct MountDefinition {
     /// Where its data lies in the recovery point, if a run selected it: a volume's or a bind's
     /// tree path. Containers that bind the same host path name the same place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub data: Option<refloat_model::tree_path::TreePath>,
+    pub data: Option<TreePath>,
 }
 
 /// The kind of a mount.
@@ -124,3 +125,225 @@ pub enum MountKind {
     /// A named pipe, a cluster volume, an image: anything else.
     Other,
 }
+
+/// Top-level keys of the engine's answer that are running state, or are kept elsewhere.
+const STATE_KEYS: &[&str] = &[
+    "AppArmorProfile",
+    "Args",
+    "Created",
+    "Driver",
+    "ExecIDs",
+    "GraphDriver",
+    "HostnamePath",
+    "HostsPath",
+    "Id",
+    "ImageManifestDescriptor",
+    "LogPath",
+    "MountLabel",
+    "Node",
+    "Path",
+    "ProcessLabel",
+    "ResolvConfPath",
+    "RestartCount",
+    "SizeRootFs",
+    "SizeRw",
+    "State",
+    "Storage",
+];
+
+/// Keys of an `EndpointSettings` that the engine handed out.
+const ENDPOINT_STATE_KEYS: &[&str] = &[
+    "DNSNames",
+    "EndpointID",
+    "Gateway",
+    "GlobalIPv6Address",
+    "GlobalIPv6PrefixLen",
+    "IPAddress",
+    "IPPrefixLen",
+    "IPv6Gateway",
+    "MacAddress",
+    "NetworkID",
+];
+
+/// How many digits of its id an engine takes as a container's host name and alias.
+const SHORT_ID_DIGITS: usize = 12;
+
+/// What a definition needs from beyond its own container.
+pub(crate) struct Surroundings<'a> {
+    /// Names of containers by id.
+    pub(crate) names: &'a dyn Fn(&str) -> Option<String>,
+    /// Registry digests of an image by id, sorted.
+    pub(crate) digests: &'a dyn Fn(&str) -> Vec<String>,
+    /// Where a mount's data lies in the recovery point.
+    pub(crate) data: &'a dyn Fn(&MountDefinition) -> Option<TreePath>,
+}
+
+impl ContainerDefinition {
+    /// Splits the engine's answer to "inspect" into definition and running state, and drops the
+    /// latter.
+    pub(crate) fn from_inspect(mut inspect: Object, around: &Surroundings<'_>) -> Self {
+        let id = take_string(&mut inspect, "Id");
+        let short_id = id.get(..SHORT_ID_DIGITS).unwrap_or(&id).to_owned();
+        let name = take_string(&mut inspect, "Name");
+        let image_id = take_string(&mut inspect, "Image");
+        let platform = take_string(&mut inspect, "Platform");
+        let started = inspect.get("State").is_some_and(is_up);
+        let mut config = take_object(&mut inspect, "Config");
+        let mut host_config = take_object(&mut inspect, "HostConfig");
+        name_other_containers(&mut host_config, around.names);
+        forget_made_up_hostname(&mut config, &host_config, &short_id);
+        let mounts = mounts(inspect.remove("Mounts"), &host_config, around.data);
+        let networks = take_object(&mut inspect, "NetworkSettings")
+            .remove("Networks")
+            .map(|networks| endpoints(networks, &short_id))
+            .unwrap_or_default();
+        let project = Membership::from_labels(|label| config.get("Labels")?.get(label)?.as_str());
+        let image = ImageReference {
+            name: config
+                .get("Image")
+                .and_then(Value::as_str)
+                .filter(|name| !name.is_empty())
+                .unwrap_or(&image_id)
+                .to_owned(),
+            digests: (around.digests)(&image_id),
+            id: image_id,
+        };
+        Self {
+            name: name.trim_start_matches('/').to_owned(),
+            image,
+            started,
+            project,
+            config,
+            host_config,
+            networks,
+            mounts,
+            platform,
+            other: without(inspect, STATE_KEYS),
+        }
+    }
+}
+
+fn is_up(state: &Value) -> bool {
+    let flag = |key: &str| state.get(key).and_then(Value::as_bool) == Some(true);
+    flag("Running") || flag("Paused") || flag("Restarting")
+}
+
+/// Replaces `container:<id>` by `container:<name>`: a restored container has another id.
+fn name_other_containers(host_config: &mut Object, names: &dyn Fn(&str) -> Option<String>) {
+    for key in ["NetworkMode", "IpcMode", "PidMode"] {
+        let Some(Value::String(mode)) = host_config.get_mut(key) else {
+            continue;
+        };
+        if let Some(name) = mode.strip_prefix("container:").and_then(names) {
+            *mode = format!("container:{name}");
+        }
+    }
+}
+
+/// Drops a host name that is not the user's: the engine's default, or the one of a namespace the
+/// container only shares.
+fn forget_made_up_hostname(config: &mut Object, host_config: &Object, short_id: &str) {
+    let shared = host_config
+        .get("NetworkMode")
+        .and_then(Value::as_str)
+        .is_some_and(|mode| mode == "host" || mode.starts_with("container:"));
+    if shared || config.get("Hostname").and_then(Value::as_str) == Some(short_id) {
+        config.remove("Hostname");
+    }
+}
+
+fn endpoints(networks: Value, short_id: &str) -> BTreeMap<String, Object> {
+    let Value::Object(networks) = networks else {
+        return BTreeMap::new();
+    };
+    networks
+        .into_iter()
+        .filter_map(|(name, endpoint)| match endpoint {
+            Value::Object(endpoint) => Some((name, endpoint_definition(endpoint, short_id))),
+            Value::Null => Some((name, Object::new())),
+            _ => None,
+        })
+        .collect()
+}
+
+fn endpoint_definition(endpoint: Object, short_id: &str) -> Object {
+    let mut endpoint = without(endpoint, ENDPOINT_STATE_KEYS);
+    if let Some(Value::Array(aliases)) = endpoint.get_mut("Aliases") {
+        aliases.retain(|alias| alias.as_str() != Some(short_id));
+    }
+    // "none given" is told as null, as empty, or not at all, depending on engine and state.
+    endpoint.retain(|_, value| match value {
+        Value::Null => false,
+        Value::Array(list) => !list.is_empty(),
+        Value::Object(map) => map.values().any(|v| v.as_str() != Some("")),
+        Value::Number(number) => number.as_i64() != Some(0),
+        _ => true,
+    });
+    endpoint
+}
+
+fn mounts(
+    listed: Option<Value>,
+    host_config: &Object,
+    data: &dyn Fn(&MountDefinition) -> Option<TreePath>,
+) -> Vec<MountDefinition> {
+    let Some(Value::Array(listed)) = listed else {
+        return tmpfs(host_config).collect();
+    };
+    let mut by_destination: BTreeMap<String, MountDefinition> = tmpfs(host_config)
+        .map(|mount| (mount.destination.clone(), mount))
+        .collect();
+    for mount in &listed {
+        let mut mount = mount_definition(mount);
+        mount.data = data(&mount);
+        by_destination.insert(mount.destination.clone(), mount);
+    }
+    by_destination.into_values().collect()
+}
+
+fn mount_definition(mount: &Value) -> MountDefinition {
+    let text = |key: &str| mount.get(key).and_then(Value::as_str).unwrap_or_default();
+    let kind = match text("Type") {
+        "volume" => MountKind::Volume,
+        "bind" => MountKind::Bind,
+        "tmpfs" => MountKind::Tmpfs,
+        _ => MountKind::Other,
+    };
+    let source = match kind {
+        MountKind::Volume => text("Name"),
+        MountKind::Tmpfs => "",
+        MountKind::Bind | MountKind::Other => text("Source"),
+    };
+    MountDefinition {
+        kind,
+        destination: text("Destination").to_owned(),
+        read_only: mount.get("RW").and_then(Value::as_bool) == Some(false),
+        source: source.to_owned(),
+        anonymous: kind == MountKind::Volume && is_made_up(source),
+        data: None,
+    }
+}
+
+fn tmpfs(host_config: &Object) -> impl Iterator<Item = MountDefinition> {
+    host_config
+        .get("Tmpfs")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flat_map(Object::keys)
+        .map(|destination| MountDefinition {
+            kind: MountKind::Tmpfs,
+            destination: destination.clone(),
+            read_only: false,
+            source: String::new(),
+            anonymous: false,
+            data: None,
+        })
+}
+
+/// Whether an engine made this volume name up: 64 hexadecimal digits.
+pub(crate) fn is_made_up(volume: &str) -> bool {
+    volume.len() == 64 && volume.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+#[cfg(test)]
+mod tests;

@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::{Document, Object};
+use super::{Document, Object, take_object, take_string, take_strings, without};
 
 /// `/docker/<source>/networks/<name>.json`
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -54,5 +55,81 @@ impl NetworkDefinition {
         self.labels
             .get(super::project::LABEL_PROJECT)
             .map(String::as_str)
+    }
+}
+
+/// Networks every engine makes by itself.
+const BUILT_IN: &[&str] = &["bridge", "host", "none", "docker_gwbridge", "podman"];
+
+impl NetworkDefinition {
+    /// Drops what is running state from the engine's answer.
+    pub(crate) fn from_inspect(mut inspect: Object) -> Self {
+        let mut flag = |key: &str| inspect.remove(key) == Some(Value::Bool(true));
+        let (internal, attachable, ipv6) =
+            (flag("Internal"), flag("Attachable"), flag("EnableIPv6"));
+        let mut definition = Self {
+            name: take_string(&mut inspect, "Name"),
+            driver: take_string(&mut inspect, "Driver"),
+            scope: take_string(&mut inspect, "Scope"),
+            internal,
+            attachable,
+            ipv6,
+            ipam: take_object(&mut inspect, "IPAM"),
+            options: take_strings(&mut inspect, "Options"),
+            labels: take_strings(&mut inspect, "Labels"),
+            other: without(
+                inspect,
+                &["Containers", "Created", "Id", "Peers", "Services", "Status"],
+            ),
+        };
+        // Engines say "none" in their own ways.
+        definition.ipam.retain(|_, value| !value.is_null());
+        definition.other.retain(|_, value| match value {
+            Value::Null | Value::Bool(false) => false,
+            Value::Object(map) => map.values().any(|v| v.as_str() != Some("")),
+            _ => true,
+        });
+        definition
+    }
+
+    /// Whether the engine makes it by itself, so that it need not come back.
+    #[must_use]
+    pub fn is_built_in(&self) -> bool {
+        BUILT_IN.contains(&self.name.as_str())
+            || self.other.get("Ingress") == Some(&Value::Bool(true))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_network_keeps_its_subnets_and_loses_containers_and_times() {
+        let Value::Object(inspect) = json!({
+            "Name": "shop_back", "Id": "0f", "Created": "2026-11-20T13:00:00Z", "Scope": "local",
+            "Driver": "bridge", "EnableIPv6": false, "Internal": true, "Attachable": false,
+            "IPAM": {"Driver": "default", "Options": null,
+                     "Config": [{"Subnet": "172.30.0.0/24", "Gateway": "172.30.0.1"}]},
+            "Ingress": false, "ConfigFrom": {"Network": ""}, "ConfigOnly": false,
+            "Containers": {"abc": {"Name": "db"}},
+            "Options": {"com.docker.network.driver.mtu": "1400"}, "Labels": {}
+        }) else {
+            panic!("an object")
+        };
+        let network = NetworkDefinition::from_inspect(inspect);
+        assert_eq!(
+            serde_json::to_value(&network).unwrap(),
+            json!({
+                "name": "shop_back", "driver": "bridge", "scope": "local", "internal": true,
+                "attachable": false, "ipv6": false,
+                "ipam": {"Driver": "default",
+                         "Config": [{"Subnet": "172.30.0.0/24", "Gateway": "172.30.0.1"}]},
+                "options": {"com.docker.network.driver.mtu": "1400"},
+            })
+        );
+        assert!(!network.is_built_in());
     }
 }

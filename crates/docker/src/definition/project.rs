@@ -16,7 +16,6 @@ pub(crate) const LABEL_DEPENDS_ON: &str = "com.docker.compose.depends_on";
 pub(crate) const LABEL_WORKING_DIR: &str = "com.docker.compose.project.working_dir";
 pub(crate) const LABEL_CONFIG_FILES: &str = "com.docker.compose.project.config_files";
 pub(crate) const LABEL_ENVIRONMENT_FILE: &str = "com.docker.compose.project.environment_file";
-pub(crate) const LABEL_ONEOFF: &str = "com.docker.compose.oneoff";
 
 /// `/docker/<source>/projects/<project>/project.json`; the files lie in `files/` beside it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

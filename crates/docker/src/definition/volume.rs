@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Document, Object};
+use super::{Document, Object, take_string, take_strings, without};
 
 /// `/docker/<source>/volumes/<name>/volume.json`; the data is the directory `data` beside it.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -43,5 +43,81 @@ impl VolumeDefinition {
         self.labels
             .get(super::project::LABEL_PROJECT)
             .map(String::as_str)
+    }
+}
+
+impl VolumeDefinition {
+    /// Drops what is running state from the engine's answer.
+    pub(crate) fn from_inspect(mut inspect: Object) -> Self {
+        let name = take_string(&mut inspect, "Name");
+        Self {
+            driver: take_string(&mut inspect, "Driver"),
+            options: take_strings(&mut inspect, "Options"),
+            labels: take_strings(&mut inspect, "Labels"),
+            scope: take_string(&mut inspect, "Scope"),
+            anonymous: super::container::is_made_up(&name),
+            name,
+            other: without(
+                inspect,
+                &[
+                    "CreatedAt",
+                    "Mountpoint",
+                    "Status",
+                    "UsageData",
+                    "LockNumber",
+                ],
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_volume_keeps_driver_options_and_unknown_keys_and_loses_its_state() {
+        let serde_json::Value::Object(inspect) = json!({
+            "Name": "media", "Driver": "local", "Mountpoint": "/var/lib/docker/volumes/media/_data",
+            "CreatedAt": "2026-11-20T13:00:00Z", "Scope": "local", "Status": {"x": 1},
+            "Labels": {"com.docker.compose.project": "shop"},
+            "Options": {"type": "nfs", "o": "addr=10.0.0.5,rw", "device": ":/export/media"},
+            "ClusterVolume": {"ID": "abc"}
+        }) else {
+            panic!("an object")
+        };
+        let volume = VolumeDefinition::from_inspect(inspect);
+        assert_eq!(volume.project(), Some("shop"));
+        assert_eq!(volume.options["device"], ":/export/media");
+        let text = String::from_utf8(super::super::to_bytes(&volume).unwrap()).unwrap();
+        assert_eq!(
+            text,
+            r#"{
+  "driver": "local",
+  "labels": {
+    "com.docker.compose.project": "shop"
+  },
+  "name": "media",
+  "options": {
+    "device": ":/export/media",
+    "o": "addr=10.0.0.5,rw",
+    "type": "nfs"
+  },
+  "other": {
+    "ClusterVolume": {
+      "ID": "abc"
+    }
+  },
+  "scope": "local",
+  "version": 1
+}
+"#
+        );
+        assert_eq!(
+            super::super::from_bytes::<VolumeDefinition>(text.as_bytes()).unwrap(),
+            volume
+        );
     }
 }

@@ -1,0 +1,69 @@
+//! Is the engine on this machine, so that its paths are ours?
+//!
+//! Invariant: "yes" only if everything we can compare is equal; "no" costs speed and detail, a
+//! wrong "yes" would back up another machine's folders.
+
+use std::fs;
+use std::path::Path;
+
+use crate::address::Address;
+use crate::definition::HostDefinition;
+
+/// Whether paths that the engine names lead to the same files here.
+pub(crate) fn is_local(address: &Address, host: &HostDefinition) -> bool {
+    let local = |path: &str| fs::read_to_string(path).ok();
+    address.is_local_socket()
+        && is_same(
+            host,
+            local("/proc/sys/kernel/hostname").as_deref(),
+            local("/proc/sys/kernel/osrelease").as_deref(),
+            local(&format!("{}/engine-id", host.root_dir)).as_deref(),
+        )
+        && Path::new(&host.root_dir).is_dir()
+}
+
+/// A socket may be forwarded from another machine, or mounted into our container.
+fn is_same(
+    host: &HostDefinition,
+    hostname: Option<&str>,
+    kernel: Option<&str>,
+    engine_id: Option<&str>,
+) -> bool {
+    let says = |value: Option<&str>, expected: &str| value.map(str::trim) == Some(expected);
+    says(hostname, &host.name)
+        && host
+            .versions
+            .get("kernel")
+            .is_none_or(|expected| says(kernel, expected))
+        && engine_id.is_none_or(|id| id.trim() == host.id)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::definition::{EngineKind, Object};
+
+    #[test]
+    fn one_difference_is_enough_to_be_elsewhere() {
+        let host = HostDefinition {
+            engine: EngineKind::Docker,
+            id: "E1".into(),
+            name: "web".into(),
+            versions: BTreeMap::from([("kernel".to_owned(), "6.1".to_owned())]),
+            architecture: String::new(),
+            root_dir: "/d".into(),
+            settings: Object::new(),
+            daemon_file: None,
+            plugins: Vec::new(),
+            swarm: None,
+        };
+        assert!(is_same(&host, Some("web\n"), Some("6.1\n"), Some("E1\n")));
+        assert!(is_same(&host, Some("web"), Some("6.1"), None));
+        assert!(!is_same(&host, Some("other"), Some("6.1"), None));
+        assert!(!is_same(&host, Some("web"), Some("5.10"), None));
+        assert!(!is_same(&host, Some("web"), Some("6.1"), Some("E2")));
+        assert!(!is_same(&host, None, None, None));
+    }
+}

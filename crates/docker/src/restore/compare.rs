@@ -1,0 +1,189 @@
+//! Whether a thing on the target is what the point holds.
+//!
+//! Invariant: differences are named by their place, never by their value: values may be secrets.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use crate::definition::{ContainerDefinition, NetworkDefinition, Object, VolumeDefinition, is_made_up};
+
+/// Places that say nothing about what a container is: made up, or kept elsewhere.
+const CONFIG_IGNORED: &[&str] = &["Hostname", "Image", "OnBuild", "AttachStderr", "AttachStdout"];
+const HOST_CONFIG_IGNORED: &[&str] = &["ContainerIDFile", "ConsoleSize", "Binds"];
+
+/// Where two containers differ.
+pub(super) fn containers(wanted: &ContainerDefinition, found: &ContainerDefinition) -> Vec<String> {
+    difference(&container_view(wanted), &container_view(found))
+}
+
+/// Where two networks differ.
+pub(super) fn networks(wanted: &NetworkDefinition, found: &NetworkDefinition) -> Vec<String> {
+    let view = |network: &NetworkDefinition| {
+        json!({
+            "driver": network.driver,
+            "internal": network.internal,
+            "attachable": network.attachable,
+            "ipv6": network.ipv6,
+            "subnets": network.ipam.get("Config"),
+            "options": network.options,
+            "labels": network.labels,
+        })
+    };
+    difference(&view(wanted), &view(found))
+}
+
+/// Where two volumes differ, without their data.
+pub(super) fn volumes(wanted: &VolumeDefinition, found: &VolumeDefinition) -> Vec<String> {
+    let view = |volume: &VolumeDefinition| {
+        json!({"driver": volume.driver, "options": volume.options, "labels": volume.labels})
+    };
+    difference(&view(wanted), &view(found))
+}
+
+fn container_view(container: &ContainerDefinition) -> Value {
+    let without = |object: &Object, keys: &[&str]| {
+        let kept = object.iter().filter(|(key, _)| !keys.contains(&key.as_str()));
+        Value::Object(kept.map(|(key, value)| (key.clone(), value.clone())).collect())
+    };
+    let mounts: BTreeMap<&str, Value> = container
+        .mounts
+        .iter()
+        .map(|mount| {
+            let view = json!([mount.kind, mount.source, mount.read_only]);
+            (mount.destination.as_str(), view)
+        })
+        .collect();
+    let networks: BTreeMap<&str, Value> = container
+        .networks
+        .iter()
+        .map(|(name, endpoint)| (name.as_str(), endpoint_view(endpoint)))
+        .collect();
+    // A volume whose name the engine made up is attached by that name when it comes back.
+    let binds: Vec<&Value> = container
+        .host_config
+        .get("Binds")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter(|bind| {
+            let source = bind.as_str().and_then(|b| b.split(':').next());
+            !source.is_some_and(is_made_up)
+        })
+        .collect();
+    json!({
+        "image": container.image.id,
+        "config": without(&container.config, CONFIG_IGNORED),
+        "host config": without(&container.host_config, HOST_CONFIG_IGNORED),
+        "binds": sorted(binds),
+        "mounts": mounts,
+        // Mere attachment counts, and an attachment without settings is an empty object.
+        "network names": container.networks.keys().collect::<Vec<_>>(),
+        "networks": networks,
+    })
+}
+
+fn endpoint_view(endpoint: &Object) -> Value {
+    let mut endpoint = endpoint.clone();
+    if let Some(Value::Array(aliases)) = endpoint.get_mut("Aliases") {
+        aliases.sort_by_key(ToString::to_string);
+        aliases.dedup();
+    }
+    Value::Object(endpoint)
+}
+
+fn sorted(mut values: Vec<&Value>) -> Value {
+    values.sort_by_key(|value| value.to_string());
+    Value::Array(values.into_iter().cloned().collect())
+}
+
+fn difference(wanted: &Value, found: &Value) -> Vec<String> {
+    let mut places = Vec::new();
+    collect("", &normal(wanted), &normal(found), &mut places);
+    places
+}
+
+/// Without what means "not set": engines say it as null, empty, false or 0, by version and mood.
+fn normal(value: &Value) -> Value {
+    match value {
+        Value::Object(object) => {
+            let kept = object.iter().map(|(key, value)| (key.clone(), normal(value)));
+            Value::Object(kept.filter(|(_, value)| !is_unset(value)).collect())
+        }
+        Value::Array(list) => Value::Array(list.iter().map(normal).collect()),
+        other => other.clone(),
+    }
+}
+
+fn is_unset(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(object) => object.is_empty(),
+        Value::Bool(true) => false,
+    }
+}
+
+fn collect(place: &str, wanted: &Value, found: &Value, places: &mut Vec<String>) {
+    let (Value::Object(a), Value::Object(b)) = (wanted, found) else {
+        if wanted != found {
+            places.push(place.to_owned());
+        }
+        return;
+    };
+    let below = |key: &str| match place {
+        "" => key.to_owned(),
+        _ => format!("{place}.{key}"),
+    };
+    let nothing = |like: Option<&Value>| match like {
+        Some(Value::Object(_)) => Value::Object(Map::new()),
+        _ => Value::Null,
+    };
+    for key in a.keys().chain(b.keys().filter(|key| !a.contains_key(*key))) {
+        let (left, right) = (a.get(key), b.get(key));
+        let (left, right) = (
+            left.cloned().unwrap_or_else(|| nothing(right)),
+            right.cloned().unwrap_or_else(|| nothing(left)),
+        );
+        collect(&below(key), &left, &right, places);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn container(config: Value, host_config: Value) -> ContainerDefinition {
+        serde_json::from_value(json!({
+            "name": "web", "image": {"name": "web:1", "id": "sha256:aa"}, "started": true,
+            "config": config, "host_config": host_config, "platform": "linux",
+            "networks": {"back": {"Aliases": ["b", "a"]}},
+            "mounts": [{"kind": "volume", "destination": "/d", "read_only": false, "source": "v"}],
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn unset_is_unset_however_an_engine_says_it() {
+        let a = container(json!({"Env": ["A=1"], "Hostname": "x"}), json!({"Memory": 0, "Dns": []}));
+        let mut b = container(json!({"Env": ["A=1"]}), json!({"Dns": null, "Privileged": false}));
+        b.networks.insert("back".into(), serde_json::from_str(r#"{"Aliases": ["a", "b"]}"#).unwrap());
+        assert_eq!(containers(&a, &b), Vec::<String>::new());
+    }
+
+    #[test]
+    fn differences_are_named_by_place_and_show_no_values() {
+        let a = container(json!({"Env": ["PASSWORD=a"]}), json!({"Memory": 5, "LogConfig": {"Type": "x"}}));
+        let mut b = container(json!({"Env": ["PASSWORD=b"]}), json!({"LogConfig": {"Type": "y"}}));
+        b.networks.insert("front".into(), Object::new());
+        b.mounts[0].read_only = true;
+        b.image.id = "sha256:bb".into();
+        assert_eq!(
+            containers(&a, &b),
+            ["config.Env", "host config.LogConfig.Type", "host config.Memory", "image", "mounts./d",
+             "network names"]
+        );
+    }
+}

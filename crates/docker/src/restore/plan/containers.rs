@@ -1,0 +1,265 @@
+//! Containers in the order in which they start, and their dumps.
+//!
+//! Invariant: a container stands after everything it waits for, except within a circle, which is
+//! named.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use refloat_model::finding::Finding;
+use refloat_model::item::ItemKind;
+use refloat_model::plan::{Action, Step};
+
+use super::super::journal::Progress;
+use super::super::selection::shared_with;
+use super::data::{DatabaseRules, recipe};
+use super::{MISSING, Planner, Relation, is_made, is_name};
+use crate::definition::{Condition, ContainerDefinition, MountKind};
+
+/// What each of the containers waits for before it starts, by name in the map.
+pub(in crate::restore) fn waits_for(
+    containers: &BTreeMap<&str, &ContainerDefinition>,
+) -> BTreeMap<String, BTreeMap<String, Condition>> {
+    let mut waits = BTreeMap::new();
+    for (name, container) in containers {
+        let mut needs = BTreeMap::new();
+        for other in shared_with(container) {
+            needs.insert(other, Condition::Started);
+        }
+        if let Some(member) = &container.project {
+            for (service, dependency) in &member.depends_on {
+                let replicas = containers.iter().filter(|(_, other)| {
+                    other.project.as_ref().is_some_and(|o| {
+                        o.project == member.project && o.service == *service
+                    })
+                });
+                for (other, _) in replicas {
+                    needs.insert((*other).to_owned(), dependency.condition);
+                }
+            }
+        }
+        needs.retain(|other, _| other != name && containers.contains_key(other.as_str()));
+        waits.insert((*name).to_owned(), needs);
+    }
+    waits
+}
+
+/// Names in starting order, and those of them that stand in a circle.
+fn starting_order(
+    waits: &BTreeMap<String, BTreeMap<String, Condition>>,
+) -> (Vec<String>, Vec<String>) {
+    let mut order: Vec<String> = Vec::new();
+    let mut placed = BTreeSet::new();
+    let mut circles = Vec::new();
+    while order.len() < waits.len() {
+        let rest = waits.iter().filter(|(name, _)| !placed.contains(*name));
+        let ready: Vec<&String> = rest
+            .clone()
+            .filter(|(_, needs)| needs.keys().all(|need| placed.contains(need)))
+            .map(|(name, _)| name)
+            .collect();
+        // Nobody is ready: a circle. It is broken at the first name.
+        let next = if ready.is_empty() {
+            let first: Vec<&String> = rest.map(|(name, _)| name).take(1).collect();
+            circles.extend(first.iter().map(|name| (*name).clone()));
+            first
+        } else {
+            ready
+        };
+        for name in next {
+            placed.insert(name.clone());
+            order.push(name.clone());
+        }
+    }
+    (order, circles)
+}
+
+impl Planner<'_> {
+    pub(super) fn decide_containers(&mut self, rules: &DatabaseRules) {
+        let selected: BTreeMap<&str, &ContainerDefinition> = self
+            .holding
+            .containers
+            .iter()
+            .filter(|(name, _)| self.selection.containers.contains(*name))
+            .map(|(name, held)| (name.as_str(), &held.definition))
+            .collect();
+        let (order, circles) = starting_order(&self.waits_by_old_name(&selected));
+        for name in circles {
+            self.findings.push(Finding::warning(
+                format!("container {name}"),
+                "it waits for containers that wait for it; it starts first",
+            ));
+        }
+        for name in order {
+            self.decide_container(&name);
+            self.decide_dump(&name, rules);
+        }
+        // Dumps asked for without their container.
+        for name in self.selection.dumps.clone() {
+            if !self.selection.containers.contains(&name) {
+                self.decide_dump(&name, rules);
+            }
+        }
+    }
+
+    /// Definitions refer to each other by new names; the order is one of names in the point.
+    fn waits_by_old_name(
+        &self,
+        selected: &BTreeMap<&str, &ContainerDefinition>,
+    ) -> BTreeMap<String, BTreeMap<String, Condition>> {
+        let by_new: BTreeMap<&str, &ContainerDefinition> =
+            selected.values().map(|c| (c.name.as_str(), *c)).collect();
+        let old = |name: String| self.old_name(ItemKind::Container, &name);
+        waits_for(&by_new)
+            .into_iter()
+            .map(|(name, needs)| {
+                let needs = needs.into_iter().map(|(need, how)| (old(need), how)).collect();
+                (old(name), needs)
+            })
+            .collect()
+    }
+
+    fn decide_container(&mut self, name: &str) {
+        let Some(held) = self.holding.containers.get(name).cloned() else {
+            return;
+        };
+        let wanted = &held.definition;
+        let action = if !is_name(&wanted.name) {
+            Action::Skip { why: format!("{MISSING}the name is none an engine accepts") }
+        } else if wanted.label("com.docker.swarm.task.id").is_some() {
+            Action::Skip { why: "the swarm makes it from its service".to_owned() }
+        } else if let Some(why) = self.lacks(wanted) {
+            Action::Skip { why }
+        } else {
+            let relation = match self.ground.present.containers.get(&wanted.name) {
+                None => Relation::Absent,
+                Some(found) => {
+                    let places = super::super::compare::containers(wanted, &found.definition);
+                    match places.is_empty() {
+                        true => Relation::Equal,
+                        false => Relation::Differs(format!(
+                            "the target has a container {} that differs in {}",
+                            wanted.name,
+                            places.join(", ")
+                        )),
+                    }
+                }
+            };
+            self.action(ItemKind::Container, name, relation)
+        };
+        let path = held.record.item.path.clone();
+        self.step(ItemKind::Container, name, &held.record, path, action, None);
+    }
+
+    /// Why a container cannot be created, if so.
+    fn lacks(&self, wanted: &ContainerDefinition) -> Option<String> {
+        let present = self.ground.present;
+        let image = &wanted.image;
+        let image_decision = self.decision(ItemKind::Image, &image.id);
+        let comes = image_decision.is_some_and(|a| is_made(a) || *a == Action::Reuse);
+        if !present.images.contains_key(&image.id) && !comes {
+            return Some(match image_decision {
+                Some(Action::Conflict { .. }) => format!("its image {} is in conflict", image.name),
+                _ => format!("{MISSING}its image {}", image.name),
+            });
+        }
+        for network in wanted.networks.keys() {
+            let old = self.old_name(ItemKind::Network, network);
+            let known = present.networks.contains_key(network)
+                || self.decision(ItemKind::Network, &old).is_some_and(is_made);
+            if !known {
+                return Some(format!("{MISSING}its network {network}"));
+            }
+        }
+        wanted.mounts.iter().find_map(|mount| {
+            let old = self.old_name(ItemKind::Volume, &mount.source);
+            let key = match mount.kind {
+                MountKind::Volume => (ItemKind::Volume, old.as_str()),
+                MountKind::Bind => (ItemKind::Bind, mount.source.as_str()),
+                MountKind::Tmpfs | MountKind::Other => return None,
+            };
+            // An application must not start on an empty folder in place of its data.
+            match self.decision(key.0, key.1) {
+                Some(Action::Skip { why }) if why.starts_with(MISSING) => Some(format!(
+                    "{MISSING}the data of {} {}",
+                    key.0.word(),
+                    mount.source
+                )),
+                _ => None,
+            }
+        })
+    }
+
+    fn decide_dump(&mut self, name: &str, rules: &DatabaseRules) {
+        let Some(held) = self.holding.dumps.get(name).cloned() else {
+            return;
+        };
+        let container = self.holding.containers.get(name).map(|held| held.definition.clone());
+        let target_name = self.names.of(ItemKind::Container, name).to_owned();
+        let asked = self.selection.explicit.contains(&(ItemKind::Dump, name.to_owned()));
+        let action = match container.as_ref().and_then(recipe) {
+            None => Action::Skip { why: format!("{MISSING}the container that says how") },
+            Some(_) if !held.record.outcome.is_saved() => {
+                Action::Skip { why: format!("{MISSING}the dump is not whole") }
+            }
+            Some(_) => self.dump_action(name, &target_name, asked, rules),
+        };
+        let bytes = held.files.iter().map(|(_, _, size)| size).sum();
+        self.steps.push(Step {
+            kind: ItemKind::Dump,
+            name: name.to_owned(),
+            path: held.record.item.path.clone(),
+            workload: held.record.item.workload.clone(),
+            bytes: Some(bytes).filter(|_| is_made(&action)),
+            action,
+        });
+    }
+
+    fn dump_action(
+        &self,
+        name: &str,
+        target_name: &str,
+        asked: bool,
+        rules: &DatabaseRules,
+    ) -> Action {
+        if let Some(why) = rules.unneeded.get(name) {
+            return Action::Skip { why: why.clone() };
+        }
+        let server = self.decision(ItemKind::Container, name);
+        let is_present = self.ground.present.containers.contains_key(target_name);
+        let made = server.is_some_and(is_made);
+        if asked && !made {
+            return match is_present {
+                true => Action::Replace { why: "it was asked for by name".to_owned() },
+                false => Action::Conflict {
+                    why: format!("there is no container {target_name} to restore it into"),
+                },
+            };
+        }
+        match server {
+            None | Some(Action::Skip { .. }) => {
+                return Action::Skip { why: "its server is not restored".to_owned() };
+            }
+            Some(Action::Conflict { .. }) => {
+                return Action::Skip { why: "its server is in conflict".to_owned() };
+            }
+            _ => {}
+        }
+        match self.ground.notes.progress(ItemKind::Dump, target_name) {
+            Progress::Done => return Action::Reuse,
+            Progress::Begun => return Action::Create,
+            Progress::Untouched => {}
+        }
+        // A new server, or one whose empty volumes an earlier run of this restore made.
+        let volumes = rules.volumes.get(name).map(Vec::as_slice).unwrap_or_default();
+        let fresh = volumes.iter().any(|volume| {
+            let new = self.names.of(ItemKind::Volume, volume);
+            let progress = self.ground.notes.progress(ItemKind::Volume, new);
+            self.decision(ItemKind::Volume, volume).is_some_and(is_made)
+                || progress != Progress::Untouched
+        });
+        match fresh || (volumes.is_empty() && made) {
+            true => Action::Create,
+            false => Action::Skip { why: "the data of its server is kept".to_owned() },
+        }
+    }
+}

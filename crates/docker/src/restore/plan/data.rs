@@ -1,0 +1,292 @@
+//! Volumes and bind mounts: whether they come back from their copies, from a dump, or stay.
+//!
+//! Invariant: what is on the target is called equal only if every entry was looked at; what could
+//! not be looked at differs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use refloat_database::{Recipe, VolumeCopy};
+use refloat_model::finding::Finding;
+use refloat_model::item::ItemKind;
+use refloat_model::outcome::Consistency;
+use refloat_model::plan::Action;
+use refloat_model::point::ItemRecord;
+use refloat_model::tree_path::TreePath;
+
+use super::super::journal::Progress;
+use super::super::{compare, likeness};
+use super::{MISSING, Planner, Relation, is_name};
+use crate::definition::{ContainerDefinition, MountKind, VolumeDefinition};
+use crate::layout::{VOLUME_DATA, VOLUME_FILE};
+
+/// Where each database's content comes from.
+#[derive(Clone, Debug, Default)]
+pub(super) struct DatabaseRules {
+    /// Volumes (names in the point) that start empty, with the container that fills them.
+    pub(super) emptied: BTreeMap<String, String>,
+    /// Binds that start empty, likewise.
+    pub(super) emptied_binds: BTreeMap<TreePath, String>,
+    /// Containers whose dump is not needed, with the reason.
+    pub(super) unneeded: BTreeMap<String, String>,
+    /// What holds each dumped database's data: names of volumes in the point.
+    pub(super) volumes: BTreeMap<String, Vec<String>>,
+}
+
+/// The recipe for a container's database, from its definition alone.
+pub(in crate::restore) fn recipe(container: &ContainerDefinition) -> Option<Recipe> {
+    let words = |key: &str| {
+        let list = container.config.get(key).and_then(|v| v.as_array());
+        list.into_iter().flatten().filter_map(|v| v.as_str()).map(str::to_owned)
+    };
+    let command: Vec<String> = words("Entrypoint").chain(words("Cmd")).collect();
+    let environment: Vec<String> =
+        container.environment().into_iter().map(str::to_owned).collect();
+    Recipe::recognise(&refloat_database::Container {
+        image: &container.image.name,
+        environment: &environment,
+        command: &command,
+    })
+}
+
+/// Whether a copy was made while nothing wrote to it.
+const fn is_settled(record: &ItemRecord) -> bool {
+    record.outcome.is_saved()
+        && matches!(
+            record.consistency,
+            Some(Consistency::Application | Consistency::Quiesced | Consistency::Definition)
+        )
+}
+
+impl Planner<'_> {
+    /// Decides for every dumped database whether its dump or the copy of its files comes back.
+    pub(super) fn database_rules(&mut self) -> DatabaseRules {
+        let mut rules = DatabaseRules::default();
+        for name in self.selection.dumps.clone() {
+            let explicit = |kind, name: &str| {
+                self.selection.explicit.contains(&(kind, name.to_owned()))
+            };
+            let dumped = self.holding.dumps.get(&name).is_some_and(|d| d.record.outcome.is_saved());
+            let Some(held) = self.holding.containers.get(&name) else {
+                continue;
+            };
+            let Some(recipe) = recipe(&held.definition) else {
+                continue;
+            };
+            let (mut volumes, mut binds) = (Vec::new(), Vec::new());
+            for mount in &held.definition.mounts {
+                if !recipe.owns_mount(&mount.destination) {
+                    continue;
+                }
+                let old = self.old_name(ItemKind::Volume, &mount.source);
+                if mount.kind == MountKind::Volume && self.holding.volumes.contains_key(&old) {
+                    volumes.push(old);
+                } else if let Some(path) =
+                    mount.data.clone().filter(|p| self.holding.binds.contains_key(p))
+                {
+                    binds.push(path);
+                }
+            }
+            let records = volumes.iter().filter_map(|v| Some(&self.holding.volumes.get(v)?.record));
+            let records = records.chain(binds.iter().filter_map(|b| self.holding.binds.get(b)));
+            let records: Vec<&ItemRecord> = records.collect();
+            let settled = !records.is_empty() && records.iter().all(|r| is_settled(r));
+            let asked = volumes.iter().any(|v| explicit(ItemKind::Volume, v));
+            rules.volumes.insert(name.clone(), volumes.clone());
+            if explicit(ItemKind::Dump, &name) && !asked {
+                // Into whatever server is there; volumes are not touched beyond their selection.
+            } else if asked {
+                let why = "its volume was asked for by name".to_owned();
+                rules.unneeded.insert(name.clone(), why);
+                continue;
+            } else if settled {
+                let why = "its volume was copied while nothing wrote to it".to_owned();
+                rules.unneeded.insert(name.clone(), why);
+                continue;
+            }
+            if dumped {
+                self.say_what_stays_behind(&name, &recipe, &volumes);
+                rules.emptied.extend(volumes.into_iter().map(|v| (v, name.clone())));
+                rules.emptied_binds.extend(binds.into_iter().map(|b| (b, name.clone())));
+            }
+        }
+        rules
+    }
+
+    fn say_what_stays_behind(&mut self, name: &str, recipe: &Recipe, volumes: &[String]) {
+        let place = match volumes {
+            [] => "its data folder".to_owned(),
+            some => format!("volume {}", some.join(", ")),
+        };
+        let mut message = format!(
+            "{} is restored from its dump into a new server; {place} starts empty",
+            recipe.engine()
+        );
+        if let VolumeCopy::HoldsMore { what } = recipe.volume_copy() {
+            message.push_str(&format!(
+                ". What only the files hold ({what}) comes back with `--only volume:NAME`"
+            ));
+        }
+        self.findings.push(Finding::note(format!("container {name}"), message));
+    }
+
+    /// The name in the point of a thing whose definition was renamed.
+    pub(super) fn old_name(&self, kind: ItemKind, name: &str) -> String {
+        self.names.old(kind, name).unwrap_or(name).to_owned()
+    }
+
+    pub(super) fn decide_volumes(&mut self, rules: &DatabaseRules) {
+        for name in &self.selection.volumes {
+            let Some(held) = self.holding.volumes.get(name).cloned() else {
+                continue;
+            };
+            let folder = held.record.item.path.clone();
+            let (path, bytes) = match rules.emptied.get(name) {
+                // The definition alone says: nothing of the copy is used.
+                Some(_) => (folder.child(VOLUME_FILE), Some(0)),
+                None => (folder.clone(), Some(held.record.bytes)),
+            };
+            let emptied = rules.emptied.contains_key(name);
+            let action = if !is_name(&held.definition.name) {
+                Action::Skip { why: format!("{MISSING}the name is none an engine accepts") }
+            } else if held.record.outcome.is_saved() || emptied {
+                let data = (!emptied).then(|| folder.child(VOLUME_DATA));
+                let relation = self.volume_relation(&held.definition, data.as_ref());
+                self.action(ItemKind::Volume, name, relation)
+            } else {
+                Action::Skip { why: format!("{MISSING}its copy is not whole") }
+            };
+            let bytes = bytes.filter(|_| super::is_made(&action));
+            self.warn_of_users(name, &held.definition.name, &action);
+            self.step(ItemKind::Volume, name, &held.record, path, action, bytes);
+        }
+    }
+
+    fn volume_relation(&self, wanted: &VolumeDefinition, data: Option<&TreePath>) -> Relation {
+        let name = &wanted.name;
+        let Some((found, mountpoint)) = self.ground.present.volumes.get(name) else {
+            return Relation::Absent;
+        };
+        match self.ground.notes.progress(ItemKind::Volume, name) {
+            Progress::Done => return Relation::Equal,
+            // Ours to finish: an earlier run of this restore made or cleared it.
+            Progress::Begun => return Relation::Absent,
+            Progress::Untouched => {}
+        }
+        let places = compare::volumes(wanted, found);
+        if !places.is_empty() {
+            let places = places.join(", ");
+            return Relation::Differs(format!(
+                "the target has a volume {name} that differs in {places}"
+            ));
+        }
+        let Some(data) = data else {
+            return Relation::Differs(format!("the target has a volume {name} with data"));
+        };
+        match self.ground.reach.volume_folder(found, mountpoint) {
+            Some(folder) => match likeness::compare(self.point, data, &folder) {
+                None => Relation::Equal,
+                Some(difference) => Relation::Differs(format!(
+                    "the target has a volume {name} with other data ({difference})"
+                )),
+            },
+            None => Relation::Differs(format!(
+                "the target has a volume {name} whose data cannot be looked at from here"
+            )),
+        }
+    }
+
+    /// Says whom replacing a volume's data stops.
+    fn warn_of_users(&mut self, name: &str, target_name: &str, action: &Action) {
+        if !matches!(action, Action::Replace { .. }) {
+            return;
+        }
+        let users: BTreeSet<String> = self
+            .ground
+            .present
+            .users_of_volume(target_name)
+            .filter(|user| user.definition.started)
+            .map(|user| user.definition.name.clone())
+            .collect();
+        if !users.is_empty() {
+            let users = users.into_iter().collect::<Vec<_>>().join(", ");
+            self.findings.push(Finding::warning(
+                format!("volume {name}"),
+                format!("{users} will be stopped while its data is replaced"),
+            ));
+        }
+    }
+
+    pub(super) fn decide_binds(&mut self, rules: &DatabaseRules) {
+        // Outer folders first: what is bound inside them comes on top.
+        let mut binds: Vec<(String, TreePath)> = self
+            .selection
+            .binds
+            .iter()
+            .map(|path| (self.bind_source(path).unwrap_or_default(), path.clone()))
+            .collect();
+        binds.sort();
+        for (source, path) in binds {
+            let Some(record) = self.holding.binds.get(&path).cloned() else {
+                continue;
+            };
+            let action = if let Some(container) = rules.emptied_binds.get(&path) {
+                Action::Skip { why: format!("it is filled by the dump of {container}") }
+            } else if !record.outcome.is_saved() {
+                Action::Skip { why: format!("{MISSING}its copy is not whole") }
+            } else if source.is_empty() {
+                Action::Skip { why: "no container of the recovery point binds it".to_owned() }
+            } else if let Some(why) = self.ground.reach.refusal(&source) {
+                Action::Skip { why: format!("{MISSING}{source} is not written to: {why}") }
+            } else {
+                let relation = self.bind_relation(&source, &path);
+                match self.action(ItemKind::Bind, &source, relation) {
+                    Action::Rename { .. } => {
+                        self.names.remove(ItemKind::Bind, &source);
+                        Action::Conflict {
+                            why: "a host path cannot be restored under another name".to_owned(),
+                        }
+                    }
+                    action => action,
+                }
+            };
+            let name = if source.is_empty() { record.item.title.clone() } else { source };
+            let bytes = Some(record.bytes).filter(|_| super::is_made(&action));
+            self.step(ItemKind::Bind, &name, &record, path, action, bytes);
+        }
+    }
+
+    fn bind_relation(&self, source: &str, path: &TreePath) -> Relation {
+        match self.ground.notes.progress(ItemKind::Bind, source) {
+            Progress::Done => return Relation::Equal,
+            Progress::Begun => return Relation::Absent,
+            Progress::Untouched => {}
+        }
+        if !self.ground.reach.is_local() {
+            // Files of other names stay, those of the same name are replaced: said by the check.
+            return Relation::Absent;
+        }
+        let place = Path::new(source);
+        let is_free = match place.symlink_metadata() {
+            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+            Ok(found) if found.is_dir() => {
+                std::fs::read_dir(place).is_ok_and(|mut entries| entries.next().is_none())
+            }
+            Ok(_) => false,
+        };
+        if is_free {
+            return Relation::Absent;
+        }
+        match likeness::compare_entry(self.point, path, place) {
+            None => Relation::Equal,
+            Some(difference) => Relation::Differs(format!(
+                "{source} is there with other content ({difference})"
+            )),
+        }
+    }
+
+    /// The host path that containers bind the data at `path` from.
+    pub(in crate::restore) fn bind_source(&self, path: &TreePath) -> Option<String> {
+        self.holding.bind_source(path)
+    }
+}

@@ -1,0 +1,206 @@
+//! What the target has already, read once before planning.
+//!
+//! Invariant: only `GET` requests.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+
+use serde_json::Value;
+
+use super::failure::Failure;
+use crate::client::{Client, encode};
+use crate::definition::{
+    ContainerDefinition, ImageDefinition, NetworkDefinition, Object, Surroundings,
+    VolumeDefinition,
+};
+use crate::error::EngineError;
+
+/// A container of the target.
+#[derive(Clone, Debug)]
+pub(super) struct PresentContainer {
+    pub(super) id: String,
+    pub(super) definition: ContainerDefinition,
+}
+
+/// A port that is taken on the target.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct TakenPort {
+    /// `tcp`, `udp` or `sctp`.
+    pub(super) protocol: String,
+    /// None means every address.
+    pub(super) address: Option<IpAddr>,
+    pub(super) port: u16,
+    /// The container that has it; none for other programs.
+    pub(super) container: Option<String>,
+}
+
+/// All that is on the target.
+#[derive(Debug)]
+pub(super) struct Present {
+    pub(super) version: Value,
+    pub(super) info: Value,
+    pub(super) containers: BTreeMap<String, PresentContainer>,
+    pub(super) networks: BTreeMap<String, NetworkDefinition>,
+    pub(super) volumes: BTreeMap<String, (VolumeDefinition, String)>,
+    /// By image id.
+    pub(super) images: BTreeMap<String, ImageDefinition>,
+    pub(super) ports: BTreeSet<TakenPort>,
+}
+
+impl Present {
+    /// Asks the target for everything.
+    pub(super) fn read(client: &Client) -> Result<Self, Failure> {
+        let get = |operation: &'static str, target: &str| {
+            client.get(target).map_err(Failure::engine(operation, client.address().to_string()))
+        };
+        let mut present = Self {
+            version: get("ask the version of", "/version")?,
+            info: get("ask the settings of", "/info")?,
+            containers: BTreeMap::new(),
+            networks: BTreeMap::new(),
+            volumes: BTreeMap::new(),
+            images: BTreeMap::new(),
+            ports: BTreeSet::new(),
+        };
+        for network in objects(&get("list the networks of", "/networks")?) {
+            let network = NetworkDefinition::from_inspect(network);
+            present.networks.insert(network.name.clone(), network);
+        }
+        for volume in objects(get("list the volumes of", "/volumes")?.get("Volumes").unwrap_or(&Value::Null)) {
+            let mountpoint = text(volume.get("Mountpoint"));
+            let volume = VolumeDefinition::from_inspect(volume);
+            present.volumes.insert(volume.name.clone(), (volume, mountpoint));
+        }
+        for image in objects(&get("list the images of", "/images/json")?) {
+            present.read_image(client, &text(image.get("Id")))?;
+        }
+        let listed = objects(&get("list the containers of", "/containers/json?all=true")?);
+        present.read_containers(client, &listed)?;
+        Ok(present)
+    }
+
+    fn read_image(&mut self, client: &Client, id: &str) -> Result<(), Failure> {
+        if let Some(image) = inspect_image(client, id)
+            .map_err(Failure::engine("look at", format!("image {id}")))?
+        {
+            self.images.insert(image.id.clone(), image);
+        }
+        Ok(())
+    }
+
+    fn read_containers(&mut self, client: &Client, listed: &[Object]) -> Result<(), Failure> {
+        let names: HashMap<String, String> = listed
+            .iter()
+            .map(|container| (text(container.get("Id")), first_name(container)))
+            .collect();
+        for container in listed {
+            let id = text(container.get("Id"));
+            let Some(definition) = inspect_container(client, &id, &names)
+                .map_err(Failure::engine("look at", format!("container {id}")))?
+            else {
+                continue;
+            };
+            let ports = container.get("Ports").map(objects_of).unwrap_or_default();
+            self.ports.extend(ports.iter().filter_map(|port| {
+                Some(TakenPort {
+                    protocol: text(port.get("Type")),
+                    address: specific(&text(port.get("IP"))),
+                    port: u16::try_from(port.get("PublicPort")?.as_u64()?).ok()?,
+                    container: Some(definition.name.clone()),
+                })
+            }));
+            let name = definition.name.clone();
+            self.containers.insert(name, PresentContainer { id, definition });
+        }
+        Ok(())
+    }
+
+    /// The image a name stands for on the target.
+    pub(super) fn image_named(&self, name: &str) -> Option<&ImageDefinition> {
+        let wanted = crate::discover::named_image(name, "");
+        self.images.values().find(|image| {
+            image.tags.iter().any(|tag| crate::discover::named_image(tag, "") == wanted)
+        })
+    }
+
+    /// A text of `/info`.
+    pub(super) fn setting(&self, key: &str) -> &str {
+        self.info.get(key).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// Names of the containers that mount a volume.
+    pub(super) fn users_of_volume<'a>(
+        &'a self,
+        volume: &'a str,
+    ) -> impl Iterator<Item = &'a PresentContainer> {
+        self.containers.values().filter(move |container| {
+            let mounts = &container.definition.mounts;
+            mounts.iter().any(|mount| {
+                mount.kind == crate::definition::MountKind::Volume && mount.source == volume
+            })
+        })
+    }
+}
+
+/// One image; none if it is not there.
+pub(super) fn inspect_image(
+    client: &Client,
+    id: &str,
+) -> Result<Option<ImageDefinition>, EngineError> {
+    match client.get(&format!("/images/{}/json", encode(id))) {
+        Ok(Value::Object(inspect)) => Ok(Some(ImageDefinition::from_inspect(inspect))),
+        Ok(_) => Err(EngineError::Incomplete("image")),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// One container's definition; none if it is not there.
+pub(super) fn inspect_container(
+    client: &Client,
+    id: &str,
+    names: &HashMap<String, String>,
+) -> Result<Option<ContainerDefinition>, EngineError> {
+    let inspect = match client.get(&format!("/containers/{}/json", encode(id))) {
+        Ok(Value::Object(inspect)) => inspect,
+        Ok(_) => return Err(EngineError::Incomplete("container")),
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let around = Surroundings {
+        names: &|id| names.get(id).cloned(),
+        digests: &|_| Vec::new(),
+        data: &|_| None,
+    };
+    Ok(Some(ContainerDefinition::from_inspect(inspect, &around)))
+}
+
+/// None for "every address".
+pub(super) fn specific(address: &str) -> Option<IpAddr> {
+    address.parse().ok().filter(|ip: &IpAddr| !ip.is_unspecified())
+}
+
+pub(super) fn first_name(container: &Object) -> String {
+    let names = container.get("Names").and_then(Value::as_array);
+    names
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        // Links add names of the form `/other/alias`.
+        .map(|name| name.trim_start_matches('/'))
+        .find(|name| !name.contains('/'))
+        .unwrap_or_default()
+        .to_owned()
+}
+
+pub(super) fn objects(list: &Value) -> Vec<Object> {
+    objects_of(list).into_iter().cloned().collect()
+}
+
+fn objects_of(list: &Value) -> Vec<&Object> {
+    list.as_array().into_iter().flatten().filter_map(Value::as_object).collect()
+}
+
+pub(super) fn text(value: Option<&Value>) -> String {
+    value.and_then(Value::as_str).unwrap_or_default().to_owned()
+}

@@ -1,0 +1,113 @@
+//! Whether the engine's files are ours to write, because it runs on this machine.
+//!
+//! Invariant: in doubt the answer is no; everything then goes through the engine's API.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use tokio::net::UnixStream;
+
+use crate::address::Address;
+use crate::client::{Client, encode};
+use crate::definition::{Object, VolumeDefinition};
+use crate::discover::BindRule;
+
+/// What of the target's machine is within reach.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Reach {
+    /// The engine's data folder, if it is a folder of this machine that we may write to.
+    pub(super) data_root: Option<PathBuf>,
+    /// The engine's data folder as the engine says it, wherever that is.
+    pub(super) root_dir: String,
+    /// The process that listens on the engine's socket.
+    pub(super) engine_pid: Option<i32>,
+}
+
+impl Reach {
+    /// Looks at the address, the engine's settings and this machine.
+    pub(super) fn of(client: &Client, info: &Value) -> Self {
+        let root_dir = info.get("DockerRootDir").and_then(Value::as_str).unwrap_or_default();
+        let Address::Unix(socket) = client.address() else {
+            return Self { root_dir: root_dir.to_owned(), ..Self::default() };
+        };
+        let may_write = rustix::process::geteuid().is_root();
+        let data_root = Some(PathBuf::from(root_dir))
+            .filter(|root| may_write && root.is_absolute() && root.is_dir());
+        Self { data_root, root_dir: root_dir.to_owned(), engine_pid: listener(socket) }
+    }
+
+    /// Whether host paths of the engine are paths of this machine.
+    pub(super) const fn is_local(&self) -> bool {
+        self.data_root.is_some()
+    }
+
+    /// Proves by a container the engine just made that its folder is this machine's: a socket may
+    /// be forwarded from another machine that has the same paths.
+    pub(super) fn prove(&mut self, container_id: &str) {
+        let Some(root) = &self.data_root else {
+            return;
+        };
+        let docker = root.join("containers").join(container_id);
+        let podman = root.join("overlay-containers").join(container_id);
+        let podman_vfs = root.join("vfs-containers").join(container_id);
+        if ![docker, podman, podman_vfs].iter().any(|folder| folder.is_dir()) {
+            self.data_root = None;
+        }
+    }
+
+    /// The folder of a volume's data on this machine, if it can be written directly. A volume
+    /// with options may be mounted from elsewhere only while a container uses it.
+    pub(super) fn volume_folder(
+        &self,
+        definition: &VolumeDefinition,
+        mountpoint: &str,
+    ) -> Option<PathBuf> {
+        let direct = self.is_local() && definition.driver == "local";
+        let folder = PathBuf::from(mountpoint);
+        (direct && definition.options.is_empty() && folder.is_absolute() && folder.is_dir())
+            .then_some(folder)
+    }
+
+    /// Why a host path is none that a restore writes to, if so: the rules by which it would not
+    /// have been captured, and paths that are not plainly written.
+    pub(super) fn refusal(&self, path: &str) -> Option<String> {
+        let plain = path.starts_with('/')
+            && !path.contains('\0')
+            && path.split('/').skip(1).all(|part| !matches!(part, "." | ".."));
+        if !plain {
+            return Some("it is not an absolute path without '.' and '..'".to_owned());
+        }
+        let rule = BindRule::for_source(path, &self.root_dir, &[])?;
+        Some(rule.why().to_owned())
+    }
+
+    /// Bytes free where a path is or would be; none if that is not known.
+    pub(super) fn bytes_free(&self, path: &Path) -> Option<u64> {
+        self.data_root.as_ref()?;
+        let existing = path.ancestors().find(|path| path.exists())?;
+        let found = rustix::fs::statvfs(existing).ok()?;
+        Some(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+}
+
+/// Who listens on a socket of this machine.
+fn listener(socket: &Path) -> Option<i32> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().ok()?;
+    runtime.block_on(async { UnixStream::connect(socket).await.ok()?.peer_cred().ok()?.pid() })
+}
+
+/// A volume as the engine says it now, with the folder of its data.
+pub(super) fn inspect_volume(
+    client: &Client,
+    name: &str,
+) -> Result<Option<(VolumeDefinition, String)>, crate::error::EngineError> {
+    match client.get(&format!("/volumes/{}", encode(name))) {
+        Ok(answer) => {
+            let object: Object = answer.as_object().cloned().unwrap_or_default();
+            let mountpoint = super::present::text(object.get("Mountpoint"));
+            Ok(Some((VolumeDefinition::from_inspect(object), mountpoint)))
+        }
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,245 @@
+//! Which things of a point a request means, with all they need.
+//!
+//! Invariant: whatever a selected container needs to run is selected with it.
+
+use std::collections::BTreeSet;
+
+use refloat_model::item::ItemKind;
+use refloat_model::tree_path::TreePath;
+use refloat_source::TargetError;
+
+use super::holding::Holding;
+use crate::definition::{ContainerDefinition, MountKind};
+use crate::discover::named_image;
+
+/// How many names an error suggests.
+const CANDIDATES_MAX: usize = 20;
+
+/// What is to be restored, by the names in the point.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Selection {
+    pub(super) containers: BTreeSet<String>,
+    pub(super) networks: BTreeSet<String>,
+    pub(super) volumes: BTreeSet<String>,
+    pub(super) projects: BTreeSet<String>,
+    /// By image id.
+    pub(super) images: BTreeSet<String>,
+    pub(super) binds: BTreeSet<TreePath>,
+    /// By container name.
+    pub(super) dumps: BTreeSet<String>,
+    /// What was asked for by kind and name, not as part of a workload.
+    pub(super) explicit: BTreeSet<(ItemKind, String)>,
+    /// Whether the whole host was asked for.
+    pub(super) everything: bool,
+}
+
+impl Selection {
+    /// Reads `only` of a request.
+    pub(super) fn of(holding: &Holding, only: &[String]) -> Result<Self, TargetError> {
+        let mut selection = Self::default();
+        let mut words = only.iter().filter(|word| !word.starts_with("source:")).peekable();
+        if words.peek().is_none() {
+            selection.everything = true;
+            selection.add_all(holding);
+            return Ok(selection);
+        }
+        for word in words {
+            selection.add_word(holding, word)?;
+        }
+        for name in selection.containers.clone() {
+            selection.add_needs(holding, &name);
+        }
+        Ok(selection)
+    }
+
+    fn add_all(&mut self, holding: &Holding) {
+        self.containers.extend(holding.containers.keys().cloned());
+        self.networks.extend(holding.networks.keys().cloned());
+        self.volumes.extend(holding.volumes.keys().cloned());
+        self.projects.extend(holding.projects.keys().cloned());
+        self.images.extend(holding.images.keys().cloned());
+        self.binds.extend(holding.binds.keys().cloned());
+        self.dumps.extend(holding.dumps.keys().cloned());
+    }
+
+    fn add_word(&mut self, holding: &Holding, word: &str) -> Result<(), TargetError> {
+        let Some((kind, name)) = word.split_once(':') else {
+            return self.add_workload(holding, word);
+        };
+        let item_kind = match kind {
+            "workload" => return self.add_workload(holding, name),
+            "project" => return self.add_project(holding, name),
+            "container" => ItemKind::Container,
+            "volume" => ItemKind::Volume,
+            "network" => ItemKind::Network,
+            "image" => ItemKind::Image,
+            "bind" => ItemKind::Bind,
+            "dump" => ItemKind::Dump,
+            _ => return Err(missing(word, KINDS.iter().map(|k| format!("{k}:NAME")))),
+        };
+        let found = match item_kind {
+            ItemKind::Container => add(&mut self.containers, name, holding.containers.keys()),
+            ItemKind::Volume => add(&mut self.volumes, name, holding.volumes.keys()),
+            ItemKind::Network => add(&mut self.networks, name, holding.networks.keys()),
+            ItemKind::Dump => add(&mut self.dumps, name, holding.dumps.keys()),
+            ItemKind::Image => self.add_image(holding, name),
+            _ => self.add_bind(holding, name),
+        };
+        if found {
+            self.explicit.insert((item_kind, name.to_owned()));
+            return Ok(());
+        }
+        Err(missing(word, names_of(holding, item_kind)))
+    }
+
+    fn add_workload(&mut self, holding: &Holding, name: &str) -> Result<(), TargetError> {
+        if add(&mut self.containers, name, holding.containers.keys()) {
+            return Ok(());
+        }
+        self.add_project(holding, name)
+    }
+
+    fn add_project(&mut self, holding: &Holding, name: &str) -> Result<(), TargetError> {
+        let project_of = |c: &ContainerDefinition| c.project.as_ref().map(|p| p.project.clone());
+        let before = self.containers.len();
+        for (container, held) in &holding.containers {
+            if project_of(&held.definition).as_deref() == Some(name) {
+                self.containers.insert(container.clone());
+            }
+        }
+        let has_files = add(&mut self.projects, name, holding.projects.keys());
+        if !has_files && before == self.containers.len() {
+            let projects = holding.projects.keys().cloned();
+            return Err(missing(
+                &format!("workload {name}"),
+                projects.chain(holding.containers.keys().cloned()),
+            ));
+        }
+        for (volume, held) in &holding.volumes {
+            if held.definition.project() == Some(name) {
+                self.volumes.insert(volume.clone());
+            }
+        }
+        for (network, held) in &holding.networks {
+            if held.definition.project() == Some(name) {
+                self.networks.insert(network.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// An image by id or by any of its names.
+    fn add_image(&mut self, holding: &Holding, name: &str) -> bool {
+        let found = holding.images.values().map(|held| &held.definition).find(|image| {
+            image.id == name
+                || image.tags.iter().any(|tag| named_image(tag, "") == named_image(name, ""))
+        });
+        if let Some(image) = found {
+            self.images.insert(image.id.clone());
+        }
+        found.is_some()
+    }
+
+    /// A bind by its path in the point, by its title, or by its container.
+    fn add_bind(&mut self, holding: &Holding, name: &str) -> bool {
+        let before = self.binds.len();
+        for (path, record) in &holding.binds {
+            let container = path.parent().and_then(|parent| {
+                parent.name().map(|name| String::from_utf8_lossy(name).into_owned())
+            });
+            if path.to_string() == name
+                || record.item.title == name
+                || container.as_deref() == Some(name)
+            {
+                self.binds.insert(path.clone());
+            }
+        }
+        before < self.binds.len()
+    }
+
+    /// Whatever a container needs to run.
+    fn add_needs(&mut self, holding: &Holding, name: &str) {
+        let Some(held) = holding.containers.get(name) else {
+            return;
+        };
+        let container = &held.definition;
+        if holding.images.contains_key(&container.image.id) {
+            self.images.insert(container.image.id.clone());
+        }
+        for network in container.networks.keys() {
+            add(&mut self.networks, network, holding.networks.keys());
+        }
+        for mount in &container.mounts {
+            if mount.kind == MountKind::Volume {
+                add(&mut self.volumes, &mount.source, holding.volumes.keys());
+            }
+            if let Some(path) = mount.data.as_ref().filter(|p| holding.binds.contains_key(*p)) {
+                self.binds.insert(path.clone());
+            }
+        }
+        add(&mut self.dumps, name, holding.dumps.keys());
+        for other in shared_with(container) {
+            // Two containers may share with each other: each is looked through once.
+            if holding.containers.contains_key(&other) && self.containers.insert(other.clone()) {
+                self.add_needs(holding, &other);
+            }
+        }
+    }
+}
+
+const KINDS: [&str; 7] =
+    ["project", "container", "volume", "network", "image", "bind", "dump"];
+
+fn add<'a>(
+    set: &mut BTreeSet<String>,
+    name: &str,
+    mut known: impl Iterator<Item = &'a String>,
+) -> bool {
+    let found = known.any(|known| known == name);
+    if found {
+        set.insert(name.to_owned());
+    }
+    found
+}
+
+fn names_of(holding: &Holding, kind: ItemKind) -> Vec<String> {
+    match kind {
+        ItemKind::Container => holding.containers.keys().cloned().collect(),
+        ItemKind::Volume => holding.volumes.keys().cloned().collect(),
+        ItemKind::Network => holding.networks.keys().cloned().collect(),
+        ItemKind::Dump => holding.dumps.keys().cloned().collect(),
+        ItemKind::Image => {
+            let images = holding.images.values();
+            images.flat_map(|held| held.definition.tags.clone()).collect()
+        }
+        _ => holding.binds.keys().map(ToString::to_string).collect(),
+    }
+}
+
+fn missing(what: &str, candidates: impl IntoIterator<Item = String>) -> TargetError {
+    TargetError::NotInPoint {
+        what: what.to_owned(),
+        candidates: candidates.into_iter().take(CANDIDATES_MAX).collect(),
+    }
+}
+
+/// Containers whose namespaces or volumes this one shares.
+pub(super) fn shared_with(container: &ContainerDefinition) -> Vec<String> {
+    let host = &container.host_config;
+    let modes = ["NetworkMode", "IpcMode", "PidMode"].into_iter().filter_map(|key| {
+        let mode = host.get(key)?.as_str()?;
+        mode.strip_prefix("container:").map(str::to_owned)
+    });
+    let list = |key: &str| {
+        let list = host.get(key).and_then(serde_json::Value::as_array);
+        list.into_iter().flatten().filter_map(|value| value.as_str())
+    };
+    let head = |text: &str| {
+        let text = text.trim_start_matches('/');
+        text.split(':').next().unwrap_or(text).to_owned()
+    };
+    modes
+        .chain(list("VolumesFrom").map(head))
+        .chain(list("Links").map(head))
+        .collect()
+}
