@@ -22,11 +22,13 @@ mod pinned;
 mod place;
 mod remove;
 mod resolve;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use refloat_model::entry::Metadata;
@@ -65,6 +67,8 @@ pub struct FolderWriter {
     /// Makes names for entries that have to take the place of others.
     names: AtomicU64,
     findings: Mutex<Findings>,
+    /// Cleared when a file system turns out to have no nameless files.
+    nameless: AtomicBool,
 }
 
 /// An entry that this writer made or kept: what may be linked to.
@@ -114,6 +118,7 @@ impl FolderWriter {
             open: Mutex::default(),
             names: AtomicU64::new(0),
             findings: Mutex::default(),
+            nameless: AtomicBool::new(true),
         })
     }
 

@@ -3,6 +3,7 @@
 //! Invariant: a handle writes only to an inode that has no name outside the folder.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use refloat_model::entry::Metadata;
 use rustix::fd::OwnedFd;
@@ -95,11 +96,15 @@ impl FolderWriter {
         path: &RelativePath,
     ) -> Result<(OwnedFd, Landed), WriteError> {
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
-        match openat(parent, ".", flags | OFlags::TMPFILE, PRIVATE) {
-            Ok(fd) => return Ok((fd, Landed::Nameless)),
-            // What file systems and kernels say that have no nameless files.
-            Err(Errno::NOTSUP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => {}
-            Err(errno) => return Err(WriteError::new("create", path, errno)),
+        if self.nameless.load(Ordering::Relaxed) {
+            match openat(parent, ".", flags | OFlags::TMPFILE, PRIVATE) {
+                Ok(fd) => return Ok((fd, Landed::Nameless)),
+                // What file systems and kernels say that have no nameless files.
+                Err(Errno::NOTSUP | Errno::ISDIR | Errno::INVAL) => {
+                    self.nameless.store(false, Ordering::Relaxed);
+                }
+                Err(errno) => return Err(WriteError::new("create", path, errno)),
+            }
         }
         let flags = flags | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
         let (name, fd) =

@@ -4,6 +4,8 @@
 //! a restore one by one. `hostile`: the path and link suite (T1) beside a canary. `race`: swaps of
 //! directories and links during restore (T2) and walk (T3). `as_user`: the same suites as uid 1000.
 
+#![cfg(test)]
+
 mod as_user;
 mod copier;
 mod hostile;
