@@ -98,7 +98,7 @@ impl Repository {
             let file = read(self.storage(), &listed.key)?;
             let id = KeyId(*listed.key.id());
             let origin = KeyOrigin {
-                created: file.created,
+                created: file.created.instant(),
                 username: file.username,
                 hostname: file.hostname,
             };

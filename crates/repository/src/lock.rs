@@ -253,14 +253,15 @@ impl Shared {
     fn keep_fresh(&self) {
         let (stopped, wake) = &self.stop;
         let mut stop = stopped.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            let waited = wake.wait_timeout(stop, REFRESH_EVERY);
-            (stop, _) = waited.unwrap_or_else(PoisonError::into_inner);
-            if *stop {
-                return;
+        while !*stop {
+            let waited = wake.wait_timeout_while(stop, REFRESH_EVERY, |stop| !*stop);
+            let (guard, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            stop = guard;
+            if timeout.timed_out() {
+                // A failed refresh is tried again at the next turn; `prove` notices when too many
+                // fail.
+                drop(self.refresh());
             }
-            // A failed refresh is tried again at the next turn; `prove` notices when too many fail.
-            drop(self.refresh());
         }
     }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::crypto::{Cipher, CryptoError, Key, random_bytes};
+use crate::format::snapshot::Time;
 
 /// scrypt's cost for new keys: N = 2^15, r = 8, p = 1, that is 32 MiB and some tens of
 /// milliseconds; restic calibrates to the same order and accepts it.
@@ -30,8 +31,8 @@ const SALT_BYTES_MAX: usize = 4096;
 /// A key file, plain JSON.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct KeyFile {
-    /// When it was made, RFC 3339.
-    pub created: String,
+    /// When it was made.
+    pub created: Time,
     /// Who made it.
     #[serde(default)]
     pub username: String,
@@ -56,8 +57,8 @@ pub struct KeyFile {
 /// Who makes a key and when; injected, for records only.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct KeyOrigin {
-    /// RFC 3339.
-    pub created: String,
+    /// When.
+    pub created: jiff::Timestamp,
     /// User name.
     pub username: String,
     /// Host name.
@@ -91,7 +92,7 @@ impl KeyFile {
         let user_key = derive(password, &salt, LOG2_N_NEW, R_NEW, P_NEW)?;
         let data = Cipher::new(&user_key)?.seal(&master.to_json())?;
         Ok(Self {
-            created: origin.created,
+            created: origin.created.into(),
             username: origin.username,
             hostname: origin.hostname,
             kdf: "scrypt".to_owned(),

@@ -67,10 +67,7 @@ fn a_repository_of_a_newer_version_is_refused_before_anything_else_is_read() {
 fn keys_are_added_changed_and_removed_but_never_the_last() {
     let storage: SharedStorage = Arc::new(MemoryStorage::new());
     let repository = init(&storage, ChunkerChoice::Gear);
-    let origin = KeyOrigin {
-        created: "2024-01-01T00:00:00Z".into(),
-        ..KeyOrigin::default()
-    };
+    let origin = KeyOrigin::default();
     let second = repository
         .add_key(&Secret::new("second"), origin.clone())
         .unwrap();

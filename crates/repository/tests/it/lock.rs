@@ -93,8 +93,11 @@ fn write_lock(repository: &Repository, time: jiff::Timestamp, exclusive: bool) {
 
 #[test]
 fn a_dead_lock_is_taken_over_and_a_living_one_is_not() {
-    let (storage, repository) = repository();
+    let memory = Arc::new(MemoryStorage::new());
     let now = jiff::Timestamp::now();
+    memory.set_clock(now.into());
+    let storage: SharedStorage = memory;
+    let repository = init(&storage, ChunkerChoice::Gear);
     // Dead by its own clock, but its file is new: its holder's clock may be wrong.
     write_lock(&repository, now - jiff::SignedDuration::from_hours(5), true);
     let refused = repository.lock(LockMode::Shared, owner("a"), clock());
