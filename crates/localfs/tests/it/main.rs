@@ -11,6 +11,7 @@ mod copier;
 mod hostile;
 mod manifest;
 mod nasty;
+mod queue;
 mod race;
 mod recorder;
 mod round_trip;

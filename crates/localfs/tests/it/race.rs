@@ -132,8 +132,8 @@ fn restoring_never_follows_a_swapped_link() {
 /// All that a restore does, without caring what works: much must not.
 fn restore(writer: &FolderWriter, round: u64) -> [bool; 6] {
     // Mostly without replacing the link, so that it stays a trap.
-    let directory = round % 16 == 0 && writer.create_directory(&path("d")).is_ok();
-    let landing = [Landing::Atomic, Landing::InPlace][usize::from(round % 2 == 0)];
+    let directory = round.is_multiple_of(16) && writer.create_directory(&path("d")).is_ok();
+    let landing = [Landing::Atomic, Landing::InPlace][usize::from(round.is_multiple_of(2))];
     let mut entry = file(0o4777);
     entry.metadata.mode = 0o4777;
     let made = write(writer, &path("d/shadow"), &entry, b"overwritten", landing);
@@ -146,7 +146,7 @@ fn restore(writer: &FolderWriter, round: u64) -> [bool; 6] {
     let removed = writer.remove(&path("d/sub"), &Cancel::default());
     let set = writer.set_directory_metadata(&path("d"), &metadata(0o777));
     [
-        directory || round % 16 != 0,
+        directory || !round.is_multiple_of(16),
         made.is_ok(),
         linked,
         node.is_ok(),

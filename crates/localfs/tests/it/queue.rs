@@ -1,0 +1,100 @@
+//! Sinks that do not open what they are given, or not at once.
+
+use std::io::{self, Read};
+
+use refloat_model::cancel::Cancel;
+use refloat_model::entry::{Content, Entry, SinkError, TreeSink};
+
+/// Counts files and opens nothing.
+#[derive(Default)]
+pub struct Counter {
+    pub files: u64,
+}
+
+impl TreeSink for Counter {
+    fn enter(&mut self, _: Entry) -> Result<(), SinkError> {
+        Ok(())
+    }
+    fn leave(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
+    fn file(&mut self, _: Entry, _: Box<dyn Content>) -> Result<(), SinkError> {
+        self.files += 1;
+        Ok(())
+    }
+    fn stream(&mut self, _: Entry, _: &mut dyn Read) -> Result<(), SinkError> {
+        Ok(())
+    }
+    fn node(&mut self, _: Entry) -> Result<(), SinkError> {
+        Ok(())
+    }
+    fn reuse(&mut self, _: &[u8]) -> Result<bool, SinkError> {
+        Ok(false)
+    }
+    fn fail(&mut self, _: &[u8], _: String) {}
+}
+
+/// Keeps contents unopened, and gives up after `room` files.
+pub struct Queue {
+    pub contents: Vec<(Vec<u8>, Box<dyn Content>)>,
+    pub room: usize,
+    pub cancel: Cancel,
+    pub cancel_at: usize,
+}
+
+impl Queue {
+    pub fn new() -> Self {
+        Self {
+            contents: Vec::new(),
+            room: usize::MAX,
+            cancel: Cancel::default(),
+            cancel_at: usize::MAX,
+        }
+    }
+
+    pub fn open(&mut self, name: &str) -> io::Result<Vec<u8>> {
+        let index = self
+            .contents
+            .iter()
+            .position(|(n, _)| n == name.as_bytes())
+            .unwrap();
+        let mut bytes = Vec::new();
+        self.contents
+            .swap_remove(index)
+            .1
+            .open()?
+            .read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+impl TreeSink for Queue {
+    fn enter(&mut self, _: Entry) -> Result<(), SinkError> {
+        Ok(())
+    }
+    fn leave(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
+    fn file(&mut self, file: Entry, content: Box<dyn Content>) -> Result<(), SinkError> {
+        if self.contents.len() == self.room {
+            return Err(SinkError("the sink is full".into()));
+        }
+        self.contents.push((file.name, content));
+        if self.contents.len() == self.cancel_at {
+            self.cancel.cancel();
+        }
+        Ok(())
+    }
+    fn stream(&mut self, _: Entry, _: &mut dyn Read) -> Result<(), SinkError> {
+        Ok(())
+    }
+    fn node(&mut self, _: Entry) -> Result<(), SinkError> {
+        Ok(())
+    }
+    fn reuse(&mut self, _: &[u8]) -> Result<bool, SinkError> {
+        Ok(false)
+    }
+    fn fail(&mut self, name: &[u8], reason: String) {
+        panic!("{}: {reason}", name.escape_ascii());
+    }
+}
