@@ -70,7 +70,12 @@ pub struct GlobalArgs {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Init(commands::init::Args),
+    Discover(commands::discover::Args),
+    Backup(commands::backup::Args),
     Points(commands::points::Args),
+    Show(commands::show::Args),
+    Ls(commands::ls::Args),
+    Cat(commands::cat::Args),
     Key(commands::key::Args),
     Completions(commands::completions::Args),
     Man(commands::man::Args),
@@ -81,7 +86,12 @@ impl Command {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Init(_) => "init",
+            Self::Discover(_) => "discover",
+            Self::Backup(_) => "backup",
             Self::Points(_) => "points",
+            Self::Show(_) => "show",
+            Self::Ls(_) => "ls",
+            Self::Cat(_) => "cat",
             Self::Key(_) => "key",
             Self::Completions(_) => "completions",
             Self::Man(_) => "man",

@@ -2,11 +2,16 @@
 //!
 //! Invariant: a command that writes to the repository holds a lock while it does.
 
+pub mod backup;
+pub mod cat;
 pub mod completions;
+pub mod discover;
 pub mod init;
 pub mod key;
+pub mod ls;
 pub mod man;
 pub mod points;
+pub mod show;
 
 use crate::args::{Cli, Command};
 use crate::command_error::CommandError;
@@ -22,7 +27,12 @@ pub fn run(cli: Cli, signals: &Signals) -> Result<ExitStatus, CommandError> {
     let settings = || Settings::resolve(cli.global);
     match cli.command {
         Command::Init(args) => init::run(&args, &settings()?),
+        Command::Discover(args) => discover::run(&args, &settings()?, signals),
+        Command::Backup(args) => backup::run(&args, &settings()?, signals),
         Command::Points(args) => points::run(&args, &settings()?),
+        Command::Show(args) => show::run(&args, &settings()?),
+        Command::Ls(args) => ls::run(&args, &settings()?),
+        Command::Cat(args) => cat::run(&args, &settings()?),
         Command::Key(args) => key::run(args, &settings()?),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),

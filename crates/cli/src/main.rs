@@ -16,10 +16,13 @@ mod home;
 mod mask;
 mod output;
 mod password;
+mod point;
 mod progress;
+mod random;
 mod repository;
 mod settings;
 mod signals;
+mod sources;
 mod table;
 
 fn main() -> std::process::ExitCode {

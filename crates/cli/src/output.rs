@@ -109,6 +109,11 @@ impl Output {
             // If nobody listens there is nobody to tell.
             let _unheard = self.document(command, error.status, &ErrorBody { error });
         }
+        self.error_text(error);
+    }
+
+    /// Prints the text of an error that is not the command's end.
+    pub fn error_text(&self, error: &CommandError) {
         say(&error.render());
     }
 
@@ -121,10 +126,8 @@ impl Output {
                 Severity::Warning => "warning",
                 Severity::Error => "error",
             };
-            say(&format!(
-                "{word}: {}: {}\n",
-                finding.subject, finding.message
-            ));
+            let text = format!("{}: {}", finding.subject, finding.message);
+            say(&format!("{word}: {}\n", crate::table::printable(&text)));
         }
     }
 

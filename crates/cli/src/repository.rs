@@ -61,7 +61,7 @@ pub fn lock(repository: &Repository, mode: LockMode, run: RunId) -> Result<Lock,
 /// Who makes a key, for its record.
 pub fn key_origin() -> KeyOrigin {
     KeyOrigin {
-        created: jiff::Timestamp::now().to_string(),
+        created: jiff::Timestamp::now(),
         username: machine_user(),
         hostname: machine_host(),
     }

@@ -7,7 +7,8 @@
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
-use refloat_engine::config::{Config, PasswordConfig};
+use refloat_engine::config::{Config, PasswordConfig, PolicyConfig};
+use refloat_engine::suggest::closest;
 use refloat_storage::Location;
 
 use crate::args::GlobalArgs;
@@ -112,6 +113,40 @@ impl Settings {
                 "name it with --repository, REFLOAT_REPOSITORY, or repository.url in refloat.yaml",
             )
         })
+    }
+}
+
+impl Settings {
+    /// The policies of these names; all if none is named.
+    ///
+    /// # Errors
+    /// There is no configuration, or no policy of a name.
+    pub fn policies(
+        &self,
+        names: &[String],
+    ) -> Result<Vec<(&String, &PolicyConfig)>, CommandError> {
+        let all = &LoadedConfig::required(self.config.as_ref())?
+            .config
+            .policies;
+        if all.is_empty() {
+            return Err(CommandError::new(
+                ErrorKind::Config,
+                "refloat.yaml declares no policies",
+            ));
+        }
+        if names.is_empty() {
+            return Ok(all.iter().collect());
+        }
+        let find = |name: &String| {
+            all.get_key_value(name).ok_or_else(|| {
+                let error = CommandError::usage(format!("there is no policy {name:?}"));
+                match closest(name, all.keys().map(String::as_str)) {
+                    Some(word) => error.hint(format!("did you mean {word:?}?")),
+                    None => error,
+                }
+            })
+        };
+        names.iter().map(find).collect()
     }
 }
 

@@ -15,7 +15,7 @@ pub fn table<const N: usize>(
         .load_style(presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Disabled)
         .set_header(header.map(str::to_uppercase));
-    table.add_rows(rows);
+    table.add_rows(rows.into_iter().map(|row| row.map(|cell| printable(&cell))));
     if table.is_empty() {
         return String::new();
     }
@@ -25,6 +25,20 @@ pub fn table<const N: usize>(
     let text = table.to_string();
     let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
     format!("{}\n", lines.join("\n"))
+}
+
+/// Text from outside as it may reach a terminal: control characters could forge lines or drive
+/// the terminal, so they are shown as `\\xNN`.
+pub fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
+            shown.push_str(&format!("\\x{:02x}", u32::from(c)));
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
 }
 
 /// `14.2 MiB`.
@@ -54,5 +68,18 @@ pub fn duration(length: std::time::Duration) -> String {
         10..60 => format!("{seconds} s"),
         60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
         _ => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_names_cannot_drive_the_terminal() {
+        assert_eq!(
+            printable("a\u{1b}[2Jb\nc\u{202e}d ü"),
+            "a\\x1b[2Jb\\x0ac\\x202ed ü"
+        );
     }
 }

@@ -2,6 +2,11 @@
 //!
 //! Invariant: nothing is written to the repository here.
 
+mod content;
+mod folder;
 mod lookup;
+mod point;
 
+pub use content::BlobStream;
 pub use lookup::{StoredTree, TreePathError};
+pub use point::RepositoryPoint;

@@ -2,12 +2,20 @@
 //!
 //! Invariant: every variant that a person acts on differently has its own kind or hint.
 
+use refloat_engine::backup::BackupError;
+use refloat_engine::manifest::ManifestError;
 use refloat_engine::point_list::{InvalidSelector, SelectError};
+use refloat_engine::stored::TreePathError;
+use refloat_model::finding::{Finding, Severity};
+use refloat_model::tree_path::InvalidComponent;
 use refloat_repository::RepositoryError;
 use refloat_source::{SourceError, StoredError, TargetError};
 use refloat_storage::{StorageError, StorageErrorKind};
 
 use super::{CommandError, ErrorKind, one_line};
+
+/// How many failed items an error names; the report names all.
+const REASONS_MAX: usize = 5;
 
 impl From<StorageError> for CommandError {
     fn from(error: StorageError) -> Self {
@@ -152,6 +160,67 @@ impl From<TargetError> for CommandError {
                     Some(hint) => this.hint(hint.clone()),
                     None => this,
                 }
+            }
+        }
+    }
+}
+
+impl From<TreePathError> for CommandError {
+    fn from(error: TreePathError) -> Self {
+        match error {
+            TreePathError::Repository(inner) => inner.into(),
+            TreePathError::NotFound(_) => {
+                Self::of(ErrorKind::NotFound, &error).hint("see what is there with `refloat ls`")
+            }
+            _ => Self::of(ErrorKind::NotFound, &error),
+        }
+    }
+}
+
+impl From<ManifestError> for CommandError {
+    fn from(error: ManifestError) -> Self {
+        match error {
+            ManifestError::Read { path, source } => {
+                let mut this = Self::from(source);
+                let context = format!("cannot read {path} of the recovery point");
+                this.causes
+                    .insert(0, std::mem::replace(&mut this.message, context));
+                this
+            }
+            _ => Self::of(ErrorKind::Damaged, &error),
+        }
+    }
+}
+
+impl From<InvalidComponent> for CommandError {
+    fn from(error: InvalidComponent) -> Self {
+        Self::of(ErrorKind::Damaged, &error)
+    }
+}
+
+impl From<BackupError> for CommandError {
+    fn from(error: BackupError) -> Self {
+        let reasons = |this: Self, findings: &[Finding]| Self {
+            causes: findings
+                .iter()
+                .filter(|f| f.severity == Severity::Error)
+                .map(|f| format!("{}: {}", f.subject, f.message))
+                .take(REASONS_MAX)
+                .collect(),
+            ..this
+        };
+        match error {
+            BackupError::Repository(inner) => inner.into(),
+            BackupError::Cancelled(_) => Self::of(ErrorKind::Interrupted, &error),
+            BackupError::NothingSaved { ref findings } => {
+                reasons(Self::of(ErrorKind::NothingSaved, &error), findings)
+            }
+            BackupError::NothingSelected { ref findings, .. } => {
+                reasons(Self::of(ErrorKind::NothingSaved, &error), findings)
+                    .hint("see what there is with `refloat discover`")
+            }
+            BackupError::Manifest(_) | BackupError::Sink(_) | BackupError::Panicked => {
+                Self::of(ErrorKind::Internal, &error)
             }
         }
     }

@@ -186,7 +186,7 @@ fn plan_source(
                 findings.extend(
                     item.risks
                         .iter()
-                        .map(|risk| Finding::warning(title(&item), risk)),
+                        .map(|risk| Finding::note(title(&item), risk)),
                 );
                 let group = item.workload.as_ref().and_then(|name| groups.get_mut(name));
                 group.unwrap_or(&mut rest).push(item);

@@ -4,7 +4,6 @@
 
 use std::path::PathBuf;
 
-use refloat_model::glob::Glob;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -76,10 +75,9 @@ pub enum RootFilesystems {
 pub struct FilesConfig {
     /// Absolute paths.
     pub paths: Vec<PathBuf>,
-    /// Patterns of paths that are left out, `*.tmp`, `/srv/cache`.
+    /// Patterns of what is left out: `*.tmp` at any depth, `/srv/cache`, `build/`, `!keep.tmp`.
     #[serde(default)]
-    #[schemars(with = "Vec<String>")]
-    pub exclude: Vec<Glob>,
+    pub exclude: Vec<String>,
     /// Whether other file systems mounted below the paths are left out.
     #[serde(default)]
     pub one_file_system: bool,

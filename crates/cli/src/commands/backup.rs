@@ -1,0 +1,400 @@
+//! `refloat backup`.
+//!
+//! Invariant: exit code 0 means that everything the policies select is in a recovery point.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use refloat_engine::backup::{
+    self, BackupOptions, BackupPlan, BackupPolicy, BackupReport, BackupRun, Discovery, Selection,
+    is_complete,
+};
+use refloat_engine::config::PolicyConfig;
+use refloat_engine::period::Period;
+use refloat_model::finding::Finding;
+use refloat_model::id::{PointId, RunId};
+use refloat_model::time::Timestamp;
+use refloat_repository::archive::ArchiveOptions;
+use refloat_repository::codec::Compression;
+use refloat_repository::lock::LockMode;
+use refloat_source::Source;
+use serde::Serialize;
+
+use super::show;
+use crate::command_error::{CommandError, one_line};
+use crate::exit_status::ExitStatus;
+use crate::output::Output;
+use crate::progress::Shown;
+use crate::random;
+use crate::repository;
+use crate::settings::Settings;
+use crate::signals::Signals;
+use crate::sources::{self, Declared, SourceArgs};
+use crate::table::{self, printable};
+
+/// The policy of points that are made with `--source`.
+const POLICY_DEFAULT: &str = "default";
+/// Workloads that are captured at once: one waits for its application while another is read.
+const CAPTURES_AT_ONCE: usize = 4;
+
+/// Make a recovery point of each policy, or of the sources that are named
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Policies of refloat.yaml; all if none is named
+    #[arg(value_name = "POLICY", conflicts_with = "source")]
+    policies: Vec<String>,
+    #[command(flatten)]
+    sources: SourceArgs,
+    /// The host's name in the point; constant, so that points can be told apart by it
+    #[arg(long, value_name = "NAME")]
+    host: Option<String>,
+    /// Mark the point; --keep-tag of forget keeps it
+    #[arg(long = "tag", value_name = "TAG")]
+    tags: Vec<String>,
+    /// What is not finished after this time is named as failed: 90m, 2h
+    #[arg(long, value_name = "PERIOD")]
+    deadline: Option<Period>,
+    /// Read files even if their size, times and inode did not change
+    #[arg(long)]
+    read_unchanged: bool,
+    /// How hard to compress
+    #[arg(long, value_enum, default_value_t)]
+    compression: CompressionArg,
+    /// Print the plan and stop
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+enum CompressionArg {
+    Off,
+    #[default]
+    Auto,
+    Max,
+}
+
+#[derive(Default, Serialize)]
+struct Report {
+    /// The points that were made.
+    points: Vec<PointView>,
+    /// Policies of which none could be made.
+    failed: Vec<FailedPolicy>,
+}
+
+#[derive(Serialize)]
+struct PointView {
+    /// Whether everything that the policy selects is in it.
+    complete: bool,
+    #[serde(flatten)]
+    report: BackupReport,
+}
+
+#[derive(Serialize)]
+struct FailedPolicy {
+    policy: String,
+    error: CommandError,
+}
+
+#[derive(Serialize)]
+struct PlanReport {
+    plans: Vec<PlanView>,
+}
+
+#[derive(Serialize)]
+struct PlanView {
+    policy: String,
+    captures: Vec<refloat_model::item::Item>,
+    skipped: Vec<refloat_model::item::Item>,
+    findings: Vec<Finding>,
+}
+
+/// A policy and what it is executed with.
+struct Wanted {
+    policy: BackupPolicy,
+    deadline: Option<Period>,
+    sources: Vec<Declared>,
+}
+
+/// Runs the policies one after the other.
+pub fn run(
+    args: &Args,
+    settings: &Settings,
+    signals: &Signals,
+) -> Result<ExitStatus, CommandError> {
+    let wanted = wanted(args, settings)?;
+    if args.dry_run {
+        return dry_run(&wanted, settings, signals);
+    }
+    let mut report = Report::default();
+    for wanted in &wanted {
+        match run_policy(args, wanted, settings, signals) {
+            Ok(made) => {
+                let complete = is_complete(&made.record);
+                report.points.push(PointView {
+                    complete,
+                    report: made,
+                });
+            }
+            Err(error) if signals.cancel.is_cancelled() => return Err(error),
+            Err(error) => {
+                report.failed.push(FailedPolicy {
+                    policy: wanted.policy.name.clone(),
+                    error,
+                });
+            }
+        }
+    }
+    if report.points.is_empty()
+        && let Some(failed) = report.failed.pop_if(|_| true)
+    {
+        report
+            .failed
+            .iter()
+            .for_each(|f| settings.output.error_text(&f.error));
+        return Err(failed.error);
+    }
+    let all = report.failed.is_empty() && report.points.iter().all(|p| p.complete);
+    let status = if all {
+        ExitStatus::Success
+    } else {
+        ExitStatus::Incomplete
+    };
+    tell(&report, settings.output);
+    settings.output.report("backup", status, &report, || {
+        report
+            .points
+            .iter()
+            .map(summary)
+            .collect::<Vec<_>>()
+            .join("\n")
+    })
+}
+
+fn wanted(args: &Args, settings: &Settings) -> Result<Vec<Wanted>, CommandError> {
+    let declared = sources::declared(&args.sources, settings.config.as_ref())?;
+    if args.sources.is_given() {
+        let select = declared
+            .iter()
+            .map(|d| Selection {
+                source: d.name.clone(),
+                workloads: Vec::new(),
+            })
+            .collect();
+        let policy = BackupPolicy {
+            name: POLICY_DEFAULT.to_owned(),
+            select,
+            waivers: Vec::new(),
+        };
+        return Ok(vec![Wanted {
+            policy,
+            deadline: args.deadline.clone(),
+            sources: declared,
+        }]);
+    }
+    let policies = settings.policies(&args.policies)?;
+    let of = |(name, config): (&String, &PolicyConfig)| Wanted {
+        policy: policy(name, config),
+        deadline: args.deadline.clone().or_else(|| config.deadline.clone()),
+        sources: declared
+            .iter()
+            .filter(|d| config.select.iter().any(|s| s.source.value == d.name))
+            .cloned()
+            .collect(),
+    };
+    Ok(policies.into_iter().map(of).collect())
+}
+
+fn policy(name: &str, config: &PolicyConfig) -> BackupPolicy {
+    let select = config.select.iter().map(|s| Selection {
+        source: s.source.value.clone(),
+        workloads: s.workloads.clone(),
+    });
+    BackupPolicy {
+        name: name.to_owned(),
+        select: select.collect(),
+        waivers: config.waive.iter().map(Into::into).collect(),
+    }
+}
+
+/// The plan of one policy, and sources that could not be reached.
+fn plan(
+    wanted: &Wanted,
+    sources: &[Arc<dyn Source>],
+    signals: &Signals,
+) -> Result<(BackupPlan, Vec<Finding>), CommandError> {
+    let Discovery { found, unreachable } = backup::discover(sources, &signals.cancel);
+    let mut findings = Vec::new();
+    for (name, error) in unreachable {
+        if found.is_empty() || signals.cancel.is_cancelled() {
+            return Err(error.into());
+        }
+        findings.push(Finding::error(format!("source {name}"), one_line(&error)));
+    }
+    Ok((backup::plan(&wanted.policy, found), findings))
+}
+
+fn run_policy(
+    args: &Args,
+    wanted: &Wanted,
+    settings: &Settings,
+    signals: &Signals,
+) -> Result<BackupReport, CommandError> {
+    let opened = repository::open(settings)?;
+    let run = RunId::from_random(random::bytes()?);
+    let lock = repository::lock(&opened, LockMode::Shared, run)?;
+    let repository = opened.into_indexed()?;
+    let sources = sources::connect_all(&wanted.sources)?;
+    let progress = Shown::start(settings);
+    let (plan, unreachable) = plan(wanted, &sources, signals)?;
+    let options = BackupOptions {
+        point: PointId::from_random(random::bytes()?),
+        run,
+        host: args.host.clone().unwrap_or_else(repository::machine_host),
+        program: concat!("refloat ", env!("CARGO_PKG_VERSION")).to_owned(),
+        tags: args.tags.clone(),
+        deadline: wanted.deadline.clone(),
+        captures_at_once: CAPTURES_AT_ONCE,
+        archive: ArchiveOptions {
+            compression: match args.compression {
+                CompressionArg::Off => Compression::Off,
+                CompressionArg::Auto => Compression::Auto,
+                CompressionArg::Max => Compression::Max,
+            },
+            read_unchanged: args.read_unchanged,
+            ..ArchiveOptions::default()
+        },
+    };
+    let run = BackupRun {
+        repository: &repository,
+        lock: &lock,
+        sources: &sources,
+        policy: &wanted.policy,
+        options: &options,
+        now: &|| Timestamp::from(jiff::Timestamp::now()),
+        progress: &progress,
+        cancel: &signals.cancel,
+    };
+    Ok(backup::execute(&run, &plan, unreachable)?)
+}
+
+fn dry_run(
+    wanted: &[Wanted],
+    settings: &Settings,
+    signals: &Signals,
+) -> Result<ExitStatus, CommandError> {
+    let mut plans = Vec::new();
+    for wanted in wanted {
+        let sources = sources::connect_all(&wanted.sources)?;
+        let (plan, findings) = plan(wanted, &sources, signals)?;
+        settings.output.findings(&findings);
+        let settled = plan.sources.iter().flat_map(|s| &s.settled);
+        plans.push(PlanView {
+            policy: wanted.policy.name.clone(),
+            captures: plan.items().cloned().collect(),
+            skipped: settled
+                .map(|(item, outcome)| {
+                    let skip = Some(outcome.clone());
+                    refloat_model::item::Item {
+                        skip,
+                        ..item.clone()
+                    }
+                })
+                .collect(),
+            findings,
+        });
+    }
+    let report = PlanReport { plans };
+    settings
+        .output
+        .result("backup", ExitStatus::Success, &report, || {
+            plan_text(&report)
+        })
+}
+
+fn plan_text(report: &PlanReport) -> String {
+    let one = |plan: &PlanView| {
+        let items = plan.captures.iter().chain(&plan.skipped);
+        let rows = items.map(|item| {
+            let what = item
+                .skip
+                .as_ref()
+                .map_or_else(|| "save".to_owned(), show::outcome);
+            [item.kind.word().to_owned(), item.title.clone(), what]
+        });
+        format!(
+            "policy {}\n{}",
+            plan.policy,
+            table::table(["kind", "item", "plan"], rows)
+        )
+    };
+    report.plans.iter().map(one).collect::<Vec<_>>().join("\n")
+}
+
+/// What a person must know even when asking for quiet: what failed and what is missing.
+fn tell(report: &Report, output: Output) {
+    for point in &report.points {
+        output.findings(&point.report.record.findings);
+        for item in point
+            .report
+            .items
+            .iter()
+            .filter(|i| i.record.outcome.is_incomplete())
+        {
+            let title = backup::title(&item.record.item);
+            let finding = Finding::error(title, show::outcome(&item.record.outcome));
+            output.findings(&[finding]);
+        }
+        for closure in point
+            .report
+            .record
+            .closure
+            .iter()
+            .filter(|c| !c.is_closed())
+        {
+            let mut text = String::new();
+            show::workload(&mut text, closure);
+            crate::output::say(&text);
+        }
+    }
+    report
+        .failed
+        .iter()
+        .for_each(|f| output.error_text(&f.error));
+}
+
+fn summary(point: &PointView) -> String {
+    let BackupReport {
+        record, figures, ..
+    } = &point.report;
+    let state = if point.complete {
+        "complete"
+    } else {
+        "INCOMPLETE"
+    };
+    let length = std::time::Duration::from_millis(figures.milliseconds);
+    let outcomes: Vec<String> = record
+        .outcomes
+        .iter()
+        .map(|(word, count)| format!("{count} {word}"))
+        .collect();
+    let mut text = format!(
+        "point {} of policy {}: {state} in {}\n",
+        record.id.short(),
+        printable(&record.policy),
+        table::duration(length)
+    );
+    // Writing to a String cannot fail.
+    let _infallible = writeln!(
+        text,
+        "  items    {}\n  files    {} new, {} changed, {} unchanged\n  content  {}, {} of it new, \
+         stored as {}",
+        outcomes.join(", "),
+        figures.files_new,
+        figures.files_changed,
+        figures.files_unchanged,
+        table::bytes(figures.bytes_total),
+        table::bytes(figures.bytes_added),
+        table::bytes(figures.bytes_stored),
+    );
+    text
+}

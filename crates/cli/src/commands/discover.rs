@@ -1,0 +1,118 @@
+//! `refloat discover`.
+//!
+//! Invariant: nothing is changed, neither in the sources nor in the repository, which is not even
+//! opened.
+
+use refloat_engine::backup::{self, Discovered, Discovery};
+use refloat_model::finding::Finding;
+use refloat_model::item::{Inventory, Item};
+use refloat_model::outcome::Outcome;
+use serde::Serialize;
+
+use crate::command_error::{CommandError, one_line};
+use crate::exit_status::ExitStatus;
+use crate::settings::Settings;
+use crate::signals::Signals;
+use crate::sources::{self, SourceArgs};
+use crate::table;
+
+/// Show what the sources hold: what would be saved, what is skipped and why, what is at risk
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    sources: SourceArgs,
+}
+
+#[derive(Serialize)]
+struct Report {
+    sources: Vec<SourceView>,
+    findings: Vec<Finding>,
+}
+
+#[derive(Serialize)]
+struct SourceView {
+    source: String,
+    kind: String,
+    address: String,
+    #[serde(flatten)]
+    inventory: Inventory,
+}
+
+/// Asks the sources and prints what they hold.
+pub fn run(
+    args: &Args,
+    settings: &Settings,
+    signals: &Signals,
+) -> Result<ExitStatus, CommandError> {
+    let declared = sources::declared(&args.sources, settings.config.as_ref())?;
+    let sources = sources::connect_all(&declared)?;
+    let Discovery { found, unreachable } = backup::discover(&sources, &signals.cancel);
+    let mut findings = Vec::new();
+    for (name, error) in unreachable {
+        // With nothing to show, the error is the answer.
+        if found.is_empty() || signals.cancel.is_cancelled() {
+            return Err(error.into());
+        }
+        findings.push(Finding::error(format!("source {name}"), one_line(&error)));
+    }
+    let status = if findings.is_empty() {
+        ExitStatus::Success
+    } else {
+        ExitStatus::Incomplete
+    };
+    for source in &found {
+        findings.extend(source.inventory.findings.iter().cloned());
+    }
+    settings.output.findings(&findings);
+    let sources = found.into_iter().map(view).collect();
+    let report = Report { sources, findings };
+    settings.output.result("discover", status, &report, || {
+        report
+            .sources
+            .iter()
+            .map(text)
+            .collect::<Vec<_>>()
+            .join("\n")
+    })
+}
+
+fn view(source: Discovered) -> SourceView {
+    SourceView {
+        source: source.name,
+        kind: source.kind,
+        address: source.address,
+        inventory: source.inventory,
+    }
+}
+
+fn text(source: &SourceView) -> String {
+    let heading = format!(
+        "{}: {} {} ({}, {})\n",
+        source.source,
+        source.kind,
+        table::printable(&source.address),
+        table::count(source.inventory.workloads.len() as u64, "workload"),
+        table::count(source.inventory.items.len() as u64, "item"),
+    );
+    let rows = source.inventory.items.iter().map(|item| {
+        [
+            item.workload.clone().unwrap_or_else(|| "-".to_owned()),
+            item.kind.word().to_owned(),
+            item.title.clone(),
+            item.bytes_estimate.map_or_else(String::new, table::bytes),
+            plan(item),
+        ]
+    });
+    heading + &table::table(["workload", "kind", "item", "size", "would be"], rows)
+}
+
+fn plan(item: &Item) -> String {
+    let plan = match &item.skip {
+        None => "saved".to_owned(),
+        Some(Outcome::Skipped { rule, why }) => format!("skipped: {rule}: {why}"),
+        Some(other) => other.word().to_owned(),
+    };
+    item.risks
+        .iter()
+        .fold(plan, |text, risk| format!("{text}; RISK: {risk}"))
+}

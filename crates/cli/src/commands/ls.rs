@@ -1,0 +1,208 @@
+//! `refloat ls`.
+//!
+//! Invariant: names are printed so that they cannot drive the terminal; JSON has their bytes.
+
+use std::fmt::Write as _;
+
+use refloat_engine::stored::StoredTree;
+use refloat_model::entry::EntryKind;
+use refloat_model::tree_path::TreePath;
+use refloat_repository::{BlobReader as _, Node};
+use serde::Serialize;
+
+use crate::command_error::CommandError;
+use crate::exit_status::ExitStatus;
+use crate::output;
+use crate::point;
+use crate::settings::Settings;
+use crate::table;
+
+/// Text is printed whenever this much has come together, in bytes.
+const TEXT_BYTES_FLUSH: usize = 1 << 16;
+
+/// List what a recovery point holds
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The point and a path in it: latest, latest:/docker/web
+    #[arg(value_name = "POINT[:PATH]")]
+    point: String,
+    /// Everything below, too
+    #[arg(short = 'R', long)]
+    recursive: bool,
+    /// Mode, owner, size and time
+    #[arg(short, long)]
+    long: bool,
+}
+
+/// One entry, as JSON.
+#[derive(Serialize)]
+struct EntryView {
+    /// The path in the point; bytes that are no UTF-8 are replaced.
+    path: String,
+    /// The path's bytes in hexadecimal, if it is no UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_hex: Option<String>,
+    /// `file`, `directory`, `symlink` …
+    kind: &'static str,
+    /// Bytes of a file.
+    size: u64,
+    /// Permission bits in octal.
+    mode: String,
+    uid: u32,
+    gid: u32,
+    /// RFC 3339.
+    modified: String,
+    /// Where a symbolic link points.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Report {
+    entries: Vec<EntryView>,
+}
+
+/// Lists.
+pub fn run(args: &Args, settings: &Settings) -> Result<ExitStatus, CommandError> {
+    let locator = point::locator(&args.point)?;
+    let open = point::open(settings, &locator.point)?;
+    let mut listing = Listing {
+        args,
+        json: settings.output.json,
+        entries: Vec::new(),
+        text: String::new(),
+    };
+    match open.tree.node(&locator.path)? {
+        Some(node) if node.subtree.is_none() => listing.node(&locator.path, &node)?,
+        _ => listing.directory(&open.tree, &locator.path)?,
+    }
+    output::print(listing.text.as_bytes())?;
+    if !settings.output.json {
+        return Ok(ExitStatus::Success);
+    }
+    let report = Report {
+        entries: listing.entries,
+    };
+    settings
+        .output
+        .result("ls", ExitStatus::Success, &report, String::new)
+}
+
+struct Listing<'a> {
+    args: &'a Args,
+    json: bool,
+    entries: Vec<EntryView>,
+    text: String,
+}
+
+impl Listing<'_> {
+    fn directory(&mut self, tree: &StoredTree, path: &TreePath) -> Result<(), CommandError> {
+        let mut waiting = vec![(path.clone(), tree.directory(path)?)];
+        while let Some((path, directory)) = waiting.pop() {
+            let mut below = Vec::new();
+            for node in tree.repository().read_tree(directory)? {
+                let path = path.clone().join(node.name())?;
+                self.node(&path, &node)?;
+                below.extend(
+                    node.subtree
+                        .filter(|_| self.args.recursive)
+                        .map(|t| (path, t)),
+                );
+            }
+            // Depth first, in order of names.
+            waiting.extend(below.into_iter().rev());
+        }
+        Ok(())
+    }
+
+    fn node(&mut self, path: &TreePath, node: &Node) -> Result<(), CommandError> {
+        if self.json {
+            self.entries.push(view(path, node));
+            return Ok(());
+        }
+        self.line(path, node);
+        if self.text.len() >= TEXT_BYTES_FLUSH {
+            output::print(self.text.as_bytes())?;
+            self.text.clear();
+        }
+        Ok(())
+    }
+
+    fn line(&mut self, path: &TreePath, node: &Node) {
+        let mut name = table::printable(&path.to_string());
+        if node.is_directory() {
+            name.push('/');
+        }
+        let metadata = &node.entry.metadata;
+        // Writing to a String cannot fail.
+        let _infallible = if self.args.long {
+            let target = match &node.entry.kind {
+                EntryKind::Symlink { target } => {
+                    format!(" -> {}", table::printable(&String::from_utf8_lossy(target)))
+                }
+                _ => String::new(),
+            };
+            writeln!(
+                self.text,
+                "{}{:04o} {:>5} {:>5} {:>10} {} {name}{target}",
+                letter(&node.entry.kind),
+                metadata.mode,
+                metadata.uid,
+                metadata.gid,
+                table::bytes(node.size()),
+                table::time(metadata.modified),
+            )
+        } else {
+            writeln!(self.text, "{name}")
+        };
+    }
+}
+
+fn view(path: &TreePath, node: &Node) -> EntryView {
+    let bytes: Vec<u8> = path
+        .components()
+        .iter()
+        .flat_map(|c| [b"/", c.as_slice()].concat())
+        .collect();
+    let metadata = &node.entry.metadata;
+    EntryView {
+        path: path.to_string(),
+        path_hex: std::str::from_utf8(&bytes)
+            .is_err()
+            .then(|| bytes.iter().map(|b| format!("{b:02x}")).collect()),
+        kind: word(&node.entry.kind),
+        size: node.size(),
+        mode: format!("{:04o}", metadata.mode),
+        uid: metadata.uid,
+        gid: metadata.gid,
+        modified: metadata.modified.to_string(),
+        target: match &node.entry.kind {
+            EntryKind::Symlink { target } => Some(String::from_utf8_lossy(target).into_owned()),
+            _ => None,
+        },
+    }
+}
+
+const fn word(kind: &EntryKind) -> &'static str {
+    match kind {
+        EntryKind::File { .. } => "file",
+        EntryKind::Directory => "directory",
+        EntryKind::Symlink { .. } => "symlink",
+        EntryKind::BlockDevice { .. } => "block-device",
+        EntryKind::CharacterDevice { .. } => "character-device",
+        EntryKind::Fifo => "fifo",
+        EntryKind::Socket => "socket",
+    }
+}
+
+const fn letter(kind: &EntryKind) -> char {
+    match kind {
+        EntryKind::File { .. } => '-',
+        EntryKind::Directory => 'd',
+        EntryKind::Symlink { .. } => 'l',
+        EntryKind::BlockDevice { .. } => 'b',
+        EntryKind::CharacterDevice { .. } => 'c',
+        EntryKind::Fifo => 'p',
+        EntryKind::Socket => 's',
+    }
+}

@@ -1,0 +1,102 @@
+//! Opening the recovery point that a person named.
+//!
+//! Invariant: reading takes no lock: a point that is deleted meanwhile gives errors, never wrong
+//! bytes.
+
+use refloat_engine::manifest;
+use refloat_engine::point_list::{Locator, PointSelector, PointSummary};
+use refloat_engine::stored::StoredTree;
+use refloat_model::point::PointRecord;
+use refloat_model::tree_path::TreePath;
+use refloat_repository::IndexedRepository;
+
+use crate::command_error::{CommandError, ErrorKind};
+use crate::mask::Reveal;
+use crate::repository;
+use crate::settings::Settings;
+
+/// A point that is open for reading.
+pub struct OpenPoint {
+    /// What lists say of it.
+    pub summary: PointSummary,
+    /// Its tree.
+    pub tree: StoredTree,
+    /// Its record; none for snapshots of other programs.
+    pub record: Option<PointRecord>,
+}
+
+/// Opens the repository and one point of it.
+///
+/// # Errors
+/// Either is not there or cannot be read.
+pub fn open(settings: &Settings, selector: &PointSelector) -> Result<OpenPoint, CommandError> {
+    OpenPoint::open(&repository::open_indexed(settings)?, selector)
+}
+
+/// Parses `POINT[:PATH]`.
+///
+/// # Errors
+/// It is neither.
+pub fn locator(text: &str) -> Result<Locator, CommandError> {
+    Ok(text.parse()?)
+}
+
+impl OpenPoint {
+    /// Opens one point.
+    ///
+    /// # Errors
+    /// It is not there or cannot be read.
+    pub fn open(
+        repository: &IndexedRepository,
+        selector: &PointSelector,
+    ) -> Result<Self, CommandError> {
+        let snapshots = repository.snapshots()?.snapshots;
+        let points: Vec<PointSummary> = snapshots
+            .iter()
+            .map(|(id, file)| PointSummary::of(*id, file))
+            .collect();
+        let summary = selector.find(&points)?.clone();
+        let root = snapshots
+            .iter()
+            .find(|(id, _)| *id == summary.snapshot)
+            .and_then(|(_, file)| file.tree)
+            .ok_or_else(|| {
+                CommandError::new(
+                    ErrorKind::Damaged,
+                    format!("the snapshot {} has no tree", summary.snapshot.short()),
+                )
+            })?;
+        let tree = StoredTree::new(repository.clone(), root);
+        let record = match summary.id {
+            Some(_) => Some(manifest::read_record(&tree)?),
+            None => None,
+        };
+        Ok(Self {
+            summary,
+            tree,
+            record,
+        })
+    }
+
+    /// Whether what lies at `path` must be masked.
+    ///
+    /// # Errors
+    /// The manifest cannot be read: then nobody can tell, and nothing is shown.
+    pub fn is_masked(&self, path: &TreePath, reveal: Reveal) -> Result<bool, CommandError> {
+        if reveal == Reveal::Asked {
+            return Ok(false);
+        }
+        for source in self.record.iter().flat_map(|record| record.sources.keys()) {
+            let items = manifest::read_items(&self.tree, source).map_err(|e| {
+                CommandError::from(e).hint("--reveal shows it without looking at the manifest")
+            })?;
+            if items
+                .iter()
+                .any(|r| r.item.sensitive && path.starts_with(&r.item.path))
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}

@@ -1,0 +1,9 @@
+//! From addresses and configuration to adapters: the one place that knows them.
+//!
+//! Invariant: a source's name is unique, since it is the source's place in recovery points.
+
+mod address;
+mod connect;
+
+pub use address::{Declared, SourceArgs, declared};
+pub use connect::connect_all;

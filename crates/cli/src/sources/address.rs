@@ -1,0 +1,240 @@
+//! `--source [NAME=]KIND:ADDRESS`, and sources of the configuration.
+//!
+//! Invariant: an address that is not understood is refused with the forms that are.
+
+use std::path::PathBuf;
+
+use refloat_engine::config::{DockerConfig, FilesConfig, SourceConfig};
+
+use crate::command_error::{CommandError, ErrorKind};
+use crate::settings::LoadedConfig;
+
+/// The name of folders given on the command line: `/files/local/…` in the point.
+const FILES_NAME: &str = "local";
+/// The name of an engine given on the command line: `/docker/engine/…` in the point.
+const ENGINE_NAME: &str = "engine";
+/// Kinds that the design names and that this version does not have.
+const KINDS_TO_COME: [&str; 8] = [
+    "kubernetes",
+    "registry",
+    "etcd",
+    "database",
+    "git",
+    "bucket",
+    "prometheus",
+    "vault",
+];
+
+/// Sources on the command line.
+#[derive(Debug, clap::Args)]
+pub struct SourceArgs {
+    /// A source instead of those in refloat.yaml: docker:, docker:unix:///run/docker.sock,
+    /// files:/srv/data, NAME=files:/srv
+    #[arg(long, value_name = "[NAME=]KIND:ADDRESS")]
+    pub source: Vec<String>,
+    /// Leave out paths that fit this pattern; for files: sources given here
+    #[arg(long, value_name = "PATTERN", requires = "source")]
+    pub exclude: Vec<String>,
+    /// Leave out other file systems mounted below; for files: sources given here
+    #[arg(long, requires = "source")]
+    pub one_file_system: bool,
+}
+
+impl SourceArgs {
+    /// Whether any source is named.
+    pub const fn is_given(&self) -> bool {
+        !self.source.is_empty()
+    }
+}
+
+/// A source with its name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Declared {
+    /// Its name in recovery points.
+    pub name: String,
+    /// What it is.
+    pub config: SourceConfig,
+    /// What relative paths in it are relative to.
+    pub base: PathBuf,
+}
+
+/// The sources that are named on the command line, or else those of the configuration.
+///
+/// # Errors
+/// An address is not understood, or there are no sources.
+pub fn declared(
+    args: &SourceArgs,
+    config: Option<&LoadedConfig>,
+) -> Result<Vec<Declared>, CommandError> {
+    if !args.is_given() {
+        let loaded = LoadedConfig::required(config)?;
+        let of = |(name, config): (&String, &SourceConfig)| Declared {
+            name: name.clone(),
+            config: config.clone(),
+            base: loaded.base.clone(),
+        };
+        let declared: Vec<Declared> = loaded.config.sources.iter().map(of).collect();
+        if declared.is_empty() {
+            return Err(CommandError::new(
+                ErrorKind::Config,
+                "refloat.yaml declares no sources",
+            ));
+        }
+        return Ok(declared);
+    }
+    let mut declared: Vec<Declared> = Vec::new();
+    for text in &args.source {
+        let new = parse(text, args)?;
+        match declared.iter_mut().find(|d| d.name == new.name) {
+            None => declared.push(new),
+            Some(Declared {
+                config: SourceConfig::Files(old),
+                ..
+            }) if matches!(new.config, SourceConfig::Files(_)) => {
+                // Several folders are one source.
+                if let SourceConfig::Files(new) = new.config {
+                    old.paths.extend(new.paths);
+                }
+            }
+            Some(_) => {
+                return Err(
+                    CommandError::usage(format!("two sources are called {:?}", new.name))
+                        .hint("name them: --source NAME=KIND:ADDRESS"),
+                );
+            }
+        }
+    }
+    Ok(declared)
+}
+
+fn parse(text: &str, args: &SourceArgs) -> Result<Declared, CommandError> {
+    let (name, address) = match text.split_once('=') {
+        Some((name, address)) if !name.contains([':', '/']) => (Some(name), address),
+        _ => (None, text),
+    };
+    if name == Some("") {
+        return Err(CommandError::usage(format!(
+            "the source {text:?} has an empty name"
+        )));
+    }
+    let Some((kind, address)) = address.split_once(':') else {
+        return Err(CommandError::usage(format!("{text:?} is no source"))
+            .hint("write KIND:ADDRESS, for example docker: or files:/srv"));
+    };
+    let (config, default_name) = match kind {
+        "docker" => {
+            let host = (!address.is_empty()).then(|| address.to_owned());
+            (
+                SourceConfig::Docker(DockerConfig {
+                    host,
+                    ..DockerConfig::default()
+                }),
+                ENGINE_NAME,
+            )
+        }
+        "files" => (SourceConfig::Files(files(address, args)?), FILES_NAME),
+        _ if KINDS_TO_COME.contains(&kind) => {
+            return Err(CommandError::usage(format!(
+                "sources of kind {kind} are not supported yet"
+            )));
+        }
+        _ => {
+            return Err(
+                CommandError::usage(format!("{kind:?} is no kind of source"))
+                    .hint("this version knows docker: and files:"),
+            );
+        }
+    };
+    let name = name.unwrap_or(default_name).to_owned();
+    Ok(Declared {
+        name,
+        config,
+        base: PathBuf::new(),
+    })
+}
+
+fn files(address: &str, args: &SourceArgs) -> Result<FilesConfig, CommandError> {
+    if address.is_empty() {
+        return Err(CommandError::usage("files: needs a path").hint("for example files:/srv"));
+    }
+    let path = std::path::absolute(address).map_err(|e| CommandError::io("find", address, &e))?;
+    Ok(FilesConfig {
+        paths: vec![path],
+        exclude: args.exclude.clone(),
+        one_file_system: args.one_file_system,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(sources: &[&str]) -> String {
+        let args = SourceArgs {
+            source: sources.iter().map(ToString::to_string).collect(),
+            exclude: Vec::new(),
+            one_file_system: false,
+        };
+        match declared(&args, None) {
+            Err(error) => error.render(),
+            Ok(declared) => declared
+                .iter()
+                .map(|d| match &d.config {
+                    SourceConfig::Files(files) => {
+                        let paths: Vec<_> = files
+                            .paths
+                            .iter()
+                            .map(|p| p.display().to_string())
+                            .collect();
+                        format!("{} files {}\n", d.name, paths.join(" "))
+                    }
+                    SourceConfig::Docker(docker) => {
+                        format!(
+                            "{} docker {}\n",
+                            d.name,
+                            docker.host.as_deref().unwrap_or("-")
+                        )
+                    }
+                })
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn addresses_are_read_or_refused_with_the_forms_that_exist() {
+        for (sources, expected) in [
+            (
+                &["files:/srv", "files:/etc=x"] as &[&str],
+                "local files /srv /etc=x\n",
+            ),
+            (
+                &["docker:", "files:/srv"],
+                "engine docker -\nlocal files /srv\n",
+            ),
+            (
+                &["web=docker:tcp://10.0.0.7:2376"],
+                "web docker tcp://10.0.0.7:2376\n",
+            ),
+            (
+                &["docker:", "docker:unix:///b"],
+                "error: two sources are called \"engine\"\nhint: name them: --source \
+                 NAME=KIND:ADDRESS\n",
+            ),
+            (
+                &["kubernetes:prod"],
+                "error: sources of kind kubernetes are not supported yet\n",
+            ),
+            (
+                &["/srv"],
+                "error: \"/srv\" is no source\nhint: write KIND:ADDRESS, for example docker: or \
+                 files:/srv\n",
+            ),
+            (
+                &["files:"],
+                "error: files: needs a path\nhint: for example files:/srv\n",
+            ),
+        ] {
+            assert_eq!(check(sources), expected);
+        }
+    }
+}
