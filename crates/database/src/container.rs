@@ -49,13 +49,21 @@ impl<'a> Container<'a> {
         found.map(|value| value.trim_matches(['"', '\'']))
     }
 
-    /// The words of the command. Arguments with white space are scripts (`sh -c "exec mongod"`)
-    /// and give several words.
+    /// The words of the command: its arguments, and in the place of a shell's script
+    /// (`sh -c "exec mongod"`) the words of the script.
     pub(crate) fn words(&self) -> Vec<&'a str> {
-        self.command
-            .iter()
-            .flat_map(|argument| argument.split_whitespace())
-            .collect()
+        let mut words = Vec::new();
+        let mut after_c = false;
+        for argument in self.command {
+            if after_c {
+                words.extend(argument.split_whitespace());
+            } else {
+                words.push(argument.as_str());
+            }
+            // Also -ec and -lc.
+            after_c = argument.len() <= 4 && argument.starts_with('-') && argument.ends_with('c');
+        }
+        words
     }
 }
 
@@ -91,6 +99,10 @@ mod tests {
             port
         );
         assert_eq!(option(&["redis-server", "--ports", "1"], "--port"), None);
+        assert_eq!(
+            option(&["redis-server", "--requirepass", "a b"], "--requirepass"),
+            Some("a b".to_owned())
+        );
     }
 
     #[test]

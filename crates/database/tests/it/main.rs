@@ -6,6 +6,7 @@
 
 #![cfg(test)]
 
+mod login;
 mod mongodb;
 mod mysql;
 mod playground;

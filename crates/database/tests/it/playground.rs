@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -63,6 +64,34 @@ impl Server {
             command: command.to_vec(),
             process: None,
         }
+    }
+
+    /// A "container" whose only programs are these shell scripts, and a few that they and the
+    /// recipes call; what the scripts note is in the folder, which is their `$HOME`.
+    pub fn of_stubs(
+        image: &str,
+        environment: &[&str],
+        command: &[&str],
+        stubs: &[(&str, &str)],
+    ) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for program in ["sh", "cat", "sed"] {
+            symlink(format!("/bin/{program}"), folder.path().join(program)).unwrap();
+        }
+        for (name, script) in stubs {
+            let file = folder.path().join(name);
+            std::fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
+            std::fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).unwrap();
+        }
+        let path = folder.path().to_str().unwrap().to_owned();
+        let mut variables = vec![format!("HOME={path}"), format!("PATH={path}")];
+        variables.extend(words(environment));
+        Self::new(folder, image, variables, &words(command))
+    }
+
+    /// What a stub noted.
+    pub fn noted(&self, file: &str) -> String {
+        std::fs::read_to_string(self.folder.path().join(file)).unwrap()
     }
 
     /// Starts the server and waits until the recipe calls it ready.
@@ -205,6 +234,27 @@ impl Server {
             checked.read_to_end(&mut Vec::new()).unwrap_err();
             checked.outcome().unwrap().clone()
         })
+    }
+
+    /// Starts a dump, takes its first `bytes`, stops the server at once, and gives what the check
+    /// says of all that came.
+    pub fn stop_server_after(
+        &mut self,
+        step: &DumpStep,
+        bytes: usize,
+        signal_name: &str,
+    ) -> Result<Accepted, DumpRejected> {
+        let mut child = self.command(&step.exec).spawn().unwrap();
+        let mut output = child.stdout.take().unwrap();
+        let mut piece = vec![0; bytes];
+        output.read_exact(&mut piece).unwrap();
+        let mut server = self.process.take().unwrap();
+        signal(&server, signal_name);
+        server.wait().unwrap();
+        let output = piece.as_slice().chain(output);
+        let mut checked = step.checked(output, || code(child.wait().unwrap()));
+        checked.read_to_end(&mut Vec::new()).unwrap_err();
+        checked.outcome().unwrap().clone()
     }
 
     /// A command of the "container", not started.
