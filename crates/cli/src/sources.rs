@@ -4,6 +4,7 @@
 
 mod address;
 mod connect;
+mod docker;
 
 pub use address::{Declared, SourceArgs, declared};
-pub use connect::connect_all;
+pub use connect::Connected;

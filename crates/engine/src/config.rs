@@ -18,7 +18,10 @@ use serde::Deserialize;
 
 pub use error::{ConfigError, ConfigErrorKind};
 pub use policy::{Keep, PolicyConfig, Select, Until, WaiverConfig};
-pub use source::{DockerConfig, FilesConfig, Images, RootFilesystems, SourceConfig, TlsConfig};
+pub use source::{
+    ContainerConsistency, DockerConfig, Dumps, FilesConfig, HoldMode, HookCommand, Images,
+    RootFilesystems, SourceConfig, TlsConfig, VolumeReading,
+};
 
 /// The whole file.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]

@@ -3,7 +3,6 @@
 //! Invariant: exit code 0 means that everything the policies select is in a recovery point.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 
 use refloat_engine::backup::{
     self, BackupOptions, BackupPlan, BackupPolicy, BackupReport, BackupRun, Discovery, Selection,
@@ -17,7 +16,6 @@ use refloat_model::time::Timestamp;
 use refloat_repository::archive::ArchiveOptions;
 use refloat_repository::codec::Compression;
 use refloat_repository::lock::LockMode;
-use refloat_source::Source;
 use serde::Serialize;
 
 use super::show;
@@ -29,7 +27,7 @@ use crate::random;
 use crate::repository;
 use crate::settings::Settings;
 use crate::signals::Signals;
-use crate::sources::{self, Declared, SourceArgs};
+use crate::sources::{self, Connected, Declared, SourceArgs};
 use crate::table::{self, printable};
 
 /// The policy of points that are made with `--source`.
@@ -123,7 +121,7 @@ pub fn run(
 ) -> Result<ExitStatus, CommandError> {
     let wanted = wanted(args, settings)?;
     if args.dry_run {
-        return dry_run(&wanted, settings, signals);
+        return dry_run(args, &wanted, settings, signals);
     }
     let mut report = Report::default();
     for wanted in &wanted {
@@ -219,18 +217,14 @@ fn policy(name: &str, config: &PolicyConfig) -> BackupPolicy {
 /// The plan of one policy, and sources that could not be reached.
 fn plan(
     wanted: &Wanted,
-    sources: &[Arc<dyn Source>],
+    connected: &mut Connected,
     signals: &Signals,
 ) -> Result<(BackupPlan, Vec<Finding>), CommandError> {
-    let Discovery { found, unreachable } = backup::discover(sources, &signals.cancel);
-    let mut findings = Vec::new();
-    for (name, error) in unreachable {
-        if found.is_empty() || signals.cancel.is_cancelled() {
-            return Err(error.into());
-        }
-        findings.push(Finding::error(format!("source {name}"), one_line(&error)));
-    }
-    Ok((backup::plan(&wanted.policy, found), findings))
+    let Discovery { found, unreachable } = connected.discover(&signals.cancel)?;
+    let unreachable = unreachable
+        .iter()
+        .map(|(name, error)| Finding::error(format!("source {name}"), one_line(error)));
+    Ok((backup::plan(&wanted.policy, found), unreachable.collect()))
 }
 
 fn run_policy(
@@ -243,9 +237,9 @@ fn run_policy(
     let run = RunId::from_random(random::bytes()?);
     let lock = repository::lock(&opened, LockMode::Shared, run)?;
     let repository = opened.into_indexed()?;
-    let sources = sources::connect_all(&wanted.sources)?;
+    let mut connected = Connected::to(&wanted.sources, args.sources.plain_tcp())?;
     let progress = Shown::start(settings);
-    let (plan, unreachable) = plan(wanted, &sources, signals)?;
+    let (plan, unreachable) = plan(wanted, &mut connected, signals)?;
     let options = BackupOptions {
         point: PointId::from_random(random::bytes()?),
         run,
@@ -267,7 +261,7 @@ fn run_policy(
     let run = BackupRun {
         repository: &repository,
         lock: &lock,
-        sources: &sources,
+        sources: &connected.sources,
         policy: &wanted.policy,
         options: &options,
         now: &|| Timestamp::from(jiff::Timestamp::now()),
@@ -278,14 +272,15 @@ fn run_policy(
 }
 
 fn dry_run(
+    args: &Args,
     wanted: &[Wanted],
     settings: &Settings,
     signals: &Signals,
 ) -> Result<ExitStatus, CommandError> {
     let mut plans = Vec::new();
     for wanted in wanted {
-        let sources = sources::connect_all(&wanted.sources)?;
-        let (plan, findings) = plan(wanted, &sources, signals)?;
+        let mut connected = Connected::to(&wanted.sources, args.sources.plain_tcp())?;
+        let (plan, findings) = plan(wanted, &mut connected, signals)?;
         settings.output.findings(&findings);
         let settled = plan.sources.iter().flat_map(|s| &s.settled);
         plans.push(PlanView {

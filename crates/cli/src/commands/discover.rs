@@ -3,7 +3,7 @@
 //! Invariant: nothing is changed, neither in the sources nor in the repository, which is not even
 //! opened.
 
-use refloat_engine::backup::{self, Discovered, Discovery};
+use refloat_engine::backup::{Discovered, Discovery};
 use refloat_model::finding::Finding;
 use refloat_model::item::{Inventory, Item};
 use refloat_model::outcome::Outcome;
@@ -13,7 +13,7 @@ use crate::command_error::{CommandError, one_line};
 use crate::exit_status::ExitStatus;
 use crate::settings::Settings;
 use crate::signals::Signals;
-use crate::sources::{self, SourceArgs};
+use crate::sources::{self, Connected, SourceArgs};
 use crate::table;
 
 /// Show what the sources hold: what would be saved, what is skipped and why, what is at risk
@@ -45,16 +45,12 @@ pub fn run(
     signals: &Signals,
 ) -> Result<ExitStatus, CommandError> {
     let declared = sources::declared(&args.sources, settings.config.as_ref())?;
-    let sources = sources::connect_all(&declared)?;
-    let Discovery { found, unreachable } = backup::discover(&sources, &signals.cancel);
-    let mut findings = Vec::new();
-    for (name, error) in unreachable {
-        // With nothing to show, the error is the answer.
-        if found.is_empty() || signals.cancel.is_cancelled() {
-            return Err(error.into());
-        }
-        findings.push(Finding::error(format!("source {name}"), one_line(&error)));
-    }
+    let mut connected = Connected::to(&declared, args.sources.plain_tcp())?;
+    let Discovery { found, unreachable } = connected.discover(&signals.cancel)?;
+    let unreachable = unreachable
+        .iter()
+        .map(|(name, error)| Finding::error(format!("source {name}"), one_line(error)));
+    let mut findings: Vec<Finding> = unreachable.collect();
     let status = if findings.is_empty() {
         ExitStatus::Success
     } else {

@@ -111,7 +111,7 @@ fn without_terminal() -> CommandError {
 fn list(repository: &Repository, output: Output) -> Result<ExitStatus, CommandError> {
     let keys = repository.keys()?.into_iter().map(|key| KeyView {
         id: key.id.to_string(),
-        created: key.origin.created,
+        created: key.origin.created.to_string(),
         username: key.origin.username,
         hostname: key.origin.hostname,
         current: key.current,

@@ -4,7 +4,8 @@
 
 use std::path::PathBuf;
 
-use refloat_engine::config::{DockerConfig, FilesConfig, SourceConfig};
+use refloat_docker::PlainTcp;
+use refloat_engine::config::{DockerConfig, FilesConfig, SourceConfig, TlsConfig};
 
 use crate::command_error::{CommandError, ErrorKind};
 use crate::settings::LoadedConfig;
@@ -38,12 +39,28 @@ pub struct SourceArgs {
     /// Leave out other file systems mounted below; for files: sources given here
     #[arg(long, requires = "source")]
     pub one_file_system: bool,
+    /// A folder with ca.pem, cert.pem and key.pem; for docker:tcp:// sources given here
+    #[arg(long, value_name = "FOLDER", requires = "source")]
+    pub docker_certificates: Option<PathBuf>,
+    /// Speak to Docker engines on other machines without encryption; everybody on the way can
+    /// then read and command them
+    #[arg(long)]
+    pub plain_tcp: bool,
 }
 
 impl SourceArgs {
     /// Whether any source is named.
     pub const fn is_given(&self) -> bool {
         !self.source.is_empty()
+    }
+
+    /// Whether engines on other machines may be spoken to without encryption.
+    pub const fn plain_tcp(&self) -> PlainTcp {
+        if self.plain_tcp {
+            PlainTcp::Anywhere
+        } else {
+            PlainTcp::Loopback
+        }
     }
 }
 
@@ -124,13 +141,16 @@ fn parse(text: &str, args: &SourceArgs) -> Result<Declared, CommandError> {
     let (config, default_name) = match kind {
         "docker" => {
             let host = (!address.is_empty()).then(|| address.to_owned());
-            (
-                SourceConfig::Docker(DockerConfig {
-                    host,
-                    ..DockerConfig::default()
-                }),
-                ENGINE_NAME,
-            )
+            let tls = args
+                .docker_certificates
+                .as_deref()
+                .map(TlsConfig::in_folder);
+            let config = DockerConfig {
+                host,
+                tls,
+                ..DockerConfig::default()
+            };
+            (SourceConfig::Docker(config), ENGINE_NAME)
         }
         "files" => (SourceConfig::Files(files(address, args)?), FILES_NAME),
         _ if KINDS_TO_COME.contains(&kind) => {
@@ -174,6 +194,8 @@ mod tests {
             source: sources.iter().map(ToString::to_string).collect(),
             exclude: Vec::new(),
             one_file_system: false,
+            docker_certificates: None,
+            plain_tcp: false,
         };
         match declared(&args, None) {
             Err(error) => error.render(),

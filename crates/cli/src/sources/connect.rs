@@ -1,28 +1,65 @@
 //! Making adapters.
 //!
-//! Invariant: nothing is contacted before discovery.
+//! Invariant: a system that does not answer hides no other.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use refloat_engine::config::{FilesConfig, SourceConfig};
+use refloat_docker::{Address, Certificates, ConnectOptions, DockerSource, PlainTcp};
+use refloat_engine::backup::{self, Discovery};
+use refloat_engine::config::{DockerConfig, FilesConfig, SourceConfig};
 use refloat_files::{FilesOptions, FilesSource, Mounts};
-use refloat_source::Source;
+use refloat_model::cancel::Cancel;
+use refloat_source::{Source, SourceError};
 
 use super::address::Declared;
+use super::docker::options;
 use crate::command_error::{CommandError, ErrorKind};
+use crate::home;
 
-/// The adapters of these sources.
-///
-/// # Errors
-/// A source's configuration cannot be.
-pub fn connect_all(declared: &[Declared]) -> Result<Vec<Arc<dyn Source>>, CommandError> {
-    declared.iter().map(connect).collect()
+/// Adapters, and the sources that did not answer.
+#[derive(Default)]
+pub struct Connected {
+    /// Those that answered.
+    pub sources: Vec<Arc<dyn Source>>,
+    unreachable: Vec<(String, SourceError)>,
 }
 
-fn connect(declared: &Declared) -> Result<Arc<dyn Source>, CommandError> {
-    match &declared.config {
-        SourceConfig::Files(config) => Ok(Arc::new(files(&declared.name, config)?)),
-        SourceConfig::Docker(_) => Err(CommandError::usage("docker is not wired yet")),
+impl Connected {
+    /// Makes the adapters of these sources.
+    ///
+    /// # Errors
+    /// A source's configuration cannot be.
+    pub fn to(declared: &[Declared], plain_tcp: PlainTcp) -> Result<Self, CommandError> {
+        let mut this = Self::default();
+        for declared in declared {
+            match &declared.config {
+                SourceConfig::Files(config) => {
+                    this.sources.push(Arc::new(files(&declared.name, config)?));
+                }
+                SourceConfig::Docker(config) => match docker(declared, config, plain_tcp)? {
+                    Ok(source) => this.sources.push(Arc::new(source)),
+                    Err(error) => this.unreachable.push((declared.name.clone(), error)),
+                },
+            }
+        }
+        Ok(this)
+    }
+
+    /// Asks all sources what they hold.
+    ///
+    /// # Errors
+    /// None of them answered.
+    pub fn discover(&mut self, cancel: &Cancel) -> Result<Discovery, CommandError> {
+        let mut discovery = backup::discover(&self.sources, cancel);
+        discovery.unreachable.append(&mut self.unreachable);
+        if discovery.found.is_empty() || cancel.is_cancelled() {
+            // With nothing to show, the first error is the answer.
+            if let Some((_, error)) = discovery.unreachable.drain(..).next() {
+                return Err(error.into());
+            }
+        }
+        Ok(discovery)
     }
 }
 
@@ -38,4 +75,33 @@ fn files(name: &str, config: &FilesConfig) -> Result<FilesSource, CommandError> 
     };
     FilesSource::new(name, config.paths.iter().cloned(), options)
         .map_err(|e| CommandError::of(ErrorKind::Usage, &e))
+}
+
+/// The outer error is a wrong address, the inner one an engine that does not answer.
+pub fn docker(
+    declared: &Declared,
+    config: &DockerConfig,
+    plain_tcp: PlainTcp,
+) -> Result<Result<DockerSource, SourceError>, CommandError> {
+    let address: Address = match &config.host {
+        Some(host) => host
+            .parse()
+            .map_err(|e| CommandError::of(ErrorKind::Usage, &e))?,
+        None => Address::default(),
+    };
+    let resolve = |path: &Path| home::resolve(path, &declared.base);
+    let connect = ConnectOptions {
+        certificates: config.tls.as_ref().map(|tls| Certificates {
+            ca: resolve(&tls.ca),
+            certificate: resolve(&tls.cert),
+            key: resolve(&tls.key),
+        }),
+        plain_tcp,
+        ..ConnectOptions::default()
+    };
+    Ok(DockerSource::connect(
+        &declared.name,
+        &address,
+        options(config, connect),
+    ))
 }

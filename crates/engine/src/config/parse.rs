@@ -5,7 +5,7 @@
 use serde_saphyr::{Error as YamlError, Location};
 
 use super::error::{ConfigError, ConfigErrorKind};
-use super::{Config, FilesConfig, SourceConfig};
+use super::{Config, DockerConfig, FilesConfig, HookCommand, SourceConfig};
 use crate::suggest::closest;
 
 /// Kinds of sources that the design names and that this version does not have.
@@ -40,8 +40,9 @@ pub(super) fn parse(text: &str) -> Result<Config, ConfigError> {
 fn check(config: &Config) -> Result<(), ConfigError> {
     for (name, source) in &config.sources {
         check_name("source", name)?;
-        if let SourceConfig::Files(files) = source {
-            check_files(name, files)?;
+        match source {
+            SourceConfig::Files(files) => check_files(name, files)?,
+            SourceConfig::Docker(docker) => check_hooks(name, docker)?,
         }
     }
     for (name, policy) in &config.policies {
@@ -93,6 +94,22 @@ fn check_files(name: &str, files: &FilesConfig) -> Result<(), ConfigError> {
         ))),
         None => Ok(()),
     }
+}
+
+fn check_hooks(name: &str, docker: &DockerConfig) -> Result<(), ConfigError> {
+    let hooks = docker
+        .consistency
+        .iter()
+        .flat_map(|c| [&c.before, &c.after])
+        .flatten();
+    let is_empty = |hook: &HookCommand| match hook {
+        HookCommand::Shell(text) => text.trim().is_empty(),
+        HookCommand::Program(words) => words.is_empty(),
+    };
+    if hooks.into_iter().any(is_empty) {
+        return Err(unplaced(format!("a command of source {name:?} is empty")));
+    }
+    Ok(())
 }
 
 fn translate(error: YamlError) -> ConfigError {

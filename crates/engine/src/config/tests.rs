@@ -10,6 +10,8 @@ sources:
       tls: {ca: ca.pem, cert: cert.pem, key: key.pem}
       images: all
       rootfs: save
+      exclude-binds: [/var/log/*]
+      consistency: [{containers: "db-*", before: sync, after: [touch, /done], hold: stop}]
   srv: {files: {paths: [/srv/data], exclude: ["*.tmp"], one-file-system: true}}
 policies:
   production:
