@@ -7,15 +7,15 @@
 //! Invariant: every call ends: with an answer, an error, or after its timeout.
 
 mod body;
+mod connect;
 mod exec;
 mod ssh;
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use bollard::{API_DEFAULT_VERSION, Docker};
+use bollard::Docker;
 use futures_util::{Stream, StreamExt};
 use refloat_model::cancel::Cancel;
 use serde_json::Value;
@@ -24,9 +24,11 @@ use tokio::sync::mpsc;
 
 use crate::address::Address;
 use crate::error::EngineError;
+use connect::{io_kind, open};
 use ssh::SshBridge;
 
 pub(crate) use body::BodyReader;
+pub use connect::{Certificates, ConnectOptions, PlainTcp};
 pub(crate) use exec::{Command, Finished};
 
 /// Threads of the runtime: requests wait for the engine, not for the processor.
@@ -38,64 +40,6 @@ pub(crate) const EXPORT_TIMEOUT: Duration = Duration::from_secs(3600);
 /// bollard's request whose method, target and body are replaced by ours: it is the one that
 /// hands back a body as it comes.
 const CARRIER: &str = "/images/_/get";
-
-/// How an engine is reached.
-#[derive(Clone, Debug)]
-pub struct ConnectOptions {
-    /// Certificates for encrypted TCP.
-    pub certificates: Option<Certificates>,
-    /// Whether plain TCP to another machine is accepted. Everybody on the way can then read and
-    /// command the engine.
-    pub plain_tcp: PlainTcp,
-    /// How long one answer may take.
-    pub timeout: Duration,
-    /// The ssh program.
-    pub ssh_program: PathBuf,
-}
-
-/// Client certificates, as `DOCKER_CERT_PATH` has them.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Certificates {
-    /// Who signs servers.
-    pub ca: PathBuf,
-    /// Who we are.
-    pub certificate: PathBuf,
-    /// Our key.
-    pub key: PathBuf,
-}
-
-impl Certificates {
-    /// `ca.pem`, `cert.pem` and `key.pem` in one folder.
-    #[must_use]
-    pub fn in_folder(folder: &Path) -> Self {
-        Self {
-            ca: folder.join("ca.pem"),
-            certificate: folder.join("cert.pem"),
-            key: folder.join("key.pem"),
-        }
-    }
-}
-
-/// Whether an engine may be spoken to without encryption.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum PlainTcp {
-    /// On this machine only.
-    #[default]
-    Loopback,
-    /// Anywhere: the user said so.
-    Anywhere,
-}
-
-impl Default for ConnectOptions {
-    fn default() -> Self {
-        Self {
-            certificates: None,
-            plain_tcp: PlainTcp::default(),
-            timeout: Duration::from_secs(60),
-            ssh_program: "ssh".into(),
-        }
-    }
-}
 
 /// One engine, spoken to from any thread.
 pub(crate) struct Client {
@@ -236,7 +180,12 @@ impl Client {
         let mut answer = self.exchange("GET", target, Payload::Nothing, timeout);
         let (sender, reader) = body::channel(self.handle().clone(), cancel);
         // The first chunk is awaited here, so that a refusal is an error of this call.
-        let first = self.runtime.block_on(next(&mut answer, timeout))?;
+        let first = self.runtime.block_on(async {
+            tokio::select! {
+                first = next(&mut answer, timeout) => first,
+                () = body::cancelled(cancel) => Err(EngineError::Interrupted),
+            }
+        })?;
         self.runtime.spawn(async move {
             let mut chunk = first;
             loop {
@@ -357,69 +306,6 @@ async fn collect(
         bytes.extend_from_slice(&chunk);
     }
     Ok(bytes)
-}
-
-fn open(
-    address: &Address,
-    options: &ConnectOptions,
-    bridge: Option<&SshBridge>,
-) -> Result<Docker, EngineError> {
-    let seconds = options.timeout.as_secs().max(1);
-    let unix = |path: &Path| {
-        let path_text = path.to_string_lossy();
-        match path.try_exists() {
-            Ok(false) => Err(EngineError::SocketMissing(path.to_owned())),
-            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
-                Err(EngineError::SocketForbidden(path.to_owned()))
-            }
-            _ => Ok(Docker::connect_with_unix(
-                &path_text,
-                seconds,
-                API_DEFAULT_VERSION,
-            )?),
-        }
-    };
-    match address {
-        Address::Unix(path) => unix(path),
-        Address::Ssh { .. } => unix(&bridge.map(SshBridge::socket).unwrap_or_default()),
-        Address::Tcp { host, port } => {
-            if !address.is_loopback() && options.plain_tcp == PlainTcp::Loopback {
-                return Err(EngineError::PlainTcp(address.clone()));
-            }
-            let target = format!("tcp://{host}:{port}");
-            Ok(Docker::connect_with_http(
-                &target,
-                seconds,
-                API_DEFAULT_VERSION,
-            )?)
-        }
-        Address::Tls { host, port } => {
-            let files = options
-                .certificates
-                .as_ref()
-                .ok_or_else(|| EngineError::CertificatesMissing(address.clone()))?;
-            Ok(Docker::connect_with_ssl(
-                &format!("tcp://{host}:{port}"),
-                &files.key,
-                &files.certificate,
-                &files.ca,
-                seconds,
-                API_DEFAULT_VERSION,
-            )?)
-        }
-    }
-}
-
-/// The kind of the input/output error at the root of a failed connection.
-fn io_kind(error: &(dyn std::error::Error + 'static)) -> Option<std::io::ErrorKind> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(io) = error.downcast_ref::<std::io::Error>() {
-            return Some(io.kind());
-        }
-        next = error.source();
-    }
-    None
 }
 
 /// One path segment or query value, percent-encoded.

@@ -24,6 +24,7 @@ pub use container::{ContainerDefinition, ImageReference, MountDefinition, MountK
 pub use host::{DaemonFile, EngineKind, HostDefinition, PluginDefinition};
 pub use image::ImageDefinition;
 pub use network::NetworkDefinition;
+pub(crate) use network::is_built_in_name;
 pub use project::{
     Condition, Dependency, FileRole, Membership, ProjectDefinition, ProjectFile, ServiceDefinition,
 };

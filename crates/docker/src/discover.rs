@@ -15,6 +15,7 @@ mod references;
 mod rootfs;
 mod swarm;
 
+pub(crate) use binds::BindRule;
 pub(crate) use estate::{Estate, ReadError, RunningContainer, StoredVolume};
 pub(crate) use inventory::{Discovered, inventory};
 pub(crate) use project_files::project_definition;

@@ -52,6 +52,9 @@ pub enum EngineError {
     /// Nothing came for too long.
     #[error("the engine did not answer for {} s", .0.as_secs())]
     Timeout(Duration),
+    /// The run was cancelled while the engine was being waited for.
+    #[error("interrupted")]
+    Interrupted,
     /// The answer is not what this program understands.
     #[error("the engine's answer is not understood")]
     Malformed(#[source] serde_json::Error),

@@ -45,10 +45,6 @@ impl DockerSource {
         })
     }
 
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
     pub(crate) const fn options(&self) -> &Options {
         &self.options
     }
@@ -114,6 +110,11 @@ impl Source for DockerSource {
                 name: member.definition.name.clone(),
                 consistency: member.consistency.clone(),
                 mask: Arc::clone(&member.mask),
+                stop_seconds: member
+                    .definition
+                    .config
+                    .get("StopTimeout")
+                    .and_then(serde_json::Value::as_u64),
             })
             .collect();
         if requests.is_empty() {

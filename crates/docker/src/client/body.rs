@@ -82,6 +82,13 @@ impl Read for BodyReader {
     }
 }
 
+/// Ends when somebody asks the run to stop.
+pub(super) async fn cancelled(cancel: &Cancel) {
+    while !cancel.is_cancelled() {
+        tokio::time::sleep(POLL).await;
+    }
+}
+
 /// Reads `source` to its end on the blocking pool, chunk by chunk.
 pub(super) fn pump(
     runtime: &Handle,

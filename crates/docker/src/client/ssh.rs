@@ -13,8 +13,9 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crate::address::Address;
 use crate::error::EngineError;
@@ -24,10 +25,41 @@ const STDERR_BYTES_MAX: u64 = 4096;
 /// How long an idle shared connection stays, in seconds.
 const PERSIST_SECONDS: u32 = 30;
 
+/// How long a broken connection's ssh gets to say why.
+const COMPLAINT_PATIENCE: Duration = Duration::from_secs(2);
+
+/// The programs that run, and what the last of them to fail said.
+#[derive(Default)]
+struct Dials {
+    state: Mutex<DialState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct DialState {
+    running: usize,
+    complaint: String,
+}
+
+impl Dials {
+    fn state(&self) -> MutexGuard<'_, DialState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ended(&self, complaint: Option<String>) {
+        let mut state = self.state();
+        state.running -= 1;
+        if let Some(complaint) = complaint {
+            state.complaint = complaint;
+        }
+        self.changed.notify_all();
+    }
+}
+
 /// A private socket behind which a remote engine answers.
 pub(super) struct SshBridge {
     folder: tempfile::TempDir,
-    complaint: Arc<Mutex<String>>,
+    dials: Arc<Dials>,
     closing: Arc<AtomicBool>,
     acceptor: Option<JoinHandle<()>>,
 }
@@ -44,10 +76,10 @@ impl SshBridge {
             UnixListener::bind(socket_in(folder.path())).map_err(local("open a socket for ssh"))?;
         let words = command_line(address, folder.path());
         let program = program.to_owned();
-        let complaint = Arc::new(Mutex::new(String::new()));
+        let dials = Arc::new(Dials::default());
         let closing = Arc::new(AtomicBool::new(false));
         let acceptor = {
-            let (complaint, closing) = (Arc::clone(&complaint), Arc::clone(&closing));
+            let (dials, closing) = (Arc::clone(&dials), Arc::clone(&closing));
             std::thread::Builder::new()
                 .name("refloat-ssh".into())
                 .spawn(move || {
@@ -56,10 +88,11 @@ impl SshBridge {
                             break;
                         }
                         // A failed accept or start shows as a closed connection to the client.
-                        if let Ok(connection) = connection
-                            && let Err(error) = dial(&program, &words, connection, &complaint)
-                        {
-                            note(&complaint, format!("cannot start ssh: {error}"));
+                        if let Ok(connection) = connection {
+                            dials.state().running += 1;
+                            if let Err(error) = dial(&program, &words, connection, &dials) {
+                                dials.ended(Some(format!("cannot start ssh: {error}")));
+                            }
                         }
                     }
                 })
@@ -67,7 +100,7 @@ impl SshBridge {
         };
         Ok(Self {
             folder,
-            complaint,
+            dials,
             closing,
             acceptor: Some(acceptor),
         })
@@ -78,13 +111,16 @@ impl SshBridge {
         socket_in(self.folder.path())
     }
 
-    /// What ssh last complained of; empty if it did not.
+    /// What ssh last complained of; empty if it did not. A connection breaks a moment before the
+    /// program behind it has said why, so that is waited for.
     pub(super) fn complaint(&self) -> String {
-        self.complaint
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .trim()
-            .to_owned()
+        let waited = self.dials.changed.wait_timeout_while(
+            self.dials.state(),
+            COMPLAINT_PATIENCE,
+            |state| state.running > 0 && state.complaint.is_empty(),
+        );
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.complaint.trim().to_owned()
     }
 }
 
@@ -140,7 +176,7 @@ fn dial(
     program: &Path,
     words: &[String],
     connection: UnixStream,
-    complaint: &Arc<Mutex<String>>,
+    dials: &Arc<Dials>,
 ) -> io::Result<()> {
     let input: OwnedFd = connection.try_clone()?.into();
     let output: OwnedFd = connection.into();
@@ -151,7 +187,7 @@ fn dial(
         .stderr(Stdio::piped())
         .spawn()?;
     let stderr = child.stderr.take();
-    let complaint = Arc::clone(complaint);
+    let dials = Arc::clone(dials);
     std::thread::Builder::new()
         .name("refloat-ssh-wait".into())
         .spawn(move || {
@@ -161,15 +197,9 @@ fn dial(
                 drop(stderr.take(STDERR_BYTES_MAX).read_to_end(&mut text));
             }
             let failed = child.wait().map_or(true, |status| !status.success());
-            if failed {
-                note(&complaint, String::from_utf8_lossy(&text).into_owned());
-            }
+            dials.ended(failed.then(|| String::from_utf8_lossy(&text).into_owned()));
         })?;
     Ok(())
-}
-
-fn note(complaint: &Mutex<String>, text: String) {
-    *complaint.lock().unwrap_or_else(PoisonError::into_inner) = text;
 }
 
 #[cfg(test)]

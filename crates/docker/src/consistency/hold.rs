@@ -16,9 +16,9 @@ use crate::client::{Client, Command, encode};
 use crate::error::EngineError;
 use crate::mask::Mask;
 
-/// How long a container may take to stop before the engine kills it, in seconds, where the
-/// container says nothing else.
-const STOP_SECONDS: u64 = 30;
+/// How long a container may take to stop before the engine kills it, in seconds; longer where the
+/// container says so. Engines' own 10 s are too short for a database with work to finish.
+const STOP_SECONDS_MIN: u64 = 30;
 /// What is added to the engine's own grace before we give up on its answer.
 const STOP_MARGIN: Duration = Duration::from_secs(60);
 /// How much a hook may print before the rest is dropped.
@@ -60,6 +60,8 @@ pub(crate) struct HoldRequest {
     pub(crate) name: String,
     pub(crate) consistency: Consistency,
     pub(crate) mask: Arc<Mask>,
+    /// The container's own `StopTimeout`.
+    pub(crate) stop_seconds: Option<u64>,
 }
 
 enum Undo {
@@ -85,7 +87,7 @@ pub(crate) struct HoldError {
     container: String,
     findings: Vec<Finding>,
     #[source]
-    source: HoldCause,
+    source: Box<HoldCause>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -98,7 +100,7 @@ pub(crate) enum HoldCause {
 
 impl HoldError {
     pub(crate) const fn is_cancelled(&self) -> bool {
-        matches!(self.source, HoldCause::Cancelled)
+        matches!(*self.source, HoldCause::Cancelled)
     }
 }
 
@@ -148,7 +150,7 @@ pub(crate) fn hold(
                 operation,
                 container,
                 findings: held.undo_all(),
-                source,
+                source: Box::new(source),
             })
         }
     }
@@ -177,8 +179,9 @@ impl Held {
             }
             Hold::Stop => {
                 self.record(request, Undo::Start);
-                let patience = Duration::from_secs(STOP_SECONDS) + STOP_MARGIN;
-                let target = format!("/containers/{id}/stop?t={STOP_SECONDS}");
+                let seconds = STOP_SECONDS_MIN.max(request.stop_seconds.unwrap_or(0));
+                let patience = Duration::from_secs(seconds) + STOP_MARGIN;
+                let target = format!("/containers/{id}/stop?t={seconds}");
                 self.client.post_within(&target, None, patience)?;
             }
         }
@@ -240,10 +243,9 @@ impl Held {
 
     fn start(&self, request: &HoldRequest) -> Result<(), EngineError> {
         let id = encode(&request.id);
-        let patience = Duration::from_secs(STOP_SECONDS) + STOP_MARGIN;
         // Answered with 304 if it still runs.
         self.client
-            .post_within(&format!("/containers/{id}/start"), None, patience)
+            .post_within(&format!("/containers/{id}/start"), None, STOP_MARGIN)
             .map(drop)
     }
 

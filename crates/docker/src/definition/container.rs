@@ -250,6 +250,11 @@ fn forget_made_up_hostname(config: &mut Object, host_config: &Object, short_id: 
     if shared || config.get("Hostname").and_then(Value::as_str) == Some(short_id) {
         config.remove("Hostname");
     }
+    // Podman also puts the name it made up into the environment.
+    let made_up = format!("HOSTNAME={short_id}");
+    if let Some(Value::Array(environment)) = config.get_mut("Env") {
+        environment.retain(|variable| variable.as_str() != Some(&made_up));
+    }
 }
 
 fn endpoints(networks: Value, short_id: &str) -> BTreeMap<String, Object> {

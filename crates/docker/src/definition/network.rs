@@ -95,9 +95,14 @@ impl NetworkDefinition {
     /// Whether the engine makes it by itself, so that it need not come back.
     #[must_use]
     pub fn is_built_in(&self) -> bool {
-        BUILT_IN.contains(&self.name.as_str())
-            || self.other.get("Ingress") == Some(&Value::Bool(true))
+        is_built_in_name(&self.name) || self.other.get("Ingress") == Some(&Value::Bool(true))
     }
+}
+
+/// Whether every engine has a network of this name. Podman calls its own `podman` in containers
+/// and `bridge` in its list.
+pub(crate) fn is_built_in_name(name: &str) -> bool {
+    BUILT_IN.contains(&name)
 }
 
 #[cfg(test)]

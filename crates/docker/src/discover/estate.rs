@@ -16,7 +16,7 @@ use crate::client::{Client, encode};
 use crate::consistency::Consistency;
 use crate::definition::{
     ContainerDefinition, HostDefinition, ImageDefinition, MountDefinition, NetworkDefinition,
-    Object, Surroundings, SwarmObject, VolumeDefinition,
+    Object, Surroundings, SwarmObject, VolumeDefinition, is_built_in_name,
 };
 use crate::error::{EngineError, chain};
 use crate::mask::Mask;
@@ -115,6 +115,15 @@ impl Estate {
             swarm::read(client, &mut estate).map_err(failed("read the swarm of"))?;
         }
         Ok(estate)
+    }
+
+    /// Whether the engine makes the network by itself.
+    pub(crate) fn is_built_in_network(&self, name: &str) -> bool {
+        is_built_in_name(name)
+            || self
+                .networks
+                .get(name)
+                .is_some_and(NetworkDefinition::is_built_in)
     }
 
     fn add_volume(&mut self, volume: Object) {

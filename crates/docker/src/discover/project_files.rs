@@ -106,10 +106,7 @@ fn networks(members: &[&RunningContainer], estate: &Estate) -> Vec<String> {
     let names: BTreeSet<_> = members
         .iter()
         .flat_map(|container| container.definition.networks.keys())
-        .filter(|name| {
-            let network = estate.networks.get(*name);
-            !network.is_some_and(crate::definition::NetworkDefinition::is_built_in)
-        })
+        .filter(|name| !estate.is_built_in_network(name))
         .cloned()
         .collect();
     names.into_iter().collect()

@@ -75,8 +75,7 @@ impl References<'_> {
             }
         }
         for name in container.networks.keys() {
-            let built_in = |network: &NetworkDefinition| network.is_built_in();
-            if !self.estate.networks.get(name).is_some_and(built_in) {
+            if !self.estate.is_built_in_network(name) {
                 found.push(self.subject(SubjectKind::Network, name));
             }
         }

@@ -1,0 +1,82 @@
+//! Podman's socket is the same source.
+
+use std::time::{Duration, Instant};
+
+use refloat_docker::definition::{
+    ContainerDefinition, EngineKind, HostDefinition, ImageDefinition, from_bytes,
+};
+use refloat_docker::{Options, VolumeAccess};
+use refloat_testkit::docker::Engine;
+
+use crate::estate::{capture, connect, discover, item, rule};
+
+#[test]
+fn podman_is_discovered_and_captured() {
+    let Some(engine) = Engine::start_podman() else {
+        return;
+    };
+    let image = engine.import_busybox("localhost/bb:1");
+    engine.docker(["volume", "create", "data"]);
+    engine.docker([
+        "run",
+        "-d",
+        "--name",
+        "app",
+        "--env",
+        "A=1",
+        "-v",
+        "data:/data",
+        "localhost/bb:1",
+        "sh",
+        "-c",
+        "echo x > /own; echo hello > /data/a; ln /data/a /data/b; exec sleep 1000",
+    ]);
+    // No exec: this machine may not let Podman set limits.
+    let last = engine.data_root().join("volumes/data/_data/b");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !last.exists() {
+        assert!(Instant::now() < deadline, "the container does not write");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let source = connect(&engine, Options::default());
+    let inventory = discover(&source);
+
+    let (tree, _) = capture(&source, &inventory, "/docker/web/host.json");
+    let host: HostDefinition = from_bytes(&tree.node("host.json").content).unwrap();
+    assert_eq!(host.engine, EngineKind::Podman);
+    assert_eq!(host.versions["engine"], "4.3.1");
+    assert_eq!(
+        discover(&source).identity,
+        inventory.identity,
+        "the same on every look"
+    );
+
+    let (tree, _) = capture(&source, &inventory, "/docker/web/containers/app.json");
+    let app: ContainerDefinition = from_bytes(&tree.node("app.json").content).unwrap();
+    assert!(app.started);
+    assert_eq!(app.image.id, image);
+    assert!(app.environment().contains(&"A=1"));
+    assert_eq!(app.mounts[0].source, "data");
+
+    let (tree, _) = capture(&source, &inventory, "/docker/web/volumes/data");
+    assert_eq!(tree.text("data/data/a"), "hello\n");
+
+    assert_eq!(
+        rule(item(&inventory, "/docker/web/rootfs/app")),
+        "not-selected"
+    );
+    let (tree, _) = capture(&source, &inventory, "/images/web/localhost%2Fbb/1");
+    let stored: ImageDefinition = from_bytes(&tree.node("1/image.json").content).unwrap();
+    assert_eq!(stored.id, image);
+    tree.node(&format!("1/complete-{}", &image[7..]));
+
+    let options = Options {
+        volume_access: VolumeAccess::Engine,
+        ..Options::default()
+    };
+    let source = connect(&engine, options);
+    let inventory = discover(&source);
+    let (tree, _) = capture(&source, &inventory, "/docker/web/volumes/data");
+    assert_eq!(tree.text("data/data/a"), "hello\n");
+    assert_eq!(tree.text("data/data/b"), "hello\n");
+}
