@@ -7,6 +7,8 @@
 
 pub mod archive;
 mod blobs;
+mod catalogue;
+pub mod check;
 pub mod chunker;
 pub mod codec;
 pub mod crypto;
@@ -16,7 +18,10 @@ pub mod id;
 pub mod index;
 mod keys;
 pub mod lock;
+mod pack_reading;
+mod parallel;
 mod repository;
+mod tree_walk;
 
 pub use blobs::BlobReader;
 pub use error::{Cause, RepositoryError};

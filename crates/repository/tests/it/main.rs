@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a panic is a failed test")]
 
 mod archive;
+mod check;
 mod keys;
 mod lock;
+mod oracle;
 mod support;

@@ -138,7 +138,6 @@ pub fn archiver(repository: &IndexedRepository) -> Archiver {
 }
 
 pub struct Backup {
-    #[expect(dead_code, reason = "for later suites")]
     pub id: SnapshotId,
     pub tree: FinishedTree,
     pub reads: usize,

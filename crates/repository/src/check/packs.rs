@@ -1,0 +1,266 @@
+//! Packs: there, of the right size, and, if they are read, what index and header say.
+//!
+//! Invariant: a place of a blob is marked bad if and only if its bytes cannot be read as that
+//! blob, as far as packs were read; suspicious packs are always read.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use refloat_model::cancel::Cancel;
+use refloat_model::progress::Counters;
+use refloat_storage::{Listed, StorageErrorKind};
+
+use super::ReadData;
+use super::finding::{CheckFinding, PackDamage, chain};
+use crate::catalogue::Catalogue;
+use crate::error::RepositoryError;
+use crate::format::pack::PackedBlob;
+use crate::id::{PackId, sha256};
+use crate::pack_reading::{header_of, open_sealed, pack_file, sealed_blob};
+use crate::parallel::{for_each, lock};
+use crate::repository::Repository;
+use crate::tree_walk::BitSet;
+
+/// What checking packs needs.
+pub struct PackCheck<'a> {
+    pub repository: &'a Repository,
+    pub catalogue: &'a Catalogue,
+    /// Rows that turn out to be lost are added.
+    pub bad: &'a BitSet,
+    pub threads: usize,
+    pub counters: &'a Counters,
+    pub cancel: &'a Cancel,
+}
+
+/// What reading one pack showed.
+#[derive(Default)]
+struct Verdict {
+    damages: Vec<PackDamage>,
+    mismatch: Option<(u64, u64)>,
+    bad_rows: Vec<u32>,
+}
+
+impl PackCheck<'_> {
+    /// Checks all packs of the index; the findings, and how many bytes were read.
+    pub fn run(
+        &self,
+        listed: &[Listed],
+        read: ReadData,
+    ) -> Result<(Vec<CheckFinding>, u64), RepositoryError> {
+        let (mut findings, present, suspicious) = self.check_sizes(listed)?;
+        let mut chosen: BTreeSet<usize> = select(self.catalogue.packs(), &present, read);
+        chosen.extend(suspicious);
+        let chosen: Vec<usize> = chosen.into_iter().collect();
+        let expected: u64 = chosen
+            .iter()
+            .map(|pack| self.catalogue.pack_size(*pack))
+            .sum();
+        Counters::add(&self.counters.bytes_expected, expected);
+        let found = Mutex::new(Vec::new());
+        let bytes_read = AtomicU64::new(0);
+        for_each(&chosen, self.threads, |number| {
+            self.cancel.check()?;
+            let (verdict, bytes) = self.read_pack(*number)?;
+            bytes_read.fetch_add(bytes, Ordering::Relaxed);
+            Counters::add(&self.counters.bytes_done, bytes);
+            let pack = self.catalogue.packs()[*number];
+            let mut found = lock(&found);
+            found.extend(
+                verdict
+                    .damages
+                    .into_iter()
+                    .map(|damage| CheckFinding::DamagedPack { pack, damage }),
+            );
+            found.extend(verdict.mismatch.map(|(index_only, header_only)| {
+                CheckFinding::IndexMismatch {
+                    pack,
+                    index_only,
+                    header_only,
+                }
+            }));
+            self.mark_bad(&verdict.bad_rows);
+            Ok(())
+        })?;
+        findings.append(&mut lock(&found));
+        Ok((findings, bytes_read.into_inner()))
+    }
+
+    /// Compares the listing with the index: findings, the numbers of the packs that are there,
+    /// and of those whose size is wrong.
+    #[expect(clippy::type_complexity, reason = "three lists that are used at once")]
+    fn check_sizes(
+        &self,
+        listed: &[Listed],
+    ) -> Result<(Vec<CheckFinding>, Vec<usize>, Vec<usize>), RepositoryError> {
+        let sizes: HashMap<[u8; 32], u64> = listed
+            .iter()
+            .map(|file| (*file.key.id(), file.size))
+            .collect();
+        let (mut findings, mut present, mut suspicious) = (Vec::new(), Vec::new(), Vec::new());
+        for (number, pack) in self.catalogue.packs().iter().enumerate() {
+            let found = match sizes.get(&pack.0) {
+                Some(size) => Some(*size),
+                // A listing may be short; only the file itself can be missing.
+                None => self.repository.storage().size(&pack_file(*pack))?,
+            };
+            let expected = self.catalogue.pack_size(number);
+            match found {
+                None => {
+                    findings.push(CheckFinding::MissingPack { pack: *pack });
+                    self.mark_bad(self.catalogue.rows_of_pack(number));
+                }
+                Some(found) if found == expected => present.push(number),
+                Some(found) => {
+                    suspicious.push(number);
+                    findings.push(CheckFinding::PackSize {
+                        pack: *pack,
+                        expected,
+                        found,
+                    });
+                }
+            }
+        }
+        Ok((findings, present, suspicious))
+    }
+
+    fn mark_bad(&self, rows: &[u32]) {
+        for row in rows {
+            let _newly = self.bad.insert(*row as usize);
+        }
+    }
+
+    /// Reads a pack; a second time before it is called damaged (restic #5467).
+    fn read_pack(&self, number: usize) -> Result<(Verdict, u64), RepositoryError> {
+        let (first, bytes) = self.read_pack_once(number)?;
+        if first.damages.is_empty() {
+            return Ok((first, bytes));
+        }
+        self.read_pack_once(number)
+    }
+
+    fn read_pack_once(&self, number: usize) -> Result<(Verdict, u64), RepositoryError> {
+        let pack = self.catalogue.packs()[number];
+        match self.repository.storage().read(&pack_file(pack)) {
+            Ok(bytes) => {
+                let verdict = self.judge(number, &bytes);
+                Ok((verdict, bytes.len() as u64))
+            }
+            Err(error) if error.kind() == StorageErrorKind::Unavailable => Err(error.into()),
+            Err(error) => {
+                let unreadable = PackDamage::Unreadable {
+                    cause: chain(&error),
+                };
+                let verdict = Verdict {
+                    damages: vec![unreadable],
+                    mismatch: None,
+                    bad_rows: self.catalogue.rows_of_pack(number).to_vec(),
+                };
+                Ok((verdict, 0))
+            }
+        }
+    }
+
+    fn judge(&self, number: usize, bytes: &[u8]) -> Verdict {
+        let codec = self.repository.codec();
+        let mut verdict = Verdict::default();
+        if sha256(bytes) != self.catalogue.packs()[number].0 {
+            verdict.damages.push(PackDamage::Hash);
+        }
+        let blobs = self.catalogue.blobs_of_pack(number);
+        match header_of(codec, bytes) {
+            Ok(header) => verdict.mismatch = mismatch(&blobs, &header),
+            Err(error) => verdict.damages.push(PackDamage::Header {
+                cause: chain(&error),
+            }),
+        }
+        let (mut sealed, mut plaintext) = (Vec::new(), Vec::new());
+        for (row, blob) in self.catalogue.rows_of_pack(number).iter().zip(&blobs) {
+            let cause = match sealed_blob(bytes, blob) {
+                None => Some("the pack ends before it does".to_owned()),
+                Some(bytes) => {
+                    sealed.clear();
+                    sealed.extend_from_slice(bytes);
+                    let opened = open_sealed(codec, blob, &mut sealed, &mut plaintext);
+                    opened.err().map(|error| chain(&error))
+                }
+            };
+            if let Some(cause) = cause {
+                verdict.bad_rows.push(*row);
+                verdict.damages.push(PackDamage::Blob {
+                    kind: blob.kind,
+                    blob: blob.id,
+                    cause,
+                });
+            }
+        }
+        verdict
+    }
+}
+
+/// How many blobs only one of the two lists; none if they are the same.
+fn mismatch(index: &[PackedBlob], header: &[PackedBlob]) -> Option<(u64, u64)> {
+    let (index, header): (BTreeSet<_>, BTreeSet<_>) =
+        (index.iter().collect(), header.iter().collect());
+    let index_only = index.difference(&header).count() as u64;
+    let header_only = header.difference(&index).count() as u64;
+    (index_only + header_only > 0).then_some((index_only, header_only))
+}
+
+/// The numbers of the packs to be read.
+fn select(packs: &[PackId], present: &[usize], read: ReadData) -> BTreeSet<usize> {
+    let present = present.iter().copied();
+    match read {
+        ReadData::None => BTreeSet::new(),
+        ReadData::All => present.collect(),
+        ReadData::Part { number, of } => present
+            .filter(|pack| packs[*pack].0[0] % of.max(1) == number.saturating_sub(1))
+            .collect(),
+        ReadData::Share { per_mille, seed } => {
+            let mut ranked: Vec<(u64, usize)> = present
+                .map(|pack| (rank(seed, &packs[pack]), pack))
+                .collect();
+            ranked.sort_unstable();
+            let share = (ranked.len() * usize::from(per_mille)).div_ceil(1000);
+            ranked
+                .into_iter()
+                .take(share)
+                .map(|(_, pack)| pack)
+                .collect()
+        }
+    }
+}
+
+/// A pack's place in the order of a seed.
+fn rank(seed: u64, pack: &PackId) -> u64 {
+    let mut salted = seed.to_le_bytes().to_vec();
+    salted.extend_from_slice(&pack.0);
+    let hash = sha256(&salted);
+    hash.first_chunk()
+        .map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_cover_all_packs_once_and_shares_are_of_the_size_asked_for() {
+        let packs: Vec<PackId> = (0..200).map(|byte| PackId([byte; 32])).collect();
+        let present: Vec<usize> = (0..200).collect();
+        let mut all = BTreeSet::new();
+        for number in 1..=7 {
+            let part = select(&packs, &present, ReadData::Part { number, of: 7 });
+            assert!((28..30).contains(&part.len()));
+            assert_eq!(all.intersection(&part).count(), 0);
+            all.extend(part);
+        }
+        assert_eq!(all.len(), 200);
+        let share = |per_mille, seed| select(&packs, &present, ReadData::Share { per_mille, seed });
+        assert_eq!(share(50, 1).len(), 10);
+        assert_eq!(share(1, 1).len(), 1);
+        assert_eq!(share(1000, 1).len(), 200);
+        assert_eq!(share(50, 1), share(50, 1));
+        assert!(share(50, 1) != share(50, 2));
+    }
+}

@@ -1,0 +1,130 @@
+//! Reading packs as a whole and their headers, for whoever does not trust the index.
+//!
+//! Invariant: a blob that is handed out hashes to its id; a header that is handed out is authentic
+//! and describes a pack of the very size that was read.
+
+use refloat_storage::{FileKey, FileKind};
+
+use crate::codec::{Codec, OpenError};
+use crate::crypto::OVERHEAD_BYTES;
+use crate::error::RepositoryError;
+use crate::format::pack::{
+    HEADER_BYTES_MAX, HeaderError, LENGTH_FIELD_BYTES, PackedBlob, header_length, read_header,
+};
+use crate::id::PackId;
+use crate::repository::Repository;
+
+/// The file of a pack.
+pub const fn pack_file(pack: PackId) -> FileKey {
+    FileKey::new(FileKind::Pack, pack.0)
+}
+
+/// The bytes of a header entry: type, length, id, and the plaintext's length if compressed.
+const fn entry_bytes(blob: &PackedBlob) -> u64 {
+    1 + 4
+        + 32
+        + if blob.uncompressed_length.is_some() {
+            4
+        } else {
+            0
+        }
+}
+
+/// The size in bytes of a pack that holds exactly these blobs.
+pub fn expected_size(blobs: impl IntoIterator<Item = PackedBlob>) -> u64 {
+    let frame = (OVERHEAD_BYTES + LENGTH_FIELD_BYTES) as u64;
+    blobs.into_iter().fold(frame, |size, blob| {
+        size + u64::from(blob.length) + entry_bytes(&blob)
+    })
+}
+
+/// The entries of the header that ends these bytes.
+pub fn header_of(codec: &Codec, pack: &[u8]) -> Result<Vec<PackedBlob>, HeaderError> {
+    let size = pack.len() as u64;
+    let too_short = HeaderError::TooShort(size);
+    let (rest, field) = pack.split_last_chunk().ok_or(too_short)?;
+    let length = header_length(*field, size)?;
+    let start = rest.len().checked_sub(length);
+    let sealed = start.and_then(|start| rest.get(start..));
+    let mut sealed = sealed.ok_or(HeaderError::TooShort(size))?.to_vec();
+    read_header(codec.cipher(), &mut sealed, size)
+}
+
+/// The sealed bytes of a blob within a pack's; none if the pack ends before.
+pub fn sealed_blob<'p>(pack: &'p [u8], blob: &PackedBlob) -> Option<&'p [u8]> {
+    let start = usize::try_from(blob.offset).ok()?;
+    let end = start.checked_add(usize::try_from(blob.length).ok()?)?;
+    pack.get(start..end)
+}
+
+/// Opens a blob's sealed bytes; `sealed` is spoilt, `out` is replaced.
+pub fn open_sealed(
+    codec: &Codec,
+    blob: &PackedBlob,
+    sealed: &mut [u8],
+    out: &mut Vec<u8>,
+) -> Result<(), OpenError> {
+    out.clear();
+    let uncompressed = blob.uncompressed_length.map(|length| length as usize);
+    codec.open_blob(blob.id, sealed, uncompressed, out)
+}
+
+impl Repository {
+    /// Reads one blob from one place.
+    pub(crate) fn read_place(
+        &self,
+        pack: PackId,
+        blob: &PackedBlob,
+    ) -> Result<Vec<u8>, RepositoryError> {
+        let file = pack_file(pack);
+        let length = blob.length as usize;
+        let mut sealed = self
+            .storage()
+            .read_range(&file, blob.offset.into(), length)?;
+        let mut plaintext = Vec::new();
+        open_sealed(self.codec(), blob, &mut sealed, &mut plaintext).map_err(|cause| {
+            RepositoryError::DamagedBlob {
+                blob: blob.id,
+                pack: file,
+                cause: cause.into(),
+            }
+        })?;
+        Ok(plaintext)
+    }
+
+    /// Reads only the header of a pack of this size.
+    ///
+    /// # Errors
+    /// The pack is out of reach, or its header is damaged.
+    pub(crate) fn read_pack_header(
+        &self,
+        pack: PackId,
+        size: u64,
+    ) -> Result<Vec<PackedBlob>, RepositoryError> {
+        /// Enough for a thousand blobs, so that one call does for nearly all packs.
+        const FIRST_READ_BYTES: u64 = 40 << 10;
+        let file = pack_file(pack);
+        let damaged = |error: HeaderError| RepositoryError::damaged(file, error);
+        let tail = |length: u64| {
+            let bytes = usize::try_from(length).unwrap_or(0);
+            self.storage().read_range(&file, size - length, bytes)
+        };
+        let mut bytes = tail(FIRST_READ_BYTES.min(size))?;
+        let field = *bytes
+            .last_chunk()
+            .ok_or_else(|| damaged(HeaderError::TooShort(size)))?;
+        let length = header_length(field, size).map_err(damaged)?;
+        let whole = length + LENGTH_FIELD_BYTES;
+        if whole > bytes.len() {
+            debug_assert!(length <= HEADER_BYTES_MAX, "header_length bounds it");
+            bytes = tail(whole as u64)?;
+        }
+        let start = bytes.len().checked_sub(whole);
+        let start = start.ok_or_else(|| damaged(HeaderError::TooShort(size)))?;
+        let end = start + length;
+        let sealed = bytes
+            .get_mut(start..end)
+            .ok_or_else(|| damaged(HeaderError::TooShort(size)))?;
+        read_header(self.codec().cipher(), sealed, size).map_err(damaged)
+    }
+}

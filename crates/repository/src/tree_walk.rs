@@ -1,0 +1,227 @@
+//! Visiting every tree below some roots once, on several threads.
+//!
+//! Invariant: a tree is read at most once however many paths lead to it; memory is bounded by the
+//! number of different trees, never by paths or depth.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
+
+use refloat_model::cancel::Cancel;
+
+use crate::blobs::BlobReader as _;
+use crate::catalogue::Catalogue;
+use crate::error::RepositoryError;
+use crate::format::pack::BlobKind;
+use crate::format::tree::{Node, decode};
+use crate::id::BlobId;
+use crate::parallel::{lock, on_threads};
+use crate::repository::{IndexedRepository, Repository};
+
+/// Where trees come from, and which were seen.
+pub trait TreeSource: Sync {
+    /// Whether this is the first time that the tree is met.
+    fn is_new(&self, tree: BlobId) -> bool;
+    /// The entries of a tree.
+    fn read(&self, tree: BlobId) -> Result<Vec<Node>, RepositoryError>;
+}
+
+struct Pending {
+    stack: Vec<BlobId>,
+    /// Threads that read a tree and may find more.
+    busy: usize,
+}
+
+/// Visits all trees below the roots.
+///
+/// `visit` gets every tree, or why it cannot be read; an error of its own ends the walk.
+pub fn walk(
+    source: &impl TreeSource,
+    roots: impl IntoIterator<Item = BlobId>,
+    threads: usize,
+    cancel: &Cancel,
+    visit: impl Fn(BlobId, Result<&[Node], RepositoryError>) -> Result<(), RepositoryError> + Sync,
+) -> Result<(), RepositoryError> {
+    let stack = roots.into_iter().filter(|root| source.is_new(*root));
+    let pending = Mutex::new(Pending {
+        stack: stack.collect(),
+        busy: 0,
+    });
+    let changed = Condvar::new();
+    on_threads(threads, |team| {
+        while let Some(tree) = take(&pending, &changed, || team.is_stopped()) {
+            let outcome = cancel
+                .check()
+                .map_err(RepositoryError::from)
+                .and_then(|()| visit_one(source, tree, &visit));
+            let mut pending = lock(&pending);
+            pending.busy -= 1;
+            let ended = match outcome {
+                Ok(subtrees) => {
+                    pending.stack.extend(subtrees);
+                    Ok(())
+                }
+                Err(error) => {
+                    pending.stack.clear();
+                    Err(error)
+                }
+            };
+            drop(pending);
+            changed.notify_all();
+            ended?;
+        }
+        Ok(())
+    })
+}
+
+/// The next tree; none when all are done.
+fn take(
+    pending: &Mutex<Pending>,
+    changed: &Condvar,
+    is_stopped: impl Fn() -> bool,
+) -> Option<BlobId> {
+    let mut guard = lock(pending);
+    loop {
+        if is_stopped() {
+            return None;
+        }
+        if let Some(tree) = guard.stack.pop() {
+            guard.busy += 1;
+            return Some(tree);
+        }
+        if guard.busy == 0 {
+            return None;
+        }
+        guard = changed.wait(guard).unwrap_or_else(PoisonError::into_inner);
+    }
+}
+
+fn visit_one(
+    source: &impl TreeSource,
+    tree: BlobId,
+    visit: &impl Fn(BlobId, Result<&[Node], RepositoryError>) -> Result<(), RepositoryError>,
+) -> Result<Vec<BlobId>, RepositoryError> {
+    match source.read(tree) {
+        Ok(nodes) => {
+            visit(tree, Ok(&nodes))?;
+            let subtrees = nodes.iter().filter_map(|node| node.subtree);
+            Ok(subtrees.filter(|tree| source.is_new(*tree)).collect())
+        }
+        Err(error @ RepositoryError::Cancelled(_)) => Err(error),
+        Err(error) => {
+            visit(tree, Err(error))?;
+            Ok(Vec::new())
+        }
+    }
+}
+
+/// A set of numbers below a bound that many threads add to: one bit each.
+pub struct BitSet(Vec<AtomicU64>);
+
+impl BitSet {
+    pub fn new(bound: usize) -> Self {
+        Self((0..bound.div_ceil(64)).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    /// Whether the number was not there yet.
+    pub fn insert(&self, number: usize) -> bool {
+        let bit = 1 << (number % 64);
+        self.0
+            .get(number / 64)
+            .is_some_and(|word| word.fetch_or(bit, Ordering::Relaxed) & bit == 0)
+    }
+
+    pub fn contains(&self, number: usize) -> bool {
+        let bit = 1 << (number % 64);
+        self.0
+            .get(number / 64)
+            .is_some_and(|word| word.load(Ordering::Relaxed) & bit != 0)
+    }
+}
+
+/// Trees through a catalogue: every copy of a tree is tried before it counts as lost.
+pub struct CatalogueTrees<'a> {
+    pub repository: &'a Repository,
+    pub catalogue: &'a Catalogue,
+    /// Rows that are known to be lost.
+    pub bad: &'a BitSet,
+    seen: BitSet,
+    unknown: Mutex<HashSet<BlobId>>,
+}
+
+impl<'a> CatalogueTrees<'a> {
+    pub fn new(repository: &'a Repository, catalogue: &'a Catalogue, bad: &'a BitSet) -> Self {
+        Self {
+            repository,
+            catalogue,
+            bad,
+            seen: BitSet::new(catalogue.rows().len()),
+            unknown: Mutex::default(),
+        }
+    }
+}
+
+impl TreeSource for CatalogueTrees<'_> {
+    fn is_new(&self, tree: BlobId) -> bool {
+        let copies = self.catalogue.copies(BlobKind::Tree, &tree);
+        if copies.is_empty() {
+            lock(&self.unknown).insert(tree)
+        } else {
+            self.seen.insert(copies.start)
+        }
+    }
+
+    fn read(&self, tree: BlobId) -> Result<Vec<Node>, RepositoryError> {
+        let mut failure = RepositoryError::MissingBlob {
+            kind: BlobKind::Tree.word(),
+            blob: tree,
+        };
+        for number in self.catalogue.copies(BlobKind::Tree, &tree) {
+            if self.bad.contains(number) {
+                continue;
+            }
+            let row = &self.catalogue.rows()[number];
+            let pack = self.catalogue.pack_of(row);
+            // Once more before a copy counts as damaged: the transfer may have been.
+            let read = self
+                .repository
+                .read_place(pack, &row.blob())
+                .or_else(|_first| self.repository.read_place(pack, &row.blob()));
+            match read {
+                Ok(json) => {
+                    return decode(&json).map_err(|cause| RepositoryError::InvalidTree {
+                        tree,
+                        cause: cause.into(),
+                    });
+                }
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+}
+
+/// Trees of a repository with its index.
+pub struct IndexedTrees<'a> {
+    repository: &'a IndexedRepository,
+    seen: Mutex<HashSet<BlobId>>,
+}
+
+impl<'a> IndexedTrees<'a> {
+    pub fn new(repository: &'a IndexedRepository) -> Self {
+        Self {
+            repository,
+            seen: Mutex::default(),
+        }
+    }
+}
+
+impl TreeSource for IndexedTrees<'_> {
+    fn is_new(&self, tree: BlobId) -> bool {
+        lock(&self.seen).insert(tree)
+    }
+
+    fn read(&self, tree: BlobId) -> Result<Vec<Node>, RepositoryError> {
+        self.repository.read_tree(tree)
+    }
+}

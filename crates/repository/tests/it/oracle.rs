@@ -1,0 +1,114 @@
+//! The oracle of every test that changes a repository: our check, and every snapshot read back.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use refloat_model::cancel::Cancel;
+use refloat_model::progress::Counters;
+use refloat_repository::check::{CheckOptions, CheckReport, ReadData, check};
+use refloat_repository::{Repository, SnapshotId};
+use refloat_storage::{FileKey, FileKind, Listed, SharedStorage, Storage, StorageError};
+
+use crate::support::*;
+
+/// What a snapshot holds, by path.
+pub type Content = BTreeMap<String, Vec<u8>>;
+
+pub fn check_with(repository: &Repository, read_data: ReadData) -> CheckReport {
+    let options = CheckOptions { read_data };
+    check(
+        repository,
+        &options,
+        &Counters::default(),
+        &Cancel::default(),
+    )
+    .unwrap()
+}
+
+pub fn check_all(storage: &SharedStorage) -> CheckReport {
+    check_with(&open(storage), ReadData::All)
+}
+
+/// Asserts that nothing is lost or damaged; what else was found comes back.
+pub fn require_clean(storage: &SharedStorage) -> CheckReport {
+    let report = check_all(storage);
+    assert!(report.is_clean(), "{:#?}", report.findings);
+    report
+}
+
+/// Asserts that nothing at all was found, not even waste.
+pub fn require_spotless(storage: &SharedStorage) {
+    let report = check_all(storage);
+    assert_eq!(report.findings, []);
+    assert_eq!(report.lost, []);
+}
+
+/// Every snapshot with its files.
+pub fn all_snapshots(storage: &SharedStorage) -> BTreeMap<SnapshotId, Content> {
+    let repository = open(storage).into_indexed().unwrap();
+    let list = repository.snapshots().unwrap();
+    assert_eq!(list.unreadable.len(), 0);
+    let snapshots = list.snapshots.into_iter();
+    snapshots
+        .map(|(id, snapshot)| (id, read_files(&repository, snapshot.tree.unwrap())))
+        .collect()
+}
+
+/// The sum of the sizes of all files of a kind.
+pub fn stored_bytes(storage: &SharedStorage, kind: FileKind) -> u64 {
+    let listed = storage.list(kind).unwrap();
+    listed.iter().map(|file| file.size).sum()
+}
+
+/// Storage whose files are exchanged while a repository is open: opening costs a key derivation.
+pub struct Swap(Mutex<SharedStorage>);
+
+impl Swap {
+    pub fn new(storage: &SharedStorage) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Arc::clone(storage))))
+    }
+
+    pub fn shared(self: &Arc<Self>) -> SharedStorage {
+        Arc::clone(self) as SharedStorage
+    }
+
+    pub fn set(&self, storage: &SharedStorage) {
+        *self.0.lock().unwrap() = Arc::clone(storage);
+    }
+
+    fn inner(&self) -> SharedStorage {
+        Arc::clone(&self.0.lock().unwrap())
+    }
+}
+
+impl Storage for Swap {
+    fn location(&self) -> String {
+        "swap".to_owned()
+    }
+    fn create(&self) -> Result<(), StorageError> {
+        self.inner().create()
+    }
+    fn write(&self, key: &FileKey, bytes: &[u8]) -> Result<(), StorageError> {
+        self.inner().write(key, bytes)
+    }
+    fn read(&self, key: &FileKey) -> Result<Vec<u8>, StorageError> {
+        self.inner().read(key)
+    }
+    fn read_range(
+        &self,
+        key: &FileKey,
+        offset: u64,
+        length: usize,
+    ) -> Result<Vec<u8>, StorageError> {
+        self.inner().read_range(key, offset, length)
+    }
+    fn size(&self, key: &FileKey) -> Result<Option<u64>, StorageError> {
+        self.inner().size(key)
+    }
+    fn list(&self, kind: FileKind) -> Result<Vec<Listed>, StorageError> {
+        self.inner().list(kind)
+    }
+    fn delete(&self, key: &FileKey) -> Result<(), StorageError> {
+        self.inner().delete(key)
+    }
+}
