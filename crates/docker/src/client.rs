@@ -73,20 +73,18 @@ impl Client {
                 operation: "start threads for the engine's client",
                 source,
             })?;
-        let address = match options.certificates {
-            Some(_) => address.clone().encrypted(),
-            None => address.clone(),
-        };
-        let bridge = match &address {
-            Address::Ssh { .. } => Some(SshBridge::open(&options.ssh_program, &address)?),
+        // Here and not only at callers: certificates must never come to nothing.
+        let address = &options.address(address);
+        let bridge = match address {
+            Address::Ssh { .. } => Some(SshBridge::open(&options.ssh_program, address)?),
             _ => None,
         };
-        let docker = open(&address, options, bridge.as_ref())?;
+        let docker = open(address, options, bridge.as_ref())?;
         let client = Self {
             docker,
             runtime,
             bridge,
-            address,
+            address: address.clone(),
             timeout: options.timeout,
         };
         client.probe()?;
@@ -267,7 +265,7 @@ impl Client {
                 }
                 request
             });
-        Box::pin(async_stream(docker))
+        Box::pin(answer(&docker, timeout))
     }
 
     fn handle(&self) -> &Handle {
@@ -276,8 +274,15 @@ impl Client {
 }
 
 /// The carrier's answer as chunks; owns the client it came through.
-fn async_stream(docker: Docker) -> impl Stream<Item = Result<Vec<u8>, EngineError>> + Send {
-    docker.export_image("_").map(|chunk| Ok(Vec::from(chunk?)))
+fn answer(
+    docker: &Docker,
+    timeout: Duration,
+) -> impl Stream<Item = Result<Vec<u8>, EngineError>> + Send + use<> {
+    docker.export_image("_").map(move |chunk| match chunk {
+        Ok(bytes) => Ok(Vec::from(bytes)),
+        Err(bollard::errors::Error::RequestTimeoutError) => Err(EngineError::Timeout(timeout)),
+        Err(error) => Err(error.into()),
+    })
 }
 
 async fn next(

@@ -34,7 +34,8 @@ impl DockerSource {
     /// # Errors
     /// Nobody answers at the address, or this user may not ask; with a hint what to do.
     pub fn connect(name: &str, address: &Address, options: Options) -> Result<Self, SourceError> {
-        let client = Client::connect(address, &options.connect)
+        let address = options.connect.address(address);
+        let client = Client::connect(&address, &options.connect)
             .map_err(|error| unavailable("connect to", address.to_string(), error))?;
         Ok(Self {
             name: name.to_owned(),

@@ -1,3 +1,5 @@
+//! Streams, honest and hostile.
+
 use std::collections::BTreeMap;
 
 use refloat_model::entry::{Content as Opener, EntryKind};

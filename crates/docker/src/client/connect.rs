@@ -25,6 +25,16 @@ pub struct ConnectOptions {
     pub ssh_program: PathBuf,
 }
 
+impl ConnectOptions {
+    /// The address that is really spoken to: with certificates, TCP is encrypted.
+    pub(crate) fn address(&self, address: &Address) -> Address {
+        match self.certificates {
+            Some(_) => address.clone().encrypted(),
+            None => address.clone(),
+        }
+    }
+}
+
 /// Client certificates, as `DOCKER_CERT_PATH` has them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Certificates {

@@ -68,6 +68,26 @@ fn something_else_at_the_socket_is_no_engine() {
     server.join().unwrap();
 }
 
+#[test]
+fn an_engine_that_is_silent_is_given_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mute.sock");
+    let _listener = UnixListener::bind(&path).unwrap();
+    let options = Options {
+        connect: ConnectOptions {
+            timeout: std::time::Duration::from_secs(1),
+            ..ConnectOptions::default()
+        },
+        ..Options::default()
+    };
+    let address = format!("unix://{}", path.display()).parse().unwrap();
+    let error = DockerSource::connect("web", &address, options)
+        .err()
+        .unwrap();
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert_eq!(cause, "the engine did not answer for 1 s");
+}
+
 /// `ssh` is replaced by a program that connects its standard input and output to the engine, as
 /// the real one does at the far end.
 #[test]

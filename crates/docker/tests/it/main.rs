@@ -12,4 +12,5 @@ mod images;
 mod podman;
 mod shop;
 mod swarm;
+mod tcp;
 mod tree;

@@ -1,3 +1,5 @@
+//! Exports in every form engines give them.
+
 use refloat_model::entry::{Content, SinkError};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Captured answers of engines become definitions.
+
 use serde_json::json;
 
 use super::*;

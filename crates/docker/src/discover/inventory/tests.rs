@@ -1,3 +1,5 @@
+//! Small estates and what is made of them.
+
 use refloat_model::glob::Glob;
 use refloat_model::subject::SubjectKind;
 use serde_json::json;
