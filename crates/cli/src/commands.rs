@@ -4,13 +4,16 @@
 
 pub mod backup;
 pub mod cat;
+pub mod check;
 pub mod completions;
 pub mod discover;
+pub mod forget;
 pub mod init;
 pub mod key;
 pub mod ls;
 pub mod man;
 pub mod points;
+pub mod restore;
 pub mod show;
 
 use crate::args::{Cli, Command};
@@ -33,6 +36,9 @@ pub fn run(cli: Cli, signals: &Signals) -> Result<ExitStatus, CommandError> {
         Command::Show(args) => show::run(&args, &settings()?),
         Command::Ls(args) => ls::run(&args, &settings()?),
         Command::Cat(args) => cat::run(&args, &settings()?),
+        Command::Restore(args) => restore::run(&args, &settings()?, signals),
+        Command::Check(args) => check::run(&args, &settings()?, signals),
+        Command::Forget(args) => forget::run(&args, &settings()?, signals),
         Command::Key(args) => key::run(args, &settings()?),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),

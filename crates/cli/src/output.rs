@@ -8,7 +8,7 @@ use std::io::{self, IsTerminal, Write};
 use refloat_model::finding::{Finding, Severity};
 use serde::Serialize;
 
-use crate::command_error::CommandError;
+use crate::command_error::{CommandError, ErrorKind};
 use crate::exit_status::ExitStatus;
 
 /// The version of the JSON documents: fields are only ever added within one.
@@ -131,6 +131,20 @@ impl Output {
         }
     }
 
+    /// Lets a person confirm what cannot be undone.
+    ///
+    /// # Errors
+    /// The answer is no, or there is no terminal to ask on.
+    pub fn confirm(&self, question: &str) -> Result<(), CommandError> {
+        let refused = |message: &str| CommandError::new(ErrorKind::Refused, message);
+        match ask(question) {
+            Some(true) => Ok(()),
+            Some(false) => Err(refused("not confirmed, so nothing was changed")),
+            None => Err(refused("nobody to ask, so nothing was changed")
+                .hint("look at the plan with --dry-run, then give --yes")),
+        }
+    }
+
     /// Tells people something beside the result.
     pub fn note(&self, text: &str) {
         if self.verbosity > Verbosity::Quiet {
@@ -157,7 +171,7 @@ pub fn say(text: &str) {
 }
 
 /// Asks a yes-or-no question on the terminal; none if there is no terminal to ask on.
-pub fn ask(question: &str) -> Option<bool> {
+fn ask(question: &str) -> Option<bool> {
     if !io::stdin().is_terminal() {
         return None;
     }

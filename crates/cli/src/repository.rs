@@ -8,10 +8,11 @@ use refloat_model::id::RunId;
 use refloat_repository::format::key::KeyOrigin;
 use refloat_repository::lock::{Lock, LockMode, LockOwner};
 use refloat_repository::{IndexedRepository, Repository, RepositoryError};
-use refloat_storage::SharedStorage;
+use refloat_storage::{SharedStorage, StorageErrorKind};
 
 use crate::command_error::CommandError;
 use crate::password;
+use crate::random;
 use crate::settings::Settings;
 
 /// The storage of the repository that the settings name.
@@ -50,12 +51,29 @@ pub fn open_indexed(settings: &Settings) -> Result<IndexedRepository, CommandErr
 /// # Errors
 /// Somebody else holds a lock that excludes this one.
 pub fn lock(repository: &Repository, mode: LockMode, run: RunId) -> Result<Lock, CommandError> {
-    let owner = LockOwner {
+    Ok(repository.lock(mode, owner(run), Arc::new(jiff::Timestamp::now))?)
+}
+
+/// A shared lock for a command that only reads, so that nothing is pruned under its hands. A
+/// medium that cannot be written, where nobody can prune either, is read without.
+///
+/// # Errors
+/// Somebody is deleting, or storage failed.
+pub fn lock_for_reading(repository: &Repository) -> Result<Option<Lock>, CommandError> {
+    let run = RunId::from_random(random::bytes()?);
+    match repository.lock(LockMode::Shared, owner(run), Arc::new(jiff::Timestamp::now)) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(RepositoryError::Storage(e)) if e.kind() == StorageErrorKind::Denied => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn owner(run: RunId) -> LockOwner {
+    LockOwner {
         host: format!("refloat-{run}"),
         user: machine_user(),
         process: std::process::id(),
-    };
-    Ok(repository.lock(mode, owner, Arc::new(jiff::Timestamp::now))?)
+    }
 }
 
 /// Who makes a key, for its record.

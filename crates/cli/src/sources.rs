@@ -7,4 +7,4 @@ mod connect;
 mod docker;
 
 pub use address::{Declared, SourceArgs, declared};
-pub use connect::Connected;
+pub use connect::{Connected, docker_target};

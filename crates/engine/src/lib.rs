@@ -8,6 +8,7 @@
 
 pub mod backup;
 pub mod config;
+pub mod folder_restore;
 pub mod manifest;
 pub mod period;
 pub mod point_list;

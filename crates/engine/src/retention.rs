@@ -1,7 +1,11 @@
 //! Retention: which recovery points stay, and why.
 //!
+//! [`load`] reads what there is, [`plan`] decides, [`execute`] deletes.
+//!
 //! Invariants: points of other programs are never dropped; of every item that the newest point of
 //! a group still selects, the newest point that holds it saved stays, however old it is.
+
+mod execute;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,6 +16,8 @@ use serde::Serialize;
 
 use crate::config::Keep;
 use crate::point_list::PointSummary;
+
+pub use execute::{execute, load};
 
 /// What a point holds, by item.
 pub type Holdings = BTreeMap<TreePath, Holding>;
@@ -52,8 +58,8 @@ impl Holding {
 pub struct Candidate {
     /// The point.
     pub point: PointSummary,
-    /// What it holds.
-    pub holdings: Holdings,
+    /// What it holds; none if its manifest cannot be read.
+    pub holdings: Option<Holdings>,
 }
 
 /// Why a point stays.
@@ -78,6 +84,8 @@ pub enum Reason {
     Tag(String),
     /// No younger point holds these items saved.
     OnlyCopy(Vec<String>),
+    /// Nobody can tell what would be lost with it.
+    Unreadable,
 }
 
 impl std::fmt::Display for Reason {
@@ -91,6 +99,7 @@ impl std::fmt::Display for Reason {
             Self::Yearly => f.write_str("yearly"),
             Self::Within => f.write_str("within"),
             Self::Tag(tag) => write!(f, "tag {tag}"),
+            Self::Unreadable => f.write_str("its manifest cannot be read"),
             Self::OnlyCopy(items) => match items.as_slice() {
                 [one] => write!(f, "newest good copy of {one}"),
                 [one, rest @ ..] => {
@@ -194,6 +203,9 @@ fn decide(mut candidates: Vec<Candidate>, keep: &Keep) -> Vec<Decision> {
         .zip(only_copies)
         .map(|(candidate, only)| {
             let mut reasons = rules.reasons(&candidate.point);
+            if candidate.holdings.is_none() {
+                reasons.push(Reason::Unreadable);
+            }
             if !only.is_empty() {
                 reasons.push(Reason::OnlyCopy(only));
             }
@@ -210,9 +222,10 @@ fn decide(mut candidates: Vec<Candidate>, keep: &Keep) -> Vec<Decision> {
 /// An empty copy does not replace one with data: it may be the accident to recover from.
 fn only_copies(newest_first: &[Candidate]) -> Vec<Vec<String>> {
     let mut wanted: BTreeSet<&TreePath> = newest_first
-        .first()
+        .iter()
+        .find(|c| c.holdings.is_some())
         .into_iter()
-        .flat_map(|c| &c.holdings)
+        .flat_map(|c| c.holdings.iter().flatten())
         .filter(|(_, holding)| holding.selected)
         .map(|(path, _)| path)
         .collect();
@@ -221,7 +234,7 @@ fn only_copies(newest_first: &[Candidate]) -> Vec<Vec<String>> {
         .iter()
         .map(|candidate| {
             let mut only = Vec::new();
-            for (path, holding) in candidate.holdings.iter().filter(|(_, h)| h.saved) {
+            for (path, holding) in candidate.holdings.iter().flatten().filter(|(_, h)| h.saved) {
                 let newest_with_data = holding.has_data && wanted.remove(path);
                 let newest_at_all = empty_only.remove(path);
                 if newest_with_data || newest_at_all {

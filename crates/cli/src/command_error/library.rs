@@ -3,6 +3,7 @@
 //! Invariant: every variant that a person acts on differently has its own kind or hint.
 
 use refloat_engine::backup::BackupError;
+use refloat_engine::folder_restore::FolderRestoreError;
 use refloat_engine::manifest::ManifestError;
 use refloat_engine::point_list::{InvalidSelector, SelectError};
 use refloat_engine::stored::TreePathError;
@@ -66,6 +67,8 @@ impl From<RepositoryError> for CommandError {
             R::VerifyFailed { .. } => {
                 of(ErrorKind::Internal).hint("nothing wrong was stored; test this machine's memory")
             }
+            R::Target(_) => of(ErrorKind::Io)
+                .hint("repeat the restore with --into-existing: only what is missing is written"),
             R::NotFound { .. } => of(ErrorKind::NotFound),
             R::OnlyKey(_) => {
                 of(ErrorKind::Refused).hint("add another with `refloat key add` first")
@@ -222,6 +225,16 @@ impl From<BackupError> for CommandError {
             BackupError::Manifest(_) | BackupError::Sink(_) | BackupError::Panicked => {
                 Self::of(ErrorKind::Internal, &error)
             }
+        }
+    }
+}
+
+impl From<FolderRestoreError> for CommandError {
+    fn from(error: FolderRestoreError) -> Self {
+        match error {
+            FolderRestoreError::Tree(inner) => inner.into(),
+            FolderRestoreError::Repository(inner) => inner.into(),
+            FolderRestoreError::Folder(inner) => Self::of(ErrorKind::Io, &inner),
         }
     }
 }

@@ -5,12 +5,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use refloat_docker::{Address, Certificates, ConnectOptions, DockerSource, PlainTcp};
+use refloat_docker::{Address, Certificates, ConnectOptions, DockerSource, DockerTarget, PlainTcp};
 use refloat_engine::backup::{self, Discovery};
 use refloat_engine::config::{DockerConfig, FilesConfig, SourceConfig};
 use refloat_files::{FilesOptions, FilesSource, Mounts};
 use refloat_model::cancel::Cancel;
-use refloat_source::{Source, SourceError};
+use refloat_source::{Source, SourceError, Target};
 
 use super::address::Declared;
 use super::docker::options;
@@ -77,12 +77,39 @@ fn files(name: &str, config: &FilesConfig) -> Result<FilesSource, CommandError> 
         .map_err(|e| CommandError::of(ErrorKind::Usage, &e))
 }
 
+/// The engine as something to restore into.
+///
+/// # Errors
+/// The address is wrong, or nobody answers there.
+pub fn docker_target(
+    declared: &Declared,
+    config: &DockerConfig,
+    plain_tcp: PlainTcp,
+) -> Result<Box<dyn Target>, CommandError> {
+    let (address, connect) = engine(declared, config, plain_tcp)?;
+    let target = DockerTarget::connect(&declared.name, &address, &connect)?;
+    Ok(Box::new(target))
+}
+
 /// The outer error is a wrong address, the inner one an engine that does not answer.
-pub fn docker(
+fn docker(
     declared: &Declared,
     config: &DockerConfig,
     plain_tcp: PlainTcp,
 ) -> Result<Result<DockerSource, SourceError>, CommandError> {
+    let (address, connect) = engine(declared, config, plain_tcp)?;
+    Ok(DockerSource::connect(
+        &declared.name,
+        &address,
+        options(config, connect),
+    ))
+}
+
+fn engine(
+    declared: &Declared,
+    config: &DockerConfig,
+    plain_tcp: PlainTcp,
+) -> Result<(Address, ConnectOptions), CommandError> {
     let address: Address = match &config.host {
         Some(host) => host
             .parse()
@@ -99,9 +126,5 @@ pub fn docker(
         plain_tcp,
         ..ConnectOptions::default()
     };
-    Ok(DockerSource::connect(
-        &declared.name,
-        &address,
-        options(config, connect),
-    ))
+    Ok((address, connect))
 }

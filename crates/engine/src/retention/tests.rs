@@ -30,7 +30,7 @@ fn candidate(number: u8, time: &str, items: &[&str]) -> Candidate {
                 Vec::new()
             },
         },
-        holdings: holdings.collect(),
+        holdings: Some(holdings.collect()),
     }
 }
 
@@ -172,4 +172,15 @@ fn groups_do_not_mix_and_foreign_snapshots_are_left_alone() {
     assert_eq!(groups, [("p", "h", 4), ("p", "other", 1)]);
     let dropped: Vec<_> = plan.dropped().map(|p| p.snapshot.0[0]).collect();
     assert_eq!((dropped, plan.kept_count()), (vec![6, 5, 4], 2));
+}
+
+#[test]
+fn a_point_that_cannot_be_judged_stays() {
+    let mut candidates = history();
+    candidates[2].holdings = None;
+    let keep = Keep {
+        last: 1,
+        ..Keep::default()
+    };
+    assert_eq!(check(candidates, &keep)[5], "2 its manifest cannot be read");
 }

@@ -9,7 +9,7 @@ use refloat_model::cancel::Cancel;
 use refloat_model::entry::{Content, Entry, EntryKind, TreeSink};
 use refloat_model::point::{ItemRecord, PointRecord};
 use refloat_model::tree_path::TreePath;
-use refloat_repository::{BlobId, BlobReader as _, Node};
+use refloat_repository::{BlobId, BlobKind, BlobReader as _, Node, RepositoryError};
 use refloat_source::{StoredError, StoredPoint, WrittenFolder};
 
 use super::content::BlobStream;
@@ -53,6 +53,13 @@ impl RepositoryPoint {
             .repository()
             .read_tree(tree)
             .map_err(|e| failed(e.into()))
+    }
+
+    fn has(&self, blob: &BlobId) -> bool {
+        self.tree
+            .repository()
+            .index()
+            .contains(BlobKind::Data, blob)
     }
 
     fn content(&self, node: &Node) -> BlobStream {
@@ -135,6 +142,17 @@ impl StoredPoint for RepositoryPoint {
             path: path.clone(),
             cause: e.into(),
         })?;
+        // Told now, not after half of it went to an application.
+        if let Some(blob) = node.content.iter().find(|blob| !self.has(blob)) {
+            return Err(StoredError {
+                operation: "read",
+                path: path.clone(),
+                cause: Box::new(RepositoryError::MissingBlob {
+                    kind: "data",
+                    blob: *blob,
+                }),
+            });
+        }
         Ok(Box::new(self.content(&node)))
     }
 

@@ -1,0 +1,144 @@
+//! `refloat check`.
+//!
+//! Invariant: anything lost or damaged ends with an exit code that is not 0.
+
+use refloat_model::progress::Progress as _;
+use refloat_repository::check::{self, CheckOptions, CheckReport, ReadData};
+use serde::Serialize;
+
+use crate::command_error::CommandError;
+use crate::exit_status::ExitStatus;
+use crate::output;
+use crate::progress::Shown;
+use crate::random;
+use crate::repository;
+use crate::settings::Settings;
+use crate::signals::Signals;
+use crate::table;
+
+/// How many lost paths are printed; JSON has them all.
+const LOST_PRINTED_MAX: usize = 100;
+
+/// Verify that every recovery point can be restored
+///
+/// The structure is always checked completely: that everything a point refers to is listed and
+/// there. Reading the data as well finds bytes that changed in storage.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Read and verify all data
+    #[arg(long, conflicts_with = "read_data_subset")]
+    read_data: bool,
+    /// Read and verify part of the data: a share (5%), chosen anew each time, or one of equal
+    /// parts (3/10)
+    #[arg(long, value_name = "PART", value_parser = parse_subset)]
+    read_data_subset: Option<Subset>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Subset {
+    Part { number: u8, of: u8 },
+    PerMille(u16),
+}
+
+#[derive(Serialize)]
+struct Report {
+    /// Whether nothing is lost or damaged.
+    sound: bool,
+    /// What was found, as text.
+    messages: Vec<String>,
+    #[serde(flatten)]
+    report: CheckReport,
+}
+
+fn parse_subset(text: &str) -> Result<Subset, String> {
+    let wrong = || "write a share such as 5% or 0.5%, or a part such as 3/10".to_owned();
+    if let Some(percent) = text.strip_suffix('%') {
+        let percent: f64 = percent.parse().map_err(|_| wrong())?;
+        if !(0.1..=100.0).contains(&percent) {
+            return Err("the share must be from 0.1% to 100%".to_owned());
+        }
+        // In 1 ..= 1000 by the bounds above.
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "bounded"
+        )]
+        return Ok(Subset::PerMille((percent * 10.0).round() as u16));
+    }
+    let (number, of) = text.split_once('/').ok_or_else(wrong)?;
+    let (number, of) = (
+        number.parse().map_err(|_| wrong())?,
+        of.parse().map_err(|_| wrong())?,
+    );
+    if number == 0 || number > of {
+        return Err("parts are numbered from 1".to_owned());
+    }
+    Ok(Subset::Part { number, of })
+}
+
+/// Checks.
+pub fn run(
+    args: &Args,
+    settings: &Settings,
+    signals: &Signals,
+) -> Result<ExitStatus, CommandError> {
+    let repository = repository::open(settings)?;
+    let _lock = repository::lock_for_reading(&repository)?;
+    let read_data = match args.read_data_subset {
+        _ if args.read_data => ReadData::All,
+        None => ReadData::None,
+        Some(Subset::Part { number, of }) => ReadData::Part { number, of },
+        Some(Subset::PerMille(per_mille)) => ReadData::Share {
+            per_mille,
+            seed: u64::from_le_bytes(random::bytes()?),
+        },
+    };
+    let progress = Shown::start(settings);
+    progress.phase("checking the repository");
+    let options = CheckOptions { read_data };
+    let report = check::check(&repository, &options, progress.counters(), &signals.cancel)?;
+    drop(progress);
+    let sound = report.is_clean();
+    let status = if sound {
+        ExitStatus::Success
+    } else {
+        ExitStatus::Fatal
+    };
+    let messages: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
+    for (finding, message) in report.findings.iter().zip(&messages) {
+        let word = if finding.is_remark() { "note" } else { "error" };
+        output::say(&format!("{word}: {}\n", table::printable(message)));
+    }
+    for lost in report.lost.iter().take(LOST_PRINTED_MAX) {
+        let path = table::printable(&lost.path.to_string());
+        output::say(&format!("lost: {}:{path}\n", lost.snapshot.short()));
+    }
+    let report = Report {
+        sound,
+        messages,
+        report,
+    };
+    settings
+        .output
+        .report("check", status, &report, || text(&report))
+}
+
+fn text(report: &Report) -> String {
+    let counts = &report.report.counts;
+    let verdict = if report.sound {
+        "nothing is lost or damaged".to_owned()
+    } else {
+        format!(
+            "{} cannot be restored",
+            table::count(report.report.lost.len() as u64, "path")
+        )
+    };
+    format!(
+        "{verdict}: {}, {}, {}, {} of {} read\n",
+        table::count(counts.snapshots, "snapshot"),
+        table::count(counts.packs, "pack"),
+        table::count(counts.blobs, "blob"),
+        table::bytes(counts.bytes_read),
+        table::bytes(counts.bytes_listed),
+    )
+}

@@ -1,0 +1,222 @@
+//! `refloat forget`.
+//!
+//! Invariant: what is dropped was shown and confirmed; if the repository changed in between,
+//! nothing is.
+
+use std::collections::BTreeMap;
+
+use refloat_engine::config::Keep;
+use refloat_engine::period::Period;
+use refloat_engine::retention::{self, ForgetPlan};
+use refloat_model::id::RunId;
+use refloat_repository::IndexedRepository;
+use refloat_repository::lock::LockMode;
+use serde::Serialize;
+
+use crate::command_error::{CommandError, ErrorKind};
+use crate::exit_status::ExitStatus;
+use crate::output;
+use crate::random;
+use crate::repository;
+use crate::settings::Settings;
+use crate::signals::Signals;
+use crate::table;
+
+/// Drop recovery points that no rule keeps
+///
+/// Rules come from the options, or else from `keep` of each policy in refloat.yaml. They are
+/// applied to the points of each policy and host apart, in UTC. Whatever the rules say, the
+/// newest point with a good copy of an item that is still selected stays. The space is reclaimed
+/// by `refloat prune`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    rules: Rules,
+    /// Only points of this policy
+    #[arg(long, value_name = "NAME")]
+    policy: Vec<String>,
+    /// Print the plan and stop
+    #[arg(long)]
+    dry_run: bool,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+}
+
+/// Which points stay.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Which points stay")]
+struct Rules {
+    /// The newest N
+    #[arg(long, value_name = "N", default_value_t, hide_default_value = true)]
+    keep_last: u32,
+    /// The newest of each of the last N hours that have one
+    #[arg(long, value_name = "N", default_value_t, hide_default_value = true)]
+    keep_hourly: u32,
+    /// The newest of each of the last N days that have one
+    #[arg(long, value_name = "N", default_value_t, hide_default_value = true)]
+    keep_daily: u32,
+    /// The newest of each of the last N weeks that have one
+    #[arg(long, value_name = "N", default_value_t, hide_default_value = true)]
+    keep_weekly: u32,
+    /// The newest of each of the last N months that have one
+    #[arg(long, value_name = "N", default_value_t, hide_default_value = true)]
+    keep_monthly: u32,
+    /// The newest of each of the last N years that have one
+    #[arg(long, value_name = "N", default_value_t, hide_default_value = true)]
+    keep_yearly: u32,
+    /// All within this time before the newest: 30d, 6mo (m is minutes)
+    #[arg(long, value_name = "PERIOD")]
+    keep_within: Option<Period>,
+    /// All with this tag
+    #[arg(long, value_name = "TAG")]
+    keep_tag: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    dry_run: bool,
+    kept: usize,
+    dropped: usize,
+    #[serde(flatten)]
+    plan: &'a ForgetPlan,
+}
+
+/// Plans, shows, asks, drops.
+pub fn run(
+    args: &Args,
+    settings: &Settings,
+    signals: &Signals,
+) -> Result<ExitStatus, CommandError> {
+    let keep = Keeps::of(args, settings)?;
+    let repository = repository::open_indexed(settings)?;
+    let plan = plan(&repository, &keep, signals)?;
+    let dropped = plan.dropped().count();
+    let report = Report {
+        dry_run: args.dry_run,
+        kept: plan.kept_count(),
+        dropped,
+        plan: &plan,
+    };
+    if !args.dry_run && dropped > 0 {
+        if !args.yes {
+            output::say(&text(&report));
+            settings.output.confirm(&format!(
+                "Drop {}?",
+                table::count(dropped as u64, "recovery point")
+            ))?;
+        }
+        execute(&repository, &keep, &plan, signals)?;
+    }
+    settings
+        .output
+        .report("forget", ExitStatus::Success, &report, || text(&report))
+}
+
+fn plan(
+    repository: &IndexedRepository,
+    keep: &Keeps,
+    signals: &Signals,
+) -> Result<ForgetPlan, CommandError> {
+    let candidates = retention::load(repository, &signals.cancel)?;
+    Ok(retention::plan(candidates, |policy| keep.of_policy(policy)))
+}
+
+fn execute(
+    repository: &IndexedRepository,
+    keep: &Keeps,
+    shown: &ForgetPlan,
+    signals: &Signals,
+) -> Result<(), CommandError> {
+    let run = RunId::from_random(random::bytes()?);
+    let lock = repository::lock(repository, LockMode::Exclusive, run)?;
+    let now = plan(&repository.reload()?, keep, signals)?;
+    if now != *shown {
+        return Err(CommandError::new(
+            ErrorKind::Refused,
+            "the repository changed since the plan was made, so nothing was dropped",
+        )
+        .hint("run it again"));
+    }
+    Ok(retention::execute(
+        repository,
+        &lock,
+        shown,
+        &signals.cancel,
+    )?)
+}
+
+/// The rules by policy.
+enum Keeps {
+    /// From the options, for these policies; for all if none is named.
+    Options(Keep, Vec<String>),
+    /// From the configuration.
+    Policies(BTreeMap<String, Keep>),
+}
+
+impl Keeps {
+    fn of(args: &Args, settings: &Settings) -> Result<Self, CommandError> {
+        let keep = Keep {
+            last: args.rules.keep_last,
+            hourly: args.rules.keep_hourly,
+            daily: args.rules.keep_daily,
+            weekly: args.rules.keep_weekly,
+            monthly: args.rules.keep_monthly,
+            yearly: args.rules.keep_yearly,
+            within: args.rules.keep_within.clone(),
+            tags: args.rules.keep_tag.clone(),
+        };
+        if !keep.is_empty() {
+            return Ok(Self::Options(keep, args.policy.clone()));
+        }
+        let policies = settings.config.iter().flat_map(|c| &c.config.policies);
+        let policies: BTreeMap<String, Keep> = policies
+            .filter(|(name, _)| args.policy.is_empty() || args.policy.contains(name))
+            .filter_map(|(name, policy)| Some((name.clone(), policy.keep.clone()?)))
+            .collect();
+        if policies.is_empty() {
+            return Err(CommandError::usage("no rule says which points stay")
+                .hint("give one, for example --keep-daily 7, or keep: in refloat.yaml"));
+        }
+        Ok(Self::Policies(policies))
+    }
+
+    fn of_policy(&self, policy: &str) -> Option<Keep> {
+        match self {
+            Self::Options(keep, names) => {
+                (names.is_empty() || names.iter().any(|name| name == policy)).then(|| keep.clone())
+            }
+            Self::Policies(policies) => policies.get(policy).cloned(),
+        }
+    }
+}
+
+fn text(report: &Report<'_>) -> String {
+    let mut text = String::new();
+    for group in &report.plan.groups {
+        text.push_str(&format!(
+            "policy {} on {}\n",
+            group.policy,
+            table::printable(&group.host)
+        ));
+        let rows = group.decisions.iter().map(|decision| {
+            let reasons: Vec<String> = decision.reasons.iter().map(ToString::to_string).collect();
+            let verdict = if decision.is_kept() { "keep" } else { "drop" };
+            [
+                decision.point.short(),
+                table::time(decision.point.time),
+                verdict.to_owned(),
+                reasons.join(", "),
+            ]
+        });
+        text.push_str(&table::table(["point", "time (UTC)", "", "because"], rows));
+        text.push('\n');
+    }
+    let would = if report.dry_run { "would be " } else { "" };
+    let kept = report.kept;
+    text.push_str(&format!(
+        "{kept} {would}kept, {} {would}dropped\n",
+        report.dropped
+    ));
+    text
+}

@@ -1,0 +1,228 @@
+//! `refloat restore … --target FOLDER`.
+//!
+//! Invariant: a folder that holds anything is not written into unasked, `/` and the home folder
+//! not without a second flag.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use refloat_engine::folder_restore::{self, FolderItself};
+use refloat_engine::point_list::Locator;
+use refloat_model::finding::Finding;
+use refloat_model::progress::{Counters, Progress as _};
+use refloat_repository::restore::{RestoreReport, Survey};
+use serde::Serialize;
+
+use super::Args;
+use crate::command_error::{CommandError, ErrorKind};
+use crate::environment;
+use crate::exit_status::ExitStatus;
+use crate::point::OpenPoint;
+use crate::progress::Shown;
+use crate::repository;
+use crate::settings::Settings;
+use crate::signals::Signals;
+use crate::table;
+
+#[derive(Serialize)]
+struct PlanView {
+    point: String,
+    path: String,
+    target: PathBuf,
+    /// Whether it was only planned.
+    dry_run: bool,
+    files: u64,
+    directories: u64,
+    others: u64,
+    bytes: u64,
+}
+
+#[derive(Serialize)]
+struct Report {
+    #[serde(flatten)]
+    plan: PlanView,
+    /// Whether everything is as stored.
+    complete: bool,
+    /// Entries that are as stored now.
+    entries: u64,
+    bytes_written: u64,
+    /// Bytes that were there already.
+    bytes_kept: u64,
+    /// Bytes read back and compared.
+    bytes_verified: u64,
+    failures: Vec<Failure>,
+    /// Failures in all; `failures` names the first 1,000.
+    failure_count: u64,
+    findings: Vec<Finding>,
+    milliseconds: u64,
+}
+
+#[derive(Serialize)]
+struct Failure {
+    path: String,
+    reason: String,
+}
+
+/// Restores into a folder.
+pub fn run(
+    args: &Args,
+    target: &Path,
+    locator: &Locator,
+    settings: &Settings,
+    signals: &Signals,
+) -> Result<ExitStatus, CommandError> {
+    let itself = check_target(args, target)?;
+    let opened = repository::open(settings)?;
+    let _lock = repository::lock_for_reading(&opened)?;
+    let open = OpenPoint::open(&opened.into_indexed()?, &locator.point)?;
+    let plan = folder_restore::plan(&open.tree, &locator.path, &signals.cancel)?;
+    let view = view(args, target, locator, &open, plan.survey);
+    if args.dry_run {
+        return settings
+            .output
+            .result("restore", ExitStatus::Success, &view, || plan_text(&view));
+    }
+    std::fs::create_dir_all(target)
+        .map_err(|e| CommandError::io("make the folder", target.display(), &e))?;
+    let progress = Shown::start(settings);
+    expect(progress.counters(), plan.survey);
+    progress.phase(&format!("restoring into {}", target.display()));
+    let begun = Instant::now();
+    let counters = Arc::clone(progress.counters());
+    let done =
+        folder_restore::execute(&open.tree, plan, target, itself, counters, &signals.cancel)?;
+    drop(progress);
+    let report = report(view, done, begun);
+    let status = if report.complete {
+        ExitStatus::Success
+    } else {
+        ExitStatus::Incomplete
+    };
+    tell(&report, settings);
+    settings
+        .output
+        .report("restore", status, &report, || text(&report))
+}
+
+/// Refuses folders that hold something or are too dear.
+fn check_target(args: &Args, target: &Path) -> Result<FolderItself, CommandError> {
+    let failed = |e| CommandError::io("look at the folder", target.display(), &e);
+    let mut entries = match std::fs::read_dir(target) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(FolderItself::Restored),
+        Err(e) => return Err(failed(e)),
+    };
+    let real = target.canonicalize().map_err(failed)?;
+    let home = environment::path(&environment::HOME).and_then(|home| home.canonicalize().ok());
+    if (real == Path::new("/") || Some(&real) == home.as_ref()) && !args.folder.into_system_folder {
+        return Err(CommandError::new(
+            ErrorKind::Refused,
+            format!("{} is not a folder to restore into", real.display()),
+        )
+        .hint("restore elsewhere and move, or insist with --into-existing --into-system-folder"));
+    }
+    if entries.next().is_some() && !args.folder.into_existing {
+        return Err(CommandError::new(
+            ErrorKind::Refused,
+            format!("the folder {} is not empty", target.display()),
+        )
+        .hint("choose another, or use --into-existing: entries of the same names are replaced"));
+    }
+    Ok(FolderItself::Kept)
+}
+
+fn view(
+    args: &Args,
+    target: &Path,
+    locator: &Locator,
+    open: &OpenPoint,
+    survey: Survey,
+) -> PlanView {
+    PlanView {
+        point: open.summary.short(),
+        path: locator.path.to_string(),
+        target: target.to_owned(),
+        dry_run: args.dry_run,
+        files: survey.files,
+        directories: survey.directories,
+        others: survey.others,
+        bytes: survey.bytes,
+    }
+}
+
+fn plan_text(plan: &PlanView) -> String {
+    format!(
+        "would restore {} of point {} into {}:\n  {}, {}, {}, {}\n",
+        table::printable(&plan.path),
+        plan.point,
+        plan.target.display(),
+        table::count(plan.files, "file"),
+        table::bytes(plan.bytes),
+        match plan.directories {
+            1 => "1 directory".to_owned(),
+            count => format!("{count} directories"),
+        },
+        table::count(plan.others, "other"),
+    )
+}
+
+fn expect(counters: &Counters, survey: Survey) {
+    Counters::add(&counters.bytes_expected, survey.bytes);
+    Counters::add(
+        &counters.entries_expected,
+        survey.files + survey.directories + survey.others,
+    );
+}
+
+fn report(plan: PlanView, done: RestoreReport, begun: Instant) -> Report {
+    Report {
+        plan,
+        complete: done.failure_count == 0 && done.findings.is_empty(),
+        entries: done.entries,
+        bytes_written: done.bytes_written,
+        bytes_kept: done.bytes_kept,
+        bytes_verified: done.bytes_verified,
+        failures: done
+            .failures
+            .into_iter()
+            .map(|f| Failure {
+                path: String::from_utf8_lossy(&f.path).into_owned(),
+                reason: f.reason,
+            })
+            .collect(),
+        failure_count: done.failure_count,
+        findings: done.findings,
+        milliseconds: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+fn tell(report: &Report, settings: &Settings) {
+    settings.output.findings(&report.findings);
+    let failures = report.failures.iter();
+    let failures: Vec<Finding> = failures
+        .map(|f| Finding::error(f.path.clone(), f.reason.clone()))
+        .collect();
+    settings.output.findings(&failures);
+}
+
+fn text(report: &Report) -> String {
+    let state = if report.complete {
+        "complete"
+    } else {
+        "INCOMPLETE"
+    };
+    format!(
+        "restored {} of point {} into {}: {state} in {}\n  {} entries, {} written, {} were there, \
+         {} verified, {} failed\n",
+        table::printable(&report.plan.path),
+        report.plan.point,
+        report.plan.target.display(),
+        table::duration(std::time::Duration::from_millis(report.milliseconds)),
+        report.entries,
+        table::bytes(report.bytes_written),
+        table::bytes(report.bytes_kept),
+        table::bytes(report.bytes_verified),
+        report.failure_count,
+    )
+}

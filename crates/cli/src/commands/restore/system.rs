@@ -1,0 +1,174 @@
+//! `refloat restore … --to KIND:ADDRESS`.
+//!
+//! Invariant: the plan that is shown is the plan that is executed.
+
+use refloat_engine::config::SourceConfig;
+use refloat_engine::point_list::PointSelector;
+use refloat_engine::stored::RepositoryPoint;
+use refloat_model::plan::{Action, RestorePlan, RestoreReport};
+use refloat_source::Target;
+use serde::Serialize;
+
+use super::Args;
+use crate::command_error::{CommandError, ErrorKind};
+use crate::exit_status::ExitStatus;
+use crate::output;
+use crate::point::OpenPoint;
+use crate::progress::Shown;
+use crate::repository;
+use crate::settings::Settings;
+use crate::signals::Signals;
+use crate::sources::{self, SourceArgs};
+use crate::table;
+
+#[derive(Serialize)]
+struct PlanView<'a> {
+    dry_run: bool,
+    executable: bool,
+    plan: &'a RestorePlan,
+}
+
+#[derive(Serialize)]
+struct ReportView<'a> {
+    complete: bool,
+    #[serde(flatten)]
+    report: &'a RestoreReport,
+}
+
+/// Restores into a running system.
+pub fn run(
+    args: &Args,
+    to: &str,
+    selector: &PointSelector,
+    settings: &Settings,
+    signals: &Signals,
+) -> Result<ExitStatus, CommandError> {
+    let request = args.system.request()?;
+    let target = target(args, to)?;
+    let opened = repository::open(settings)?;
+    let _lock = repository::lock_for_reading(&opened)?;
+    let open = OpenPoint::open(&opened.into_indexed()?, selector)?;
+    let point = RepositoryPoint::open(open.tree)?;
+    let plan = target.plan(&point, &request)?;
+    settings.output.findings(&plan.findings);
+    let executable = plan.is_executable();
+    if args.dry_run {
+        let status = if executable {
+            ExitStatus::Success
+        } else {
+            ExitStatus::Incomplete
+        };
+        let view = PlanView {
+            dry_run: true,
+            executable,
+            plan: &plan,
+        };
+        return settings
+            .output
+            .result("restore", status, &view, || plan_text(&plan));
+    }
+    if !executable {
+        output::say(&plan_text(&plan));
+        return Err(
+            CommandError::new(ErrorKind::Refused, "the plan cannot be executed")
+                .hint("see the conflicts above; choose with --on-conflict, --only or --as"),
+        );
+    }
+    confirm(args, &plan, settings)?;
+    let progress = Shown::start(settings);
+    let report = target.execute(&plan, &point, &request, &progress, &signals.cancel)?;
+    drop(progress);
+    settings.output.findings(&report.findings);
+    let complete = report.is_complete();
+    let status = if complete {
+        ExitStatus::Success
+    } else {
+        ExitStatus::Incomplete
+    };
+    let view = ReportView {
+        complete,
+        report: &report,
+    };
+    settings
+        .output
+        .report("restore", status, &view, || report_text(&report))
+}
+
+fn target(args: &Args, to: &str) -> Result<Box<dyn Target>, CommandError> {
+    let source_args = SourceArgs {
+        source: vec![to.to_owned()],
+        exclude: Vec::new(),
+        one_file_system: false,
+        docker_certificates: args.system.docker_certificates.clone(),
+        plain_tcp: args.system.plain_tcp,
+    };
+    let declared = sources::declared(&source_args, None)?;
+    for declared in &declared {
+        if let SourceConfig::Docker(config) = &declared.config {
+            return sources::docker_target(declared, config, source_args.plain_tcp());
+        }
+    }
+    Err(CommandError::usage("folders are restored with --target")
+        .hint("--to is for docker: addresses"))
+}
+
+/// Something that is replaced is gone: the plan is shown and confirmed.
+fn confirm(args: &Args, plan: &RestorePlan, settings: &Settings) -> Result<(), CommandError> {
+    let replaced = plan
+        .steps
+        .iter()
+        .filter(|s| matches!(s.action, Action::Replace { .. }))
+        .count();
+    if replaced == 0 || args.system.yes {
+        return Ok(());
+    }
+    output::say(&plan_text(plan));
+    let question = format!("Replace {}?", table::count(replaced as u64, "object"));
+    settings.output.confirm(&question)
+}
+
+fn plan_text(plan: &RestorePlan) -> String {
+    let rows = plan.steps.iter().map(|step| {
+        [
+            step.action.word().to_owned(),
+            step.kind.word().to_owned(),
+            step.name.clone(),
+            step.workload.clone().unwrap_or_default(),
+            step.bytes.map_or_else(String::new, table::bytes),
+            why(&step.action),
+        ]
+    });
+    let steps = table::table(["action", "kind", "name", "workload", "size", "why"], rows);
+    format!("plan for {}\n{steps}", table::printable(&plan.target))
+}
+
+fn why(action: &Action) -> String {
+    match action {
+        Action::Create | Action::Reuse => String::new(),
+        Action::Skip { why } | Action::Replace { why } | Action::Conflict { why } => why.clone(),
+        Action::Rename { to } => format!("as {to}"),
+    }
+}
+
+fn report_text(report: &RestoreReport) -> String {
+    let rows = report.steps.iter().map(|outcome| {
+        [
+            outcome.step.action.word().to_owned(),
+            outcome.step.kind.word().to_owned(),
+            outcome.step.name.clone(),
+            outcome
+                .error
+                .as_ref()
+                .map_or_else(|| "ok".to_owned(), |e| format!("FAILED: {e}")),
+            table::duration(std::time::Duration::from_millis(outcome.milliseconds)),
+            outcome.remarks.join("; "),
+        ]
+    });
+    let steps = table::table(["action", "kind", "name", "outcome", "time", "proof"], rows);
+    let state = if report.is_complete() {
+        "complete"
+    } else {
+        "INCOMPLETE"
+    };
+    format!("{steps}restore {state}\n")
+}

@@ -1,0 +1,103 @@
+//! Restoring the raw tree of a point into a folder.
+//!
+//! Invariant: the plan tells what will be written before anything is; executing it writes below
+//! the folder only.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use refloat_localfs::{FolderWriter, WriteError};
+use refloat_model::cancel::Cancel;
+use refloat_model::entry::Metadata;
+use refloat_model::progress::Counters;
+use refloat_model::tree_path::TreePath;
+use refloat_repository::restore::{RestoreOptions, RestoreReport, Survey, restore, survey};
+use refloat_repository::{BlobReader as _, Node, RepositoryError};
+
+use crate::stored::{StoredTree, TreePathError};
+
+/// What will be written into a folder.
+#[derive(Clone, Debug)]
+pub struct FolderPlan {
+    nodes: Vec<Node>,
+    metadata: Option<Metadata>,
+    /// How much it is.
+    pub survey: Survey,
+}
+
+/// Why a restore into a folder failed as a whole.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderRestoreError {
+    /// What should be restored cannot be read.
+    #[error(transparent)]
+    Tree(#[from] TreePathError),
+    /// The repository failed, or the folder is full.
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    /// The folder cannot be used.
+    #[error(transparent)]
+    Folder(#[from] WriteError),
+}
+
+/// Plans to restore `path`: what a directory holds, or a single other entry.
+///
+/// # Errors
+/// There is no such entry, or it cannot be read.
+pub fn plan(
+    tree: &StoredTree,
+    path: &TreePath,
+    cancel: &Cancel,
+) -> Result<FolderPlan, FolderRestoreError> {
+    let own = tree.node(path).map_err(TreePathError::from)?;
+    let (nodes, metadata) = match own {
+        Some(node) if node.subtree.is_none() => (vec![node], None),
+        own => {
+            let directory = tree.directory(path)?;
+            let nodes = tree.repository().read_tree(directory)?;
+            (nodes, own.map(|node| node.entry.metadata))
+        }
+    };
+    let survey = survey(tree.repository(), &nodes, cancel)?;
+    Ok(FolderPlan {
+        nodes,
+        metadata,
+        survey,
+    })
+}
+
+/// Whether the folder gets the metadata of the directory that is restored into it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FolderItself {
+    /// It was made for this restore.
+    Restored,
+    /// It was there and stays as it is.
+    Kept,
+}
+
+/// Executes a plan into an existing folder.
+///
+/// Guarantees: repeating it after a failure writes only what differs.
+///
+/// # Errors
+/// The folder cannot be used or is full, or the run was cancelled. Single entries that failed are
+/// in the report.
+pub fn execute(
+    tree: &StoredTree,
+    plan: FolderPlan,
+    folder: &Path,
+    itself: FolderItself,
+    counters: Arc<Counters>,
+    cancel: &Cancel,
+) -> Result<RestoreReport, FolderRestoreError> {
+    let writer = FolderWriter::open(folder)?;
+    let metadata = plan.metadata.filter(|_| itself == FolderItself::Restored);
+    Ok(restore(
+        tree.repository(),
+        plan.nodes,
+        metadata,
+        &writer,
+        RestoreOptions::default(),
+        counters,
+        cancel.clone(),
+    )?)
+}

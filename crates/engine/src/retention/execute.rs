@@ -1,0 +1,69 @@
+//! From a repository to a plan of what to forget, and doing it.
+//!
+//! Guarantees: only snapshot records are deleted; data goes with the next prune.
+//!
+//! Crash behaviour: each record is deleted on its own; repeating the command does the rest.
+
+use refloat_model::cancel::Cancel;
+use refloat_repository::lock::Lock;
+use refloat_repository::{IndexedRepository, RepositoryError};
+use refloat_storage::{FileKey, FileKind};
+
+use super::{Candidate, ForgetPlan, Holding, Holdings};
+use crate::manifest;
+use crate::point_list::PointSummary;
+use crate::stored::StoredTree;
+
+/// Every point with what it holds.
+///
+/// # Errors
+/// The list of points cannot be read, or the run was cancelled.
+pub fn load(
+    repository: &IndexedRepository,
+    cancel: &Cancel,
+) -> Result<Vec<Candidate>, RepositoryError> {
+    let mut candidates = Vec::new();
+    for (id, file) in repository.snapshots()?.snapshots {
+        cancel.check()?;
+        let point = PointSummary::of(id, &file);
+        let tree = file
+            .tree
+            .map(|root| StoredTree::new(repository.clone(), root));
+        let holdings = tree
+            .filter(|_| point.id.is_some())
+            .and_then(|tree| holdings(&tree));
+        candidates.push(Candidate { point, holdings });
+    }
+    Ok(candidates)
+}
+
+/// None if a manifest cannot be read.
+fn holdings(tree: &StoredTree) -> Option<Holdings> {
+    let record = manifest::read_record(tree).ok()?;
+    let mut holdings = Holdings::new();
+    for source in record.sources.keys() {
+        let items = manifest::read_items(tree, source).ok()?;
+        holdings.extend(items.iter().map(Holding::of));
+    }
+    Some(holdings)
+}
+
+/// Deletes the records of the points that the plan drops.
+///
+/// # Errors
+/// Storage refuses, the lock was lost, or the run was cancelled. What was deleted by then stays
+/// deleted.
+pub fn execute(
+    repository: &IndexedRepository,
+    lock: &Lock,
+    plan: &ForgetPlan,
+    cancel: &Cancel,
+) -> Result<(), RepositoryError> {
+    lock.prove()?;
+    for point in plan.dropped() {
+        cancel.check()?;
+        let file = FileKey::new(FileKind::Snapshot, point.snapshot.0);
+        repository.storage().delete(&file)?;
+    }
+    Ok(())
+}
