@@ -16,6 +16,7 @@ pub mod layout;
 mod locality;
 mod mask;
 mod options;
+mod restore;
 mod source;
 
 pub use address::{Address, DEFAULT_SOCKET, InvalidAddress};
@@ -23,4 +24,5 @@ pub use client::{Certificates, ConnectOptions, PlainTcp};
 pub use consistency::{Consistency, DumpMode, Hold, HookCommand};
 pub use error::EngineError;
 pub use options::{ImageSelection, Options, RootfsSelection, VolumeAccess};
+pub use restore::DockerTarget;
 pub use source::DockerSource;

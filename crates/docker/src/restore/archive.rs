@@ -29,7 +29,14 @@ struct Head<'a> {
 
 impl<'a> Head<'a> {
     const fn new(path: &'a [u8], kind: EntryType, metadata: &'a Metadata) -> Self {
-        Self { path, kind, size: 0, target: &[], device: 0, metadata }
+        Self {
+            path,
+            kind,
+            size: 0,
+            target: &[],
+            device: 0,
+            metadata,
+        }
     }
 }
 
@@ -63,7 +70,10 @@ impl<W: Write> TarSink<W> {
     /// Writes the attributes of the root directory itself.
     pub(super) fn root(&mut self, root: &Entry) -> io::Result<()> {
         let path = [self.directory.as_slice(), b"/"].concat();
-        self.append(&Head::new(&path, EntryType::Directory, &root.metadata), io::empty())
+        self.append(
+            &Head::new(&path, EntryType::Directory, &root.metadata),
+            io::empty(),
+        )
     }
 
     /// Ends the tar.
@@ -93,18 +103,28 @@ impl<W: Write> TarSink<W> {
             self.links.insert(key, path.to_vec());
             return Ok(false);
         };
-        let head = Head { target: &first, ..Head::new(path, EntryType::Link, metadata) };
+        let head = Head {
+            target: &first,
+            ..Head::new(path, EntryType::Link, metadata)
+        };
         self.append(&head, io::empty())?;
         Ok(true)
     }
 
-    fn write_file(&mut self, file: &Entry, content: &mut dyn Read) -> io::Result<()> {
+    /// Writes one file; its content must have the length its entry says.
+    pub(super) fn content(&mut self, file: &Entry, content: &mut dyn Read) -> io::Result<()> {
         let EntryKind::File { size } = file.kind else {
             return Err(io::Error::other("content of something that is no file"));
         };
         let path = self.path(&file.name);
-        let exact = Exact { content, rest: size };
-        let head = Head { size, ..Head::new(&path, EntryType::Regular, &file.metadata) };
+        let exact = Exact {
+            content,
+            rest: size,
+        };
+        let head = Head {
+            size,
+            ..Head::new(&path, EntryType::Regular, &file.metadata)
+        };
         self.append(&head, exact)
     }
 
@@ -151,7 +171,9 @@ impl<W: Write> TarSink<W> {
                 )),
             }
         }
-        let records = records.iter().map(|(key, value)| (key.as_str(), value.as_slice()));
+        let records = records
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_slice()));
         self.builder.append_pax_extensions(records)
     }
 }
@@ -190,11 +212,15 @@ struct Exact<'a> {
 
 impl Read for Exact<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let limit = usize::try_from(self.rest).unwrap_or(usize::MAX).min(buffer.len());
+        let limit = usize::try_from(self.rest)
+            .unwrap_or(usize::MAX)
+            .min(buffer.len());
         if limit == 0 {
             return Ok(0);
         }
-        let count = self.content.read(buffer.get_mut(..limit).unwrap_or_default())?;
+        let count = self
+            .content
+            .read(buffer.get_mut(..limit).unwrap_or_default())?;
         if count == 0 {
             return Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
@@ -216,8 +242,11 @@ impl<W: Write> TreeSink for TarSink<W> {
         self.depths.push(self.directory.len());
         self.directory.clone_from(&path);
         path.push(b'/');
-        self.append(&Head::new(&path, EntryType::Directory, &directory.metadata), io::empty())
-            .map_err(cannot_go_on)
+        self.append(
+            &Head::new(&path, EntryType::Directory, &directory.metadata),
+            io::empty(),
+        )
+        .map_err(cannot_go_on)
     }
 
     fn leave(&mut self) -> Result<(), SinkError> {
@@ -232,7 +261,7 @@ impl<W: Write> TreeSink for TarSink<W> {
         }
         // Content that cannot be opened is left out and named: nothing of it is on its way yet.
         match content.open() {
-            Ok(mut reader) => self.write_file(&file, &mut reader).map_err(cannot_go_on),
+            Ok(mut reader) => self.content(&file, &mut reader).map_err(cannot_go_on),
             Err(error) => {
                 self.links.retain(|_, first| *first != path);
                 self.fail(&file.name, error.to_string());
@@ -242,7 +271,7 @@ impl<W: Write> TreeSink for TarSink<W> {
     }
 
     fn stream(&mut self, file: Entry, content: &mut dyn Read) -> Result<(), SinkError> {
-        self.write_file(&file, content).map_err(cannot_go_on)
+        self.content(&file, content).map_err(cannot_go_on)
     }
 
     fn node(&mut self, entry: Entry) -> Result<(), SinkError> {
@@ -253,7 +282,10 @@ impl<W: Write> TreeSink for TarSink<W> {
             EntryKind::CharacterDevice { .. } => (EntryType::Char, [].as_slice()),
             EntryKind::Fifo => (EntryType::Fifo, [].as_slice()),
             EntryKind::Socket | EntryKind::File { .. } | EntryKind::Directory => {
-                self.fail(&entry.name, "a socket cannot travel in an archive".to_owned());
+                self.fail(
+                    &entry.name,
+                    "a socket cannot travel in an archive".to_owned(),
+                );
                 return Ok(());
             }
         };
@@ -264,7 +296,11 @@ impl<W: Write> TreeSink for TarSink<W> {
             EntryKind::BlockDevice { device } | EntryKind::CharacterDevice { device } => device,
             _ => 0,
         };
-        let head = Head { target, device, ..Head::new(&path, kind, &entry.metadata) };
+        let head = Head {
+            target,
+            device,
+            ..Head::new(&path, kind, &entry.metadata)
+        };
         self.append(&head, io::empty()).map_err(cannot_go_on)
     }
 
@@ -273,117 +309,10 @@ impl<W: Write> TreeSink for TarSink<W> {
     }
 
     fn fail(&mut self, name: &[u8], reason: String) {
-        self.failures.push(format!("{}: {reason}", self.display(name)));
+        self.failures
+            .push(format!("{}: {reason}", self.display(name)));
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use refloat_model::entry::Xattr;
-    use refloat_model::time::Timestamp;
-
-    fn entry(name: &str, kind: EntryKind) -> Entry {
-        let metadata = Metadata::synthetic(&kind);
-        Entry { name: name.into(), kind, metadata }
-    }
-
-    fn text(text: &'static str) -> Box<dyn Content> {
-        Box::new(move || Ok(text.as_bytes()))
-    }
-
-    fn file(name: &str, size: u64) -> Entry {
-        entry(name, EntryKind::File { size })
-    }
-
-    #[test]
-    fn everything_a_tar_can_say_is_said() {
-        let mut bytes = Vec::new();
-        let mut sink = TarSink::new(&mut bytes, "v");
-        sink.root(&entry("data", EntryKind::Directory)).unwrap();
-        let mut first = file("first", 5);
-        first.metadata.modified = Timestamp { seconds: 7, nanoseconds: 5 };
-        first.metadata.xattrs = vec![Xattr { name: b"user.a".into(), value: vec![0, b'\n'] }];
-        (first.metadata.inode, first.metadata.links) = (9, 2);
-        let mut second = first.clone();
-        second.name = b"second".into();
-        sink.file(first, text("hello")).unwrap();
-        sink.enter(entry("d", EntryKind::Directory)).unwrap();
-        let long = "n".repeat(200);
-        sink.file(file(&long, 0), text("")).unwrap();
-        sink.file(second, text("hello")).unwrap();
-        sink.leave().unwrap();
-        sink.node(entry("l", EntryKind::Symlink { target: b"/x\xff".into() })).unwrap();
-        sink.node(entry("null", EntryKind::CharacterDevice { device: 0x103 })).unwrap();
-        sink.node(entry("s", EntryKind::Socket)).unwrap();
-        let (entries, failures) = sink.finish().unwrap();
-        assert_eq!(failures, ["v/s: a socket cannot travel in an archive"]);
-        assert_eq!(entries, 7);
-
-        let mut archive = tar::Archive::new(bytes.as_slice());
-        let mut seen = Vec::new();
-        for entry in archive.entries().unwrap() {
-            let mut entry = entry.unwrap();
-            let pax: Vec<(String, Vec<u8>)> = entry
-                .pax_extensions()
-                .unwrap()
-                .unwrap()
-                .map(|e| e.unwrap())
-                .map(|e| (e.key().unwrap().to_owned(), e.value_bytes().to_vec()))
-                .filter(|(key, _)| key != "path")
-                .collect();
-            let link = entry.link_name_bytes().map(|l| l.into_owned()).unwrap_or_default();
-            let header = entry.header();
-            let device = (header.device_major().unwrap(), header.device_minor().unwrap());
-            let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-            seen.push((path, entry.header().entry_type(), link, device, pax));
-        }
-        let epoch = || vec![("mtime".to_owned(), b"0".to_vec())];
-        let late = || {
-            vec![
-                ("mtime".to_owned(), b"7.000000005".to_vec()),
-                ("SCHILY.xattr.user.a".to_owned(), vec![0, b'\n']),
-            ]
-        };
-        let none = (Some(0), Some(0));
-        let zero = |path: &str, kind, link: &[u8], pax| {
-            (path.to_owned(), kind, link.to_vec(), none, pax)
-        };
-        assert_eq!(
-            seen,
-            [
-                zero("v/", EntryType::Directory, b"", epoch()),
-                zero("v/first", EntryType::Regular, b"", late()),
-                zero("v/d/", EntryType::Directory, b"", epoch()),
-                zero(&format!("v/d/{long}"), EntryType::Regular, b"", epoch()),
-                zero("v/d/second", EntryType::Link, b"v/first", late()),
-                zero("v/l", EntryType::Symlink, b"/x\xff", epoch()),
-                (
-                    "v/null".to_owned(),
-                    EntryType::Char,
-                    Vec::new(),
-                    (Some(1), Some(3)),
-                    epoch()
-                ),
-            ]
-        );
-    }
-
-    #[test]
-    fn a_file_shorter_than_announced_ends_the_stream_with_an_error() {
-        let mut sink = TarSink::new(io::sink(), "");
-        let error = sink.file(file("f", 9), text("short")).unwrap_err();
-        assert_eq!(error.to_string(), "4 bytes of a file are missing");
-        let mut sink = TarSink::new(io::sink(), "");
-        let gone = || Err::<io::Empty, _>(io::Error::other("a blob is missing"));
-        sink.file(file("f", 9), Box::new(gone)).unwrap();
-        assert_eq!(sink.failures, ["f: a blob is missing"]);
-    }
-
-    #[test]
-    fn times_before_the_epoch() {
-        assert_eq!(pax_time(-2, 250_000_000), "-1.750000000");
-        assert_eq!(pax_time(-2, 0), "-2");
-        assert_eq!(pax_time(2, 1), "2.000000001");
-    }
-}
+mod tests;

@@ -6,10 +6,16 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use crate::definition::{ContainerDefinition, NetworkDefinition, Object, VolumeDefinition, is_made_up};
+use crate::definition::{ContainerDefinition, NetworkDefinition, Object, VolumeDefinition};
 
 /// Places that say nothing about what a container is: made up, or kept elsewhere.
-const CONFIG_IGNORED: &[&str] = &["Hostname", "Image", "OnBuild", "AttachStderr", "AttachStdout"];
+const CONFIG_IGNORED: &[&str] = &[
+    "Hostname",
+    "Image",
+    "OnBuild",
+    "AttachStderr",
+    "AttachStdout",
+];
 const HOST_CONFIG_IGNORED: &[&str] = &["ContainerIDFile", "ConsoleSize", "Binds"];
 
 /// Where two containers differ.
@@ -35,16 +41,19 @@ pub(super) fn networks(wanted: &NetworkDefinition, found: &NetworkDefinition) ->
 
 /// Where two volumes differ, without their data.
 pub(super) fn volumes(wanted: &VolumeDefinition, found: &VolumeDefinition) -> Vec<String> {
-    let view = |volume: &VolumeDefinition| {
-        json!({"driver": volume.driver, "options": volume.options, "labels": volume.labels})
-    };
+    let view = |volume: &VolumeDefinition| json!({"driver": volume.driver, "options": volume.options, "labels": volume.labels});
     difference(&view(wanted), &view(found))
 }
 
 fn container_view(container: &ContainerDefinition) -> Value {
     let without = |object: &Object, keys: &[&str]| {
-        let kept = object.iter().filter(|(key, _)| !keys.contains(&key.as_str()));
-        Value::Object(kept.map(|(key, value)| (key.clone(), value.clone())).collect())
+        let kept = object
+            .iter()
+            .filter(|(key, _)| !keys.contains(&key.as_str()));
+        Value::Object(
+            kept.map(|(key, value)| (key.clone(), value.clone()))
+                .collect(),
+        )
     };
     let mounts: BTreeMap<&str, Value> = container
         .mounts
@@ -83,6 +92,11 @@ fn container_view(container: &ContainerDefinition) -> Value {
     })
 }
 
+/// Whether an engine made this volume name up.
+fn is_made_up(volume: &str) -> bool {
+    volume.len() == 64 && volume.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
 fn endpoint_view(endpoint: &Object) -> Value {
     let mut endpoint = endpoint.clone();
     if let Some(Value::Array(aliases)) = endpoint.get_mut("Aliases") {
@@ -107,7 +121,9 @@ fn difference(wanted: &Value, found: &Value) -> Vec<String> {
 fn normal(value: &Value) -> Value {
     match value {
         Value::Object(object) => {
-            let kept = object.iter().map(|(key, value)| (key.clone(), normal(value)));
+            let kept = object
+                .iter()
+                .map(|(key, value)| (key.clone(), normal(value)));
             Value::Object(kept.filter(|(_, value)| !is_unset(value)).collect())
         }
         Value::Array(list) => Value::Array(list.iter().map(normal).collect()),
@@ -167,23 +183,44 @@ mod tests {
 
     #[test]
     fn unset_is_unset_however_an_engine_says_it() {
-        let a = container(json!({"Env": ["A=1"], "Hostname": "x"}), json!({"Memory": 0, "Dns": []}));
-        let mut b = container(json!({"Env": ["A=1"]}), json!({"Dns": null, "Privileged": false}));
-        b.networks.insert("back".into(), serde_json::from_str(r#"{"Aliases": ["a", "b"]}"#).unwrap());
+        let a = container(
+            json!({"Env": ["A=1"], "Hostname": "x"}),
+            json!({"Memory": 0, "Dns": []}),
+        );
+        let mut b = container(
+            json!({"Env": ["A=1"]}),
+            json!({"Dns": null, "Privileged": false}),
+        );
+        b.networks.insert(
+            "back".into(),
+            serde_json::from_str(r#"{"Aliases": ["a", "b"]}"#).unwrap(),
+        );
         assert_eq!(containers(&a, &b), Vec::<String>::new());
     }
 
     #[test]
     fn differences_are_named_by_place_and_show_no_values() {
-        let a = container(json!({"Env": ["PASSWORD=a"]}), json!({"Memory": 5, "LogConfig": {"Type": "x"}}));
-        let mut b = container(json!({"Env": ["PASSWORD=b"]}), json!({"LogConfig": {"Type": "y"}}));
+        let a = container(
+            json!({"Env": ["PASSWORD=a"]}),
+            json!({"Memory": 5, "LogConfig": {"Type": "x"}}),
+        );
+        let mut b = container(
+            json!({"Env": ["PASSWORD=b"]}),
+            json!({"LogConfig": {"Type": "y"}}),
+        );
         b.networks.insert("front".into(), Object::new());
         b.mounts[0].read_only = true;
         b.image.id = "sha256:bb".into();
         assert_eq!(
             containers(&a, &b),
-            ["config.Env", "host config.LogConfig.Type", "host config.Memory", "image", "mounts./d",
-             "network names"]
+            [
+                "config.Env",
+                "host config.LogConfig.Type",
+                "host config.Memory",
+                "image",
+                "mounts./d",
+                "network names"
+            ]
         );
     }
 }

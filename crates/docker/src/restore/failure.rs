@@ -21,7 +21,7 @@ pub(super) enum Failure {
         operation: &'static str,
         subject: String,
         #[source]
-        source: EngineError,
+        source: Box<EngineError>,
     },
     /// The recovery point cannot be read.
     #[error(transparent)]
@@ -31,7 +31,7 @@ pub(super) enum Failure {
     Document {
         path: String,
         #[source]
-        source: DocumentError,
+        source: Box<DocumentError>,
     },
     /// A file of this machine.
     #[error("cannot {operation} {}", .path.display())]
@@ -49,7 +49,11 @@ pub(super) enum Failure {
     NotEqual { subject: String, difference: String },
     /// Entries could not be restored.
     #[error("{count} entries of {subject} could not be restored: {first}")]
-    Entries { subject: String, count: usize, first: String },
+    Entries {
+        subject: String,
+        count: usize,
+        first: String,
+    },
     /// The plan cannot be followed, because the target is no longer as it was planned for.
     #[error("{subject}: {why}; plan again")]
     Outdated { subject: String, why: String },
@@ -77,7 +81,11 @@ impl Failure {
         subject: impl Into<String>,
     ) -> impl FnOnce(EngineError) -> Self {
         let subject = subject.into();
-        move |source| Self::Engine { operation, subject, source }
+        move |source| Self::Engine {
+            operation,
+            subject,
+            source: Box::new(source),
+        }
     }
 
     /// For `map_err` around a file operation.
@@ -86,6 +94,10 @@ impl Failure {
         path: impl Into<PathBuf>,
     ) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Local { operation, path, source }
+        move |source| Self::Local {
+            operation,
+            path,
+            source,
+        }
     }
 }

@@ -44,7 +44,6 @@ pub(super) struct HeldDumps {
 /// All that a point holds of one Docker host. Keys are the names in the point.
 #[derive(Clone, Debug)]
 pub(super) struct Holding {
-    pub(super) source: String,
     pub(super) layout: Layout,
     pub(super) host: Option<HostDefinition>,
     pub(super) containers: BTreeMap<String, Held<ContainerDefinition>>,
@@ -64,7 +63,6 @@ impl Holding {
     /// Reads everything the point holds of `source`.
     pub(super) fn read(point: &dyn StoredPoint, source: &str) -> Result<Self, TargetError> {
         let mut holding = Self {
-            source: source.to_owned(),
             layout: Layout::new(source),
             host: None,
             containers: BTreeMap::new(),
@@ -155,7 +153,11 @@ impl Holding {
                 let name = path.name().map(String::from_utf8_lossy).unwrap_or_default();
                 files.push((name.into_owned(), path.clone(), *size));
             }
-            _ => return Err(Failure::Needs(format!("{path} is not in the recovery point"))),
+            _ => {
+                return Err(Failure::Needs(format!(
+                    "{path} is not in the recovery point"
+                )));
+            }
         }
         let held = self.dumps.entry(container).or_insert_with(|| HeldDumps {
             record: record.clone(),
@@ -189,7 +191,7 @@ pub(super) fn document<D: Document>(
     let bytes = bytes(point, path)?;
     definition::from_bytes(&bytes).map_err(|source| Failure::Document {
         path: path.to_string(),
-        source,
+        source: Box::new(source),
     })
 }
 
@@ -211,7 +213,10 @@ pub(super) fn bytes(point: &dyn StoredPoint, path: &TreePath) -> Result<Vec<u8>,
 impl Holding {
     /// The host path whose data lies at `path`: containers that bind it say so.
     pub(super) fn bind_source(&self, path: &TreePath) -> Option<String> {
-        let mounts = self.containers.values().flat_map(|held| &held.definition.mounts);
+        let mounts = self
+            .containers
+            .values()
+            .flat_map(|held| &held.definition.mounts);
         let mut sources = mounts
             .filter(|mount| mount.kind == definition::MountKind::Bind)
             .filter(|mount| mount.data.as_ref() == Some(path))

@@ -77,7 +77,10 @@ impl Notes {
             Err(error) if error.is_not_found() => return Ok(()),
             Err(error) => return Err(error),
         };
-        let local = |source| EngineError::Local { operation: "read the restore's journal", source };
+        let local = |source| EngineError::Local {
+            operation: "read the restore's journal",
+            source,
+        };
         let mut archive = tar::Archive::new(stream);
         for entry in archive.entries().map_err(local)? {
             let path = entry.map_err(local)?.path_bytes().into_owned();
@@ -112,35 +115,62 @@ pub(super) struct Journal<'c> {
     client: &'c Client,
     name: String,
     point: String,
+    /// Whether no earlier run left one.
+    pub(super) is_new: bool,
+    /// What earlier runs noted.
+    notes: Notes,
 }
 
 impl<'c> Journal<'c> {
     /// Continues the journal of this point's restore, or begins one.
     pub(super) fn open(client: &'c Client, point: &PointId) -> Result<Self, Failure> {
-        let journal = Self { client, name: journal_name(point), point: point.to_string() };
-        let failed = Failure::engine("begin the journal of", client.address().to_string());
-        journal.create().map_err(failed)?;
+        let failed = || Failure::engine("begin the journal of", client.address().to_string());
+        let notes = Notes::read(client, point).map_err(failed())?;
+        let (name, point) = (journal_name(point), point.to_string());
+        let mut journal = Self {
+            client,
+            name,
+            point,
+            is_new: false,
+            notes,
+        };
+        if journal.id()?.is_none() {
+            journal.is_new = true;
+            journal
+                .carrier(&journal.name, json!({}))
+                .map_err(failed())?;
+        }
         Ok(journal)
     }
 
-    fn create(&self) -> Result<(), EngineError> {
-        let target = format!("/containers/{}/json", encode(&self.name));
-        match self.client.get(&target) {
-            Ok(_) => return Ok(()),
-            Err(error) if error.is_not_found() => {}
-            Err(error) => return Err(error),
+    /// The id of the journal's container, if it is there.
+    pub(super) fn id(&self) -> Result<Option<String>, Failure> {
+        match self
+            .client
+            .get(&format!("/containers/{}/json", encode(&self.name)))
+        {
+            Ok(found) => Ok(Some(text(found.get("Id")))),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(Failure::engine("look at", self.name.clone())(error)),
         }
-        self.carrier(&self.name, &[]).map(drop)
     }
 
-    /// Makes a container that never runs and has the given mounts; gives its id.
-    pub(super) fn carrier(&self, name: &str, mounts: &[Value]) -> Result<String, EngineError> {
+    /// How far a thing came in earlier runs.
+    pub(super) fn progress(&self, kind: ItemKind, name: &str) -> Progress {
+        self.notes.progress(kind, name)
+    }
+
+    /// Makes a container that never runs, with mounts as a host configuration; gives its id.
+    pub(super) fn carrier(&self, name: &str, mut host: Value) -> Result<String, EngineError> {
         let image = empty_image(self.client)?;
+        if let Some(host) = host.as_object_mut() {
+            host.insert("NetworkMode".to_owned(), "none".into());
+        }
         let body = json!({
             "Image": image,
             "Cmd": ["none"],
             "Labels": {LABEL_JOURNAL: self.point},
-            "HostConfig": {"NetworkMode": "none", "Mounts": mounts},
+            "HostConfig": host,
         });
         let target = format!("/containers/create?name={}", encode(name));
         let created = self.client.post(&target, Some(&body))?;
@@ -170,7 +200,10 @@ impl<'c> Journal<'c> {
         let content: Box<dyn Read + Send> = Box::new(std::io::Cursor::new(bytes));
         self.client
             .upload("PUT", &target, content)
-            .map_err(Failure::engine("note the progress of", format!("{} {name}", kind.word())))?;
+            .map_err(Failure::engine(
+                "note the progress of",
+                format!("{} {name}", kind.word()),
+            ))?;
         Ok(())
     }
 
@@ -207,7 +240,9 @@ fn empty_image(client: &Client) -> Result<String, EngineError> {
     if let Some(image) = super::present::inspect_image(client, EMPTY_IMAGE)? {
         return Ok(image.id);
     }
-    let empty = tar::Builder::new(Vec::new()).into_inner().unwrap_or_default();
+    let empty = tar::Builder::new(Vec::new())
+        .into_inner()
+        .unwrap_or_default();
     let target = "/images/create?fromSrc=-&repo=refloat-restore&tag=empty";
     client.upload("POST", target, Box::new(std::io::Cursor::new(empty)))?;
     super::present::inspect_image(client, EMPTY_IMAGE)?

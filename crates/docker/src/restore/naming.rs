@@ -9,7 +9,10 @@ use refloat_model::plan::{Action, Step};
 use serde_json::Value;
 
 use super::holding::Holding;
-use crate::definition::{ContainerDefinition, LABEL_PROJECT, MountKind};
+use crate::definition::{ContainerDefinition, MountKind};
+
+/// The label by which compose knows a project's things.
+const LABEL_PROJECT: &str = "com.docker.compose.project";
 
 /// New names by kind and name in the point.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -29,6 +32,10 @@ impl Names {
         self.0.insert((kind, name.to_owned()), to.to_owned());
     }
 
+    pub(super) fn extend(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
     pub(super) fn remove(&mut self, kind: ItemKind, name: &str) {
         self.0.remove(&(kind, name.to_owned()));
     }
@@ -45,7 +52,10 @@ impl Names {
 
     /// The name in the point of a thing that has this new name.
     pub(super) fn old(&self, kind: ItemKind, new: &str) -> Option<&str> {
-        let mut renamed = self.0.iter().filter(|((k, _), to)| *k == kind && *to == new);
+        let mut renamed = self
+            .0
+            .iter()
+            .filter(|((k, _), to)| *k == kind && *to == new);
         renamed.next().map(|((_, old), _)| old.as_str())
     }
 
@@ -71,7 +81,9 @@ impl Names {
                 .filter(|n| n.project() == Some(&old))
                 .map(|n| (ItemKind::Network, n.name.as_str()));
             for (kind, name) in containers.chain(volumes).chain(networks) {
-                let rest = name.strip_prefix(&old).filter(|r| r.starts_with(['-', '_']));
+                let rest = name
+                    .strip_prefix(&old)
+                    .filter(|r| r.starts_with(['-', '_']));
                 if let Some(rest) = rest {
                     let name = (kind, name.to_owned());
                     self.0.entry(name).or_insert_with(|| format!("{new}{rest}"));
@@ -144,7 +156,12 @@ impl Names {
             *link = bare;
             self.rename_head(ItemKind::Container, link, ':');
         }
-        for mount in host.get_mut("Mounts").and_then(Value::as_array_mut).into_iter().flatten() {
+        for mount in host
+            .get_mut("Mounts")
+            .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten()
+        {
             if mount.get("Type").and_then(Value::as_str) == Some("volume")
                 && let Some(source) = text(Some(mount), "Source")
             {

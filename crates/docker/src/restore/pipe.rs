@@ -36,11 +36,14 @@ pub(super) fn stream<T: Send, R, E>(
     send: impl FnOnce(Box<dyn Read + Send>) -> Result<R, E>,
 ) -> Result<(T, R), E>
 where
-    E: std::error::Error + From<io::Error> + Send,
+    E: std::error::Error + From<io::Error> + Send + 'static,
 {
     let (reader, writer) = io::pipe()?;
     let verdict = Verdict::default();
-    let source = Source { pipe: reader, verdict: Arc::clone(&verdict) };
+    let source = Source {
+        pipe: reader,
+        verdict: Arc::clone(&verdict),
+    };
     std::thread::scope(|scope| {
         let thread = scope.spawn(move || {
             let mut output = io::BufWriter::with_capacity(256 * 1024, writer);

@@ -15,6 +15,9 @@ mod containers;
 mod data;
 mod objects;
 
+pub(super) use containers::waits_for;
+pub(super) use data::recipe;
+
 use std::collections::BTreeMap;
 
 use refloat_model::finding::Finding;
@@ -124,15 +127,28 @@ pub(super) fn requested_names(
             ItemKind::Network => holding.networks.contains_key(name),
             _ => {
                 let mut members = holding.containers.values();
-                members.any(|c| c.definition.project.as_ref().is_some_and(|p| p.project == name))
-                    || holding.projects.contains_key(name)
+                members.any(|c| {
+                    c.definition
+                        .project
+                        .as_ref()
+                        .is_some_and(|p| p.project == name)
+                }) || holding.projects.contains_key(name)
             }
         };
-        let kinds =
-            [ItemKind::Container, ItemKind::Volume, ItemKind::Network, ItemKind::Project];
-        let mut kinds = kinds.into_iter().filter(|k| kind.is_empty() || k.word() == kind);
+        let kinds = [
+            ItemKind::Container,
+            ItemKind::Volume,
+            ItemKind::Network,
+            ItemKind::Project,
+        ];
+        let mut kinds = kinds
+            .into_iter()
+            .filter(|k| kind.is_empty() || k.word() == kind);
         let Some(kind) = kinds.find(|kind| known(*kind)) else {
-            return Err(TargetError::NotInPoint { what: old.clone(), candidates: Vec::new() });
+            return Err(TargetError::NotInPoint {
+                what: old.clone(),
+                candidates: Vec::new(),
+            });
         };
         if !is_name(new) {
             return Err(TargetError::NotInPoint {
@@ -173,9 +189,18 @@ impl Planner<'_> {
             if !self.selection.everything {
                 continue;
             }
-            let action = Action::Skip { why: format!("{MISSING}{reason}") };
+            let action = Action::Skip {
+                why: format!("{MISSING}{reason}"),
+            };
             let name = record.item.title.clone();
-            self.step(record.item.kind, &name, &record, record.item.path.clone(), action, None);
+            self.step(
+                record.item.kind,
+                &name,
+                &record,
+                record.item.path.clone(),
+                action,
+                None,
+            );
         }
     }
 
@@ -214,7 +239,9 @@ impl Planner<'_> {
             OnConflict::Fail => Action::Conflict {
                 why: format!("{why}; keep it (skip), replace it, or restore under a new name"),
             },
-            OnConflict::Skip => Action::Skip { why: format!("{why}; it is kept") },
+            OnConflict::Skip => Action::Skip {
+                why: format!("{why}; it is kept"),
+            },
             OnConflict::Replace => Action::Replace { why },
             OnConflict::Rename if renamed.is_some() => Action::Conflict { why },
             OnConflict::Rename => {
@@ -233,5 +260,8 @@ impl Planner<'_> {
 
 /// Whether the step brings content of the point to the target.
 pub(super) const fn is_made(action: &Action) -> bool {
-    matches!(action, Action::Create | Action::Replace { .. } | Action::Rename { .. })
+    matches!(
+        action,
+        Action::Create | Action::Replace { .. } | Action::Rename { .. }
+    )
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::failure::Failure;
 use crate::client::{Client, encode};
 use crate::definition::{
-    ContainerDefinition, ImageDefinition, NetworkDefinition, Object, Surroundings,
+    ContainerDefinition, HostDefinition, ImageDefinition, NetworkDefinition, Object, Surroundings,
     VolumeDefinition,
 };
 use crate::error::EngineError;
@@ -37,7 +37,8 @@ pub(super) struct TakenPort {
 /// All that is on the target.
 #[derive(Debug)]
 pub(super) struct Present {
-    pub(super) version: Value,
+    pub(super) host: HostDefinition,
+    /// The answer to `/info`.
     pub(super) info: Value,
     pub(super) containers: BTreeMap<String, PresentContainer>,
     pub(super) networks: BTreeMap<String, NetworkDefinition>,
@@ -51,11 +52,16 @@ impl Present {
     /// Asks the target for everything.
     pub(super) fn read(client: &Client) -> Result<Self, Failure> {
         let get = |operation: &'static str, target: &str| {
-            client.get(target).map_err(Failure::engine(operation, client.address().to_string()))
+            client
+                .get(target)
+                .map_err(Failure::engine(operation, client.address().to_string()))
         };
+        let version = get("ask the version of", "/version")?;
+        let info = get("ask the settings of", "/info")?;
+        let settings = info.as_object().cloned().unwrap_or_default();
         let mut present = Self {
-            version: get("ask the version of", "/version")?,
-            info: get("ask the settings of", "/info")?,
+            host: HostDefinition::from_answers(&version, settings, &Value::Null),
+            info,
             containers: BTreeMap::new(),
             networks: BTreeMap::new(),
             volumes: BTreeMap::new(),
@@ -66,10 +72,13 @@ impl Present {
             let network = NetworkDefinition::from_inspect(network);
             present.networks.insert(network.name.clone(), network);
         }
-        for volume in objects(get("list the volumes of", "/volumes")?.get("Volumes").unwrap_or(&Value::Null)) {
+        let volumes = get("list the volumes of", "/volumes")?;
+        for volume in volumes.get("Volumes").map(objects).unwrap_or_default() {
             let mountpoint = text(volume.get("Mountpoint"));
             let volume = VolumeDefinition::from_inspect(volume);
-            present.volumes.insert(volume.name.clone(), (volume, mountpoint));
+            present
+                .volumes
+                .insert(volume.name.clone(), (volume, mountpoint));
         }
         for image in objects(&get("list the images of", "/images/json")?) {
             present.read_image(client, &text(image.get("Id")))?;
@@ -80,8 +89,8 @@ impl Present {
     }
 
     fn read_image(&mut self, client: &Client, id: &str) -> Result<(), Failure> {
-        if let Some(image) = inspect_image(client, id)
-            .map_err(Failure::engine("look at", format!("image {id}")))?
+        if let Some(image) =
+            inspect_image(client, id).map_err(Failure::engine("look at", format!("image {id}")))?
         {
             self.images.insert(image.id.clone(), image);
         }
@@ -110,7 +119,8 @@ impl Present {
                 })
             }));
             let name = definition.name.clone();
-            self.containers.insert(name, PresentContainer { id, definition });
+            self.containers
+                .insert(name, PresentContainer { id, definition });
         }
         Ok(())
     }
@@ -119,13 +129,11 @@ impl Present {
     pub(super) fn image_named(&self, name: &str) -> Option<&ImageDefinition> {
         let wanted = crate::discover::named_image(name, "");
         self.images.values().find(|image| {
-            image.tags.iter().any(|tag| crate::discover::named_image(tag, "") == wanted)
+            image
+                .tags
+                .iter()
+                .any(|tag| crate::discover::named_image(tag, "") == wanted)
         })
-    }
-
-    /// A text of `/info`.
-    pub(super) fn setting(&self, key: &str) -> &str {
-        self.info.get(key).and_then(Value::as_str).unwrap_or_default()
     }
 
     /// Names of the containers that mount a volume.
@@ -177,7 +185,10 @@ pub(super) fn inspect_container(
 
 /// None for "every address".
 pub(super) fn specific(address: &str) -> Option<IpAddr> {
-    address.parse().ok().filter(|ip: &IpAddr| !ip.is_unspecified())
+    address
+        .parse()
+        .ok()
+        .filter(|ip: &IpAddr| !ip.is_unspecified())
 }
 
 pub(super) fn first_name(container: &Object) -> String {
@@ -198,7 +209,11 @@ pub(super) fn objects(list: &Value) -> Vec<Object> {
 }
 
 fn objects_of(list: &Value) -> Vec<&Object> {
-    list.as_array().into_iter().flatten().filter_map(Value::as_object).collect()
+    list.as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_object)
+        .collect()
 }
 
 pub(super) fn text(value: Option<&Value>) -> String {

@@ -4,13 +4,13 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
 use tokio::net::UnixStream;
 
 use crate::address::Address;
 use crate::client::{Client, encode};
-use crate::definition::{Object, VolumeDefinition};
+use crate::definition::{HostDefinition, Object, VolumeDefinition};
 use crate::discover::BindRule;
+use crate::locality;
 
 /// What of the target's machine is within reach.
 #[derive(Clone, Debug, Default)]
@@ -24,16 +24,31 @@ pub(super) struct Reach {
 }
 
 impl Reach {
+    /// Nothing is within reach but the engine's API.
+    pub(super) fn none(host: &HostDefinition) -> Self {
+        Self {
+            root_dir: host.root_dir.clone(),
+            ..Self::default()
+        }
+    }
+
     /// Looks at the address, the engine's settings and this machine.
-    pub(super) fn of(client: &Client, info: &Value) -> Self {
-        let root_dir = info.get("DockerRootDir").and_then(Value::as_str).unwrap_or_default();
+    pub(super) fn of(client: &Client, host: &HostDefinition) -> Self {
+        let root_dir = host.root_dir.clone();
         let Address::Unix(socket) = client.address() else {
-            return Self { root_dir: root_dir.to_owned(), ..Self::default() };
+            return Self {
+                root_dir,
+                ..Self::default()
+            };
         };
         let may_write = rustix::process::geteuid().is_root();
-        let data_root = Some(PathBuf::from(root_dir))
-            .filter(|root| may_write && root.is_absolute() && root.is_dir());
-        Self { data_root, root_dir: root_dir.to_owned(), engine_pid: listener(socket) }
+        let ours = may_write && locality::is_local(client.address(), host);
+        let data_root = ours.then(|| PathBuf::from(&root_dir));
+        Self {
+            data_root,
+            root_dir,
+            engine_pid: listener(socket).filter(|_| ours),
+        }
     }
 
     /// Whether host paths of the engine are paths of this machine.
@@ -50,7 +65,10 @@ impl Reach {
         let docker = root.join("containers").join(container_id);
         let podman = root.join("overlay-containers").join(container_id);
         let podman_vfs = root.join("vfs-containers").join(container_id);
-        if ![docker, podman, podman_vfs].iter().any(|folder| folder.is_dir()) {
+        if ![docker, podman, podman_vfs]
+            .iter()
+            .any(|folder| folder.is_dir())
+        {
             self.data_root = None;
         }
     }
@@ -73,7 +91,10 @@ impl Reach {
     pub(super) fn refusal(&self, path: &str) -> Option<String> {
         let plain = path.starts_with('/')
             && !path.contains('\0')
-            && path.split('/').skip(1).all(|part| !matches!(part, "." | ".."));
+            && path
+                .split('/')
+                .skip(1)
+                .all(|part| !matches!(part, "." | ".."));
         if !plain {
             return Some("it is not an absolute path without '.' and '..'".to_owned());
         }
@@ -92,8 +113,18 @@ impl Reach {
 
 /// Who listens on a socket of this machine.
 fn listener(socket: &Path) -> Option<i32> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().ok()?;
-    runtime.block_on(async { UnixStream::connect(socket).await.ok()?.peer_cred().ok()?.pid() })
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()
+        .ok()?;
+    runtime.block_on(async {
+        UnixStream::connect(socket)
+            .await
+            .ok()?
+            .peer_cred()
+            .ok()?
+            .pid()
+    })
 }
 
 /// A volume as the engine says it now, with the folder of its data.

@@ -37,7 +37,10 @@ impl Selection {
     /// Reads `only` of a request.
     pub(super) fn of(holding: &Holding, only: &[String]) -> Result<Self, TargetError> {
         let mut selection = Self::default();
-        let mut words = only.iter().filter(|word| !word.starts_with("source:")).peekable();
+        let mut words = only
+            .iter()
+            .filter(|word| !word.starts_with("source:"))
+            .peekable();
         if words.peek().is_none() {
             selection.everything = true;
             selection.add_all(holding);
@@ -130,10 +133,17 @@ impl Selection {
 
     /// An image by id or by any of its names.
     fn add_image(&mut self, holding: &Holding, name: &str) -> bool {
-        let found = holding.images.values().map(|held| &held.definition).find(|image| {
-            image.id == name
-                || image.tags.iter().any(|tag| named_image(tag, "") == named_image(name, ""))
-        });
+        let found = holding
+            .images
+            .values()
+            .map(|held| &held.definition)
+            .find(|image| {
+                image.id == name
+                    || image
+                        .tags
+                        .iter()
+                        .any(|tag| named_image(tag, "") == named_image(name, ""))
+            });
         if let Some(image) = found {
             self.images.insert(image.id.clone());
         }
@@ -145,7 +155,9 @@ impl Selection {
         let before = self.binds.len();
         for (path, record) in &holding.binds {
             let container = path.parent().and_then(|parent| {
-                parent.name().map(|name| String::from_utf8_lossy(name).into_owned())
+                parent
+                    .name()
+                    .map(|name| String::from_utf8_lossy(name).into_owned())
             });
             if path.to_string() == name
                 || record.item.title == name
@@ -173,7 +185,11 @@ impl Selection {
             if mount.kind == MountKind::Volume {
                 add(&mut self.volumes, &mount.source, holding.volumes.keys());
             }
-            if let Some(path) = mount.data.as_ref().filter(|p| holding.binds.contains_key(*p)) {
+            if let Some(path) = mount
+                .data
+                .as_ref()
+                .filter(|p| holding.binds.contains_key(*p))
+            {
                 self.binds.insert(path.clone());
             }
         }
@@ -187,8 +203,15 @@ impl Selection {
     }
 }
 
-const KINDS: [&str; 7] =
-    ["project", "container", "volume", "network", "image", "bind", "dump"];
+const KINDS: [&str; 7] = [
+    "project",
+    "container",
+    "volume",
+    "network",
+    "image",
+    "bind",
+    "dump",
+];
 
 fn add<'a>(
     set: &mut BTreeSet<String>,
@@ -210,7 +233,9 @@ fn names_of(holding: &Holding, kind: ItemKind) -> Vec<String> {
         ItemKind::Dump => holding.dumps.keys().cloned().collect(),
         ItemKind::Image => {
             let images = holding.images.values();
-            images.flat_map(|held| held.definition.tags.clone()).collect()
+            images
+                .flat_map(|held| held.definition.tags.clone())
+                .collect()
         }
         _ => holding.binds.keys().map(ToString::to_string).collect(),
     }
@@ -226,13 +251,17 @@ fn missing(what: &str, candidates: impl IntoIterator<Item = String>) -> TargetEr
 /// Containers whose namespaces or volumes this one shares.
 pub(super) fn shared_with(container: &ContainerDefinition) -> Vec<String> {
     let host = &container.host_config;
-    let modes = ["NetworkMode", "IpcMode", "PidMode"].into_iter().filter_map(|key| {
-        let mode = host.get(key)?.as_str()?;
-        mode.strip_prefix("container:").map(str::to_owned)
-    });
+    let modes = ["NetworkMode", "IpcMode", "PidMode"]
+        .into_iter()
+        .filter_map(|key| {
+            let mode = host.get(key)?.as_str()?;
+            mode.strip_prefix("container:").map(str::to_owned)
+        });
     let list = |key: &str| {
         let list = host.get(key).and_then(serde_json::Value::as_array);
-        list.into_iter().flatten().filter_map(|value| value.as_str())
+        list.into_iter()
+            .flatten()
+            .filter_map(|value| value.as_str())
     };
     let head = |text: &str| {
         let text = text.trim_start_matches('/');

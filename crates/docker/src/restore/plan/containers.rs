@@ -28,9 +28,10 @@ pub(in crate::restore) fn waits_for(
         if let Some(member) = &container.project {
             for (service, dependency) in &member.depends_on {
                 let replicas = containers.iter().filter(|(_, other)| {
-                    other.project.as_ref().is_some_and(|o| {
-                        o.project == member.project && o.service == *service
-                    })
+                    other
+                        .project
+                        .as_ref()
+                        .is_some_and(|o| o.project == member.project && o.service == *service)
                 });
                 for (other, _) in replicas {
                     needs.insert((*other).to_owned(), dependency.condition);
@@ -112,7 +113,10 @@ impl Planner<'_> {
         waits_for(&by_new)
             .into_iter()
             .map(|(name, needs)| {
-                let needs = needs.into_iter().map(|(need, how)| (old(need), how)).collect();
+                let needs = needs
+                    .into_iter()
+                    .map(|(need, how)| (old(need), how))
+                    .collect();
                 (old(name), needs)
             })
             .collect()
@@ -124,9 +128,13 @@ impl Planner<'_> {
         };
         let wanted = &held.definition;
         let action = if !is_name(&wanted.name) {
-            Action::Skip { why: format!("{MISSING}the name is none an engine accepts") }
+            Action::Skip {
+                why: format!("{MISSING}the name is none an engine accepts"),
+            }
         } else if wanted.label("com.docker.swarm.task.id").is_some() {
-            Action::Skip { why: "the swarm makes it from its service".to_owned() }
+            Action::Skip {
+                why: "the swarm makes it from its service".to_owned(),
+            }
         } else if let Some(why) = self.lacks(wanted) {
             Action::Skip { why }
         } else {
@@ -193,14 +201,23 @@ impl Planner<'_> {
         let Some(held) = self.holding.dumps.get(name).cloned() else {
             return;
         };
-        let container = self.holding.containers.get(name).map(|held| held.definition.clone());
+        let container = self
+            .holding
+            .containers
+            .get(name)
+            .map(|held| held.definition.clone());
         let target_name = self.names.of(ItemKind::Container, name).to_owned();
-        let asked = self.selection.explicit.contains(&(ItemKind::Dump, name.to_owned()));
+        let asked = self
+            .selection
+            .explicit
+            .contains(&(ItemKind::Dump, name.to_owned()));
         let action = match container.as_ref().and_then(recipe) {
-            None => Action::Skip { why: format!("{MISSING}the container that says how") },
-            Some(_) if !held.record.outcome.is_saved() => {
-                Action::Skip { why: format!("{MISSING}the dump is not whole") }
-            }
+            None => Action::Skip {
+                why: format!("{MISSING}the container that says how"),
+            },
+            Some(_) if !held.record.outcome.is_saved() => Action::Skip {
+                why: format!("{MISSING}the dump is not whole"),
+            },
             Some(_) => self.dump_action(name, &target_name, asked, rules),
         };
         let bytes = held.files.iter().map(|(_, _, size)| size).sum();
@@ -229,7 +246,9 @@ impl Planner<'_> {
         let made = server.is_some_and(is_made);
         if asked && !made {
             return match is_present {
-                true => Action::Replace { why: "it was asked for by name".to_owned() },
+                true => Action::Replace {
+                    why: "it was asked for by name".to_owned(),
+                },
                 false => Action::Conflict {
                     why: format!("there is no container {target_name} to restore it into"),
                 },
@@ -237,10 +256,14 @@ impl Planner<'_> {
         }
         match server {
             None | Some(Action::Skip { .. }) => {
-                return Action::Skip { why: "its server is not restored".to_owned() };
+                return Action::Skip {
+                    why: "its server is not restored".to_owned(),
+                };
             }
             Some(Action::Conflict { .. }) => {
-                return Action::Skip { why: "its server is in conflict".to_owned() };
+                return Action::Skip {
+                    why: "its server is in conflict".to_owned(),
+                };
             }
             _ => {}
         }
@@ -250,7 +273,11 @@ impl Planner<'_> {
             Progress::Untouched => {}
         }
         // A new server, or one whose empty volumes an earlier run of this restore made.
-        let volumes = rules.volumes.get(name).map(Vec::as_slice).unwrap_or_default();
+        let volumes = rules
+            .volumes
+            .get(name)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         let fresh = volumes.iter().any(|volume| {
             let new = self.names.of(ItemKind::Volume, volume);
             let progress = self.ground.notes.progress(ItemKind::Volume, new);
@@ -259,7 +286,9 @@ impl Planner<'_> {
         });
         match fresh || (volumes.is_empty() && made) {
             true => Action::Create,
-            false => Action::Skip { why: "the data of its server is kept".to_owned() },
+            false => Action::Skip {
+                why: "the data of its server is kept".to_owned(),
+            },
         }
     }
 }

@@ -37,11 +37,17 @@ pub(super) struct DatabaseRules {
 pub(in crate::restore) fn recipe(container: &ContainerDefinition) -> Option<Recipe> {
     let words = |key: &str| {
         let list = container.config.get(key).and_then(|v| v.as_array());
-        list.into_iter().flatten().filter_map(|v| v.as_str()).map(str::to_owned)
+        list.into_iter()
+            .flatten()
+            .filter_map(|v| v.as_str())
+            .map(str::to_owned)
     };
     let command: Vec<String> = words("Entrypoint").chain(words("Cmd")).collect();
-    let environment: Vec<String> =
-        container.environment().into_iter().map(str::to_owned).collect();
+    let environment: Vec<String> = container
+        .environment()
+        .into_iter()
+        .map(str::to_owned)
+        .collect();
     Recipe::recognise(&refloat_database::Container {
         image: &container.image.name,
         environment: &environment,
@@ -63,10 +69,13 @@ impl Planner<'_> {
     pub(super) fn database_rules(&mut self) -> DatabaseRules {
         let mut rules = DatabaseRules::default();
         for name in self.selection.dumps.clone() {
-            let explicit = |kind, name: &str| {
-                self.selection.explicit.contains(&(kind, name.to_owned()))
-            };
-            let dumped = self.holding.dumps.get(&name).is_some_and(|d| d.record.outcome.is_saved());
+            let explicit =
+                |kind, name: &str| self.selection.explicit.contains(&(kind, name.to_owned()));
+            let dumped = self
+                .holding
+                .dumps
+                .get(&name)
+                .is_some_and(|d| d.record.outcome.is_saved());
             let Some(held) = self.holding.containers.get(&name) else {
                 continue;
             };
@@ -81,13 +90,17 @@ impl Planner<'_> {
                 let old = self.old_name(ItemKind::Volume, &mount.source);
                 if mount.kind == MountKind::Volume && self.holding.volumes.contains_key(&old) {
                     volumes.push(old);
-                } else if let Some(path) =
-                    mount.data.clone().filter(|p| self.holding.binds.contains_key(p))
+                } else if let Some(path) = mount
+                    .data
+                    .clone()
+                    .filter(|p| self.holding.binds.contains_key(p))
                 {
                     binds.push(path);
                 }
             }
-            let records = volumes.iter().filter_map(|v| Some(&self.holding.volumes.get(v)?.record));
+            let records = volumes
+                .iter()
+                .filter_map(|v| Some(&self.holding.volumes.get(v)?.record));
             let records = records.chain(binds.iter().filter_map(|b| self.holding.binds.get(b)));
             let records: Vec<&ItemRecord> = records.collect();
             let settled = !records.is_empty() && records.iter().all(|r| is_settled(r));
@@ -106,8 +119,12 @@ impl Planner<'_> {
             }
             if dumped {
                 self.say_what_stays_behind(&name, &recipe, &volumes);
-                rules.emptied.extend(volumes.into_iter().map(|v| (v, name.clone())));
-                rules.emptied_binds.extend(binds.into_iter().map(|b| (b, name.clone())));
+                rules
+                    .emptied
+                    .extend(volumes.into_iter().map(|v| (v, name.clone())));
+                rules
+                    .emptied_binds
+                    .extend(binds.into_iter().map(|b| (b, name.clone())));
             }
         }
         rules
@@ -127,11 +144,12 @@ impl Planner<'_> {
                 ". What only the files hold ({what}) comes back with `--only volume:NAME`"
             ));
         }
-        self.findings.push(Finding::note(format!("container {name}"), message));
+        self.findings
+            .push(Finding::note(format!("container {name}"), message));
     }
 
     /// The name in the point of a thing whose definition was renamed.
-    pub(super) fn old_name(&self, kind: ItemKind, name: &str) -> String {
+    pub(in crate::restore) fn old_name(&self, kind: ItemKind, name: &str) -> String {
         self.names.old(kind, name).unwrap_or(name).to_owned()
     }
 
@@ -148,13 +166,17 @@ impl Planner<'_> {
             };
             let emptied = rules.emptied.contains_key(name);
             let action = if !is_name(&held.definition.name) {
-                Action::Skip { why: format!("{MISSING}the name is none an engine accepts") }
+                Action::Skip {
+                    why: format!("{MISSING}the name is none an engine accepts"),
+                }
             } else if held.record.outcome.is_saved() || emptied {
                 let data = (!emptied).then(|| folder.child(VOLUME_DATA));
                 let relation = self.volume_relation(&held.definition, data.as_ref());
                 self.action(ItemKind::Volume, name, relation)
             } else {
-                Action::Skip { why: format!("{MISSING}its copy is not whole") }
+                Action::Skip {
+                    why: format!("{MISSING}its copy is not whole"),
+                }
             };
             let bytes = bytes.filter(|_| super::is_made(&action));
             self.warn_of_users(name, &held.definition.name, &action);
@@ -231,13 +253,21 @@ impl Planner<'_> {
                 continue;
             };
             let action = if let Some(container) = rules.emptied_binds.get(&path) {
-                Action::Skip { why: format!("it is filled by the dump of {container}") }
+                Action::Skip {
+                    why: format!("it is filled by the dump of {container}"),
+                }
             } else if !record.outcome.is_saved() {
-                Action::Skip { why: format!("{MISSING}its copy is not whole") }
+                Action::Skip {
+                    why: format!("{MISSING}its copy is not whole"),
+                }
             } else if source.is_empty() {
-                Action::Skip { why: "no container of the recovery point binds it".to_owned() }
+                Action::Skip {
+                    why: "no container of the recovery point binds it".to_owned(),
+                }
             } else if let Some(why) = self.ground.reach.refusal(&source) {
-                Action::Skip { why: format!("{MISSING}{source} is not written to: {why}") }
+                Action::Skip {
+                    why: format!("{MISSING}{source} is not written to: {why}"),
+                }
             } else {
                 let relation = self.bind_relation(&source, &path);
                 match self.action(ItemKind::Bind, &source, relation) {
@@ -250,7 +280,11 @@ impl Planner<'_> {
                     action => action,
                 }
             };
-            let name = if source.is_empty() { record.item.title.clone() } else { source };
+            let name = if source.is_empty() {
+                record.item.title.clone()
+            } else {
+                source
+            };
             let bytes = Some(record.bytes).filter(|_| super::is_made(&action));
             self.step(ItemKind::Bind, &name, &record, path, action, bytes);
         }

@@ -26,7 +26,14 @@ impl Planner<'_> {
                 _ => Some(held.record.bytes).filter(|bytes| *bytes > 0),
             };
             let path = held.record.item.path.clone();
-            self.step(ItemKind::Image, &name, &held.record, path, action.clone(), bytes);
+            self.step(
+                ItemKind::Image,
+                &name,
+                &held.record,
+                path,
+                action.clone(),
+                bytes,
+            );
             // Containers ask by id.
             self.decided.insert((ItemKind::Image, id.clone()), action);
         }
@@ -41,7 +48,9 @@ impl Planner<'_> {
             return Action::Reuse;
         }
         if let Err(failure) = image_stream::Contents::read(self.point, path) {
-            return Action::Skip { why: format!("{MISSING}{}", crate::error::chain(&failure)) };
+            return Action::Skip {
+                why: format!("{MISSING}{}", crate::error::chain(&failure)),
+            };
         }
         let taken: Vec<&str> = image
             .tags
@@ -87,11 +96,15 @@ impl Planner<'_> {
                 },
             };
             let action = if wanted.scope == "swarm" && !self.is_swarm_manager() {
-                Action::Skip { why: format!("{MISSING}the target manages no swarm") }
+                Action::Skip {
+                    why: format!("{MISSING}the target manages no swarm"),
+                }
             } else if is_name(&wanted.name) {
                 self.action(ItemKind::Network, name, relation)
             } else {
-                Action::Skip { why: format!("{MISSING}the name is none an engine accepts") }
+                Action::Skip {
+                    why: format!("{MISSING}the name is none an engine accepts"),
+                }
             };
             let path = held.record.item.path.clone();
             self.step(ItemKind::Network, name, &held.record, path, action, None);
@@ -115,19 +128,30 @@ impl Planner<'_> {
                 .map(|file| file.target.as_str())
                 .collect();
             let missing = found.iter().find(|file| {
-                !matches!(file.entry.as_ref().map(|e| &e.kind), Some(EntryKind::File { .. }))
+                !matches!(
+                    file.entry.as_ref().map(|e| &e.kind),
+                    Some(EntryKind::File { .. })
+                )
             });
             let action = if self.names.get(ItemKind::Project, name).is_some() {
                 let why = "the project's files say its old name; they stay in the point".to_owned();
                 Action::Skip { why }
             } else if let Some(file) = missing {
-                Action::Skip { why: format!("{MISSING}the file {}", file.target) }
-            } else if let Some(file) = found.iter().find(|f| matches!(f.state, FileState::Refused)) {
-                Action::Skip { why: format!("{} is no place for a project's file", file.target) }
+                Action::Skip {
+                    why: format!("{MISSING}the file {}", file.target),
+                }
+            } else if let Some(file) = found.iter().find(|f| matches!(f.state, FileState::Refused))
+            {
+                Action::Skip {
+                    why: format!("{} is no place for a project's file", file.target),
+                }
             } else if !different.is_empty() {
                 let why = format!("other files are there: {}", different.join(", "));
                 self.action(ItemKind::Project, name, Relation::Differs(why))
-            } else if found.iter().all(|file| matches!(file.state, FileState::Equal)) {
+            } else if found
+                .iter()
+                .all(|file| matches!(file.state, FileState::Equal))
+            {
                 Action::Reuse
             } else {
                 Action::Create
@@ -136,7 +160,9 @@ impl Planner<'_> {
             let action = match action {
                 Action::Rename { .. } => {
                     self.names.remove(ItemKind::Project, name);
-                    Action::Skip { why: "other files are there; they are kept".to_owned() }
+                    Action::Skip {
+                        why: "other files are there; they are kept".to_owned(),
+                    }
                 }
                 action => action,
             };

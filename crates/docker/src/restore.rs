@@ -1,0 +1,227 @@
+//! A Docker or Podman engine as a target: what a recovery point holds of a host comes back on it.
+//!
+//! [`DockerTarget`] reads the point ([`holding`]) and the target ([`present`]), decides every
+//! step ([`plan`], [`checks`]) and does them ([`execute`]). What an unfinished restore did is kept
+//! on the target itself ([`journal`]), so that the same command goes on where it stopped.
+//!
+//! Invariant: planning sends `GET` requests only. Executing touches what its plan names, the
+//! journal, and carriers of data that are removed again; nothing else.
+
+mod archive;
+mod checks;
+mod compare;
+mod execute;
+mod failure;
+mod holding;
+mod image_stream;
+mod journal;
+mod likeness;
+mod naming;
+mod pipe;
+mod plan;
+mod present;
+mod projects;
+mod reach;
+mod readback;
+mod selection;
+mod single_file;
+mod spec;
+
+use refloat_model::cancel::Cancel;
+use refloat_model::plan::{Action, RestorePlan, RestoreReport, RestoreRequest};
+use refloat_model::progress::Progress;
+use refloat_source::{Description, StoredPoint, Target, TargetError};
+
+use crate::address::Address;
+use crate::client::{Client, ConnectOptions};
+use crate::error::EngineError;
+use crate::options::VolumeAccess;
+use execute::{Execution, Tools};
+use failure::Failure;
+use holding::Holding;
+use journal::Notes;
+use naming::Names;
+use plan::Ground;
+use present::Present;
+use reach::Reach;
+
+pub(crate) use journal::LABEL_JOURNAL;
+
+/// An engine that things are restored into.
+pub struct DockerTarget {
+    client: Client,
+    name: String,
+    access: VolumeAccess,
+}
+
+impl DockerTarget {
+    /// Connects and asks the engine whether it is one.
+    ///
+    /// # Errors
+    /// Nobody answers, the user may not, or something else listens there.
+    pub fn connect(
+        name: &str,
+        address: &Address,
+        options: &ConnectOptions,
+    ) -> Result<Self, TargetError> {
+        let client = Client::connect(address, options)
+            .map_err(|error| unavailable("connect to", address.to_string(), error))?;
+        Ok(Self {
+            client,
+            name: name.to_owned(),
+            access: VolumeAccess::default(),
+        })
+    }
+
+    /// The same target with another way to write data: everything through the engine's API, as
+    /// it is done for engines on other machines.
+    #[must_use]
+    pub fn with_volume_access(self, access: VolumeAccess) -> Self {
+        Self { access, ..self }
+    }
+
+    fn reach(&self, present: &Present) -> Reach {
+        match self.access {
+            VolumeAccess::Auto => Reach::of(&self.client, &present.host),
+            VolumeAccess::Engine => Reach::none(&present.host),
+        }
+    }
+
+    fn present(&self) -> Result<Present, TargetError> {
+        Present::read(&self.client).map_err(|failure| self.not_known(failure))
+    }
+
+    fn not_known(&self, failure: Failure) -> TargetError {
+        match failure {
+            Failure::Engine {
+                operation,
+                subject,
+                source,
+            } => unavailable(operation, subject, *source),
+            Failure::Stored(error) => TargetError::Stored(error),
+            Failure::Cancelled(_) => TargetError::Cancelled,
+            other => TargetError::Unavailable {
+                operation: "look at",
+                subject: self.client.address().to_string(),
+                cause: Box::new(other),
+                hint: None,
+            },
+        }
+    }
+}
+
+fn unavailable(operation: &'static str, subject: String, error: EngineError) -> TargetError {
+    TargetError::Unavailable {
+        operation,
+        subject,
+        hint: error.hint(),
+        cause: Box::new(error),
+    }
+}
+
+/// The Docker source whose things are restored: the only one, or the one `only` names.
+fn source_of(point: &dyn StoredPoint, request: &RestoreRequest) -> Result<String, TargetError> {
+    let sources = &point.record().sources;
+    let docker: Vec<&String> = sources
+        .iter()
+        .filter(|(_, source)| source.kind == "docker")
+        .map(|(name, _)| name)
+        .collect();
+    let asked = request
+        .only
+        .iter()
+        .find_map(|word| word.strip_prefix("source:"));
+    let candidates = || docker.iter().map(|name| format!("source:{name}")).collect();
+    match (asked, docker.as_slice()) {
+        (None, [one]) => Ok((*one).clone()),
+        (Some(name), all) if all.iter().any(|known| *known == name) => Ok(name.to_owned()),
+        (Some(name), _) => Err(TargetError::NotInPoint {
+            what: format!("Docker source {name:?}"),
+            candidates: candidates(),
+        }),
+        (None, []) => Err(TargetError::NotInPoint {
+            what: "source of kind docker".to_owned(),
+            candidates: sources.keys().cloned().collect(),
+        }),
+        (None, _) => Err(TargetError::NotInPoint {
+            what: "single Docker source; name one of them".to_owned(),
+            candidates: candidates(),
+        }),
+    }
+}
+
+impl Target for DockerTarget {
+    fn description(&self) -> Description {
+        Description {
+            name: self.name.clone(),
+            kind: "docker",
+            address: self.client.address().to_string(),
+        }
+    }
+
+    fn plan(
+        &self,
+        point: &dyn StoredPoint,
+        request: &RestoreRequest,
+    ) -> Result<RestorePlan, TargetError> {
+        let holding = Holding::read(point, &source_of(point, request)?)?;
+        let present = self.present()?;
+        let notes = Notes::read(&self.client, &point.record().id).map_err(|error| {
+            unavailable("read the journal of", self.description().address, error)
+        })?;
+        let reach = self.reach(&present);
+        let ground = Ground {
+            present: &present,
+            notes: &notes,
+            reach: &reach,
+            address: self.client.address().to_string(),
+        };
+        plan::plan(point, &holding, request, &ground)
+    }
+
+    fn execute(
+        &self,
+        plan: &RestorePlan,
+        point: &dyn StoredPoint,
+        request: &RestoreRequest,
+        progress: &dyn Progress,
+        cancel: &Cancel,
+    ) -> Result<RestoreReport, TargetError> {
+        if !plan.is_executable() {
+            return Err(TargetError::NotExecutable(obstacles(plan)));
+        }
+        cancel.check().map_err(|_| TargetError::Cancelled)?;
+        let mut holding = Holding::read(point, &source_of(point, request)?)?;
+        let mut names = plan::requested_names(&holding, request)?;
+        names.extend(Names::of_steps(&plan.steps));
+        names.apply(&mut holding);
+        let present = self.present()?;
+        let reach = self.reach(&present);
+        let tools = Tools {
+            client: &self.client,
+            point,
+            holding,
+            names,
+            present,
+            request,
+            progress,
+            cancel,
+        };
+        let execution =
+            Execution::begin(tools, plan, reach).map_err(|failure| self.not_known(failure))?;
+        Ok(execution.run())
+    }
+}
+
+/// Conflicts and failed checks of a plan.
+fn obstacles(plan: &RestorePlan) -> usize {
+    let conflicts = plan
+        .steps
+        .iter()
+        .filter(|s| matches!(s.action, Action::Conflict { .. }));
+    let errors = plan
+        .findings
+        .iter()
+        .filter(|finding| finding.severity == refloat_model::finding::Severity::Error);
+    conflicts.count() + errors.count()
+}

@@ -1,0 +1,270 @@
+//! Volumes and bind mounts.
+//!
+//! Invariant: a volume is noted as done only after its data was verified in place; one made here
+//! that could not be filled is removed again.
+
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use refloat_model::entry::{Entry, EntryKind};
+use refloat_model::finding::Finding;
+use refloat_model::item::ItemKind;
+use refloat_model::plan::{Action, Step};
+use refloat_model::progress::Counters;
+use refloat_model::tree_path::TreePath;
+use refloat_source::WrittenFolder;
+
+use super::{Execution, Remarks};
+use crate::client::encode;
+use crate::definition::VolumeDefinition;
+use crate::layout::{VOLUME_DATA, VOLUME_FILE};
+use crate::restore::failure::Failure;
+use crate::restore::journal::{Progress as Noted, gone};
+use crate::restore::reach::inspect_volume;
+use crate::restore::spec;
+
+impl Execution<'_> {
+    pub(super) fn volume(&mut self, step: &Step) -> Result<Remarks, Failure> {
+        if step.action == Action::Reuse {
+            return Ok(vec!["its data is as stored".to_owned()]);
+        }
+        let Some(held) = self.tools.holding.volumes.get(&step.name).cloned() else {
+            return Err(Failure::Needs(format!(
+                "volume {} is not in the point",
+                step.name
+            )));
+        };
+        let wanted = held.definition;
+        let noted = self.journal.progress(ItemKind::Volume, &wanted.name);
+        let found = self.look_at_volume(&wanted.name)?;
+        if noted == Noted::Done && found.is_some() {
+            return Ok(vec!["an earlier run restored it".to_owned()]);
+        }
+        if found.is_some()
+            && noted == Noted::Untouched
+            && !matches!(step.action, Action::Replace { .. })
+        {
+            return Err(Failure::Outdated {
+                subject: format!("volume {}", wanted.name),
+                why: "it is there now".to_owned(),
+            });
+        }
+        self.journal.begin(ItemKind::Volume, &wanted.name)?;
+        let stopped = self.release_volume(&wanted.name)?;
+        let in_place = self.clear_volume(&wanted.name, found.is_some())?;
+        let filled = self.make_and_fill(step, &held.record.item.path, &wanted, in_place);
+        match filled {
+            Ok(remarks) => {
+                self.journal.done(ItemKind::Volume, &wanted.name)?;
+                self.restart(&stopped);
+                Ok(remarks)
+            }
+            Err(failure) => {
+                self.give_up_volume(&wanted.name, in_place, &stopped);
+                Err(failure)
+            }
+        }
+    }
+
+    fn look_at_volume(&self, name: &str) -> Result<Option<(VolumeDefinition, String)>, Failure> {
+        let failed = Failure::engine("look at", format!("volume {name}"));
+        inspect_volume(self.tools.client, name).map_err(failed)
+    }
+
+    fn make_and_fill(
+        &mut self,
+        step: &Step,
+        folder: &TreePath,
+        wanted: &VolumeDefinition,
+        in_place: bool,
+    ) -> Result<Remarks, Failure> {
+        if !in_place {
+            let failed = Failure::engine("create", format!("volume {}", wanted.name));
+            self.tools
+                .client
+                .post("/volumes/create", Some(&spec::volume(wanted)))
+                .map_err(failed)?;
+        }
+        if step.path.name() == Some(VOLUME_FILE.as_bytes()) {
+            return Ok(vec!["empty, to be filled from a dump".to_owned()]);
+        }
+        let data = folder.child(VOLUME_DATA);
+        if self.tools.point.stat(&data)?.is_none() {
+            return Ok(vec!["the point holds its definition only".to_owned()]);
+        }
+        let (found, mountpoint) =
+            self.look_at_volume(&wanted.name)?
+                .ok_or_else(|| Failure::Outdated {
+                    subject: format!("volume {}", wanted.name),
+                    why: "it vanished".to_owned(),
+                })?;
+        match self.reach.volume_folder(&found, &mountpoint) {
+            Some(place) => {
+                if in_place {
+                    self.remove_strangers(&data, &place)?;
+                }
+                let title = format!("volume {}", wanted.name);
+                self.write_directly(&title, &data, &place)
+            }
+            None => self.deliver_volume(&wanted.name, &data, in_place),
+        }
+    }
+
+    /// Writes a stored folder into one of this machine; every byte is verified in place.
+    pub(super) fn write_directly(
+        &self,
+        title: &str,
+        stored: &TreePath,
+        place: &Path,
+    ) -> Result<Remarks, Failure> {
+        let written = self
+            .tools
+            .point
+            .write_folder(stored, place, self.tools.cancel)?;
+        let WrittenFolder {
+            entries,
+            bytes_verified,
+            failures,
+        } = written;
+        Counters::add(&self.tools.progress.counters().bytes_done, bytes_verified);
+        Counters::add(&self.tools.progress.counters().entries_done, entries);
+        self.tools.cancel.check()?;
+        match failures.first() {
+            None => Ok(vec![format!(
+                "{entries} entries, {bytes_verified} bytes verified"
+            )]),
+            Some(first) => Err(Failure::Entries {
+                subject: title.to_owned(),
+                count: failures.len(),
+                first: first.clone(),
+            }),
+        }
+    }
+
+    /// Removes a volume that is to be made anew; true if it must be filled where it is, because
+    /// containers that are not restored mount it.
+    fn clear_volume(&self, name: &str, exists: bool) -> Result<bool, Failure> {
+        if !exists {
+            return Ok(false);
+        }
+        if self
+            .tools
+            .present
+            .users_of_volume(name)
+            .any(|user| !self.replaces(user))
+        {
+            return Ok(true);
+        }
+        let target = format!("/volumes/{}", encode(name));
+        let removed = gone(self.tools.client.delete(&target));
+        removed.map_err(Failure::engine("remove", format!("volume {name}")))?;
+        Ok(false)
+    }
+
+    /// After a failure: what we made goes, and whoever would find it half-filled stays stopped.
+    fn give_up_volume(&mut self, name: &str, in_place: bool, stopped: &[String]) {
+        let subject = format!("volume {name}");
+        if !in_place {
+            let target = format!("/volumes/{}?force=true", encode(name));
+            if let Err(error) = gone(self.tools.client.delete(&target)) {
+                let message = format!("it is half-filled and could not be removed: {error}");
+                self.findings.push(Finding::error(subject, message));
+            }
+            return;
+        }
+        let users = match stopped {
+            [] => String::new(),
+            some => format!("; {} stay stopped", some.join(", ")),
+        };
+        let message = format!("its data is partly replaced{users}");
+        self.findings.push(Finding::error(subject, message));
+    }
+
+    pub(super) fn bind(&mut self, step: &Step) -> Result<Remarks, Failure> {
+        if step.action == Action::Reuse {
+            return Ok(vec!["its content is as stored".to_owned()]);
+        }
+        let source = step.name.clone();
+        if let Some(why) = self.reach.refusal(&source) {
+            return Err(Failure::Needs(format!("{source} is not written to: {why}")));
+        }
+        if self.journal.progress(ItemKind::Bind, &source) == Noted::Done {
+            return Ok(vec!["an earlier run restored it".to_owned()]);
+        }
+        let Some(entry) = self.tools.point.stat(&step.path)? else {
+            return Err(Failure::Needs(format!(
+                "{} is not in the recovery point",
+                step.path
+            )));
+        };
+        self.journal.begin(ItemKind::Bind, &source)?;
+        let remarks = match self.reach.is_local() {
+            true => self.write_bind(step, &entry, Path::new(&source))?,
+            false => self.deliver_bind(&source, &step.path, &entry)?,
+        };
+        self.journal.done(ItemKind::Bind, &source)?;
+        Ok(remarks)
+    }
+
+    fn write_bind(&self, step: &Step, entry: &Entry, place: &Path) -> Result<Remarks, Failure> {
+        let made =
+            |path: &Path| fs::create_dir_all(path).map_err(Failure::local("make", path.to_owned()));
+        if entry.kind == EntryKind::Directory {
+            // Not open to others before it has its own mode.
+            if let Some(parent) = place.parent() {
+                made(parent)?;
+            }
+            match fs::DirBuilder::new().mode(0o700).create(place) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(Failure::local("make", place)(error));
+                }
+                _ => {}
+            }
+            if matches!(step.action, Action::Replace { .. }) {
+                self.remove_strangers(&step.path, place)?;
+            }
+            return self.write_directly(&format!("bind {}", step.name), &step.path, place);
+        }
+        // A single file is written as part of the folder it is stored in, in a folder of its own,
+        // and then moved: the folder around it on the host is not ours.
+        let parent = place.parent().unwrap_or(Path::new("/"));
+        made(parent)?;
+        let staging = tempfile::Builder::new()
+            .prefix(".refloat-")
+            .tempdir_in(parent)
+            .map_err(Failure::local("write into", parent))?;
+        crate::restore::single_file::write(self.tools.point, &step.path, entry, staging.path())?;
+        let name = std::ffi::OsStr::from_bytes(&entry.name);
+        fs::rename(staging.path().join(name), place)
+            .map_err(Failure::local("put into its place", place))?;
+        Ok(vec!["1 file".to_owned()])
+    }
+
+    /// Removes from a folder what the stored one does not have.
+    fn remove_strangers(&self, stored: &TreePath, place: &Path) -> Result<(), Failure> {
+        self.tools.cancel.check()?;
+        let entries = self.tools.point.list(stored)?;
+        let listed = fs::read_dir(place).map_err(Failure::local("list", place))?;
+        for found in listed {
+            let found = found.map_err(Failure::local("list", place))?;
+            let (name, path) = (found.file_name(), found.path());
+            let is_folder = found.file_type().is_ok_and(|kind| kind.is_dir());
+            let same = entries.iter().find(|entry| entry.name == name.as_bytes());
+            match same {
+                Some(entry) if entry.kind == EntryKind::Directory && is_folder => {
+                    let below = crate::restore::holding::child(stored, name.as_bytes())?;
+                    self.remove_strangers(&below, &path)?;
+                }
+                Some(entry) if (entry.kind == EntryKind::Directory) == is_folder => {}
+                _ if is_folder => {
+                    fs::remove_dir_all(&path).map_err(Failure::local("remove", path))?;
+                }
+                _ => fs::remove_file(&path).map_err(Failure::local("remove", path))?,
+            }
+        }
+        Ok(())
+    }
+}
