@@ -1,0 +1,31 @@
+//! Kubernetes clusters as source and target: every object the API holds.
+//!
+//! `catalogue` is what a server serves, `look` what it holds, `capture` how that becomes a tree of
+//! readable YAML (`layout`, `yaml`, `noise`), `restore` the way back: plan against the real
+//! cluster, then do exactly that. Objects are JSON values throughout; typed structures would drop
+//! the fields they do not know.
+//!
+//! Invariant: kube, tokio and HTTP stay inside; calls from outside are synchronous.
+//! Invariant: capturing changes nothing in a cluster.
+
+mod capture;
+mod catalogue;
+mod client;
+mod error;
+mod kind;
+mod layout;
+mod look;
+mod noise;
+mod options;
+mod pod_spec;
+mod references;
+mod rules;
+mod source;
+mod yaml;
+
+pub use catalogue::Catalogue;
+pub use client::{Access, Client};
+pub use error::ApiError;
+pub use kind::Kind;
+pub use options::{ClusterWide, Options, Versions};
+pub use source::KubernetesSource;

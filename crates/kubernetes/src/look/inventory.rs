@@ -1,0 +1,257 @@
+//! What was seen, as an inventory of items, workloads and findings.
+//!
+//! Invariant: every object seen is in exactly one item, or counted by exactly one rule.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use refloat_model::finding::Finding;
+use refloat_model::item::{Inventory, Item, ItemKind, Workload};
+use refloat_model::outcome::Outcome;
+use refloat_model::subject::Subject;
+use refloat_model::tree_path::TreePath;
+use serde_json::Value;
+
+use super::{Seen, Sight, application, object_rule, placement, references};
+use crate::catalogue::Catalogue;
+use crate::kind::{Kind, controller, name, namespace};
+use crate::layout::{Folder, source_root};
+use crate::references::{Reference, subject};
+use crate::rules::{Rule, Surroundings};
+
+/// How many names a report gives of what a rule leaves out.
+const NAMES_SHOWN: usize = 10;
+
+const DEFINITIONS: &str = "customresourcedefinitions.apiextensions.k8s.io";
+
+impl Sight {
+    /// Takes one object in.
+    pub(super) fn see(
+        &mut self,
+        kind: &Kind,
+        object: &Value,
+        around: &Surroundings,
+        custom: &BTreeSet<String>,
+    ) {
+        let id = kind.id();
+        if id == "pods" {
+            self.placements.extend(placement::placements(object));
+        }
+        let folder = Folder {
+            group: kind.group.clone(),
+            version: kind.version.clone(),
+            resource: kind.resource.clone(),
+            namespace: namespace(object).map(str::to_owned),
+        };
+        let seen = self.folders.entry(folder).or_default();
+        let name = name(object).to_owned();
+        if let Some(rule) = object_rule(kind, object, around) {
+            seen.skipped.entry(rule).or_default().push(name);
+            return;
+        }
+        let mut needs = references(&id, object);
+        if custom.contains(&id) {
+            needs.insert(Reference::Object {
+                kind: DEFINITIONS,
+                namespace: None,
+                name: id.clone(),
+            });
+        }
+        if let Some(application) = application(object) {
+            let all = seen.applications.entry(application.to_owned()).or_default();
+            all.extend(needs.iter().cloned());
+        }
+        seen.references.extend(needs);
+        if id == "pods" && controller(object).is_none() {
+            seen.naked_pods.push(name.clone());
+        }
+        seen.names.push(name);
+    }
+
+    /// Makes the inventory.
+    pub(super) fn inventory(
+        mut self,
+        source: &str,
+        catalogue: &Catalogue,
+        identity: Option<String>,
+    ) -> Inventory {
+        let mut items = Vec::new();
+        for (folder, seen) in &self.folders {
+            items.extend(saved(source, folder, seen));
+            items.extend(skipped(source, folder, seen));
+            self.findings.extend(naked(folder, seen));
+        }
+        for (kind, rule) in &self.skipped_kinds {
+            items.push(left_out(
+                kind.id(),
+                skipped_path(source, &kind.group, &kind.version, &kind.resource, rule),
+                None,
+                rule,
+                rule.why.to_owned(),
+            ));
+        }
+        if identity.is_none() {
+            self.findings.push(Finding::note(
+                "kube-system",
+                "the cluster's identity cannot be read: a swapped cluster would not be noticed",
+            ));
+        }
+        self.findings.sort();
+        self.findings.dedup();
+        self.placements
+            .sort_by(|a, b| (&a.workload, &a.container).cmp(&(&b.workload, &b.container)));
+        let versions = [("kubernetes".to_owned(), catalogue.server_version.clone())];
+        Inventory {
+            identity: identity.unwrap_or_default(),
+            versions: versions.into(),
+            workloads: workloads(source, &self.folders),
+            items,
+            placements: self.placements,
+            findings: self.findings,
+        }
+    }
+}
+
+fn saved(source: &str, folder: &Folder, seen: &Seen) -> Option<Item> {
+    if seen.names.is_empty() {
+        return None;
+    }
+    let id = id(folder);
+    let space = folder.namespace.as_deref();
+    Some(Item {
+        kind: ItemKind::Object,
+        title: title(folder),
+        path: folder.path(source),
+        workload: folder.namespace.clone(),
+        skip: None,
+        provides: seen
+            .names
+            .iter()
+            .map(|name| subject(source, &id, space, name))
+            .collect(),
+        requires: subjects(source, &seen.references),
+        bytes_estimate: None,
+        sensitive: id == "secrets",
+        risks: Vec::new(),
+    })
+}
+
+fn skipped(source: &str, folder: &Folder, seen: &Seen) -> Vec<Item> {
+    let mut items = Vec::new();
+    for (rule, names) in &seen.skipped {
+        let mut shown: Vec<&str> = names.iter().take(NAMES_SHOWN).map(String::as_str).collect();
+        if names.len() > NAMES_SHOWN {
+            shown.push("…");
+        }
+        let why = format!("{}: {} ({})", rule.why, names.len(), shown.join(", "));
+        let path = skipped_path(
+            source,
+            &folder.group,
+            &folder.version,
+            &folder.resource,
+            rule,
+        );
+        let path = path.child(folder.namespace.as_deref().unwrap_or("_cluster"));
+        items.push(left_out(
+            title(folder),
+            path,
+            folder.namespace.clone(),
+            rule,
+            why,
+        ));
+    }
+    items
+}
+
+/// Where things would be that a rule leaves out; nothing is ever written there.
+fn skipped_path(source: &str, group: &str, version: &str, resource: &str, rule: &Rule) -> TreePath {
+    let group = if group.is_empty() { "core" } else { group };
+    let root = source_root(source).child("skipped").child(rule.word);
+    root.child(group).child(version).child(resource)
+}
+
+fn left_out(
+    title: String,
+    path: TreePath,
+    workload: Option<String>,
+    rule: &Rule,
+    why: String,
+) -> Item {
+    Item {
+        kind: ItemKind::Object,
+        title,
+        path,
+        workload,
+        skip: Some(Outcome::Skipped {
+            rule: rule.word.to_owned(),
+            why,
+        }),
+        provides: Vec::new(),
+        requires: Vec::new(),
+        bytes_estimate: None,
+        sensitive: false,
+        risks: Vec::new(),
+    }
+}
+
+fn naked(folder: &Folder, seen: &Seen) -> impl Iterator<Item = Finding> {
+    let space = folder.namespace.clone().unwrap_or_default();
+    seen.naked_pods.iter().map(move |name| {
+        Finding::warning(
+            format!("pods/{space}/{name}"),
+            "this pod has no controller: it is saved, but a cluster that loses it will not make it again",
+        )
+    })
+}
+
+/// Namespaces, and the applications in them.
+fn workloads(source: &str, folders: &BTreeMap<Folder, Seen>) -> Vec<Workload> {
+    let mut needs: BTreeMap<(String, &str), BTreeSet<Reference>> = BTreeMap::new();
+    for (folder, seen) in folders {
+        let Some(space) = &folder.namespace else {
+            continue;
+        };
+        if seen.names.is_empty() {
+            continue;
+        }
+        let all = needs.entry((space.clone(), "namespace")).or_default();
+        all.extend(seen.references.iter().cloned());
+        all.insert(Reference::Object {
+            kind: "namespaces",
+            namespace: None,
+            name: space.clone(),
+        });
+        for (application, references) in &seen.applications {
+            let name = format!("{space}/{application}");
+            let all = needs.entry((name, "application")).or_default();
+            all.extend(references.iter().cloned());
+        }
+    }
+    needs
+        .into_iter()
+        .map(|((name, kind), references)| Workload {
+            name,
+            kind: kind.to_owned(),
+            requires: subjects(source, &references),
+        })
+        .collect()
+}
+
+fn subjects(source: &str, references: &BTreeSet<Reference>) -> Vec<Subject> {
+    let unique: BTreeSet<Subject> = references.iter().map(|r| r.subject(source)).collect();
+    unique.into_iter().collect()
+}
+
+fn id(folder: &Folder) -> String {
+    if folder.group.is_empty() {
+        folder.resource.clone()
+    } else {
+        format!("{}.{}", folder.resource, folder.group)
+    }
+}
+
+fn title(folder: &Folder) -> String {
+    match &folder.namespace {
+        Some(namespace) => format!("{} in {namespace}", id(folder)),
+        None => id(folder),
+    }
+}

@@ -1,0 +1,93 @@
+//! What a pod needs to start.
+//!
+//! Invariant: optional sources of environment and files are no references.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::Reference;
+use crate::kind::{elements, text};
+use crate::pod_spec::containers;
+
+pub(super) fn references(namespace: &str, spec: &Value, found: &mut BTreeSet<Reference>) {
+    let mut add = |kind, name: Option<&str>| {
+        if let Some(name) = name.filter(|name| !name.is_empty()) {
+            found.insert(Reference::object(kind, Some(namespace), name));
+        }
+    };
+    add("serviceaccounts", text(spec, "/serviceAccountName"));
+    for secret in elements(spec, "/imagePullSecrets") {
+        add("secrets", text(secret, "/name"));
+    }
+    for container in containers(spec) {
+        for env in elements(container, "/env") {
+            named(env.pointer("/valueFrom/secretKeyRef"), "secrets", &mut add);
+            named(
+                env.pointer("/valueFrom/configMapKeyRef"),
+                "configmaps",
+                &mut add,
+            );
+        }
+        for env in elements(container, "/envFrom") {
+            named(env.get("secretRef"), "secrets", &mut add);
+            named(env.get("configMapRef"), "configmaps", &mut add);
+        }
+    }
+    for volume in elements(spec, "/volumes") {
+        source(volume, &mut add);
+        for source in elements(volume, "/projected/sources") {
+            named(source.get("secret"), "secrets", &mut add);
+            named(source.get("configMap"), "configmaps", &mut add);
+        }
+        if let Some(claim) = text(volume, "/persistentVolumeClaim/claimName") {
+            add("persistentvolumeclaims", Some(claim));
+        }
+    }
+    for (pointer, kind) in [
+        ("/priorityClassName", "priorityclasses.scheduling.k8s.io"),
+        ("/runtimeClassName", "runtimeclasses.node.k8s.io"),
+    ] {
+        // The two that every cluster has.
+        let name = text(spec, pointer).filter(|name| !name.starts_with("system-"));
+        if let Some(name) = name {
+            found.insert(Reference::object(kind, None, name));
+        }
+    }
+    for container in containers(spec) {
+        if let Some(image) = text(container, "/image").filter(|image| !image.is_empty()) {
+            found.insert(Reference::Image(image.to_owned()));
+        }
+    }
+}
+
+fn source(volume: &Value, add: &mut impl FnMut(&'static str, Option<&str>)) {
+    if let Some(secret) = volume.get("secret").filter(|s| !is_optional(s)) {
+        add("secrets", text(secret, "/secretName"));
+    }
+    named(volume.get("configMap"), "configmaps", add);
+    for driver in [
+        "csi/nodePublishSecretRef",
+        "cephfs/secretRef",
+        "iscsi/secretRef",
+        "rbd/secretRef",
+    ] {
+        let name = text(volume, &format!("/{driver}/name"));
+        add("secrets", name);
+    }
+}
+
+/// A reference of the form `{name: …, optional: …}`.
+fn named(
+    source: Option<&Value>,
+    kind: &'static str,
+    add: &mut impl FnMut(&'static str, Option<&str>),
+) {
+    if let Some(source) = source.filter(|source| !is_optional(source)) {
+        add(kind, text(source, "/name"));
+    }
+}
+
+fn is_optional(source: &Value) -> bool {
+    source.get("optional").and_then(Value::as_bool) == Some(true)
+}

@@ -1,0 +1,105 @@
+use super::*;
+use serde_json::json;
+
+fn check(kind: &str, object: &Value, expected: &[&str]) {
+    let found: BTreeSet<String> = references(kind, object)
+        .iter()
+        .map(|reference| reference.subject("prod").to_string())
+        .collect();
+    let expected: BTreeSet<String> = expected.iter().map(|s| (*s).to_owned()).collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_workload_needs_all_that_its_pods_mount_and_run() {
+    let pod = json!({
+        "serviceAccountName": "web",
+        "priorityClassName": "gold",
+        "imagePullSecrets": [{"name": "pull"}],
+        "initContainers": [{"image": "init:1"}],
+        "containers": [{
+            "image": "registry.local/web@sha256:aa",
+            "env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "env", "key": "a"}}},
+                    {"name": "B", "valueFrom": {"configMapKeyRef": {"name": "not", "optional": true}}}],
+            "envFrom": [{"configMapRef": {"name": "settings"}}],
+        }],
+        "volumes": [{"secret": {"secretName": "tls"}}, {"configMap": {"name": "files"}},
+                    {"persistentVolumeClaim": {"claimName": "data"}},
+                    {"projected": {"sources": [{"secret": {"name": "projected"}}]}}],
+    });
+    let expected = [
+        "object:namespaces/shop",
+        "object:serviceaccounts/shop/web",
+        "object:priorityclasses.scheduling.k8s.io/gold",
+        "secret:shop/pull",
+        "image:init:1",
+        "image:registry.local/web@sha256:aa",
+        "secret:shop/env",
+        "config:shop/settings",
+        "secret:shop/tls",
+        "config:shop/files",
+        "object:persistentvolumeclaims/shop/data",
+        "secret:shop/projected",
+    ];
+    let metadata = json!({"name": "web", "namespace": "shop"});
+    for (kind, spec) in [
+        ("pods", pod.clone()),
+        (
+            "deployments.apps",
+            json!({"template": {"spec": pod.clone()}}),
+        ),
+        (
+            "cronjobs.batch",
+            json!({"jobTemplate": {"spec": {"template": {"spec": pod}}}}),
+        ),
+    ] {
+        check(
+            kind,
+            &json!({"metadata": metadata, "spec": spec}),
+            &expected,
+        );
+    }
+}
+
+#[test]
+fn claims_bindings_ingresses_and_webhooks_name_what_they_need() {
+    let metadata = json!({"name": "x", "namespace": "shop"});
+    check(
+        "persistentvolumeclaims",
+        &json!({"metadata": metadata, "spec": {"storageClassName": "fast", "volumeName": "pv1"}}),
+        &[
+            "object:namespaces/shop",
+            "object:storageclasses.storage.k8s.io/fast",
+            "object:persistentvolumes/pv1",
+            "volume:shop/x",
+        ],
+    );
+    check(
+        "rolebindings.rbac.authorization.k8s.io",
+        &json!({"metadata": metadata, "roleRef": {"kind": "Role", "name": "r"},
+                "subjects": [{"kind": "ServiceAccount", "name": "web"}, {"kind": "User", "name": "u"}]}),
+        &[
+            "object:namespaces/shop",
+            "object:roles.rbac.authorization.k8s.io/shop/r",
+            "object:serviceaccounts/shop/web",
+        ],
+    );
+    check(
+        "ingresses.networking.k8s.io",
+        &json!({"metadata": metadata, "spec": {"ingressClassName": "nginx",
+                "tls": [{"secretName": "tls"}], "rules": [{"http": {"paths": [
+                    {"backend": {"service": {"name": "web"}}}]}}]}}),
+        &[
+            "object:namespaces/shop",
+            "object:ingressclasses.networking.k8s.io/nginx",
+            "secret:shop/tls",
+            "object:services/shop/web",
+        ],
+    );
+    check(
+        "validatingwebhookconfigurations.admissionregistration.k8s.io",
+        &json!({"metadata": {"name": "x"}, "webhooks": [
+            {"clientConfig": {"service": {"namespace": "shop", "name": "hook"}}}]}),
+        &["object:services/shop/hook"],
+    );
+}
