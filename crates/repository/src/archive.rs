@@ -39,7 +39,7 @@ use crate::id::{BlobId, PackId};
 use crate::repository::IndexedRepository;
 
 pub use builder::{FinishedTree, TreeBuilder};
-pub use directory::{EntryFailure, TreeStatistics};
+pub use directory::TreeStatistics;
 pub use publish::Archived;
 
 use packer::Packer;

@@ -117,6 +117,9 @@ pub enum RepositoryError {
         /// Which.
         file: FileKey,
     },
+    /// The folder that is restored into cannot be written, or is full.
+    #[error(transparent)]
+    Target(#[from] refloat_localfs::WriteError),
     /// Sealing failed.
     #[error("cannot encrypt")]
     Crypto(#[from] CryptoError),

@@ -13,10 +13,11 @@ use refloat_model::time::Timestamp;
 use refloat_model::tree_path::is_valid_name;
 
 use super::Shared;
-use super::directory::{Directory, EntryFailure, TreeState, TreeStatistics};
+use super::directory::{Directory, TreeState, TreeStatistics};
 use super::worker::{FileJob, Job, read_stream};
 use crate::blobs::BlobReader as _;
 use crate::error::RepositoryError;
+use crate::failure::EntryFailure;
 use crate::format::pack::BlobKind;
 use crate::format::tree::Node;
 
@@ -97,7 +98,7 @@ impl TreeBuilder {
         self.shared
             .check()
             .map_err(|error| self.shared.told(error))?;
-        let failures = self.state.take_failures();
+        let failures = self.state.failures.take();
         Ok(FinishedTree {
             nodes: nodes?,
             statistics: self.state.counters.statistics(),
@@ -153,10 +154,14 @@ impl TreeBuilder {
         if metadata.links < 2 || entry.kind == EntryKind::Directory {
             metadata.device_id = 0;
         }
-        if matches!(
-            entry.kind,
-            EntryKind::Directory | EntryKind::Fifo | EntryKind::Socket
-        ) {
+        // restic records no link count for these; ours is recorded only where it matters, so that
+        // the usual trees stay equal.
+        let uncounted = match entry.kind {
+            EntryKind::Directory => true,
+            EntryKind::Fifo | EntryKind::Socket => metadata.links < 2,
+            _ => false,
+        };
+        if uncounted {
             metadata.links = 0;
         }
     }

@@ -14,20 +14,9 @@ use refloat_model::progress::Counters;
 
 use super::Shared;
 use crate::error::RepositoryError;
+use crate::failure::FailureLog;
 use crate::format::tree::Node;
 use crate::id::BlobId;
-
-/// How many failures are kept with their text; all are counted.
-const FAILURES_KEPT_MAX: usize = 1000;
-
-/// An entry that could not be captured.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct EntryFailure {
-    /// Its path below the tree's root.
-    pub path: Vec<u8>,
-    /// Operation and cause.
-    pub reason: String,
-}
 
 /// What a tree holds and how it compares with its parent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -83,23 +72,11 @@ impl TreeCounters {
     }
 }
 
-#[derive(Default)]
-pub struct Failures {
-    pub kept: Vec<EntryFailure>,
-    pub count: u64,
-}
-
 /// What all directories of one builder share.
 #[derive(Default)]
 pub struct TreeState {
     pub counters: TreeCounters,
-    failures: Mutex<Failures>,
-}
-
-impl TreeState {
-    pub fn take_failures(&self) -> Failures {
-        std::mem::take(&mut *lock(&self.failures))
-    }
+    pub failures: FailureLog,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -203,14 +180,7 @@ impl Directory {
 
     /// Records an entry that could not be captured.
     pub fn record_failure(&self, name: &[u8], reason: String) {
-        let mut failures = lock(&self.tree.failures);
-        failures.count += 1;
-        if failures.kept.len() < FAILURES_KEPT_MAX {
-            failures.kept.push(EntryFailure {
-                path: self.path_of(name),
-                reason,
-            });
-        }
+        self.tree.failures.record(|| self.path_of(name), reason);
     }
 
     fn path_of(&self, name: &[u8]) -> Vec<u8> {

@@ -19,6 +19,7 @@ use super::chunks::{ChunkList, FileChunks};
 use super::directory::Directory;
 use crate::chunker::{CHUNK_BYTES_MIN, Search};
 use crate::error::RepositoryError;
+use crate::failure::chain;
 use crate::format::pack::BlobKind;
 use crate::format::tree::Node;
 use crate::id::BlobId;
@@ -211,7 +212,7 @@ fn cut_file(
             Ok(Ended::No) => {}
             Ok(Ended::Yes) => break,
             Err(error) => {
-                return file.fail(shared, format!("cannot read: {error}"));
+                return file.fail(shared, format!("cannot read: {}", chain(&error)));
             }
         }
     }
@@ -255,7 +256,7 @@ fn fail_file(
     entry: &Entry,
     error: &io::Error,
 ) -> Result<(), RepositoryError> {
-    directory.record_failure(&entry.name, format!("cannot read: {error}"));
+    directory.record_failure(&entry.name, format!("cannot read: {}", chain(error)));
     directory.fill(shared, slot, None)
 }
 

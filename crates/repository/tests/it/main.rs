@@ -6,4 +6,5 @@ mod check;
 mod keys;
 mod lock;
 mod oracle;
+mod restore;
 mod support;

@@ -1,0 +1,30 @@
+//! Comparing a file that is there with the stored one, blob by blob.
+//!
+//! Invariant: a blob counts as equal only if its bytes hash to its id.
+
+use refloat_localfs::write::ExistingFile;
+
+use super::batch::FileTask;
+use crate::id::BlobId;
+
+/// Which blobs of `task` the existing file already holds in their places. What cannot be read
+/// counts as different.
+pub fn equal_blobs(file: &ExistingFile, task: &FileTask, offsets: &[u64]) -> Vec<bool> {
+    let mut buffer = Vec::new();
+    let ranges = offsets.windows(2);
+    let blobs = task.content.iter().zip(ranges);
+    blobs
+        .map(|(blob, range)| {
+            let [start, end] = range else { return false };
+            if *end > file.size() {
+                return false;
+            }
+            let Ok(length) = usize::try_from(end - start) else {
+                return false;
+            };
+            buffer.resize(length, 0);
+            let read = file.read_at(*start, &mut buffer);
+            read.is_ok_and(|read| read == length) && BlobId::of(&buffer) == *blob
+        })
+        .collect()
+}

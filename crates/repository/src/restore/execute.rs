@@ -1,0 +1,469 @@
+//! Executing one batch: compare what is there, write what differs, link, set metadata.
+//!
+//! Invariant: a file is finished exactly once, by whoever writes its last blob.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use refloat_localfs::{FileHandle, Landing, Restored, WriteError};
+use refloat_model::progress::Counters;
+use refloat_storage::{FileKey, FileKind};
+
+use super::batch::{Batch, BlobUses, FileTask, Run, RunPlanner, Unavailable, Use};
+use super::{Job, ReadBack, compare};
+use crate::blobs::BlobReader as _;
+use crate::error::RepositoryError;
+use crate::failure::chain;
+use crate::format::pack::BlobKind;
+
+/// From this size a file is written in place, so that a repeated restore need not begin again.
+const IN_PLACE_BYTES_MIN: u64 = 64 << 20;
+/// Files that are open at once; half of the usual limit of 1,024 descriptors.
+const FILES_OPEN_MAX: usize = 512;
+
+/// Files whose other names may come in later batches.
+pub type RestoredLinks = HashMap<(u64, u64), Restored>;
+
+/// A file while its blobs arrive.
+struct FileState {
+    task: FileTask,
+    landing: Landing,
+    /// Blobs still to be written.
+    remaining: AtomicUsize,
+    failed: AtomicBool,
+    /// Set aside because too many files were open.
+    deferred: AtomicBool,
+    handle: Mutex<Option<Arc<FileHandle>>>,
+    restored: Mutex<Option<Restored>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Execution<'b, 'r> {
+    job: &'b Job<'r>,
+    files: Vec<FileState>,
+    open: AtomicUsize,
+}
+
+/// See the module.
+pub fn run(job: &Job<'_>, batch: Batch, links: &mut RestoredLinks) {
+    let files = batch.files.into_iter().map(FileState::new).collect();
+    let execution = Execution {
+        job,
+        files,
+        open: AtomicUsize::new(0),
+    };
+    let runs = execution.plan();
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..job.options.workers.max(1) {
+            scope.spawn(|| {
+                let mut buffers = Buffers::default();
+                while let Some(run) = runs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if job.is_stopped() {
+                        break;
+                    }
+                    execution.run(run, &mut buffers);
+                }
+            });
+        }
+    });
+    execution.finish_deferred();
+    for file in &execution.files {
+        if let (true, Some(restored)) = (file.task.first_name, *lock(&file.restored)) {
+            let metadata = &file.task.metadata;
+            links.insert((metadata.device_id, metadata.inode), restored);
+        }
+    }
+    for link in batch.links {
+        let linked = match links.get(&link.inode) {
+            Some(restored) => job.writer.hard_link(*restored, &link.first, &link.path),
+            None => {
+                let reason = format!("its other name {} was not restored", link.first);
+                job.failures
+                    .record(|| link.path.as_bytes().to_vec(), reason);
+                continue;
+            }
+        };
+        match linked {
+            Ok(()) => job.entry_done(),
+            Err(error) => write_failed(job, link.path.as_bytes(), error),
+        }
+    }
+    for (path, metadata) in batch.directories {
+        if let Err(error) = job.writer.set_directory_metadata(&path, &metadata) {
+            write_failed(job, path.as_bytes(), error);
+        }
+    }
+}
+
+fn write_failed(job: &Job<'_>, path: &[u8], error: WriteError) {
+    if error.is_out_of_space() {
+        job.fail(RepositoryError::from(error));
+    } else {
+        job.failures.record(|| path.to_vec(), chain(&error));
+    }
+}
+
+/// Memory of one worker, reused.
+#[derive(Default)]
+struct Buffers {
+    plain: Vec<u8>,
+    read_back: Vec<u8>,
+}
+
+impl FileState {
+    fn new(task: FileTask) -> Self {
+        Self {
+            task,
+            landing: Landing::Atomic,
+            remaining: AtomicUsize::new(0),
+            failed: AtomicBool::new(false),
+            deferred: AtomicBool::new(false),
+            handle: Mutex::new(None),
+            restored: Mutex::new(None),
+        }
+    }
+
+    fn is_out(&self) -> bool {
+        self.failed.load(Ordering::Relaxed) || self.deferred.load(Ordering::Relaxed)
+    }
+}
+
+impl Execution<'_, '_> {
+    /// Finishes files that need no blob, and plans the reads for the others.
+    fn plan(&self) -> Vec<Run> {
+        let mut planner = RunPlanner::new(self.job.repository.index());
+        for (number, file) in self.files.iter().enumerate() {
+            if self.job.is_stopped() {
+                break;
+            }
+            match planner.offsets(&file.task) {
+                Ok(offsets) => self.plan_file(&mut planner, number, &offsets),
+                Err(Unavailable::Missing(blob)) => {
+                    let kind = BlobKind::Data.word();
+                    self.fail(file, &RepositoryError::MissingBlob { kind, blob });
+                }
+                Err(Unavailable::Length(found)) => {
+                    let stated = file.task.size;
+                    let reason = format!("its blobs hold {found} bytes instead of {stated}");
+                    self.fail_because(file, reason);
+                }
+            }
+        }
+        planner.into_runs()
+    }
+
+    fn plan_file(&self, planner: &mut RunPlanner<'_>, number: usize, offsets: &[u64]) {
+        let Some(file) = self.files.get(number) else {
+            return;
+        };
+        let equal = if file.task.existing {
+            self.compare(file, offsets)
+        } else {
+            Some(Vec::new())
+        };
+        // None: it is there as stored.
+        let Some(equal) = equal else { return };
+        let in_place = self.landing(file) == Landing::InPlace;
+        let wanted: Vec<(usize, u64)> = (0..file.task.content.len())
+            .zip(offsets.iter().copied())
+            .filter(|(blob, _)| !(in_place && equal.get(*blob).copied().unwrap_or(false)))
+            .collect();
+        let kept = file.task.content.len() - wanted.len();
+        if kept > 0 {
+            let bytes: u64 = equal_bytes(&equal, offsets);
+            Counters::add(&self.job.bytes_kept, bytes);
+            Counters::add(&self.job.bytes_verified, bytes);
+        }
+        file.remaining.store(wanted.len(), Ordering::SeqCst);
+        if wanted.is_empty() {
+            let prepared = self.prepare(file);
+            prepared
+                .and_then(|handle| self.finish(file, handle))
+                .unwrap_or_else(|e| self.fail_write(file, e));
+            return;
+        }
+        for (blob, offset) in wanted {
+            if let Some(id) = file.task.content.get(blob) {
+                planner.want(
+                    *id,
+                    Use {
+                        file: number,
+                        offset,
+                    },
+                );
+            }
+        }
+    }
+
+    /// Which blobs are in place; none if the whole file is and stays.
+    fn compare(&self, file: &FileState, offsets: &[u64]) -> Option<Vec<bool>> {
+        // A file that cannot be opened to compare is replaced.
+        let Ok(Some(existing)) = self.job.writer.open_existing(&file.task.path) else {
+            return Some(Vec::new());
+        };
+        let equal = compare::equal_blobs(&existing, &file.task, offsets);
+        if existing.size() != file.task.size || !equal.iter().all(|equal| *equal) {
+            return Some(equal);
+        }
+        match self.job.writer.keep_file(&existing, &file.task.metadata) {
+            Ok(restored) => {
+                *lock(&file.restored) = Some(restored);
+                for counter in [
+                    &self.job.bytes_kept,
+                    &self.job.bytes_verified,
+                    &self.job.counters.bytes_done,
+                ] {
+                    Counters::add(counter, file.task.size);
+                }
+                self.job.entry_done();
+                None
+            }
+            // It shares its inode with others, or was swapped: it is written anew.
+            Err(_replace_it) => Some(Vec::new()),
+        }
+    }
+
+    fn landing(&self, file: &FileState) -> Landing {
+        if file.task.size >= IN_PLACE_BYTES_MIN {
+            Landing::InPlace
+        } else {
+            file.landing
+        }
+    }
+
+    fn prepare(&self, file: &FileState) -> Result<FileHandle, WriteError> {
+        self.job
+            .writer
+            .prepare_file(&file.task.path, file.task.size, self.landing(file))
+    }
+
+    fn finish(&self, file: &FileState, handle: FileHandle) -> Result<(), WriteError> {
+        let restored = self.job.writer.finish_file(handle, &file.task.metadata)?;
+        *lock(&file.restored) = Some(restored);
+        self.job.entry_done();
+        Ok(())
+    }
+
+    /// Reads a stretch of a pack and hands its blobs out.
+    fn run(&self, run: &Run, buffers: &mut Buffers) {
+        let needed = |blob: &BlobUses| {
+            blob.uses
+                .iter()
+                .any(|u| self.file(*u).is_some_and(|f| !f.is_out()))
+        };
+        if !run.blobs.iter().any(needed) {
+            return;
+        }
+        let pack = FileKey::new(FileKind::Pack, run.pack.0);
+        let length = usize::try_from(run.range.end - run.range.start).unwrap_or(usize::MAX);
+        let read = self
+            .job
+            .repository
+            .storage()
+            .read_range(&pack, run.range.start, length);
+        let mut stretch = read.ok();
+        for blob in &run.blobs {
+            buffers.plain.clear();
+            let opened = match stretch
+                .as_mut()
+                .and_then(|bytes| slice_of(bytes, run, blob))
+            {
+                Some(sealed) => {
+                    self.job
+                        .repository
+                        .open_located(&blob.location, sealed, &mut buffers.plain)
+                }
+                // The stretch as a whole could not be read: perhaps single blobs can.
+                None => self.read_alone(blob, &mut buffers.plain),
+            };
+            match opened {
+                Ok(()) => blob
+                    .uses
+                    .iter()
+                    .for_each(|place| self.write(*place, buffers)),
+                Err(error) => {
+                    let files = blob.uses.iter().filter_map(|place| self.file(*place));
+                    files.for_each(|file| self.fail(file, &error));
+                }
+            }
+        }
+    }
+
+    fn read_alone(&self, blob: &BlobUses, plain: &mut Vec<u8>) -> Result<(), RepositoryError> {
+        *plain = self
+            .job
+            .repository
+            .read_blob(BlobKind::Data, blob.location.blob.id)?;
+        Ok(())
+    }
+
+    fn file(&self, place: Use) -> Option<&FileState> {
+        self.files.get(place.file)
+    }
+
+    /// Writes an opened blob to one of its places.
+    fn write(&self, place: Use, buffers: &mut Buffers) {
+        let Some(file) = self.file(place).filter(|file| !file.is_out()) else {
+            return;
+        };
+        let written = self.write_into(file, place.offset, buffers);
+        written.unwrap_or_else(|error| self.fail_write(file, error));
+    }
+
+    fn write_into(
+        &self,
+        file: &FileState,
+        offset: u64,
+        buffers: &mut Buffers,
+    ) -> Result<(), WriteError> {
+        if file.task.content.len() == 1 {
+            let handle = self.prepare(file)?;
+            if self.put(file, &handle, offset, buffers)? {
+                return self.finish(file, handle);
+            }
+            return Ok(());
+        }
+        let Some(handle) = self.shared_handle(file)? else {
+            return Ok(());
+        };
+        let good = self.put(file, &handle, offset, buffers)?;
+        drop(handle);
+        if !good || file.remaining.fetch_sub(1, Ordering::SeqCst) > 1 {
+            return Ok(());
+        }
+        // All others have dropped their share before they counted down.
+        let handle = lock(&file.handle).take().and_then(Arc::into_inner);
+        self.open.fetch_sub(1, Ordering::SeqCst);
+        handle.map_or(Ok(()), |handle| self.finish(file, handle))
+    }
+
+    /// The open file; none if too many are open, and the file was set aside.
+    fn shared_handle(&self, file: &FileState) -> Result<Option<Arc<FileHandle>>, WriteError> {
+        let mut slot = lock(&file.handle);
+        if let Some(handle) = &*slot {
+            return Ok(Some(Arc::clone(handle)));
+        }
+        if self.open.fetch_add(1, Ordering::SeqCst) >= FILES_OPEN_MAX {
+            self.open.fetch_sub(1, Ordering::SeqCst);
+            file.deferred.store(true, Ordering::SeqCst);
+            return Ok(None);
+        }
+        let handle = Arc::new(self.prepare(file)?);
+        *slot = Some(Arc::clone(&handle));
+        Ok(Some(handle))
+    }
+
+    /// Writes one blob and reads it back; false if it did not read back equal.
+    fn put(
+        &self,
+        file: &FileState,
+        handle: &FileHandle,
+        offset: u64,
+        buffers: &mut Buffers,
+    ) -> Result<bool, WriteError> {
+        let Buffers { plain, read_back } = buffers;
+        handle.write_at(offset, plain)?;
+        let length = plain.len() as u64;
+        Counters::add(&self.job.bytes_written, length);
+        Counters::add(&self.job.counters.bytes_done, length);
+        if self.job.options.read_back == ReadBack::Everything {
+            read_back.resize(plain.len(), 0);
+            let read = handle.read_at(offset, read_back)?;
+            if read != plain.len() || read_back != plain {
+                self.fail_because(
+                    file,
+                    format!("what was written at byte {offset} does not read back equal"),
+                );
+                return Ok(false);
+            }
+            Counters::add(&self.job.bytes_verified, length);
+        }
+        Ok(true)
+    }
+
+    /// Restores files that were set aside, one after the other.
+    fn finish_deferred(&self) {
+        let mut buffers = Buffers::default();
+        let deferred = self
+            .files
+            .iter()
+            .filter(|file| file.deferred.load(Ordering::SeqCst));
+        for file in deferred.filter(|file| !file.failed.load(Ordering::SeqCst)) {
+            if self.job.is_stopped() {
+                return;
+            }
+            match self.write_alone(file, &mut buffers) {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => self.fail(file, &error),
+                Err(error) => self.fail_write(file, error),
+            }
+        }
+    }
+
+    fn write_alone(
+        &self,
+        file: &FileState,
+        buffers: &mut Buffers,
+    ) -> Result<Result<(), RepositoryError>, WriteError> {
+        let handle = self.prepare(file)?;
+        let mut offset = 0;
+        for blob in &*file.task.content {
+            buffers.plain = match self.job.repository.read_blob(BlobKind::Data, *blob) {
+                Ok(plain) => plain,
+                Err(error) => return Ok(Err(error)),
+            };
+            if !self.put(file, &handle, offset, buffers)? {
+                return Ok(Ok(()));
+            }
+            offset += buffers.plain.len() as u64;
+        }
+        self.finish(file, handle).map(Ok)
+    }
+
+    fn fail(&self, file: &FileState, error: &RepositoryError) {
+        self.fail_because(file, chain(error));
+    }
+
+    /// Records a file as failed, once, and lets go of what was written.
+    fn fail_because(&self, file: &FileState, reason: String) {
+        if !file.failed.swap(true, Ordering::SeqCst) {
+            self.job
+                .failures
+                .record(|| file.task.path.as_bytes().to_vec(), reason);
+            if lock(&file.handle).take().is_some() {
+                self.open.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+    }
+
+    fn fail_write(&self, file: &FileState, error: WriteError) {
+        if error.is_out_of_space() {
+            self.job.fail(error.into());
+        } else {
+            self.fail_because(file, chain(&error));
+        }
+    }
+}
+
+fn equal_bytes(equal: &[bool], offsets: &[u64]) -> u64 {
+    let lengths = offsets.windows(2).map(|range| match range {
+        [start, end] => end - start,
+        _ => 0,
+    });
+    equal
+        .iter()
+        .zip(lengths)
+        .filter(|(equal, _)| **equal)
+        .map(|(_, length)| length)
+        .sum()
+}
+
+fn slice_of<'s>(stretch: &'s mut [u8], run: &Run, blob: &BlobUses) -> Option<&'s mut [u8]> {
+    let start = usize::try_from(u64::from(blob.location.blob.offset) - run.range.start).ok()?;
+    stretch.get_mut(start..start + blob.location.blob.length as usize)
+}

@@ -1,0 +1,226 @@
+//! The walk: trees to directories, special entries and batches of files.
+//!
+//! Invariant: a directory's metadata is set after everything in it was written, deepest first.
+
+use std::collections::HashMap;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use refloat_localfs::write::DirectoryState;
+use refloat_localfs::{RelativePath, Restored, WriteError};
+use refloat_model::entry::{Entry, EntryKind, Metadata};
+
+use super::batch::{Batch, FileTask, LinkTask};
+use super::{Job, execute};
+use crate::blobs::BlobReader as _;
+use crate::failure::chain;
+use crate::format::tree::Node;
+
+/// A directory the walk is inside of.
+struct Level {
+    path: RelativePath,
+    /// None for the folder that is restored into, where the caller gave none.
+    metadata: Option<Metadata>,
+    nodes: std::vec::IntoIter<Node>,
+    /// Whether it was there before, so that its entries may be as well.
+    existing: bool,
+}
+
+/// Walks and executes at the same time, one batch apart.
+pub fn run(job: &Job<'_>, nodes: Vec<Node>, folder_metadata: Option<Metadata>) {
+    let (batches, queue) = bounded::<Batch>(1);
+    std::thread::scope(|scope| {
+        let executor = scope.spawn(|| execute_all(job, queue));
+        let mut walk = Walk {
+            job,
+            batches,
+            batch: Batch::default(),
+            links: HashMap::new(),
+            special_links: HashMap::new(),
+        };
+        walk.run(nodes, folder_metadata);
+        drop(walk);
+        if executor.join().is_err() {
+            job.fail(crate::error::RepositoryError::Stopped);
+        }
+    });
+}
+
+fn execute_all(job: &Job<'_>, queue: Receiver<Batch>) {
+    let mut links = execute::RestoredLinks::default();
+    for batch in queue {
+        if !job.is_stopped() {
+            execute::run(job, batch, &mut links);
+        }
+    }
+}
+
+struct Walk<'j, 'r> {
+    job: &'j Job<'r>,
+    batches: Sender<Batch>,
+    batch: Batch,
+    /// The first path of each regular file that has several names.
+    links: HashMap<(u64, u64), RelativePath>,
+    /// The same of links, devices, pipes and sockets, which are made at once.
+    special_links: HashMap<(u64, u64), (RelativePath, Restored)>,
+}
+
+impl Walk<'_, '_> {
+    fn run(&mut self, nodes: Vec<Node>, metadata: Option<Metadata>) {
+        let root = RelativePath::root();
+        let nodes = nodes.into_iter();
+        let mut levels = vec![Level {
+            path: root,
+            metadata,
+            nodes,
+            existing: true,
+        }];
+        while let Some(level) = levels.last_mut() {
+            if self.job.is_stopped() {
+                return;
+            }
+            match level.nodes.next() {
+                Some(node) => {
+                    let entered = self.node(level, node);
+                    levels.extend(entered);
+                }
+                None => {
+                    if let Some(Level {
+                        path,
+                        metadata: Some(metadata),
+                        ..
+                    }) = levels.pop()
+                    {
+                        self.batch.directories.push((path, metadata));
+                    }
+                }
+            }
+            if self.batch.is_full() {
+                self.send();
+            }
+        }
+        self.send();
+    }
+
+    fn send(&mut self) {
+        // The executor ends early only when the job has stopped, which the loop notices.
+        drop(self.batches.send(std::mem::take(&mut self.batch)));
+    }
+
+    /// Handles one node; a directory becomes the next level.
+    fn node(&mut self, level: &Level, node: Node) -> Option<Level> {
+        let path = match level.path.join(node.name()) {
+            Ok(path) => path,
+            Err(error) => {
+                let path = || [level.path.as_bytes(), b"/", node.name()].concat();
+                self.job.failures.record(path, chain(&error));
+                return None;
+            }
+        };
+        if node
+            .foreign
+            .as_ref()
+            .is_some_and(|foreign| foreign.kind.is_some())
+        {
+            self.fail(&path, "its type is unknown to this program".to_owned());
+            return None;
+        }
+        match &node.entry.kind {
+            EntryKind::Directory => return self.directory(path, node),
+            EntryKind::File { .. } => self.file(path, node, level.existing),
+            _ => self.special(&path, node),
+        }
+        None
+    }
+
+    fn directory(&mut self, path: RelativePath, node: Node) -> Option<Level> {
+        let state = match self.job.writer.create_directory(&path) {
+            Ok(state) => state,
+            Err(error) => {
+                self.write_failed(&path, error);
+                return None;
+            }
+        };
+        self.job.entry_done();
+        let nodes = node.subtree.map(|tree| self.job.repository.read_tree(tree));
+        let nodes = match nodes {
+            Some(Ok(nodes)) => nodes,
+            Some(Err(error)) => {
+                self.fail(&path, format!("what it holds is lost: {}", chain(&error)));
+                Vec::new()
+            }
+            None => Vec::new(),
+        };
+        let existing = state == DirectoryState::Existing;
+        let metadata = Some(node.entry.metadata);
+        Some(Level {
+            path,
+            metadata,
+            nodes: nodes.into_iter(),
+            existing,
+        })
+    }
+
+    fn file(&mut self, path: RelativePath, node: Node, existing: bool) {
+        let (metadata, size) = (&node.entry.metadata, node.size());
+        let mut first_name = false;
+        if metadata.links > 1 && metadata.inode != 0 {
+            let inode = (metadata.device_id, metadata.inode);
+            if let Some(first) = self.links.get(&inode) {
+                self.batch.links.push(LinkTask {
+                    first: first.clone(),
+                    path,
+                    inode,
+                });
+                return;
+            }
+            self.links.insert(inode, path.clone());
+            first_name = true;
+        }
+        let (content, metadata) = (node.content, node.entry.metadata);
+        self.batch.push(FileTask {
+            path,
+            metadata,
+            content,
+            size,
+            existing,
+            first_name,
+        });
+    }
+
+    fn special(&mut self, path: &RelativePath, node: Node) {
+        let Entry { kind, metadata, .. } = node.entry;
+        let inode = (metadata.device_id, metadata.inode);
+        let has_names = metadata.links > 1 && metadata.inode != 0;
+        let first = self.special_links.get(&inode).filter(|_| has_names);
+        let made = match first {
+            Some((first, restored)) => self.job.writer.hard_link(*restored, first, path),
+            None => self
+                .job
+                .writer
+                .create_node(path, &kind, &metadata)
+                .map(|restored| {
+                    if has_names {
+                        self.special_links.insert(inode, (path.clone(), restored));
+                    }
+                }),
+        };
+        match made {
+            Ok(()) => self.job.entry_done(),
+            Err(error) => self.write_failed(path, error),
+        }
+    }
+
+    fn fail(&self, path: &RelativePath, reason: String) {
+        self.job
+            .failures
+            .record(|| path.as_bytes().to_vec(), reason);
+    }
+
+    fn write_failed(&self, path: &RelativePath, error: WriteError) {
+        if error.is_out_of_space() {
+            self.job.fail(error.into());
+        } else {
+            self.fail(path, chain(&error));
+        }
+    }
+}
