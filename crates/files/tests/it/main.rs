@@ -2,5 +2,6 @@
 
 #![cfg(test)]
 
+mod as_user;
 mod source;
 mod tree;

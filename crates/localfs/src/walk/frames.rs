@@ -114,3 +114,101 @@ impl Frame {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+
+    /// A chain of directories deep enough that the upper ones are closed.
+    struct Chain {
+        base: tempfile::TempDir,
+        frames: Frames,
+    }
+
+    const LEVELS: usize = OPEN_LEVELS_MAX + 10;
+
+    impl Chain {
+        fn new() -> Self {
+            let base = tempfile::tempdir().unwrap();
+            fs::create_dir_all(level(base.path(), LEVELS)).unwrap();
+            let mut frames = Frames::default();
+            for depth in 0..LEVELS {
+                let path = level(base.path(), depth);
+                let handle = rustix::fs::open(&path, OPEN_DIRECTORY, Mode::empty()).unwrap();
+                let identity = Identity::of(&fstat(&handle).unwrap());
+                let length = (2 * depth).saturating_sub(1);
+                frames.push(Arc::new(handle), identity, length, Names::default());
+            }
+            Self { base, frames }
+        }
+
+        fn pop_to(&mut self, depth: usize) {
+            while self.frames.depth() > depth + 1 {
+                self.frames.pop();
+            }
+        }
+
+        fn handle(&mut self) -> Result<Identity, Errno> {
+            let path = vec!["d"; LEVELS].join("/").into_bytes();
+            let handle = self.frames.handle(&path)?;
+            Ok(Identity::of(&fstat(&handle)?))
+        }
+    }
+
+    fn level(base: &Path, depth: usize) -> PathBuf {
+        base.join(vec!["d"; depth].join("/"))
+    }
+
+    fn identity(path: &Path) -> Identity {
+        Identity::of(&rustix::fs::stat(path).unwrap())
+    }
+
+    #[test]
+    fn only_the_lowest_levels_and_the_root_stay_open() {
+        let chain = Chain::new();
+        let open = chain
+            .frames
+            .frames
+            .iter()
+            .filter(|frame| frame.handle.is_some());
+        assert_eq!(open.count(), OPEN_LEVELS_MAX + 1);
+    }
+
+    #[test]
+    fn closed_level_is_found_again() {
+        let mut chain = Chain::new();
+        for depth in (0..LEVELS).rev() {
+            chain.pop_to(depth);
+            let expected = identity(&level(chain.base.path(), depth));
+            assert_eq!(chain.handle(), Ok(expected), "level {depth}");
+        }
+    }
+
+    #[test]
+    fn directory_that_was_moved_away_leads_nobody_out() {
+        let mut chain = Chain::new();
+        let outside = tempfile::tempdir().unwrap();
+        chain.pop_to(6);
+        let (fifth, sixth) = (level(chain.base.path(), 5), level(chain.base.path(), 6));
+        fs::rename(sixth, outside.path().join("moved")).unwrap();
+        let expected = identity(&fifth);
+        chain.pop_to(5);
+        // '..' leads outside now, the names from the root still to where it was.
+        assert_eq!(chain.handle(), Ok(expected));
+    }
+
+    #[test]
+    fn directory_that_took_the_place_of_another_is_not_taken_for_it() {
+        let mut chain = Chain::new();
+        let outside = tempfile::tempdir().unwrap();
+        chain.pop_to(6);
+        fs::rename(level(chain.base.path(), 5), outside.path().join("moved")).unwrap();
+        fs::rename(outside.path().join("moved/d"), outside.path().join("d")).unwrap();
+        fs::create_dir_all(level(chain.base.path(), 5)).unwrap();
+        chain.pop_to(5);
+        assert_eq!(chain.handle(), Err(Errno::STALE));
+    }
+}

@@ -108,3 +108,32 @@ impl Removal {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// The moment that a race rarely hits: listed as a directory, a link when it is opened.
+    #[test]
+    fn directory_that_became_a_link_is_not_emptied() {
+        let base = tempfile::tempdir().unwrap();
+        let outside = base.path().join("outside");
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("canary"), b"alive").unwrap();
+        symlink(&outside, base.path().join("was a directory")).unwrap();
+        let parent = fs::File::open(base.path()).unwrap();
+        let mut removal = Removal {
+            lister: Lister::new(),
+            frames: Frames::default(),
+            path: Vec::new(),
+            count: 0,
+        };
+        let refused = removal.empty(&parent, b"was a directory");
+        assert_eq!(refused, Err(Errno::NOTDIR));
+        assert_eq!(removal.count, 0);
+        assert_eq!(fs::read(outside.join("canary")).unwrap(), b"alive");
+    }
+}

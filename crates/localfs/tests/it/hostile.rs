@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
 use refloat_localfs::write::Resolution;
-use refloat_localfs::{FolderWriter, Landing, RelativePath, WriteError};
+use refloat_localfs::{FolderWriter, Landing, RelativePath, Restored, WriteError};
 use refloat_model::cancel::Cancel;
 use refloat_model::entry::{EntryKind, Metadata, Xattr};
 
@@ -304,6 +304,8 @@ fn check_on_the_way(writer: &FolderWriter, link: &str) {
     assert_eq!(writer.existing(&inside("shadow")).unwrap(), None);
     assert!(writer.open_existing(&inside("shadow")).unwrap().is_none());
 
+    check_beyond(writer, link, made);
+
     writer.create_directory(&inside("deeper")).unwrap();
     write(
         writer,
@@ -317,6 +319,32 @@ fn check_on_the_way(writer: &FolderWriter, link: &str) {
         .set_directory_metadata(&path(link), &metadata(0o777))
         .unwrap();
     assert!(writer.existing(&inside("shadow")).unwrap().is_some());
+}
+
+/// Where the link is not the last name on the way, but one in the middle of it: all that follows
+/// it exists outside.
+fn check_beyond(writer: &FolderWriter, link: &str, made: Restored) {
+    let refused = |error: WriteError| assert!(matches!(error, WriteError::System { .. }));
+    let (directory, beyond) = (format!("{link}/sub"), format!("{link}/sub/file"));
+    let (directory, beyond) = (path(&directory), path(&beyond));
+    refused(
+        writer
+            .prepare_file(&beyond, 3, Landing::Atomic)
+            .unwrap_err(),
+    );
+    refused(
+        writer
+            .create_node(&beyond, &EntryKind::Fifo, &metadata(0o666))
+            .unwrap_err(),
+    );
+    refused(
+        writer
+            .set_directory_metadata(&directory, &metadata(0o777))
+            .unwrap_err(),
+    );
+    refused(writer.remove(&beyond, &Cancel::default()).unwrap_err());
+    refused(writer.hard_link(made, &beyond, &path("y")).unwrap_err());
+    assert_eq!(writer.existing(&beyond).unwrap(), None);
 }
 
 /// A point that itself brings a link and then writes below it, or says its name twice.

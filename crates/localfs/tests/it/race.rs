@@ -95,6 +95,11 @@ fn replant(d: &Path, l: &Path, outside: &Path) {
     if fs::symlink_metadata(d).is_err() {
         let _taken = fs::create_dir(d);
     }
+    for directory in [d, l] {
+        if !is_link(directory) {
+            let _taken = fs::create_dir(directory.join("sub"));
+        }
+    }
 }
 
 #[test]
@@ -134,8 +139,13 @@ fn restore(writer: &FolderWriter, round: u64) -> [bool; 6] {
     // Mostly without replacing the link, so that it stays a trap.
     let directory = round.is_multiple_of(16) && writer.create_directory(&path("d")).is_ok();
     let landing = [Landing::Atomic, Landing::InPlace][usize::from(round.is_multiple_of(2))];
-    let mut entry = file(0o4777);
-    entry.metadata.mode = 0o4777;
+    let entry = file(0o4777);
+    // Two names deep, with the trap in the middle: 'sub/file' exists outside, too.
+    if round % 4 == 1 {
+        let _trapped = write(writer, &path("d/sub/file"), &entry, b"overwritten", landing);
+        let _trapped = writer.remove(&path("d/sub/file"), &Cancel::default());
+        let _trapped = writer.set_directory_metadata(&path("d/sub"), &metadata(0o777));
+    }
     let made = write(writer, &path("d/shadow"), &entry, b"overwritten", landing);
     let linked = made.as_ref().is_ok_and(|made| {
         writer
@@ -153,6 +163,37 @@ fn restore(writer: &FolderWriter, round: u64) -> [bool; 6] {
         removed.is_ok(),
         set.is_ok(),
     ]
+}
+
+/// The swapped directory is one of several in the tree that is removed: so there is time between
+/// its listing as a directory and its opening.
+#[test]
+fn removing_never_follows_a_swapped_link() {
+    let base = tempfile::tempdir().unwrap();
+    let target = base.path().join("target");
+    let (swapped, link) = (target.join("t/d5"), target.join("l"));
+    fs::create_dir_all(&swapped).unwrap();
+    let mut canary = Canary::plant(&base.path().join("canary"));
+    symlink(&canary.directory, &link).unwrap();
+    canary.remember();
+    let attack = Attack::new(swapped.clone(), link.clone());
+    let planting = || replant(&swapped, &link, &canary.directory);
+    let (mut whole, mut refused) = (0, 0);
+    let writer = FolderWriter::open(&target).unwrap();
+    let rounds = attack.against(planting, |_| {
+        for number in 0..10 {
+            // The attacker may be quicker, or have a link there.
+            let _raced = fs::create_dir_all(target.join(format!("t/d{number}/sub")));
+        }
+        match writer.remove(&path("t"), &Cancel::default()) {
+            Ok(_) => whole += 1,
+            Err(_) => refused += 1,
+        }
+        canary.assert_untouched();
+    });
+    let swaps = attack.swaps.load(Ordering::Relaxed);
+    println!("T2 remove: {swaps} swaps, {rounds} rounds, {whole} whole, {refused} refused");
+    assert!(whole > 0 && refused > 0);
 }
 
 #[test]

@@ -220,6 +220,20 @@ fn nothing_exists_where_nothing_is() {
     let target = b"/etc".to_vec();
     assert_eq!(link.kind, EntryKind::Symlink { target });
     assert!(writer.open_existing(&path("link")).unwrap().is_none());
+    symlink("f", folder.path().join("link to file")).unwrap();
+    assert!(
+        writer
+            .open_existing(&path("link to file"))
+            .unwrap()
+            .is_none()
+    );
+    assert_eq!(
+        writer
+            .open_existing(&path("f"))
+            .unwrap()
+            .map(|file| file.size()),
+        Some(0)
+    );
 }
 
 #[test]
