@@ -46,6 +46,9 @@ mod tests {
         let items: Vec<u32> = (0..1000).collect();
         let doubled: Vec<u32> = items.iter().map(|item| item * 2).collect();
         assert_eq!(super::map(&items, 7, |item| item * 2), doubled);
-        assert_eq!(super::map(&[] as &[u32], 7, |item| *item), []);
+        assert_eq!(
+            super::map(&[] as &[u32], 7, |item| *item),
+            Vec::<u32>::new()
+        );
     }
 }
