@@ -5,9 +5,9 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::FromArgMatches;
 
-use crate::args::Cli;
+use crate::args::{self, Cli};
 use crate::command_error::{CommandError, ErrorKind};
 use crate::commands;
 use crate::exit_status::ExitStatus;
@@ -16,10 +16,16 @@ use crate::signals::Signals;
 
 /// Runs the program.
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = parse();
     let output = Output::from(&cli.global);
     let name = cli.command.name();
     finish(name, output, listen_and_run(cli)).into()
+}
+
+/// Parses the command line; help and mistakes end the process here.
+fn parse() -> Cli {
+    let matches = args::command().get_matches();
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 
 fn listen_and_run(cli: Cli) -> Result<ExitStatus, CommandError> {

@@ -5,9 +5,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::commands;
+use crate::environment;
 
 /// Backs up container estates and brings them back.
 ///
@@ -28,6 +29,13 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// The whole command line with the list of environment variables, for parsing, manual pages and
+/// completions.
+pub fn command() -> clap::Command {
+    let lines = environment::ALL.map(|v| format!("  {:<26}{}", v.name, v.meaning));
+    Cli::command().after_help(format!("Environment:\n{}", lines.join("\n")))
 }
 
 /// Options of every command.
@@ -76,6 +84,8 @@ pub enum Command {
     Show(commands::show::Args),
     Ls(commands::ls::Args),
     Cat(commands::cat::Args),
+    Diff(commands::diff::Args),
+    Find(commands::find::Args),
     Restore(commands::restore::Args),
     Check(commands::check::Args),
     Forget(commands::forget::Args),
@@ -95,6 +105,8 @@ impl Command {
             Self::Show(_) => "show",
             Self::Ls(_) => "ls",
             Self::Cat(_) => "cat",
+            Self::Diff(_) => "diff",
+            Self::Find(_) => "find",
             Self::Restore(_) => "restore",
             Self::Check(_) => "check",
             Self::Forget(_) => "forget",

@@ -6,7 +6,9 @@ pub mod backup;
 pub mod cat;
 pub mod check;
 pub mod completions;
+pub mod diff;
 pub mod discover;
+pub mod find;
 pub mod forget;
 pub mod init;
 pub mod key;
@@ -36,6 +38,8 @@ pub fn run(cli: Cli, signals: &Signals) -> Result<ExitStatus, CommandError> {
         Command::Show(args) => show::run(&args, &settings()?),
         Command::Ls(args) => ls::run(&args, &settings()?),
         Command::Cat(args) => cat::run(&args, &settings()?),
+        Command::Diff(args) => diff::run(&args, &settings()?, signals),
+        Command::Find(args) => find::run(&args, &settings()?, signals),
         Command::Restore(args) => restore::run(&args, &settings()?, signals),
         Command::Check(args) => check::run(&args, &settings()?, signals),
         Command::Forget(args) => forget::run(&args, &settings()?, signals),

@@ -8,6 +8,8 @@
 
 pub mod backup;
 pub mod config;
+pub mod diff;
+pub mod find;
 pub mod folder_restore;
 pub mod manifest;
 pub mod period;

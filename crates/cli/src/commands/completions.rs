@@ -2,10 +2,9 @@
 //!
 //! Invariant: what is completed is generated from the same types that parse.
 
-use clap::CommandFactory;
 use clap_complete::Shell;
 
-use crate::args::Cli;
+use crate::args;
 use crate::command_error::CommandError;
 use crate::exit_status::ExitStatus;
 use crate::output;
@@ -22,7 +21,7 @@ pub struct Args {
 /// Prints the script.
 pub fn run(args: &Args) -> Result<ExitStatus, CommandError> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "refloat", &mut script);
+    clap_complete::generate(args.shell, &mut args::command(), "refloat", &mut script);
     output::print(&script)?;
     Ok(ExitStatus::Success)
 }

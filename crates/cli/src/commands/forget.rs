@@ -100,7 +100,10 @@ pub fn run(
     };
     if !args.dry_run && dropped > 0 {
         if !args.yes {
-            output::say(&text(&report));
+            output::say(&text(&Report {
+                dry_run: true,
+                ..report
+            }));
             settings.output.confirm(&format!(
                 "Drop {}?",
                 table::count(dropped as u64, "recovery point")

@@ -36,22 +36,22 @@ pub struct Args {
 
 /// One entry, as JSON.
 #[derive(Serialize)]
-struct EntryView {
+pub struct EntryView {
     /// The path in the point; bytes that are no UTF-8 are replaced.
-    path: String,
+    pub path: String,
     /// The path's bytes in hexadecimal, if it is no UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     path_hex: Option<String>,
     /// `file`, `directory`, `symlink` …
     kind: &'static str,
     /// Bytes of a file.
-    size: u64,
+    pub size: u64,
     /// Permission bits in octal.
     mode: String,
     uid: u32,
     gid: u32,
     /// RFC 3339.
-    modified: String,
+    pub modified: String,
     /// Where a symbolic link points.
     #[serde(skip_serializing_if = "Option::is_none")]
     target: Option<String>,
@@ -117,7 +117,7 @@ impl Listing<'_> {
 
     fn node(&mut self, path: &TreePath, node: &Node) -> Result<(), CommandError> {
         if self.json {
-            self.entries.push(view(path, node));
+            self.entries.push(EntryView::of(path, node));
             return Ok(());
         }
         self.line(path, node);
@@ -158,28 +158,31 @@ impl Listing<'_> {
     }
 }
 
-fn view(path: &TreePath, node: &Node) -> EntryView {
-    let bytes: Vec<u8> = path
-        .components()
-        .iter()
-        .flat_map(|c| [b"/", c.as_slice()].concat())
-        .collect();
-    let metadata = &node.entry.metadata;
-    EntryView {
-        path: path.to_string(),
-        path_hex: std::str::from_utf8(&bytes)
-            .is_err()
-            .then(|| bytes.iter().map(|b| format!("{b:02x}")).collect()),
-        kind: word(&node.entry.kind),
-        size: node.size(),
-        mode: format!("{:04o}", metadata.mode),
-        uid: metadata.uid,
-        gid: metadata.gid,
-        modified: metadata.modified.to_string(),
-        target: match &node.entry.kind {
-            EntryKind::Symlink { target } => Some(String::from_utf8_lossy(target).into_owned()),
-            _ => None,
-        },
+impl EntryView {
+    /// What is told of an entry.
+    pub fn of(path: &TreePath, node: &Node) -> Self {
+        let bytes: Vec<u8> = path
+            .components()
+            .iter()
+            .flat_map(|c| [b"/", c.as_slice()].concat())
+            .collect();
+        let metadata = &node.entry.metadata;
+        Self {
+            path: path.to_string(),
+            path_hex: std::str::from_utf8(&bytes)
+                .is_err()
+                .then(|| bytes.iter().map(|b| format!("{b:02x}")).collect()),
+            kind: word(&node.entry.kind),
+            size: node.size(),
+            mode: format!("{:04o}", metadata.mode),
+            uid: metadata.uid,
+            gid: metadata.gid,
+            modified: metadata.modified.to_string(),
+            target: match &node.entry.kind {
+                EntryKind::Symlink { target } => Some(String::from_utf8_lossy(target).into_owned()),
+                _ => None,
+            },
+        }
     }
 }
 

@@ -4,9 +4,7 @@
 
 use std::path::PathBuf;
 
-use clap::CommandFactory;
-
-use crate::args::Cli;
+use crate::args;
 use crate::command_error::CommandError;
 use crate::exit_status::ExitStatus;
 
@@ -21,6 +19,6 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<ExitStatus, CommandError> {
     let failed = |e| CommandError::io("write manual pages to", args.directory.display(), &e);
     std::fs::create_dir_all(&args.directory).map_err(failed)?;
-    clap_mangen::generate_to(Cli::command(), &args.directory).map_err(failed)?;
+    clap_mangen::generate_to(args::command(), &args.directory).map_err(failed)?;
     Ok(ExitStatus::Success)
 }

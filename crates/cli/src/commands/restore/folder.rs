@@ -163,7 +163,10 @@ fn plan_text(plan: &PlanView) -> String {
             1 => "1 directory".to_owned(),
             count => format!("{count} directories"),
         },
-        table::count(plan.others, "other"),
+        match plan.others {
+            1 => "1 link or device".to_owned(),
+            count => format!("{count} links or devices"),
+        },
     )
 }
 

@@ -1,0 +1,109 @@
+//! `refloat find`.
+//!
+//! Invariant: a point that cannot be read is named, and the others are searched.
+
+use refloat_engine::find::Finder;
+use refloat_engine::point_list::{PointSelector, PointSummary};
+use refloat_model::finding::Finding;
+use refloat_model::glob::Glob;
+use serde::Serialize;
+
+use super::ls::EntryView;
+use crate::command_error::{CommandError, ErrorKind, one_line};
+use crate::exit_status::ExitStatus;
+use crate::repository;
+use crate::settings::Settings;
+use crate::signals::Signals;
+use crate::table;
+
+/// Find files by name or path in all recovery points, the newest first
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// What to find: *.conf for names, /docker/*/volumes/db/* for whole paths
+    #[arg(required = true, value_name = "PATTERN")]
+    patterns: Vec<String>,
+    /// Only in this point
+    #[arg(long, value_name = "POINT")]
+    point: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Report {
+    matches: Vec<Match>,
+    findings: Vec<Finding>,
+}
+
+#[derive(Serialize)]
+struct Match {
+    point: String,
+    snapshot: String,
+    /// When the point was taken.
+    taken: String,
+    #[serde(flatten)]
+    entry: EntryView,
+}
+
+/// Finds.
+pub fn run(
+    args: &Args,
+    settings: &Settings,
+    signals: &Signals,
+) -> Result<ExitStatus, CommandError> {
+    let patterns: Result<Vec<Glob>, _> = args.patterns.iter().map(|p| Glob::new(p)).collect();
+    let patterns = patterns.map_err(|e| CommandError::of(ErrorKind::Usage, &e))?;
+    let repository = repository::open_indexed(settings)?;
+    let snapshots = repository.snapshots()?.snapshots;
+    let summaries: Vec<PointSummary> = snapshots
+        .iter()
+        .map(|(id, file)| PointSummary::of(*id, file))
+        .collect();
+    let only = match &args.point {
+        Some(text) => Some(text.parse::<PointSelector>()?.find(&summaries)?.snapshot),
+        None => None,
+    };
+    let mut finder = Finder::new(patterns);
+    let mut report = Report {
+        matches: Vec::new(),
+        findings: Vec::new(),
+    };
+    for ((id, file), summary) in snapshots.iter().zip(&summaries).rev() {
+        let Some(root) = file.tree.filter(|_| only.is_none_or(|only| only == *id)) else {
+            continue;
+        };
+        match finder.find(&repository, root, &signals.cancel) {
+            Ok(found) => report.matches.extend(found.iter().map(|found| Match {
+                point: summary.short(),
+                snapshot: id.to_string(),
+                taken: summary.time.to_string(),
+                entry: EntryView::of(&found.path, &found.node),
+            })),
+            Err(error) if signals.cancel.is_cancelled() => return Err(error.into()),
+            Err(error) => report.findings.push(Finding::error(
+                format!("point {}", summary.short()),
+                one_line(&error),
+            )),
+        }
+    }
+    settings.output.findings(&report.findings);
+    let status = if report.findings.is_empty() {
+        ExitStatus::Success
+    } else {
+        ExitStatus::Incomplete
+    };
+    settings
+        .output
+        .result("find", status, &report, || text(&report.matches))
+}
+
+fn text(matches: &[Match]) -> String {
+    let line = |m: &Match| {
+        let path = table::printable(&m.entry.path);
+        format!(
+            "{}:{path}  {}  {}\n",
+            m.point,
+            table::bytes(m.entry.size),
+            m.entry.modified
+        )
+    };
+    matches.iter().map(line).collect()
+}

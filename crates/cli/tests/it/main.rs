@@ -1,0 +1,11 @@
+//! The command line as people and scripts see it: standard output, standard error, exit code.
+//!
+//! Snapshots are API: a change in one is a change for users. To write them anew:
+//! `INSTA_UPDATE=always cargo test -p refloat-cli`, then read the difference.
+
+mod bad_input;
+mod cli_env;
+mod config;
+mod keys;
+mod retention;
+mod there_and_back;

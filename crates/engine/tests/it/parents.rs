@@ -1,0 +1,77 @@
+//! Comparing with the points before.
+
+use refloat_engine::backup::{BackupReport, is_complete};
+
+use crate::playground::{Behaviour, Playground, volume};
+
+fn holds(bytes: usize) -> Behaviour {
+    Behaviour::Holds("x".repeat(bytes))
+}
+
+fn messages(report: &BackupReport) -> Vec<String> {
+    let findings = report.record.findings.iter();
+    findings
+        .map(|f| format!("{}: {}", f.subject, f.message))
+        .collect()
+}
+
+#[test]
+fn shrunken_and_emptied_copies_are_no_green_backups() {
+    let mut ground = Playground::new();
+    let mut run = |bytes| {
+        let report = ground
+            .back_up(&[(volume("data"), holds(bytes))], &[])
+            .unwrap();
+        (is_complete(&report.record), messages(&report).join(""))
+    };
+    assert_eq!(run(1000), (true, String::new()));
+    assert_eq!(run(500), (true, String::new()));
+    assert_eq!(
+        run(249),
+        (
+            false,
+            "volume data: has shrunk to 249 bytes in 1 files; the copy of \
+             2026-09-21T16:13:20Z held 500 bytes in 1 files"
+                .to_owned()
+        )
+    );
+    assert!(run(0).1.starts_with("volume data: is empty now"));
+    assert_eq!(run(0), (true, String::new()), "it was told once");
+}
+
+#[test]
+fn the_comparison_is_with_the_newest_saved_copy_and_not_with_a_failed_one() {
+    let mut ground = Playground::new();
+    let other = (volume("other"), holds(1));
+    ground
+        .back_up(&[(volume("data"), holds(1000)), other.clone()], &[])
+        .unwrap();
+    ground
+        .back_up(&[(volume("data"), Behaviour::Fails), other.clone()], &[])
+        .unwrap();
+    let report = ground
+        .back_up(&[(volume("data"), holds(0)), other], &[])
+        .unwrap();
+    assert!(messages(&report)[0].starts_with("volume data: is empty now"));
+}
+
+#[test]
+fn a_vanished_volume_and_a_swapped_system_are_told() {
+    let mut ground = Playground::new();
+    let (a, b) = ((volume("a"), holds(9)), (volume("b"), holds(9)));
+    ground.back_up(&[a.clone(), b], &[]).unwrap();
+    let report = ground.back_up(&[a.clone()], &[]).unwrap();
+    assert_eq!(
+        messages(&report),
+        ["volume b: was saved in the last recovery point and is no longer there"]
+    );
+    ground.identity = "machine-2".into();
+    let report = ground.back_up(&[a], &[]).unwrap();
+    assert_eq!(
+        messages(&report),
+        [
+            "source web: is another system than in the last recovery point; nothing of that was \
+             taken as parent"
+        ]
+    );
+}

@@ -1,0 +1,326 @@
+//! A repository in memory, a source that is data, and a clock that a test moves.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use refloat_engine::backup::{
+    self, BackupError, BackupOptions, BackupPolicy, BackupReport, BackupRun, Selection,
+};
+use refloat_engine::period::Period;
+use refloat_engine::stored::StoredTree;
+use refloat_model::cancel::Cancel;
+use refloat_model::closure::Waiver;
+use refloat_model::entry::{Entry, TreeSink};
+use refloat_model::finding::Finding;
+use refloat_model::id::{PointId, RunId};
+use refloat_model::item::{Capture, Inventory, Item, ItemKind, Workload};
+use refloat_model::outcome::Consistency;
+use refloat_model::progress::Silent;
+use refloat_model::secret::Secret;
+use refloat_model::subject::{Subject, SubjectKind};
+use refloat_model::time::Timestamp;
+use refloat_model::tree_path::TreePath;
+use refloat_repository::archive::ArchiveOptions;
+use refloat_repository::lock::{Lock, LockMode, LockOwner};
+use refloat_repository::{IndexedRepository, InitOptions, Repository};
+use refloat_source::{Description, Quiesced, Source, SourceError};
+use refloat_storage::memory::MemoryStorage;
+
+/// What happens when an item is captured.
+#[derive(Clone, Debug)]
+pub enum Behaviour {
+    /// A directory with one file of this content.
+    Holds(String),
+    /// The item as a whole fails.
+    Fails,
+    /// One entry of it fails.
+    FailsInPart,
+    /// The test's cancel flag is raised, then the capture ends as cancelled.
+    Cancels,
+    /// The clock moves on by so many seconds, and the capture waits to be told to stop.
+    Stalls(i64),
+    /// The adapter panics.
+    Panics,
+}
+
+/// A source that is data.
+pub struct FakeSource {
+    pub inventory: Inventory,
+    pub behaviours: BTreeMap<String, Behaviour>,
+    /// Whether quiescing fails.
+    pub quiesce_fails: bool,
+    /// `quiesce shop`, `capture db`, `resume shop`.
+    pub log: Arc<Mutex<Vec<String>>>,
+    pub cancel: Cancel,
+    pub clock: Arc<AtomicI64>,
+}
+
+struct FakeHold(String, Arc<Mutex<Vec<String>>>, bool);
+
+impl Quiesced for FakeHold {
+    fn resume(mut self: Box<Self>) -> Vec<Finding> {
+        self.2 = true;
+        self.1.lock().unwrap().push(format!("resume {}", self.0));
+        Vec::new()
+    }
+}
+
+impl Drop for FakeHold {
+    fn drop(&mut self) {
+        if !self.2 {
+            let mut log = self.1.lock().unwrap();
+            log.push(format!("resume {} by dropping", self.0));
+        }
+    }
+}
+
+impl Source for FakeSource {
+    fn description(&self) -> Description {
+        Description {
+            name: "web".into(),
+            kind: "fake",
+            address: "nowhere".into(),
+        }
+    }
+
+    fn discover(&self, _: &Cancel) -> Result<Inventory, SourceError> {
+        Ok(self.inventory.clone())
+    }
+
+    fn quiesce(&self, workload: &Workload, _: &Cancel) -> Result<Box<dyn Quiesced>, SourceError> {
+        let mut log = self.log.lock().unwrap();
+        log.push(format!("quiesce {}", workload.name));
+        if self.quiesce_fails {
+            return Err(SourceError::Item {
+                operation: "quiesce",
+                subject: workload.name.clone(),
+                cause: "its command failed".into(),
+            });
+        }
+        Ok(Box::new(FakeHold(
+            workload.name.clone(),
+            Arc::clone(&self.log),
+            false,
+        )))
+    }
+
+    fn capture(
+        &self,
+        item: &Item,
+        sink: &mut dyn TreeSink,
+        cancel: &Cancel,
+    ) -> Result<Capture, SourceError> {
+        self.log
+            .lock()
+            .unwrap()
+            .push(format!("capture {}", item.title));
+        let directory = Entry::synthetic_directory(item.path.name().unwrap());
+        let mut in_part = false;
+        let content = match &self.behaviours[&item.title] {
+            Behaviour::Holds(content) => content.as_bytes(),
+            Behaviour::FailsInPart => {
+                in_part = true;
+                b"rest"
+            }
+            Behaviour::Fails => {
+                return Err(SourceError::Item {
+                    operation: "read",
+                    subject: item.title.clone(),
+                    cause: "it is gone".into(),
+                });
+            }
+            Behaviour::Cancels => {
+                self.cancel.cancel();
+                return Err(SourceError::Cancelled);
+            }
+            Behaviour::Stalls(seconds) => {
+                self.clock.fetch_add(*seconds, Ordering::SeqCst);
+                while !cancel.is_cancelled() {
+                    std::thread::yield_now();
+                }
+                return Err(SourceError::Cancelled);
+            }
+            Behaviour::Panics => panic!("the adapter has a defect"),
+        };
+        sink.enter(directory)?;
+        if !content.is_empty() {
+            sink.stream(Entry::synthetic_file("file", 0), &mut &*content)?;
+        }
+        if in_part {
+            sink.fail(b"secret", "permission denied".into());
+        }
+        sink.leave()?;
+        Ok(Capture {
+            consistency: Consistency::Quiesced,
+            findings: Vec::new(),
+        })
+    }
+}
+
+/// A volume of the workload `shop`.
+pub fn volume(name: &str) -> Item {
+    item(ItemKind::Volume, name, Some("shop"))
+}
+
+/// An item at `/fake/web/<kind>/<name>` that provides the subject of its name.
+pub fn item(kind: ItemKind, name: &str, workload: Option<&str>) -> Item {
+    Item {
+        kind,
+        title: name.into(),
+        path: TreePath::root()
+            .child("fake")
+            .child("web")
+            .child(kind.word())
+            .child(name),
+        workload: workload.map(str::to_owned),
+        skip: None,
+        provides: vec![subject(name)],
+        requires: Vec::new(),
+        bytes_estimate: None,
+        sensitive: false,
+        risks: Vec::new(),
+    }
+}
+
+pub fn subject(name: &str) -> Subject {
+    Subject::new("web", SubjectKind::Volume, name)
+}
+
+/// One repository and what runs against it.
+pub struct Playground {
+    pub repository: IndexedRepository,
+    pub log: Arc<Mutex<Vec<String>>>,
+    pub cancel: Cancel,
+    pub clock: Arc<AtomicI64>,
+    pub deadline: Option<Period>,
+    pub quiesce_fails: bool,
+    pub waivers: Vec<Waiver>,
+    pub identity: String,
+    runs: u8,
+}
+
+impl Playground {
+    pub fn new() -> Self {
+        let storage = Arc::new(MemoryStorage::default());
+        let password = Secret::new("x");
+        let made = Repository::init(storage, &password, InitOptions::default()).unwrap();
+        Self {
+            repository: made.into_indexed().unwrap(),
+            log: Arc::default(),
+            cancel: Cancel::default(),
+            clock: Arc::new(AtomicI64::new(1_790_000_000)),
+            deadline: None,
+            quiesce_fails: false,
+            waivers: Vec::new(),
+            identity: "machine-1".into(),
+            runs: 0,
+        }
+    }
+
+    /// Runs a backup of the workload `shop`, which requires `requires`.
+    pub fn back_up(
+        &mut self,
+        items: &[(Item, Behaviour)],
+        requires: &[&str],
+    ) -> Result<BackupReport, BackupError> {
+        self.runs += 1;
+        self.clock.fetch_add(3600, Ordering::SeqCst);
+        self.repository = self.repository.reload().unwrap();
+        let source: Arc<dyn Source> = Arc::new(FakeSource {
+            inventory: Inventory {
+                identity: self.identity.clone(),
+                workloads: vec![Workload {
+                    name: "shop".into(),
+                    kind: "project".into(),
+                    requires: requires.iter().map(|r| subject(r)).collect(),
+                }],
+                items: items.iter().map(|(item, _)| item.clone()).collect(),
+                ..Inventory::default()
+            },
+            behaviours: items
+                .iter()
+                .map(|(i, b)| (i.title.clone(), b.clone()))
+                .collect(),
+            quiesce_fails: self.quiesce_fails,
+            log: Arc::clone(&self.log),
+            cancel: self.cancel.clone(),
+            clock: Arc::clone(&self.clock),
+        });
+        self.execute(&[source])
+    }
+
+    fn execute(&self, sources: &[Arc<dyn Source>]) -> Result<BackupReport, BackupError> {
+        let policy = BackupPolicy {
+            name: "hourly".into(),
+            select: vec![Selection {
+                source: "web".into(),
+                workloads: Vec::new(),
+            }],
+            waivers: self.waivers.clone(),
+        };
+        let options = BackupOptions {
+            point: PointId::from_random([self.runs; 16]),
+            run: RunId::from_random([self.runs; 16]),
+            host: "host".into(),
+            program: "refloat test".into(),
+            tags: Vec::new(),
+            deadline: self.deadline.clone(),
+            captures_at_once: 1,
+            archive: ArchiveOptions::default(),
+        };
+        let lock = self.lock();
+        let clock = Arc::clone(&self.clock);
+        let now = move || Timestamp {
+            seconds: clock.load(Ordering::SeqCst),
+            nanoseconds: 0,
+        };
+        let run = BackupRun {
+            repository: &self.repository,
+            lock: &lock,
+            sources,
+            policy: &policy,
+            options: &options,
+            now: &now,
+            progress: &Silent::default(),
+            cancel: &self.cancel,
+        };
+        let discovery = backup::discover(sources, &self.cancel);
+        let plan = backup::plan(&policy, discovery.found);
+        backup::execute(&run, &plan, Vec::new())
+    }
+
+    fn lock(&self) -> Lock {
+        let owner = LockOwner {
+            host: format!("refloat-{}", self.runs),
+            user: "test".into(),
+            process: 1,
+        };
+        self.repository
+            .lock(LockMode::Shared, owner, Arc::new(jiff::Timestamp::now))
+            .unwrap()
+    }
+
+    /// The newest point's tree.
+    pub fn newest(&self) -> StoredTree {
+        let repository = self.repository.reload().unwrap();
+        let root = repository
+            .snapshots()
+            .unwrap()
+            .snapshots
+            .last()
+            .unwrap()
+            .1
+            .tree
+            .unwrap();
+        StoredTree::new(repository, root)
+    }
+
+    pub fn points(&self) -> usize {
+        self.repository.snapshots().unwrap().snapshots.len()
+    }
+
+    pub fn log(&self) -> Vec<String> {
+        std::mem::take(&mut *self.log.lock().unwrap())
+    }
+}
