@@ -14,6 +14,7 @@ use refloat_model::plan::Action;
 use serde_json::Value;
 
 use super::plan::{Planner, is_made};
+use crate::definition::EngineKind;
 
 /// Space that must stay free beside what is restored, in bytes: engines and databases that cannot
 /// write a log line do not start.
@@ -122,7 +123,9 @@ fn drivers(planner: &Planner<'_>, findings: &mut Vec<Finding>) {
                 .get("LogConfig")
                 .and_then(|l| l.get("Type"));
             let log = log.and_then(Value::as_str).unwrap_or_default();
-            if log != "none" {
+            // Podman takes Docker's drivers for names of its own.
+            let is_docker = planner.ground.present.host.engine == EngineKind::Docker;
+            if log != "none" && is_docker {
                 need(format!("container {name}"), "Log", log);
             }
         }

@@ -25,7 +25,8 @@ use crate::error::EngineError;
 /// Label of everything that a restore makes for itself; its value is the point's id.
 pub(crate) const LABEL_JOURNAL: &str = "refloat.restore.point";
 /// The empty image of journals and of containers that only carry data in.
-const EMPTY_IMAGE: &str = "refloat-restore:empty";
+/// `latest`, because Podman 4 takes no other tag for an import.
+const EMPTY_IMAGE: &str = "refloat-restore:latest";
 const FOLDER: &str = "journal";
 
 /// How far a thing came.
@@ -243,7 +244,7 @@ fn empty_image(client: &Client) -> Result<String, EngineError> {
     let empty = tar::Builder::new(Vec::new())
         .into_inner()
         .unwrap_or_default();
-    let target = "/images/create?fromSrc=-&repo=refloat-restore&tag=empty";
+    let target = "/images/create?fromSrc=-&repo=refloat-restore&tag=latest";
     client.upload("POST", target, Box::new(std::io::Cursor::new(empty)))?;
     super::present::inspect_image(client, EMPTY_IMAGE)?
         .map(|image| image.id)

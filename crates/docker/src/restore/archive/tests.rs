@@ -31,7 +31,7 @@ fn one_of_each(long: &str) -> Vec<u8> {
     };
     first.metadata.xattrs = vec![Xattr {
         name: b"user.a".into(),
-        value: vec![0, b'\n'],
+        value: vec![0, b'x'],
     }];
     (first.metadata.inode, first.metadata.links) = (9, 2);
     let mut second = first.clone();
@@ -90,7 +90,7 @@ fn everything_a_tar_can_say_is_said() {
     let late = || {
         vec![
             ("mtime".to_owned(), b"7.000000005".to_vec()),
-            ("SCHILY.xattr.user.a".to_owned(), vec![0, b'\n']),
+            ("SCHILY.xattr.user.a".to_owned(), vec![0, b'x']),
         ]
     };
     let none = (None, None);

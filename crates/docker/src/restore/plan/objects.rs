@@ -7,6 +7,7 @@ use refloat_model::finding::Finding;
 use refloat_model::item::ItemKind;
 use refloat_model::plan::{Action, OnConflict};
 
+use super::super::holding::Held;
 use super::super::image_stream;
 use super::super::projects::{FileState, files};
 use super::{MISSING, Planner, Relation, is_name};
@@ -14,12 +15,19 @@ use crate::definition::ImageDefinition;
 
 impl Planner<'_> {
     pub(super) fn decide_images(&mut self) {
-        for id in &self.selection.images {
-            let Some(held) = self.holding.images.get(id).cloned() else {
-                continue;
-            };
+        let name_of = |held: &Held<ImageDefinition>| {
             let image = &held.definition;
-            let name = image.tags.first().unwrap_or(id).clone();
+            image.tags.first().unwrap_or(&image.id).clone()
+        };
+        let mut images: Vec<Held<ImageDefinition>> = self
+            .selection
+            .images
+            .iter()
+            .filter_map(|id| self.holding.images.get(id).cloned())
+            .collect();
+        images.sort_by_key(name_of);
+        for held in images {
+            let (image, name) = (&held.definition, name_of(&held));
             let action = self.image_action(image, &held.record.item.path);
             let bytes = match action {
                 Action::Reuse => Some(0),
@@ -35,7 +43,8 @@ impl Planner<'_> {
                 bytes,
             );
             // Containers ask by id.
-            self.decided.insert((ItemKind::Image, id.clone()), action);
+            self.decided
+                .insert((ItemKind::Image, image.id.clone()), action);
         }
     }
 

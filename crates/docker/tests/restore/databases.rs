@@ -1,0 +1,187 @@
+//! Databases from their dumps, into new servers and into running ones.
+
+use std::time::{Duration, Instant};
+
+use refloat_model::item::ItemKind;
+use refloat_model::plan::{Action, RestoreRequest};
+use refloat_testkit::docker::Engine;
+
+use crate::estate::{engine, only, plan, restore_all, target, words};
+use crate::point::Point;
+
+const ROWS: &str = "SELECT count(*) || ' ' || sum(n) FROM t";
+
+fn psql(engine: &Engine, sql: &str) -> String {
+    engine.docker([
+        "exec", "db", "psql", "-At", "-U", "shop", "-d", "shop", "-c", sql,
+    ])
+}
+
+fn await_psql(engine: &Engine) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let ask = [
+        "exec",
+        "db",
+        "psql",
+        "-h",
+        "127.0.0.1",
+        "-U",
+        "shop",
+        "-c",
+        "SELECT 1",
+    ];
+    while !engine.try_docker(ask).status.success() {
+        assert!(Instant::now() < deadline, "PostgreSQL does not answer");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn databases(engine: &Engine) {
+    engine.build_demo_images(&["postgres:15", "redis:7"]);
+    engine.docker([
+        "run",
+        "-d",
+        "--name=db",
+        "-e",
+        "POSTGRES_USER=shop",
+        "-e",
+        "POSTGRES_PASSWORD=secret",
+        "-e",
+        "PGPASSWORD=secret",
+        "-v",
+        "db-data:/var/lib/postgresql/data",
+        "postgres:15",
+    ]);
+    engine.docker([
+        "run",
+        "-d",
+        "--name=cache",
+        "-v",
+        "cache-data:/data",
+        "redis:7",
+        "redis-server",
+        "--protected-mode",
+        "no",
+        "--appendonly",
+        "yes",
+    ]);
+    await_psql(engine);
+    psql(
+        engine,
+        "CREATE TABLE t AS SELECT generate_series(1, 1000) n",
+    );
+    psql(
+        engine,
+        "CREATE ROLE reader LOGIN PASSWORD 'r'; GRANT SELECT ON t TO reader",
+    );
+    engine.docker(["exec", "cache", "redis-cli", "set", "greeting", "hello"]);
+}
+
+#[test]
+fn dumps_fill_new_servers_and_come_back_into_running_ones() {
+    let (Some(source), Some(empty)) = (engine(), engine()) else {
+        return;
+    };
+    databases(&source);
+    let point = Point::capture(&source);
+    let target = target(&empty);
+    let everything = RestoreRequest::default();
+    let planned = plan(&target, &point, &everything);
+    assert_eq!(
+        words(
+            planned
+                .steps
+                .iter()
+                .filter(|step| step.kind != ItemKind::Image)
+        ),
+        [
+            "volume:cache-data create",
+            "volume:db-data create",
+            "container:cache create",
+            "dump:cache create",
+            "container:db create",
+            "dump:db create",
+        ]
+    );
+    assert!(
+        planned
+            .steps
+            .iter()
+            .all(|s| s.kind != ItemKind::Volume || s.bytes == Some(0))
+    );
+    restore_all(&target, &point, &everything);
+    await_psql(&empty);
+    assert_eq!(psql(&empty, ROWS), "1000 500500");
+    let grants = "SELECT grantee FROM information_schema.table_privileges \
+                  WHERE table_name = 't' AND grantee = 'reader'";
+    assert_eq!(psql(&empty, grants), "reader");
+    let get = ["exec", "cache", "redis-cli", "get", "greeting"];
+    assert_eq!(empty.docker(get), "hello");
+
+    // Back into the running servers.
+    psql(&empty, "DELETE FROM t WHERE n > 10");
+    empty.docker(["exec", "cache", "redis-cli", "set", "greeting", "bye"]);
+    let dumps = only(&["dump:db", "dump:cache"]);
+    let planned = plan(&target, &point, &dumps);
+    assert_eq!(
+        words(&planned.steps),
+        ["dump:cache replace", "dump:db replace"]
+    );
+    restore_all(&target, &point, &dumps);
+    await_psql(&empty);
+    assert_eq!(psql(&empty, ROWS), "1000 500500");
+    assert_eq!(empty.docker(get), "hello");
+}
+
+#[test]
+fn a_damaged_dump_leaves_no_half_database_running_and_the_next_run_loads_it() {
+    let (Some(source), Some(empty)) = (engine(), engine()) else {
+        return;
+    };
+    databases(&source);
+    let point = Point::capture(&source);
+    let mut damaged = point.clone();
+    let dump = |path: &&refloat_model::tree_path::TreePath| {
+        let path = path.to_string();
+        path.starts_with("/docker/web/dumps/db/") && path.contains("shop")
+    };
+    let dump = damaged.nodes.keys().find(dump).unwrap().clone();
+    damaged.damaged.push(dump);
+    let target = target(&empty);
+    let everything = RestoreRequest::default();
+    let report = crate::estate::restore(&target, &damaged, &everything);
+    let failed = report.steps.iter().filter(|step| step.error.is_some());
+    let failed: Vec<String> = words(failed.map(|step| &step.step));
+    assert_eq!(failed, ["container:db create", "dump:db create"]);
+    assert_eq!(empty.docker(["ps", "--format", "{{.Names}}"]), "cache");
+
+    restore_all(&target, &point, &everything);
+    await_psql(&empty);
+    assert_eq!(psql(&empty, ROWS), "1000 500500");
+}
+
+#[test]
+fn a_volume_asked_for_by_name_wins_over_the_dump() {
+    let (Some(source), Some(empty)) = (engine(), engine()) else {
+        return;
+    };
+    databases(&source);
+    let point = Point::capture(&source);
+    let target = target(&empty);
+    let request = only(&["container:db", "volume:db-data"]);
+    let planned = plan(&target, &point, &request);
+    let dump = planned
+        .steps
+        .iter()
+        .find(|step| step.kind == ItemKind::Dump)
+        .unwrap();
+    assert_eq!(
+        dump.action,
+        Action::Skip {
+            why: "its volume was asked for by name".into()
+        }
+    );
+    restore_all(&target, &point, &request);
+    await_psql(&empty);
+    assert_eq!(psql(&empty, ROWS), "1000 500500");
+}
