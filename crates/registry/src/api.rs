@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use refloat_model::cancel::Cancel;
 use ureq::http::Method;
 
-pub(crate) use blobs::{BlobReader, BlobSource};
+pub(crate) use blobs::BlobSource;
 pub(crate) use manifests::{RawManifest, Resolved};
 pub(crate) use push::Pushed;
 

@@ -18,7 +18,7 @@ use refloat_model::item::{Capture, Item};
 use refloat_model::outcome::Consistency;
 use refloat_source::SourceError;
 
-use self::entries::IndexText;
+pub(crate) use self::entries::{IndexEntry, IndexText};
 use self::walk::{Walk, Walked};
 use crate::api::ReferrersApi;
 use crate::discover::Listing;

@@ -20,7 +20,6 @@ use crate::error::{RegistryError, chain};
 use crate::layout;
 use crate::name::RepositoryName;
 use crate::options::{RegistryOptions, Repositories};
-use crate::parallel;
 use crate::source::{RegistrySource, unavailable};
 
 /// How many digests an item names at most: they are lines of the manifest.

@@ -17,6 +17,7 @@ mod name;
 mod options;
 mod parallel;
 mod platform;
+mod restore;
 mod source;
 
 pub use address::{Address, InvalidAddress, Scheme};
@@ -27,4 +28,5 @@ pub use options::{
     ConnectOptions, Credentials, PlainHttp, RegistryOptions, Repositories, RetryLimits,
 };
 pub use platform::{InvalidPlatform, Platform};
+pub use restore::{LayoutTarget, RegistryTarget, TargetOptions, Verification};
 pub use source::RegistrySource;

@@ -116,14 +116,17 @@ fn fetch(registry: &Registry, job: &Job, cancel: &Cancel) {
         let is_end = result.is_ok() && filled < chunk.len();
         chunk.truncate(filled);
         let is_sent = match result {
-            Err(error) => job.chunks.send(Err(error)).is_ok() && false,
+            Err(error) => {
+                // Nobody reading any more is no failure of the blob.
+                let _unread = job.chunks.send(Err(error));
+                return;
+            }
             Ok(()) => filled == 0 || job.chunks.send(Ok(chunk)).is_ok(),
         };
         if !is_sent {
             return;
         }
         if is_end {
-            // Nobody reading any more is no failure of the blob.
             let _unread = job.chunks.send(Ok(Vec::new()));
             return;
         }

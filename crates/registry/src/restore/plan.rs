@@ -1,0 +1,236 @@
+//! Decides what happens with every image, against the real target.
+//!
+//! Invariant: only `GET` and `HEAD` requests; every image that is asked for is a step, also one
+//! that cannot be restored.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use refloat_model::cancel::Cancel;
+use refloat_model::finding::Finding;
+use refloat_model::item::ItemKind;
+use refloat_model::plan::{Action, OnConflict, RestorePlan, RestoreRequest, Step};
+use refloat_source::{StoredPoint, TargetError};
+
+use super::rename::Renames;
+use super::selection::select;
+use super::stored::{Parts, StoredLayout, StoredRoot};
+use super::{MISSING, unavailable};
+use crate::api::Registry;
+use crate::digest::Digest;
+use crate::name::{ImageName, Reference};
+use crate::parallel;
+
+/// What is restored into.
+pub(super) enum Ground<'a> {
+    /// A registry, asked with so many requests at once.
+    Registry(&'a Registry, usize),
+    /// A folder of layouts, with its name and what it holds.
+    Folder(String, &'a BTreeMap<ImageName, Digest>),
+}
+
+/// One image before it was compared with the target.
+struct Candidate<'a> {
+    layout: &'a StoredLayout,
+    root: &'a StoredRoot,
+    name: ImageName,
+    target: ImageName,
+    parts: Parts,
+}
+
+/// Plans a restore.
+pub(super) fn plan(
+    point: &dyn StoredPoint,
+    request: &RestoreRequest,
+    ground: &Ground<'_>,
+    cancel: &Cancel,
+) -> Result<RestorePlan, TargetError> {
+    let layouts = StoredLayout::all(point)?;
+    if layouts.is_empty() {
+        return Err(TargetError::NotInPoint {
+            what: "source of kind registry".to_owned(),
+            candidates: point.record().sources.keys().cloned().collect(),
+        });
+    }
+    let renames = Renames::new(&request.rename, &layouts)?;
+    let selected = select(point, &layouts, &request.only)?;
+    let mut candidates = Vec::new();
+    for (layout, numbers) in layouts.iter().zip(selected) {
+        for root in numbers
+            .into_iter()
+            .filter_map(|number| layout.roots.get(number))
+        {
+            candidates.push(Candidate {
+                layout,
+                root,
+                name: layout.name(root),
+                target: renames.apply(layout, root)?,
+                parts: layout.parts(point, root)?,
+            });
+        }
+    }
+    let there = present(ground, &candidates, cancel)?;
+    let mut plan = RestorePlan {
+        target: ground.name(),
+        ..RestorePlan::default()
+    };
+    let mut taken: BTreeMap<ImageName, Digest> = BTreeMap::new();
+    let mut counted = BTreeSet::new();
+    for (candidate, there) in candidates.iter().zip(there) {
+        let first = *taken
+            .entry(candidate.target.clone())
+            .or_insert(candidate.root.digest);
+        let action = if first == candidate.root.digest {
+            decide(candidate, there, request, &mut plan.findings)
+        } else {
+            let why = format!(
+                "another image of the point becomes {} as well",
+                candidate.target
+            );
+            Action::Conflict {
+                why: format!("{why}; rename one, or choose with --only"),
+            }
+        };
+        let bytes = candidate
+            .parts
+            .blobs
+            .iter()
+            .filter(|(digest, _)| counted.insert((&candidate.target.repository, **digest)))
+            .map(|(_, size)| size)
+            .sum();
+        plan.steps.push(Step {
+            kind: ItemKind::Image,
+            name: candidate.name.to_string(),
+            path: candidate.layout.path.clone(),
+            workload: Some(candidate.layout.repository.to_string()),
+            bytes: matches!(
+                action,
+                Action::Create | Action::Replace { .. } | Action::Rename { .. }
+            )
+            .then_some(bytes),
+            action,
+        });
+    }
+    Ok(plan)
+}
+
+impl Ground<'_> {
+    fn name(&self) -> String {
+        match self {
+            Self::Registry(registry, _) => registry.address().to_string(),
+            Self::Folder(name, _) => name.clone(),
+        }
+    }
+}
+
+/// What each target name stands for at the moment.
+fn present(
+    ground: &Ground<'_>,
+    candidates: &[Candidate<'_>],
+    cancel: &Cancel,
+) -> Result<Vec<Option<Digest>>, TargetError> {
+    match ground {
+        Ground::Folder(_, held) => Ok(candidates
+            .iter()
+            .map(|c| held.get(&c.target).copied())
+            .collect()),
+        Ground::Registry(registry, at_once) => {
+            let answers = parallel::map(candidates, *at_once, |candidate| {
+                let ImageName {
+                    repository,
+                    reference,
+                } = &candidate.target;
+                registry.resolve(repository, reference, cancel)
+            });
+            let answers = answers
+                .into_iter()
+                .zip(candidates)
+                .map(|(answer, candidate)| {
+                    answer
+                        .map(|resolved| resolved.map(|resolved| resolved.digest))
+                        .map_err(|error| {
+                            unavailable("look for", candidate.target.to_string(), error)
+                        })
+                });
+            answers.collect()
+        }
+    }
+}
+
+fn decide(
+    candidate: &Candidate<'_>,
+    there: Option<Digest>,
+    request: &RestoreRequest,
+    findings: &mut Vec<Finding>,
+) -> Action {
+    let Candidate {
+        name,
+        target,
+        parts,
+        root,
+        ..
+    } = candidate;
+    if let [first, rest @ ..] = parts.missing.as_slice() {
+        let more = match rest.len() {
+            0 => String::new(),
+            count => format!(" and {count} more"),
+        };
+        return Action::Skip {
+            why: format!("{MISSING}{first}{more}"),
+        };
+    }
+    if !parts.sparse.is_empty() {
+        let count = parts.sparse.len();
+        let message = format!(
+            "{count} platforms of it were not captured; most registries refuse such an index"
+        );
+        findings.push(Finding::warning(name.to_string(), message));
+    }
+    let renamed = target != name;
+    match there {
+        Some(digest) if digest == root.digest && !renamed => Action::Reuse,
+        Some(digest) if digest != root.digest => {
+            differs(candidate, &digest, request.on_conflict, findings)
+        }
+        _ if renamed => Action::Rename {
+            to: target.to_string(),
+        },
+        _ => Action::Create,
+    }
+}
+
+/// The target has the tag, and it stands for something else.
+fn differs(
+    candidate: &Candidate<'_>,
+    there: &Digest,
+    on_conflict: OnConflict,
+    findings: &mut Vec<Finding>,
+) -> Action {
+    let Candidate { name, target, .. } = candidate;
+    let why = format!("{target} is {there} there");
+    match on_conflict {
+        OnConflict::Fail => Action::Conflict {
+            why: format!("{why}; keep it (skip), replace it, or restore under a new name"),
+        },
+        OnConflict::Skip => Action::Skip {
+            why: format!("{why}; it is kept"),
+        },
+        OnConflict::Replace if target != name => {
+            findings.push(Finding::warning(
+                name.to_string(),
+                format!("{why} and is replaced"),
+            ));
+            Action::Rename {
+                to: target.to_string(),
+            }
+        }
+        OnConflict::Replace => Action::Replace { why },
+        OnConflict::Rename if target != name => Action::Conflict { why },
+        OnConflict::Rename => match &target.reference {
+            Reference::Tag(tag) => Action::Rename {
+                to: format!("{}:{tag}-restored", target.repository),
+            },
+            // A digest cannot stand for something else.
+            Reference::Digest(_) => Action::Conflict { why },
+        },
+    }
+}

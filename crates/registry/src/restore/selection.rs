@@ -1,0 +1,125 @@
+//! What of a point's images a request asks for.
+//!
+//! Invariant: an image that is asked for comes with what refers to it: a signature without its
+//! image is useless, and an image without its signature may not be allowed to start.
+
+use std::collections::BTreeSet;
+
+use refloat_source::{StoredPoint, TargetError};
+
+use super::stored::StoredLayout;
+use crate::digest::Digest;
+use crate::name::ImageName;
+
+/// How many names are offered where one is not found.
+const CANDIDATES_MAX: usize = 20;
+
+/// Indices of a layout's roots that are asked for, for each layout.
+pub(super) fn select(
+    point: &dyn StoredPoint,
+    layouts: &[StoredLayout],
+    only: &[String],
+) -> Result<Vec<Vec<usize>>, TargetError> {
+    if only.is_empty() {
+        return Ok(layouts
+            .iter()
+            .map(|layout| (0..layout.roots.len()).collect())
+            .collect());
+    }
+    let mut selected: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); layouts.len()];
+    for wanted in only {
+        let mut found = false;
+        for (layout, selected) in layouts.iter().zip(&mut selected) {
+            for number in fitting(layout, wanted) {
+                found = true;
+                selected.insert(number);
+            }
+        }
+        if !found {
+            let mut candidates: BTreeSet<String> = layouts
+                .iter()
+                .map(|layout| layout.repository.to_string())
+                .collect();
+            while candidates.len() > CANDIDATES_MAX {
+                candidates.pop_last();
+            }
+            return Err(TargetError::NotInPoint {
+                what: wanted.clone(),
+                candidates: candidates.into_iter().collect(),
+            });
+        }
+    }
+    for (layout, selected) in layouts.iter().zip(&mut selected) {
+        if !selected.is_empty() && selected.len() < layout.roots.len() {
+            add_referrers(point, layout, selected)?;
+        }
+    }
+    Ok(selected
+        .into_iter()
+        .map(|numbers| numbers.into_iter().collect())
+        .collect())
+}
+
+fn fitting(layout: &StoredLayout, wanted: &str) -> Vec<usize> {
+    let name = wanted.strip_prefix("repository:").unwrap_or(wanted);
+    if name == layout.repository.as_str() {
+        return (0..layout.roots.len()).collect();
+    }
+    let name = wanted.strip_prefix("image:").unwrap_or(wanted);
+    let Ok(image) = name.parse::<ImageName>() else {
+        return Vec::new();
+    };
+    let numbered = layout.roots.iter().enumerate();
+    numbered
+        .filter(|(_, root)| layout.name(root) == image)
+        .map(|(number, _)| number)
+        .collect()
+}
+
+/// Adds roots that refer to what is selected, and what refers to those.
+fn add_referrers(
+    point: &dyn StoredPoint,
+    layout: &StoredLayout,
+    selected: &mut BTreeSet<usize>,
+) -> Result<(), TargetError> {
+    let mut digests: BTreeSet<Digest> = BTreeSet::new();
+    let mut looked_at = BTreeSet::new();
+    loop {
+        for number in selected
+            .iter()
+            .copied()
+            .filter(|number| looked_at.insert(*number))
+        {
+            if let Some(root) = layout.roots.get(number) {
+                digests.extend(
+                    layout
+                        .parts(point, root)?
+                        .manifests
+                        .iter()
+                        .map(|(digest, _)| *digest),
+                );
+            }
+        }
+        let before = selected.len();
+        for (number, root) in layout.roots.iter().enumerate() {
+            if selected.contains(&number) {
+                continue;
+            }
+            let subject = match &root.tag {
+                Some(tag) => tag.subject(),
+                None => {
+                    let parts = layout.parts(point, root)?;
+                    let own = parts.manifests.last();
+                    own.and_then(|(_, manifest)| manifest.subject.as_ref())
+                        .map(|s| s.digest)
+                }
+            };
+            if subject.is_some_and(|subject| digests.contains(&subject)) {
+                selected.insert(number);
+            }
+        }
+        if selected.len() == before {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! Image layouts as a recovery point holds them.
+//!
+//! Invariant: a manifest counts only if its bytes have the digest by which it is named, also in
+//! our own repository: what is pushed wrongly here would be signed for by nobody.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::Read as _;
+
+use refloat_model::entry::EntryKind;
+use refloat_model::item::ItemKind;
+use refloat_model::point::ItemRecord;
+use refloat_model::tree_path::TreePath;
+use refloat_source::{StoredError, StoredPoint};
+use serde::Deserialize;
+
+use crate::digest::Digest;
+use crate::error::RegistryError;
+use crate::layout::{self, REF_NAME, RepositoryRecord};
+use crate::manifest::{Descriptor, INDEX_DEPTH_MAX, MANIFEST_BYTES_MAX, Manifest};
+use crate::name::{ImageName, Reference, RepositoryName, Tag};
+
+/// The largest index of a layout that is read, in bytes: some 10^6 tags.
+const INDEX_BYTES_MAX: u64 = 512 << 20;
+
+/// One repository of a point.
+pub(super) struct StoredLayout {
+    pub(super) path: TreePath,
+    /// The configured name of the source it came from.
+    pub(super) source: String,
+    pub(super) repository: RepositoryName,
+    /// What its index names: untagged first, then tags of referrers, then tags. In this order a
+    /// signature is there before what it signs can be found.
+    pub(super) roots: Vec<StoredRoot>,
+    /// Blobs and manifests with their lengths.
+    present: HashMap<Digest, u64>,
+    /// What was left out on purpose when it was captured.
+    absent: BTreeSet<Digest>,
+}
+
+/// A manifest by which an image is entered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct StoredRoot {
+    pub(super) tag: Option<Tag>,
+    pub(super) digest: Digest,
+}
+
+/// Everything that one root leads to.
+#[derive(Default)]
+pub(super) struct Parts {
+    /// Manifests in the order in which a registry takes them: what is referred to comes first.
+    pub(super) manifests: Vec<(Digest, Manifest)>,
+    /// Configurations and layers with their lengths.
+    pub(super) blobs: BTreeMap<Digest, u64>,
+    /// What should be there and is not, or is not what it should be.
+    pub(super) missing: Vec<String>,
+    /// Platforms that were not captured: the index still names them.
+    pub(super) sparse: Vec<Digest>,
+}
+
+#[derive(Deserialize)]
+struct Index {
+    manifests: Vec<Descriptor>,
+}
+
+impl StoredLayout {
+    /// All layouts that registries gave to a point.
+    pub(super) fn all(point: &dyn StoredPoint) -> Result<Vec<Self>, StoredError> {
+        let mut layouts = Vec::new();
+        for (source, record) in &point.record().sources {
+            if record.kind != "registry" {
+                continue;
+            }
+            for record in point.items(source)? {
+                if record.item.kind == ItemKind::Image
+                    && record.item.skip.is_none()
+                    && point.stat(&record.item.path)?.is_some()
+                {
+                    layouts.push(Self::read(point, source, &record)?);
+                }
+            }
+        }
+        Ok(layouts)
+    }
+
+    fn read(
+        point: &dyn StoredPoint,
+        source: &str,
+        record: &ItemRecord,
+    ) -> Result<Self, StoredError> {
+        let path = record.item.path.clone();
+        let failed = |operation, path: &TreePath| {
+            let path = path.clone();
+            move |cause: RegistryError| StoredError {
+                operation,
+                path,
+                cause: cause.into(),
+            }
+        };
+        let repository = record.item.title.parse::<RepositoryName>();
+        let repository =
+            repository.map_err(|error| failed("use the name of", &path)(error.into()))?;
+        let index_path = path.child(layout::INDEX);
+        let index = bytes(point, &index_path, INDEX_BYTES_MAX)?;
+        let malformed = |what| move |source| RegistryError::Malformed { what, source };
+        let index: Index = serde_json::from_slice(&index)
+            .map_err(malformed("the index"))
+            .map_err(failed("read", &index_path))?;
+        let record_path = path.child(layout::RECORD);
+        let record = bytes(point, &record_path, INDEX_BYTES_MAX)?;
+        let record: RepositoryRecord = serde_json::from_slice(&record)
+            .map_err(malformed("the record"))
+            .map_err(failed("read", &record_path))?;
+        let first_word = |text: &String| {
+            text.split(' ')
+                .next()
+                .and_then(|word| Digest::parse(word).ok())
+        };
+        let mut roots: Vec<StoredRoot> = Vec::with_capacity(index.manifests.len());
+        for Descriptor {
+            digest,
+            annotations,
+            ..
+        } in index.manifests
+        {
+            let tag = annotations
+                .as_ref()
+                .and_then(|a| a.get(REF_NAME))
+                .map(|tag| tag.parse());
+            let tag = tag
+                .transpose()
+                .map_err(|e| failed("read", &index_path)(RegistryError::Name(e)))?;
+            roots.push(StoredRoot { tag, digest });
+        }
+        roots.sort_by_key(|root| match &root.tag {
+            None => 0,
+            Some(tag) if tag.subject().is_some() => 1,
+            Some(_) => 2,
+        });
+        let blobs = path.child(layout::BLOBS).child(layout::SHA256);
+        let present = point
+            .list(&blobs)?
+            .into_iter()
+            .filter_map(|entry| match entry.kind {
+                EntryKind::File { size } => Some((
+                    Digest::from_hex(std::str::from_utf8(&entry.name).ok()?)?,
+                    size,
+                )),
+                _ => None,
+            });
+        Ok(Self {
+            present: present.collect(),
+            absent: record.absent.iter().filter_map(first_word).collect(),
+            source: source.to_owned(),
+            path,
+            repository,
+            roots,
+        })
+    }
+
+    /// A root's name in the point: `team/app:1.2`.
+    pub(super) fn name(&self, root: &StoredRoot) -> ImageName {
+        ImageName {
+            repository: self.repository.clone(),
+            reference: match &root.tag {
+                Some(tag) => Reference::Tag(tag.clone()),
+                None => Reference::Digest(root.digest),
+            },
+        }
+    }
+
+    /// The bytes of a manifest, verified.
+    pub(super) fn manifest_bytes(
+        &self,
+        point: &dyn StoredPoint,
+        digest: &Digest,
+    ) -> Result<Vec<u8>, StoredError> {
+        let path = layout::blob(&self.path, digest);
+        let bytes = bytes(point, &path, MANIFEST_BYTES_MAX)?;
+        let found = Digest::of(&bytes);
+        if found != *digest {
+            let cause = RegistryError::WrongDigest {
+                expected: *digest,
+                found,
+            };
+            return Err(StoredError {
+                operation: "read",
+                path,
+                cause: cause.into(),
+            });
+        }
+        Ok(bytes)
+    }
+
+    /// Everything that a root leads to, and what of it is missing.
+    pub(super) fn parts(
+        &self,
+        point: &dyn StoredPoint,
+        root: &StoredRoot,
+    ) -> Result<Parts, StoredError> {
+        let mut parts = Parts::default();
+        let mut seen = BTreeSet::new();
+        self.collect(point, &root.digest, 0, &mut seen, &mut parts)?;
+        Ok(parts)
+    }
+
+    fn collect(
+        &self,
+        point: &dyn StoredPoint,
+        digest: &Digest,
+        depth: usize,
+        seen: &mut BTreeSet<Digest>,
+        parts: &mut Parts,
+    ) -> Result<(), StoredError> {
+        if !seen.insert(*digest) {
+            return Ok(());
+        }
+        if !self.present.contains_key(digest) {
+            match self.absent.contains(digest) {
+                true => parts.sparse.push(*digest),
+                false => parts.missing.push(format!("manifest {digest}")),
+            }
+            return Ok(());
+        }
+        if depth > INDEX_DEPTH_MAX {
+            parts
+                .missing
+                .push(format!("{digest} (nested deeper than {INDEX_DEPTH_MAX})"));
+            return Ok(());
+        }
+        let bytes = self.manifest_bytes(point, digest)?;
+        let manifest = match Manifest::parse(digest, &bytes, "") {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                parts.missing.push(crate::error::chain(&error));
+                return Ok(());
+            }
+        };
+        for child in &manifest.children {
+            self.collect(point, &child.digest, depth + 1, seen, parts)?;
+        }
+        for blob in &manifest.blobs {
+            match self.present.get(&blob.digest) {
+                Some(size) if *size == blob.size => {
+                    parts.blobs.insert(blob.digest, blob.size);
+                }
+                // Registries take manifests with foreign layers that they do not have.
+                _ if self.absent.contains(&blob.digest) => {}
+                Some(_) => parts
+                    .missing
+                    .push(format!("{} has another length", blob.digest)),
+                None => parts.missing.push(blob.digest.to_string()),
+            }
+        }
+        parts.manifests.push((*digest, manifest));
+        Ok(())
+    }
+}
+
+fn bytes(point: &dyn StoredPoint, path: &TreePath, bytes_max: u64) -> Result<Vec<u8>, StoredError> {
+    let failed = |cause| StoredError {
+        operation: "read",
+        path: path.clone(),
+        cause,
+    };
+    let mut content = Vec::new();
+    let read = point
+        .open(path)?
+        .take(bytes_max + 1)
+        .read_to_end(&mut content);
+    if read.map_err(|error| failed(error.into()))? as u64 > bytes_max {
+        let what = path.to_string();
+        let error = RegistryError::TooLarge {
+            what,
+            limit: bytes_max,
+            unit: "bytes",
+        };
+        return Err(failed(error.into()));
+    }
+    Ok(content)
+}
