@@ -3,8 +3,12 @@
 
 mod archive;
 mod check;
+mod forget;
 mod keys;
 mod lock;
 mod oracle;
+mod prune;
+mod prune_crash;
+mod pruning;
 mod restore;
 mod support;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use refloat_model::cancel::Cancel;
 use refloat_model::progress::Counters;
 use refloat_repository::check::{CheckOptions, CheckReport, ReadData, check};
-use refloat_repository::{Repository, SnapshotId};
+use refloat_repository::{IndexedRepository, Repository, SnapshotId};
 use refloat_storage::{FileKey, FileKind, Listed, SharedStorage, Storage, StorageError};
 
 use crate::support::*;
@@ -45,7 +45,12 @@ pub fn require_spotless(storage: &SharedStorage) {
 
 /// Every snapshot with its files.
 pub fn all_snapshots(storage: &SharedStorage) -> BTreeMap<SnapshotId, Content> {
-    let repository = open(storage).into_indexed().unwrap();
+    all_of(&open(storage).into_indexed().unwrap())
+}
+
+/// As [`all_snapshots`], through a repository that was opened before; its index is read again.
+pub fn all_of(repository: &IndexedRepository) -> BTreeMap<SnapshotId, Content> {
+    let repository = repository.reload().unwrap();
     let list = repository.snapshots().unwrap();
     assert_eq!(list.unreadable.len(), 0);
     let snapshots = list.snapshots.into_iter();
