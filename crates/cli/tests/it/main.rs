@@ -3,6 +3,8 @@
 //! Snapshots are API: a change in one is a change for users. To write them anew:
 //! `INSTA_UPDATE=always cargo test -p refloat-cli`, then read the difference.
 
+#![cfg(test)]
+
 mod bad_input;
 mod cli_env;
 mod config;

@@ -1,5 +1,7 @@
 //! The engine against a repository in memory and sources that do what a test says.
 
+#![cfg(test)]
+
 mod backup;
 mod parents;
 mod playground;

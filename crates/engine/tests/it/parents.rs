@@ -60,7 +60,7 @@ fn a_vanished_volume_and_a_swapped_system_are_told() {
     let mut ground = Playground::new();
     let (a, b) = ((volume("a"), holds(9)), (volume("b"), holds(9)));
     ground.back_up(&[a.clone(), b], &[]).unwrap();
-    let report = ground.back_up(&[a.clone()], &[]).unwrap();
+    let report = ground.back_up(std::slice::from_ref(&a), &[]).unwrap();
     assert_eq!(
         messages(&report),
         ["volume b: was saved in the last recovery point and is no longer there"]
