@@ -55,6 +55,14 @@ impl Catalogue {
         Ok(catalogue)
     }
 
+    /// The kinds of one group version, from its own answer.
+    pub(crate) fn of_group(group: &str, version: &str, list: &Value) -> Self {
+        Self {
+            kinds: kinds(group, version, list),
+            ..Self::default()
+        }
+    }
+
     /// Every kind once, in the version the server prefers among those that serve it.
     pub fn preferred(&self) -> impl Iterator<Item = &Kind> {
         self.kinds.iter().enumerate().filter_map(|(index, kind)| {

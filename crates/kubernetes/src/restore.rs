@@ -1,0 +1,29 @@
+//! Back into a cluster: plan against the real one, then do exactly that.
+//!
+//! ```text
+//! stored ──▶ sanitise ──▶ mapping ──▶ version ──▶ prepared ──▶ plan (compare, check, dry-run)
+//! (a point)                                          └───────▶ execute (layer by layer)
+//! ```
+//!
+//! Absent objects are *created* (a POST, which fails if somebody else was faster), differing ones
+//! *replaced* (a PUT bound to the version that was compared). Server-side apply is used where an
+//! object is shared with somebody else: a namespace's own service account, an existing namespace.
+//! Applying everything would be simpler, and would quietly overwrite what appeared since the plan.
+//!
+//! Invariant: planning and executing prepare objects by the same pure functions.
+
+mod checks;
+mod compare;
+mod execute;
+mod finish;
+mod layer;
+mod mapping;
+mod plan;
+mod prepare;
+mod privileged;
+mod sanitise;
+mod stored;
+mod target;
+mod version;
+
+pub use target::{KubernetesTarget, TargetOptions};

@@ -1,0 +1,339 @@
+//! What the target would refuse or could not fulfil, asked before anything is written.
+//!
+//! Invariant: a check only ever turns a step into a conflict, never the other way.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::stream::{self, StreamExt};
+use refloat_model::finding::Finding;
+use refloat_model::plan::Action;
+use serde_json::{Value, json};
+
+use super::layer::Layer;
+use super::plan::{REQUESTS_AT_ONCE, Situation};
+use super::prepare::{Prepared, Wish};
+use crate::client::{Api, Call};
+use crate::error::ApiError;
+use crate::kind::{annotation, elements, label, name, text};
+
+/// The namespace in which objects are tried whose own is not there yet.
+const STAND_IN_SPACE: &str = "default";
+
+const fn writes(action: &Action) -> bool {
+    is_new(action) || matches!(action, Action::Replace { .. })
+}
+
+const fn is_new(action: &Action) -> bool {
+    matches!(action, Action::Create | Action::Rename { .. })
+}
+
+/// Claims whose class is neither there nor comes back would wait for ever.
+pub(super) async fn classes(
+    api: &Api,
+    prepared: &[Prepared],
+    actions: &mut [Action],
+) -> Result<(), ApiError> {
+    const CLASSES: &str = "storageclasses.storage.k8s.io";
+    let is_claim = |p: &Prepared| p.id == "persistentvolumeclaims" || p.id == "statefulsets.apps";
+    if !prepared.iter().any(is_claim) {
+        return Ok(());
+    }
+    let path = "/apis/storage.k8s.io/v1/storageclasses";
+    let answer = match api.call(&Call::get(path)).await {
+        Ok(answer) => answer,
+        // Then it shows when the claim is used; not knowing is no reason to refuse.
+        Err(error) if error.is_forbidden() || error.is_not_found() => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let mut known: BTreeSet<&str> = elements(&answer, "/items").map(name).collect();
+    let coming = prepared
+        .iter()
+        .filter(|p| p.id == CLASSES && p.wish == Wish::Wanted);
+    known.extend(coming.map(Prepared::name));
+    for (p, action) in prepared.iter().zip(actions) {
+        if !is_claim(p) || !is_new(action) {
+            continue;
+        }
+        let own = text(&p.object, "/spec/storageClassName");
+        let templates = elements(&p.object, "/spec/volumeClaimTemplates")
+            .filter_map(|claim| text(claim, "/spec/storageClassName"));
+        // The empty name asks for a volume without a class, and one given by name is bound to it.
+        let missing = own
+            .into_iter()
+            .chain(templates)
+            .find(|class| !class.is_empty() && !known.contains(class));
+        if let Some(class) = missing.filter(|_| text(&p.object, "/spec/volumeName").is_none()) {
+            *action = Action::Conflict {
+                why: format!(
+                    "the target has no storage class {class}: name one it has \
+                     (storage-class:{class}=NEW)"
+                ),
+            };
+        }
+    }
+    Ok(())
+}
+
+/// Node ports that another service has.
+pub(super) async fn node_ports(
+    api: &Api,
+    prepared: &[Prepared],
+    actions: &mut [Action],
+) -> Result<(), ApiError> {
+    let ports = |service: &Value| -> Vec<u64> {
+        elements(service, "/spec/ports")
+            .filter_map(|port| port.get("nodePort")?.as_u64())
+            .collect()
+    };
+    let wants = |p: &&Prepared| p.id == "services" && !ports(&p.object).is_empty();
+    if !prepared.iter().any(|p| wants(&p)) {
+        return Ok(());
+    }
+    let answer = match api.call(&Call::get("/api/v1/services")).await {
+        Ok(answer) => answer,
+        Err(error) if error.is_forbidden() => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let mut taken: BTreeMap<u64, String> = BTreeMap::new();
+    for service in elements(&answer, "/items") {
+        for port in ports(service) {
+            let space = text(service, "/metadata/namespace").unwrap_or_default();
+            taken.insert(port, format!("{space}/{}", name(service)));
+        }
+    }
+    for (p, action) in prepared.iter().zip(actions) {
+        if wants(&p) && is_new(action) {
+            let clash = ports(&p.object)
+                .into_iter()
+                .find_map(|port| Some((port, taken.get(&port)?)));
+            if let Some((port, owner)) = clash {
+                *action = Action::Conflict {
+                    why: format!("node port {port} belongs to service {owner}"),
+                };
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether the caller may do what the plan says: one question per kind, namespace and verb.
+pub(super) async fn permissions(
+    api: &Api,
+    prepared: &[Prepared],
+    actions: &[Action],
+) -> Vec<Finding> {
+    let mut questions: BTreeSet<(String, String, Option<&str>, &str)> = BTreeSet::new();
+    for (p, action) in prepared
+        .iter()
+        .zip(actions)
+        .filter(|(_, action)| writes(action))
+    {
+        let verb = match action {
+            _ if p.is_shared() => "patch",
+            Action::Replace { .. } => "update",
+            _ => "create",
+        };
+        let kind = (p.kind.group.clone(), p.kind.resource.clone());
+        questions.insert((kind.0, kind.1, p.namespace(), verb));
+    }
+    let answers = stream::iter(questions)
+        .map(|(group, resource, space, verb)| async move {
+            let review = json!({
+                "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
+                "spec": {"resourceAttributes": {"group": group, "resource": resource,
+                         "namespace": space.unwrap_or_default(), "verb": verb}},
+            });
+            let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+            let answer = api.call(&Call::review(path, &review)).await;
+            let subject = format!("{resource} {}", space.unwrap_or_default())
+                .trim()
+                .to_owned();
+            match answer {
+                Ok(answer) if answer.pointer("/status/allowed") == Some(&Value::Bool(true)) => None,
+                Ok(_) => Some(Finding::error(
+                    subject,
+                    format!("these credentials may not {verb} {resource} here"),
+                )),
+                Err(error) => Some(Finding::warning(
+                    subject,
+                    format!("whether these credentials may {verb} it cannot be asked: {error}"),
+                )),
+            }
+        })
+        .buffered(REQUESTS_AT_ONCE);
+    answers
+        .filter_map(|finding| async move { finding })
+        .collect()
+        .await
+}
+
+/// Asks the server about one object of each shape as if it were created.
+pub(super) async fn dry_runs(
+    api: &Api,
+    prepared: &[Prepared],
+    situation: &Situation,
+    actions: &mut [Action],
+) {
+    let mut shapes: BTreeMap<(String, Option<&str>, Vec<String>), usize> = BTreeMap::new();
+    for (index, (p, action)) in prepared.iter().zip(actions.iter()).enumerate() {
+        // A kind that is still to be defined cannot be tried.
+        let is_known = p.layer != Layer::Custom || situation.live.contains_key(&p.title()) || {
+            p.kind.verbs.iter().any(|verb| verb == "deletecollection")
+        };
+        if is_new(action) && !p.is_shared() && is_known {
+            let key = (p.id.clone(), p.namespace(), shape(&p.object));
+            shapes.entry(key).or_insert(index);
+        }
+    }
+    let answers: Vec<(usize, Result<Value, ApiError>)> = stream::iter(shapes.into_values())
+        .map(|index| async move {
+            let p = &prepared[index];
+            (index, api.call(&trial(p, situation)).await)
+        })
+        .buffer_unordered(REQUESTS_AT_ONCE)
+        .collect()
+        .await;
+    for (index, answer) in answers {
+        if let Err(error) = answer
+            && !error.is_already_there()
+            && let Some(action) = actions.get_mut(index)
+        {
+            *action = Action::Conflict {
+                why: format!("the target refuses it: {error}"),
+            };
+        }
+    }
+}
+
+/// A dry run of creating `prepared`, in a namespace that is there.
+fn trial(prepared: &Prepared, situation: &Situation) -> Call {
+    if situation.has_space(prepared) {
+        return Call::create(prepared.list_path(), &prepared.object).dry_run();
+    }
+    let mut object = prepared.object.clone();
+    if let Some(metadata) = super::sanitise::map_at(&mut object, "/metadata") {
+        metadata.insert("namespace".into(), STAND_IN_SPACE.into());
+    }
+    Call::create(prepared.kind.list_path(Some(STAND_IN_SPACE)), &object).dry_run()
+}
+
+/// Maps whose keys are data, not structure.
+const DATA: [&str; 7] = [
+    "data",
+    "binaryData",
+    "stringData",
+    "labels",
+    "annotations",
+    "matchLabels",
+    "nodeSelector",
+];
+
+/// Which fields an object has: objects with the same ones are judged alike.
+fn shape(object: &Value) -> Vec<String> {
+    fn collect(value: &Value, path: &str, paths: &mut BTreeSet<String>) {
+        match value {
+            Value::Object(map) => {
+                for (key, value) in map {
+                    let inner = format!("{path}.{key}");
+                    if DATA.contains(&key.as_str()) {
+                        paths.insert(inner);
+                    } else {
+                        collect(value, &inner, paths);
+                    }
+                }
+            }
+            Value::Array(list) => list.iter().for_each(|value| collect(value, path, paths)),
+            _ => drop(paths.insert(path.to_owned())),
+        }
+    }
+    let mut paths = BTreeSet::new();
+    collect(object, "", &mut paths);
+    // What a Secret must hold depends on its type.
+    paths.extend(text(object, "/type").map(str::to_owned));
+    paths.into_iter().collect()
+}
+
+/// P17: objects that a GitOps controller keeps as they are in Git.
+pub(super) fn declared_elsewhere(
+    prepared: &[Prepared],
+    situation: &Situation,
+    actions: &[Action],
+) -> Vec<Finding> {
+    let changed = prepared
+        .iter()
+        .zip(actions)
+        .filter(|(_, action)| writes(action));
+    let mut by: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (p, _) in changed {
+        let title = p.title();
+        let live = situation.live.get(&title);
+        if let Some(owner) = live.and_then(git_owner).or_else(|| git_owner(&p.object)) {
+            by.entry(owner).or_default().push(title);
+        }
+    }
+    by.into_iter()
+        .map(|(owner, titles)| {
+            let first = titles.first().map_or("", String::as_str);
+            let more = titles.len() - 1;
+            let message = format!(
+                "declared in Git through {owner}, which may undo or delete what is restored ({first} \
+                 and {more} more): suspend it first, resume it afterwards"
+            );
+            Finding::warning(owner, message)
+        })
+        .collect()
+}
+
+fn git_owner(object: &Value) -> Option<String> {
+    let flux = label(object, "kustomize.toolkit.fluxcd.io/name")
+        .map(|name| format!("Flux Kustomization {name}"))
+        .or_else(|| {
+            let release = label(object, "helm.toolkit.fluxcd.io/name")?;
+            Some(format!("Flux HelmRelease {release}"))
+        });
+    let argo = annotation(object, "argocd.argoproj.io/tracking-id")
+        .and_then(|id| id.split(':').next())
+        .or_else(|| label(object, "argocd.argoproj.io/instance"));
+    flux.or_else(|| argo.map(|name| format!("Argo CD application {name}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_that_differ_in_data_only_have_one_shape() {
+        let secret = |key: &str, kind: &str| json!({"type": kind, "metadata": {"name": key, "labels": {key: "1"}}, "data": {key: "x"}});
+        assert_eq!(shape(&secret("a", "Opaque")), shape(&secret("b", "Opaque")));
+        assert_ne!(
+            shape(&secret("a", "Opaque")),
+            shape(&secret("a", "kubernetes.io/tls"))
+        );
+        assert_ne!(
+            shape(&json!({"spec": {"a": 1}})),
+            shape(&json!({"spec": {"b": 1}}))
+        );
+    }
+
+    #[test]
+    fn p17_whoever_declares_an_object_is_recognised() {
+        let labelled = |key: &str| json!({"metadata": {"labels": {key: "shop"}}});
+        let owner = |object: &Value| git_owner(object).unwrap_or_default();
+        assert_eq!(
+            owner(&labelled("kustomize.toolkit.fluxcd.io/name")),
+            "Flux Kustomization shop"
+        );
+        assert_eq!(
+            owner(&labelled("helm.toolkit.fluxcd.io/name")),
+            "Flux HelmRelease shop"
+        );
+        assert_eq!(
+            owner(&labelled("argocd.argoproj.io/instance")),
+            "Argo CD application shop"
+        );
+        let tracked = json!({"metadata": {"annotations":
+            {"argocd.argoproj.io/tracking-id": "shop:apps/Deployment:n/web"}}});
+        assert_eq!(owner(&tracked), "Argo CD application shop");
+        assert_eq!(git_owner(&labelled("app")), None);
+    }
+}

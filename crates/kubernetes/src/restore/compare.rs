@@ -1,0 +1,167 @@
+//! Whether what is there is what should be there.
+//!
+//! Invariant: values of objects never appear in a difference, only paths: they may be secret.
+
+use serde_json::Value;
+
+use super::prepare::Prepared;
+use super::sanitise::{HELD, remove, sanitise};
+use crate::kind::{annotation, elements};
+
+/// How many differing fields are named.
+const PATHS_SHOWN: usize = 5;
+
+/// How a live object relates to a prepared one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Likeness {
+    Equal,
+    /// Equal but for what an interrupted restore had still to do.
+    Unfinished(String),
+    /// In these fields.
+    Different(String),
+}
+
+/// Compares a live object with a prepared one.
+pub(super) fn compare(prepared: &Prepared, live: &Value) -> Likeness {
+    let is_held = annotation(live, HELD).is_some();
+    let live_owners = owners(elements(live, "/metadata/ownerReferences"));
+    let (mut have, mut want) = (live.clone(), prepared.object.clone());
+    sanitise(&prepared.id, &mut have, None);
+    remove(&mut have, "/metadata", &["ownerReferences"]);
+    if prepared.id == "persistentvolumeclaims" {
+        remove(&mut want, "/spec", &["volumeName"]);
+    }
+    if is_held {
+        // Suspended by us, until everything is back.
+        remove(&mut have, "/spec", &["suspend"]);
+        remove(&mut want, "/spec", &["suspend"]);
+    }
+    let mut paths = Vec::new();
+    if prepared.is_shared() {
+        lacks(&want, &have, "", &mut paths);
+    } else {
+        differences(&want, &have, "", &mut paths);
+    }
+    if !paths.is_empty() {
+        return Likeness::Different(summary(&paths));
+    }
+    if is_held {
+        return Likeness::Unfinished("an interrupted restore holds it back".to_owned());
+    }
+    if owners(prepared.owners.iter()) != live_owners && !prepared.is_shared() {
+        return Likeness::Unfinished("its owners differ".to_owned());
+    }
+    Likeness::Equal
+}
+
+fn summary(paths: &[String]) -> String {
+    let mut shown: Vec<&str> = paths.iter().take(PATHS_SHOWN).map(String::as_str).collect();
+    let more = format!("{} more", paths.len().saturating_sub(PATHS_SHOWN));
+    if paths.len() > PATHS_SHOWN {
+        shown.push(&more);
+    }
+    format!("differs in {}", shown.join(", "))
+}
+
+fn owners<'a>(owners: impl Iterator<Item = &'a Value>) -> Vec<String> {
+    let mut names: Vec<String> = owners
+        .map(|owner| {
+            let field = |key| owner.get(key).and_then(Value::as_str).unwrap_or_default();
+            format!("{}/{}", field("kind"), field("name"))
+        })
+        .collect();
+    names.sort();
+    names
+}
+
+/// The paths at which two values differ.
+fn differences(a: &Value, b: &Value, path: &str, paths: &mut Vec<String>) {
+    match (a, b) {
+        (Value::Object(a), Value::Object(b)) => {
+            let keys = a.keys().chain(b.keys().filter(|key| !a.contains_key(*key)));
+            for key in keys {
+                let (a, b) = (a.get(key), b.get(key));
+                let inner = join(path, key);
+                differences(
+                    a.unwrap_or(&Value::Null),
+                    b.unwrap_or(&Value::Null),
+                    &inner,
+                    paths,
+                );
+            }
+        }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+            for (index, (a, b)) in a.iter().zip(b).enumerate() {
+                differences(a, b, &format!("{path}[{index}]"), paths);
+            }
+        }
+        (a, b) if a == b => {}
+        _ => paths.push(path.to_owned()),
+    }
+}
+
+/// The paths at which `have` lacks something of `want`.
+fn lacks(want: &Value, have: &Value, path: &str, paths: &mut Vec<String>) {
+    match (want, have) {
+        (Value::Object(want), Value::Object(have)) => {
+            for (key, want) in want {
+                let have = have.get(key).unwrap_or(&Value::Null);
+                lacks(want, have, &join(path, key), paths);
+            }
+        }
+        (Value::Array(want), Value::Array(have)) => {
+            if !want.iter().all(|element| have.contains(element)) {
+                paths.push(path.to_owned());
+            }
+        }
+        (Value::Object(want), _) if want.is_empty() => {}
+        (want, have) if want == have => {}
+        _ => paths.push(path.to_owned()),
+    }
+}
+
+fn join(path: &str, key: &str) -> String {
+    if path.is_empty() {
+        key.to_owned()
+    } else {
+        format!("{path}.{key}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn paths(a: &Value, b: &Value) -> Vec<String> {
+        let mut paths = Vec::new();
+        differences(a, b, "", &mut paths);
+        paths
+    }
+
+    #[test]
+    fn differing_fields_are_named_and_not_quoted() {
+        let a = json!({"data": {"password": "hunter2"}, "list": [1, {"x": 1}], "only": 1, "e": {}});
+        let b = json!({"data": {"password": "other"}, "list": [1, {"x": 2}], "more": 1, "e": {}});
+        assert_eq!(
+            paths(&a, &b),
+            ["data.password", "list[1].x", "only", "more"]
+        );
+        assert_eq!(paths(&a, &a), Vec::<String>::new());
+        let many: Vec<String> = (0..7).map(|n| n.to_string()).collect();
+        assert_eq!(summary(&many), "differs in 0, 1, 2, 3, 4, 2 more");
+    }
+
+    #[test]
+    fn of_a_shared_object_only_what_is_missing_counts() {
+        let check = |want: &Value, have: &Value| {
+            let mut paths = Vec::new();
+            lacks(want, have, "", &mut paths);
+            paths
+        };
+        let have = json!({"labels": {"a": "1", "theirs": "2"}, "secrets": ["x", "y"]});
+        assert!(check(&json!({"labels": {"a": "1"}, "secrets": ["y"]}), &have).is_empty());
+        assert_eq!(check(&json!({"labels": {"b": "1"}}), &have), ["labels.b"]);
+        assert_eq!(check(&json!({"secrets": ["z"]}), &have), ["secrets"]);
+    }
+}

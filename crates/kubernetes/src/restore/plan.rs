@@ -1,0 +1,217 @@
+//! What would happen on the real target, object by object.
+//!
+//! Invariant: planning writes nothing; every write it asks about is a dry run.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::stream::{self, StreamExt};
+use refloat_model::finding::Finding;
+use refloat_model::item::ItemKind;
+use refloat_model::plan::{Action, OnConflict, RestorePlan, RestoreRequest, Step};
+use serde_json::Value;
+
+use super::checks;
+use super::compare::{Likeness, compare};
+use super::prepare::{Prepared, Wish};
+use crate::client::{Api, Call, List};
+use crate::error::ApiError;
+use crate::kind::{Kind, name, namespace, text};
+
+/// How many requests are under way at once.
+pub(super) const REQUESTS_AT_ONCE: usize = 8;
+
+/// The target as it is now, as far as the prepared objects are concerned.
+pub(super) struct Situation {
+    /// Live objects by their title.
+    pub(super) live: BTreeMap<String, Value>,
+    /// Namespaces and whether each is being deleted.
+    pub(super) namespaces: BTreeMap<String, bool>,
+}
+
+/// Decides every step.
+pub(super) async fn plan(
+    api: &Api,
+    address: &str,
+    prepared: &mut [Prepared],
+    request: &RestoreRequest,
+) -> Result<RestorePlan, ApiError> {
+    let situation = Situation::read(api, prepared).await?;
+    let mut findings = drop_lost_owners(api, prepared).await;
+    let mut actions: Vec<Action> = prepared
+        .iter()
+        .map(|p| decide(p, &situation, request.on_conflict))
+        .collect();
+    checks::classes(api, prepared, &mut actions).await?;
+    checks::node_ports(api, prepared, &mut actions).await?;
+    findings.extend(checks::permissions(api, prepared, &actions).await);
+    checks::dry_runs(api, prepared, &situation, &mut actions).await;
+    findings.extend(checks::declared_elsewhere(prepared, &situation, &actions));
+    let steps = prepared
+        .iter()
+        .zip(actions)
+        .map(|(p, action)| step(p, action));
+    Ok(RestorePlan {
+        target: address.to_owned(),
+        steps: steps.collect(),
+        findings,
+    })
+}
+
+fn step(prepared: &Prepared, action: Action) -> Step {
+    Step {
+        kind: ItemKind::Object,
+        name: prepared.stored_name.clone(),
+        path: prepared.path.clone(),
+        workload: prepared.workload.clone(),
+        action,
+        bytes: None,
+    }
+}
+
+fn decide(prepared: &Prepared, situation: &Situation, on_conflict: OnConflict) -> Action {
+    match &prepared.wish {
+        Wish::Out(why) => return Action::Skip { why: why.clone() },
+        Wish::Impossible(why) => return Action::Conflict { why: why.clone() },
+        Wish::Wanted => {}
+    }
+    let space = prepared.namespace().or_else(|| {
+        let is_space = prepared.id == "namespaces";
+        is_space.then(|| prepared.name())
+    });
+    if let Some(space) = space.filter(|space| situation.namespaces.get(*space) == Some(&true)) {
+        return Action::Conflict {
+            why: format!(
+                "namespace {space} is being deleted: wait until it is gone, then plan again"
+            ),
+        };
+    }
+    let title = prepared.title();
+    let Some(live) = situation.live.get(&title) else {
+        return if title == prepared.stored_name {
+            Action::Create
+        } else {
+            Action::Rename { to: title }
+        };
+    };
+    if live.pointer("/metadata/deletionTimestamp").is_some() {
+        return Action::Conflict {
+            why: "it is being deleted: wait until it is gone, then plan again".to_owned(),
+        };
+    }
+    match compare(prepared, live) {
+        Likeness::Equal => Action::Reuse,
+        Likeness::Unfinished(why) => Action::Replace { why },
+        // Merging takes nothing away from anybody.
+        Likeness::Different(why) if prepared.is_shared() => Action::Replace {
+            why: format!("merged: {why}"),
+        },
+        Likeness::Different(why) => match on_conflict {
+            OnConflict::Replace => Action::Replace { why },
+            OnConflict::Skip => Action::Skip {
+                why: format!("kept as it is: {why}"),
+            },
+            OnConflict::Fail => Action::Conflict {
+                why: format!("it is there and {why}: choose to skip or to replace it"),
+            },
+            OnConflict::Rename => Action::Conflict {
+                why: format!(
+                    "it is there and {why}: objects refer to each other by name, so rename the \
+                     namespace (namespace:OLD=NEW)"
+                ),
+            },
+        },
+    }
+}
+
+impl Situation {
+    async fn read(api: &Api, prepared: &[Prepared]) -> Result<Self, ApiError> {
+        let namespaces = namespaces(api).await?;
+        let mut lists: BTreeSet<(&Kind, Option<&str>)> = BTreeSet::new();
+        for p in prepared.iter().filter(|p| p.wish == Wish::Wanted) {
+            // Nothing can be in a namespace that is not there.
+            if p.namespace()
+                .is_none_or(|space| namespaces.contains_key(space))
+            {
+                lists.insert((&p.kind, p.namespace()));
+            }
+        }
+        let wanted: BTreeSet<String> = prepared.iter().map(Prepared::title).collect();
+        let mut live = BTreeMap::new();
+        let mut answers = stream::iter(lists)
+            .map(|(kind, space)| async move { (kind, List::new(api, kind, space).all().await) })
+            .buffer_unordered(REQUESTS_AT_ONCE);
+        while let Some((kind, answer)) = answers.next().await {
+            let objects = match answer {
+                Ok(objects) => objects,
+                // A kind whose definition comes with the restore.
+                Err(error) if error.is_not_found() => continue,
+                Err(error) => return Err(error),
+            };
+            for object in objects {
+                let title = kind.object_name(namespace(&object), name(&object));
+                if wanted.contains(&title) {
+                    live.insert(title, object);
+                }
+            }
+        }
+        Ok(Self { live, namespaces })
+    }
+
+    /// Whether an object's namespace is there, or it needs none.
+    pub(super) fn has_space(&self, prepared: &Prepared) -> bool {
+        prepared
+            .namespace()
+            .is_none_or(|space| self.namespaces.contains_key(space))
+    }
+}
+
+async fn namespaces(api: &Api) -> Result<BTreeMap<String, bool>, ApiError> {
+    let answer = api.call(&Call::get("/api/v1/namespaces")).await?;
+    let all = crate::kind::elements(&answer, "/items");
+    Ok(all
+        .map(|space| {
+            let is_ending = text(space, "/status/phase") == Some("Terminating");
+            (name(space).to_owned(), is_ending)
+        })
+        .collect())
+}
+
+/// P2: an owner that is neither there nor comes back would make the cluster delete the object.
+async fn drop_lost_owners(api: &Api, prepared: &mut [Prepared]) -> Vec<Finding> {
+    let coming: BTreeSet<(String, Option<String>, String)> = prepared
+        .iter()
+        .filter(|p| p.wish == Wish::Wanted)
+        .map(|p| {
+            let kind = text(&p.object, "/kind").unwrap_or_default().to_owned();
+            (kind, p.namespace().map(str::to_owned), p.name().to_owned())
+        })
+        .collect();
+    let mut findings = Vec::new();
+    for p in prepared
+        .iter_mut()
+        .filter(|p| p.wish == Wish::Wanted && !p.owners.is_empty())
+    {
+        let space = p.namespace().map(str::to_owned);
+        let mut kept = Vec::new();
+        for owner in std::mem::take(&mut p.owners) {
+            let field = |pointer| text(&owner, pointer).unwrap_or_default().to_owned();
+            let (kind, name) = (field("/kind"), field("/name"));
+            let is_coming = coming.contains(&(kind.clone(), space.clone(), name.clone()))
+                || coming.contains(&(kind.clone(), None, name.clone()));
+            if is_coming
+                || super::finish::owner_uid(api, &owner, space.as_deref())
+                    .await
+                    .is_ok()
+            {
+                kept.push(owner);
+            } else {
+                findings.push(Finding::warning(
+                    p.title(),
+                    format!("its owner {kind} {name} does not come back: it will have none"),
+                ));
+            }
+        }
+        p.owners = kept;
+    }
+    findings
+}

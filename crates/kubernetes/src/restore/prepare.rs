@@ -1,0 +1,274 @@
+//! Stored objects made ready for one target, or the reason why one stays out.
+//!
+//! Invariant: pure: the same point, request and catalogue give the same objects in the same order.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use refloat_model::glob::Glob;
+use refloat_model::plan::RestoreRequest;
+use refloat_model::tree_path::TreePath;
+use serde_json::{Value, json};
+
+use super::layer::{Layer, layer};
+use super::mapping::Mapping;
+use super::privileged::{SPACE_RIGHTS, is_named, stays_out};
+use super::sanitise::{map_at, sanitise};
+use super::stored::{Selected, Stored};
+use super::version;
+use crate::catalogue::Catalogue;
+use crate::kind::{Kind, elements, name, namespace, text};
+
+/// What is to become of an object, as far as the target's present state does not matter.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Wish {
+    Wanted,
+    /// A rule leaves it out.
+    Out(String),
+    /// The target cannot take it.
+    Impossible(String),
+}
+
+/// One object, ready for the target.
+pub(super) struct Prepared {
+    pub(super) id: String,
+    pub(super) kind: Kind,
+    pub(super) layer: Layer,
+    /// Where the document lies in the point.
+    pub(super) path: TreePath,
+    /// Its name in the point, `secrets/shop/db`.
+    pub(super) stored_name: String,
+    pub(super) workload: Option<String>,
+    /// As it will be, without owners.
+    pub(super) object: Value,
+    /// Its owners, without UIDs, which the target gives.
+    pub(super) owners: Vec<Value>,
+    pub(super) wish: Wish,
+}
+
+impl Prepared {
+    pub(super) fn name(&self) -> &str {
+        name(&self.object)
+    }
+
+    pub(super) fn namespace(&self) -> Option<&str> {
+        namespace(&self.object)
+    }
+
+    /// Its name in the target, `secrets/copy/db`.
+    pub(super) fn title(&self) -> String {
+        self.kind.object_name(self.namespace(), self.name())
+    }
+
+    pub(super) fn object_path(&self) -> String {
+        self.kind.object_path(self.namespace(), self.name())
+    }
+
+    pub(super) fn list_path(&self) -> String {
+        self.kind.list_path(self.namespace())
+    }
+
+    /// Whether others have their say in the object too: then it is merged, never replaced.
+    pub(super) fn is_shared(&self) -> bool {
+        self.id == "namespaces" || (self.id == "serviceaccounts" && self.name() == "default")
+    }
+}
+
+/// Makes the selected objects ready, in the order in which they come back.
+pub(super) fn prepare(
+    selected: Selected,
+    request: &RestoreRequest,
+    mapping: &Mapping,
+    catalogue: &Catalogue,
+    include: &[Glob],
+) -> Vec<Prepared> {
+    let names = Named {
+        patterns: include,
+        objects: selected.named,
+        namespaces: selected.namespaces,
+    };
+    let mut unique: BTreeMap<(Layer, String), Prepared> = BTreeMap::new();
+    for stored in selected.objects {
+        let is_exact = is_served(catalogue, &stored);
+        let prepared = one(stored, request, mapping, catalogue, &names);
+        let key = (prepared.layer, prepared.title());
+        // A point may hold an object in several versions: the target's own counts.
+        if is_exact || !unique.contains_key(&key) {
+            unique.insert(key, prepared);
+        }
+    }
+    let mut prepared: Vec<Prepared> = unique.into_values().collect();
+    admit_defined(&mut prepared);
+    release_volumes(&mut prepared);
+    prepared
+}
+
+struct Named<'a> {
+    patterns: &'a [Glob],
+    objects: BTreeSet<String>,
+    namespaces: BTreeSet<String>,
+}
+
+fn is_served(catalogue: &Catalogue, stored: &Stored) -> bool {
+    let folder = &stored.folder;
+    let first = catalogue.versions(&folder.group, &folder.resource).next();
+    first.is_some_and(|kind| kind.version == folder.version)
+}
+
+fn one(
+    stored: Stored,
+    request: &RestoreRequest,
+    mapping: &Mapping,
+    catalogue: &Catalogue,
+    names: &Named<'_>,
+) -> Prepared {
+    let (id, stored_name) = (stored.id(), stored.name());
+    let workload = stored.folder.namespace.clone();
+    let mut object = stored.object;
+    let volume = text(&object, "/spec/volumeName").map(str::to_owned);
+    let is_named = names.objects.contains(&stored_name) || is_named(names.patterns, &stored_name);
+    let is_space_named = workload
+        .as_ref()
+        .is_some_and(|space| names.namespaces.contains(space));
+    let out = stays_out(&id, &object, is_named, is_space_named)
+        .or_else(|| completed(&id, stored.server.as_ref()));
+    sanitise(&id, &mut object, stored.server.as_ref());
+    if id == "namespaces" && !is_named {
+        drop_space_rights(&mut object);
+    }
+    let (kind, wish) = match (out, version::choose(catalogue, &stored.folder, &mut object)) {
+        (Some(why), kind) => {
+            let kind = kind.unwrap_or_else(|_| version::defined(&stored.folder, &object));
+            (kind, Wish::Out(why))
+        }
+        (None, Ok(kind)) => (kind, Wish::Wanted),
+        (None, Err(why)) => {
+            let kind = version::defined(&stored.folder, &object);
+            (kind, Wish::Impossible(why))
+        }
+    };
+    // After conversion: the mapping knows the fields of today.
+    mapping.apply(&kind.id(), &mut object);
+    if id == "persistentvolumeclaims"
+        && let (Some(volume), Some(spec)) = (volume, map_at(&mut object, "/spec"))
+    {
+        spec.insert("volumeName".into(), volume.into());
+    }
+    if request.leave_stopped {
+        stop(&id, &mut object);
+    }
+    Prepared {
+        layer: layer(&kind.id()),
+        owners: owners(&mut object),
+        id: kind.id(),
+        kind,
+        path: stored.path,
+        stored_name,
+        workload,
+        object,
+        wish,
+    }
+}
+
+/// P14: what has run to its end does not run again.
+fn completed(id: &str, server: Option<&Value>) -> Option<String> {
+    let server = server?;
+    let is_over = match id {
+        "pods" => matches!(text(server, "/status/phase"), Some("Succeeded" | "Failed")),
+        "jobs.batch" => elements(server, "/status/conditions").any(|condition| {
+            matches!(text(condition, "/type"), Some("Complete" | "Failed"))
+                && text(condition, "/status") == Some("True")
+        }),
+        _ => false,
+    };
+    is_over.then(|| "it had run to its end".to_owned())
+}
+
+fn drop_space_rights(object: &mut Value) {
+    if let Some(labels) = map_at(object, "/metadata/labels") {
+        labels.retain(|key, value| {
+            !(key.starts_with(SPACE_RIGHTS) && value.as_str() == Some("privileged"))
+        });
+    }
+}
+
+/// Where the number of replicas is kept that a stopped workload had.
+const REPLICAS: &str = "refloat.io/replicas";
+
+fn stop(id: &str, object: &mut Value) {
+    let scalable = ["deployments.apps", "statefulsets.apps", "replicasets.apps"];
+    if id == "cronjobs.batch"
+        && let Some(spec) = map_at(object, "/spec")
+    {
+        spec.insert("suspend".into(), true.into());
+    }
+    if !scalable.contains(&id) {
+        return;
+    }
+    let Some(spec) = map_at(object, "/spec") else {
+        return;
+    };
+    let replicas = spec
+        .insert("replicas".into(), 0.into())
+        .unwrap_or_else(|| 1.into());
+    if let Some(metadata) = map_at(object, "/metadata") {
+        let annotations = metadata.entry("annotations").or_insert_with(|| json!({}));
+        if let Some(annotations) = annotations.as_object_mut() {
+            annotations.insert(REPLICAS.into(), replicas.to_string().into());
+        }
+    }
+}
+
+/// Takes the owners out: they are put back when all of them are there (P2).
+fn owners(object: &mut Value) -> Vec<Value> {
+    let metadata = map_at(object, "/metadata");
+    let owners = metadata.and_then(|metadata| metadata.remove("ownerReferences"));
+    let Some(Value::Array(mut owners)) = owners else {
+        return Vec::new();
+    };
+    for owner in &mut owners {
+        if let Some(fields) = owner.as_object_mut() {
+            fields.remove("uid");
+        }
+    }
+    owners
+}
+
+/// Custom resources are possible if their definition comes back with them.
+fn admit_defined(prepared: &mut [Prepared]) {
+    let defined: BTreeSet<String> = prepared
+        .iter()
+        .filter(|p| p.layer == Layer::Definitions && p.wish == Wish::Wanted)
+        .flat_map(|p| {
+            let versions = elements(&p.object, "/spec/versions");
+            let served = versions.filter(|v| v.get("served") == Some(&Value::Bool(true)));
+            let names: Vec<String> = served
+                .filter_map(|v| Some(format!("{}/{}", p.name(), text(v, "/name")?)))
+                .collect();
+            names
+        })
+        .collect();
+    for p in prepared {
+        let name = format!("{}/{}", p.id, p.kind.version);
+        if matches!(p.wish, Wish::Impossible(_)) && defined.contains(&name) {
+            p.wish = Wish::Wanted;
+        }
+    }
+}
+
+/// P7: a claim keeps its volume only if the volume comes back with it.
+fn release_volumes(prepared: &mut [Prepared]) {
+    let volumes: BTreeSet<String> = prepared
+        .iter()
+        .filter(|p| p.id == "persistentvolumes" && p.wish == Wish::Wanted)
+        .map(|p| p.name().to_owned())
+        .collect();
+    for p in prepared {
+        let volume = text(&p.object, "/spec/volumeName").unwrap_or_default();
+        if p.id == "persistentvolumeclaims" && !volumes.contains(volume) {
+            super::sanitise::remove(&mut p.object, "/spec", &["volumeName"]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

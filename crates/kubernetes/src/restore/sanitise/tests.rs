@@ -1,0 +1,167 @@
+use super::*;
+use serde_json::json;
+
+/// Sanitises `object` and expects `expected`; twice must be the same as once.
+fn check(id: &str, mut object: Value, expected: &Value) {
+    sanitise(id, &mut object, None);
+    assert_eq!(&object, expected, "{id}");
+    sanitise(id, &mut object, None);
+    assert_eq!(&object, expected, "{id}, the second time");
+}
+
+#[test]
+fn p1_stale_metadata_and_unknown_finalizers_go() {
+    check(
+        "configmaps",
+        json!({"metadata": {"name": "a", "namespace": "n", "generateName": "a-", "uid": "1",
+               "deletionTimestamp": "t", "clusterName": "c", "labels": {"l": "1"},
+               "finalizers": ["gone.example.org/x", "kubernetes.io/pvc-protection"],
+               "annotations": {"deployment.kubernetes.io/revision": "3", "mine": "1"}},
+               "status": {"a": 1}}),
+        &json!({"metadata": {"name": "a", "namespace": "n", "labels": {"l": "1"},
+                "annotations": {"mine": "1"}}}),
+    );
+}
+
+#[test]
+fn p5_issued_tokens_go_and_hand_made_ones_are_emptied() {
+    check(
+        "secrets",
+        json!({"metadata": {"name": "mine", "annotations": {"kubernetes.io/service-account.name": "a",
+               "kubernetes.io/service-account.uid": "1"}},
+               "type": "kubernetes.io/service-account-token",
+               "data": {"token": "x", "ca.crt": "y", "namespace": "z", "extra": "e"}}),
+        &json!({"metadata": {"name": "mine",
+                "annotations": {"kubernetes.io/service-account.name": "a"}},
+                "type": "kubernetes.io/service-account-token", "data": {"extra": "e"}}),
+    );
+    check(
+        "secrets",
+        json!({"metadata": {"name": "s"}, "type": "Opaque", "data": {"token": "x"}}),
+        &json!({"metadata": {"name": "s"}, "type": "Opaque", "data": {"token": "x"}}),
+    );
+    check(
+        "serviceaccounts",
+        json!({"metadata": {"name": "a"}, "imagePullSecrets": [{"name": "pull"}, {"name": "a-dockercfg-x"}],
+               "secrets": [{"name": "a-token-x7k2p"}]}),
+        &json!({"metadata": {"name": "a"}, "imagePullSecrets": [{"name": "pull"}]}),
+    );
+}
+
+#[test]
+fn p6_addresses_go_and_chosen_ports_stay() {
+    let ports = json!([{"port": 80, "nodePort": 30080}, {"port": 81, "nodePort": 31111}]);
+    let spec = json!({"clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1"], "ports": ports,
+                      "healthCheckNodePort": 32000, "type": "NodePort"});
+    let applied = r#"{"spec":{"ports":[{"port":80,"nodePort":30080}]}}"#;
+    let key = "kubectl.kubernetes.io/last-applied-configuration";
+    check(
+        "services",
+        json!({"metadata": {"name": "s", "annotations": {key: applied}}, "spec": spec}),
+        &json!({"metadata": {"name": "s", "annotations": {key: applied}}, "spec": {
+                "ports": [{"port": 80, "nodePort": 30080}, {"port": 81}], "type": "NodePort"}}),
+    );
+
+    let mut owned = json!({"metadata": {"name": "s"}, "spec": spec});
+    let server = json!({"metadata": {"managedFields": [{"fieldsV1": {"f:spec": {"f:ports": {
+        "k:{\"port\":81,\"protocol\":\"TCP\"}": {"f:nodePort": {}}}}}}]}});
+    sanitise("services", &mut owned, Some(&server));
+    assert_eq!(
+        owned.pointer("/spec/ports"),
+        Some(&json!([{"port": 80}, {"port": 81, "nodePort": 31111}]))
+    );
+
+    check(
+        "services",
+        json!({"metadata": {"name": "s"}, "spec": {"clusterIP": "None"}}),
+        &json!({"metadata": {"name": "s"}, "spec": {"clusterIP": "None"}}),
+    );
+}
+
+#[test]
+fn p7_claims_and_volumes_are_bound_anew() {
+    check(
+        "persistentvolumeclaims",
+        json!({"metadata": {"name": "d", "finalizers": ["kubernetes.io/pvc-protection"],
+               "annotations": {"pv.kubernetes.io/bind-completed": "yes",
+               "pv.kubernetes.io/bound-by-controller": "yes",
+               "volume.beta.kubernetes.io/storage-provisioner": "p",
+               "volume.kubernetes.io/selected-node": "n"}},
+               "spec": {"volumeName": "pvc-1", "storageClassName": "fast"}}),
+        &json!({"metadata": {"name": "d"}, "spec": {"storageClassName": "fast"}}),
+    );
+    check(
+        "persistentvolumes",
+        json!({"metadata": {"name": "p"}, "spec": {"claimRef": {"name": "d", "namespace": "n",
+               "uid": "1", "resourceVersion": "2"}}}),
+        &json!({"metadata": {"name": "p"}, "spec": {"claimRef": {"name": "d", "namespace": "n"}}}),
+    );
+}
+
+#[test]
+fn p4_and_p12_webhooks_and_definitions_become_valid() {
+    check(
+        "validatingwebhookconfigurations.admissionregistration.k8s.io",
+        json!({"metadata": {"name": "w"}, "webhooks": [{"name": "a", "sideEffects": "Unknown"},
+               {"name": "b", "sideEffects": "NoneOnDryRun", "admissionReviewVersions": ["v1"]}]}),
+        &json!({"metadata": {"name": "w"}, "webhooks": [
+                {"name": "a", "sideEffects": "None", "admissionReviewVersions": ["v1", "v1beta1"]},
+                {"name": "b", "sideEffects": "NoneOnDryRun", "admissionReviewVersions": ["v1"]}]}),
+    );
+    check(
+        "customresourcedefinitions.apiextensions.k8s.io",
+        json!({"metadata": {"name": "w"}, "spec": {"preserveUnknownFields": true, "versions": [
+               {"name": "v1", "schema": {"openAPIV3Schema": {"type": "object"}}}]}}),
+        &json!({"metadata": {"name": "w"}, "spec": {"versions": [
+                {"name": "v1", "schema": {"openAPIV3Schema": {"type": "object",
+                 "x-kubernetes-preserve-unknown-fields": true}}}]}}),
+    );
+}
+
+#[test]
+fn p15_jobs_lose_the_labels_of_their_old_controller() {
+    let labels = json!({"controller-uid": "1", "batch.kubernetes.io/controller-uid": "1",
+                        "job-name": "j", "app": "a"});
+    check(
+        "jobs.batch",
+        json!({"metadata": {"name": "j", "labels": labels}, "spec": {
+               "selector": {"matchLabels": {"controller-uid": "1"}},
+               "template": {"metadata": {"labels": labels, "creationTimestamp": null}}}}),
+        &json!({"metadata": {"name": "j", "labels": {"app": "a"}}, "spec": {
+                "template": {"metadata": {"labels": {"app": "a"}}}}}),
+    );
+    let manual = json!({"metadata": {"name": "j"}, "spec": {"manualSelector": true,
+        "selector": {"matchLabels": {"job-name": "x"}},
+        "template": {"metadata": {"labels": {"job-name": "x"}}}}});
+    check("jobs.batch", manual.clone(), &manual);
+}
+
+#[test]
+fn pods_lose_node_priority_and_tokens() {
+    check(
+        "pods",
+        json!({"metadata": {"name": "p"}, "spec": {"nodeName": "n", "priority": 0,
+               "serviceAccountName": "web",
+               "volumes": [{"name": "web-token-x7k2p"}, {"name": "kube-api-access-abcde"}, {"name": "d"}],
+               "containers": [{"name": "c", "volumeMounts": [{"name": "web-token-x7k2p"}, {"name": "d"}]}]}}),
+        &json!({"metadata": {"name": "p"}, "spec": {"serviceAccountName": "web",
+                "volumes": [{"name": "d"}],
+                "containers": [{"name": "c", "volumeMounts": [{"name": "d"}]}]}}),
+    );
+}
+
+#[test]
+fn what_every_cluster_has_is_recognised() {
+    let role = "clusterroles.rbac.authorization.k8s.io";
+    let named = |name: &str| json!({"metadata": {"name": name}});
+    assert!(is_bootstrap(role, &named("system:node")));
+    assert!(is_bootstrap(
+        role,
+        &json!({"metadata": {"name": "admin", "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"}}})
+    ));
+    assert!(!is_bootstrap(role, &named("shop-reader")));
+    assert!(is_bootstrap(
+        "services",
+        &json!({"metadata": {"name": "kubernetes", "namespace": "default"}})
+    ));
+}

@@ -1,0 +1,391 @@
+//! The objects of a recovery point, and which of them a request selects.
+//!
+//! Invariant: a request that names what the point does not hold is refused, never half done.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read as _;
+
+use refloat_model::entry::EntryKind;
+use refloat_model::plan::RestoreRequest;
+use refloat_model::tree_path::TreePath;
+use refloat_source::{StoredError, StoredPoint, TargetError};
+use serde_json::Value;
+
+use crate::kind::{name, namespace, object_name};
+use crate::layout::{DOCUMENT_SUFFIX, Folder, SERVER_FILE};
+use crate::look::application;
+use crate::references::{Reference, references};
+use crate::yaml;
+
+/// How many threads read and parse objects.
+const READERS: usize = 4;
+
+/// Folders are nested once (parts), never deeper.
+const DEPTH_MAX: usize = 3;
+
+/// One object as it was captured.
+pub(super) struct Stored {
+    pub(super) folder: Folder,
+    pub(super) path: TreePath,
+    pub(super) object: Value,
+    /// What the server said of it, for the kinds whose restore depends on that.
+    pub(super) server: Option<Value>,
+}
+
+impl Stored {
+    pub(super) fn id(&self) -> String {
+        if self.folder.group.is_empty() {
+            self.folder.resource.clone()
+        } else {
+            format!("{}.{}", self.folder.resource, self.folder.group)
+        }
+    }
+
+    pub(super) fn name(&self) -> String {
+        object_name(&self.id(), namespace(&self.object), name(&self.object))
+    }
+}
+
+/// What `RestoreRequest::only` means in a cluster.
+#[derive(Default)]
+struct Selection {
+    namespaces: BTreeSet<String>,
+    applications: BTreeSet<(String, String)>,
+    /// As `secrets/shop/db`.
+    objects: BTreeSet<String>,
+}
+
+/// The objects a request selects.
+pub(super) struct Selected {
+    pub(super) objects: Vec<Stored>,
+    /// Those that the request names one by one, as `roles.rbac.authorization.k8s.io/shop/r`.
+    pub(super) named: BTreeSet<String>,
+    /// Namespaces that the request names.
+    pub(super) namespaces: BTreeSet<String>,
+}
+
+/// Reads what `request` selects from the only source of this kind in the point.
+pub(super) fn read(
+    point: &dyn StoredPoint,
+    request: &RestoreRequest,
+) -> Result<Selected, TargetError> {
+    let source = source(point)?;
+    let folders: BTreeMap<TreePath, Folder> = point
+        .items(&source)?
+        .into_iter()
+        .filter(|record| record.item.skip.is_none() && record.files > 0)
+        .filter_map(|record| {
+            Some((
+                record.item.path.clone(),
+                Folder::of_path(&record.item.path)?,
+            ))
+        })
+        .collect();
+    let selection = Selection::parse(&request.only);
+    let is_all = request.only.is_empty();
+    let mut files = Vec::new();
+    for (path, folder) in &folders {
+        if is_all || selection.may_select(folder) {
+            list(point, path, folder, 0, &mut files)?;
+        }
+    }
+    let mut objects = parse(point, files)?;
+    if !is_all {
+        objects = selection.choose(objects);
+        selection.all_found(&objects)?;
+    }
+    Ok(Selected {
+        objects,
+        named: selection.objects,
+        namespaces: selection.namespaces,
+    })
+}
+
+fn source(point: &dyn StoredPoint) -> Result<String, TargetError> {
+    let sources = &point.record().sources;
+    let ours: Vec<&String> = sources
+        .iter()
+        .filter(|(_, record)| record.kind == "kubernetes")
+        .map(|(name, _)| name)
+        .collect();
+    match ours.as_slice() {
+        [one] => Ok((*one).clone()),
+        several => Err(TargetError::NotInPoint {
+            what: "single source of kind kubernetes".to_owned(),
+            candidates: several.iter().map(|name| (*name).clone()).collect(),
+        }),
+    }
+}
+
+/// One document to read.
+struct File {
+    path: TreePath,
+    folder: Folder,
+}
+
+fn list(
+    point: &dyn StoredPoint,
+    path: &TreePath,
+    folder: &Folder,
+    depth: usize,
+    files: &mut Vec<File>,
+) -> Result<(), StoredError> {
+    for entry in point.list(path)? {
+        // Names come from a tree that was verified; one that is no name cannot be opened either.
+        let Ok(inner) = path.clone().join(&entry.name) else {
+            continue;
+        };
+        match entry.kind {
+            EntryKind::Directory if depth < DEPTH_MAX => {
+                list(point, &inner, folder, depth + 1, files)?;
+            }
+            EntryKind::File { .. } => files.push(File {
+                path: inner,
+                folder: folder.clone(),
+            }),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Kinds whose restore depends on what the server said.
+fn needs_server(folder: &Folder) -> bool {
+    let kind = (folder.group.as_str(), folder.resource.as_str());
+    matches!(kind, ("", "services" | "pods") | ("batch", "jobs"))
+}
+
+fn parse(point: &dyn StoredPoint, files: Vec<File>) -> Result<Vec<Stored>, StoredError> {
+    let (documents, others): (Vec<File>, Vec<File>) = files
+        .into_iter()
+        .partition(|file| ends_with(&file.path, DOCUMENT_SUFFIX));
+    let mut server: BTreeMap<(Folder, String), Value> = BTreeMap::new();
+    for file in others {
+        if needs_server(&file.folder) && ends_with(&file.path, SERVER_FILE) {
+            for line in bytes(point, &file.path)?.split(|byte| *byte == b'\n') {
+                // A line that cannot be read costs knowledge about one object, not the object.
+                if let Ok(value) = serde_json::from_slice::<Value>(line)
+                    && let Some(name) = value.get("name").and_then(Value::as_str)
+                {
+                    server.insert((file.folder.clone(), name.to_owned()), value);
+                }
+            }
+        }
+    }
+    let share = documents.len().div_ceil(READERS).max(1);
+    let read = std::thread::scope(|scope| {
+        let threads: Vec<_> = documents
+            .chunks(share)
+            .map(|chunk| {
+                scope.spawn(move || chunk.iter().map(|f| one(point, f)).collect::<Vec<_>>())
+            })
+            .collect();
+        let mut read = Vec::with_capacity(documents.len());
+        for thread in threads {
+            match thread.join() {
+                Ok(part) => read.extend(part),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        read
+    });
+    let mut objects: Vec<Stored> = read.into_iter().collect::<Result<_, _>>()?;
+    for stored in &mut objects {
+        let key = (stored.folder.clone(), name(&stored.object).to_owned());
+        stored.server = server.remove(&key);
+    }
+    Ok(objects)
+}
+
+fn ends_with(path: &TreePath, suffix: &str) -> bool {
+    path.name()
+        .is_some_and(|name| name.ends_with(suffix.as_bytes()))
+}
+
+fn bytes(point: &dyn StoredPoint, path: &TreePath) -> Result<Vec<u8>, StoredError> {
+    let mut bytes = Vec::new();
+    match point.open(path)?.read_to_end(&mut bytes) {
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(cannot_read(path, error)),
+    }
+}
+
+fn one(point: &dyn StoredPoint, file: &File) -> Result<Stored, StoredError> {
+    let object = yaml::read(&bytes(point, &file.path)?).map_err(|e| cannot_read(&file.path, e))?;
+    Ok(Stored {
+        folder: file.folder.clone(),
+        path: file.path.clone(),
+        object,
+        server: None,
+    })
+}
+
+fn cannot_read(
+    path: &TreePath,
+    cause: impl std::error::Error + Send + Sync + 'static,
+) -> StoredError {
+    StoredError {
+        operation: "read",
+        path: path.clone(),
+        cause: Box::new(cause),
+    }
+}
+
+impl Selection {
+    fn parse(only: &[String]) -> Self {
+        let mut selection = Self::default();
+        for text in only {
+            let (kind, rest) = text.split_once(':').unwrap_or(("", text));
+            match kind {
+                "namespace" => drop(selection.namespaces.insert(rest.to_owned())),
+                "secret" => drop(selection.objects.insert(format!("secrets/{rest}"))),
+                "config" => drop(selection.objects.insert(format!("configmaps/{rest}"))),
+                "object" => drop(selection.objects.insert(rest.to_owned())),
+                // Names of applications may hold a colon; those of namespaces and kinds may not.
+                _ => match text.split_once('/') {
+                    Some((space, application)) => {
+                        let application = (space.to_owned(), application.to_owned());
+                        selection.applications.insert(application);
+                    }
+                    None => drop(selection.namespaces.insert(text.clone())),
+                },
+            }
+        }
+        selection
+    }
+
+    /// Whether a folder can hold something selected. What is in no namespace may be needed by
+    /// what is.
+    fn may_select(&self, folder: &Folder) -> bool {
+        let Some(space) = &folder.namespace else {
+            return true;
+        };
+        let inside = format!("/{space}/");
+        self.namespaces.contains(space)
+            || self.applications.iter().any(|(s, _)| s == space)
+            || self.objects.iter().any(|object| object.contains(&inside))
+    }
+
+    /// The selected objects, with what is in no namespace and belongs to them.
+    fn choose(&self, objects: Vec<Stored>) -> Vec<Stored> {
+        let mut chosen: BTreeSet<String> = objects
+            .iter()
+            .filter(|stored| self.selects(stored))
+            .map(Stored::name)
+            .collect();
+        loop {
+            let needed: BTreeSet<String> = objects
+                .iter()
+                .filter(|stored| chosen.contains(&stored.name()))
+                .flat_map(needs)
+                .collect();
+            let more: Vec<String> = objects
+                .iter()
+                .filter(|stored| self.belongs(stored, &needed, &chosen))
+                .map(Stored::name)
+                .filter(|name| !chosen.contains(name))
+                .collect();
+            if more.is_empty() {
+                break;
+            }
+            chosen.extend(more);
+        }
+        let mut objects = objects;
+        objects.retain(|stored| chosen.contains(&stored.name()));
+        objects
+    }
+
+    fn selects(&self, stored: &Stored) -> bool {
+        if self.objects.contains(&stored.name()) {
+            return true;
+        }
+        let Some(space) = namespace(&stored.object) else {
+            return stored.id() == "namespaces" && self.namespaces.contains(name(&stored.object));
+        };
+        self.namespaces.contains(space)
+            || application(&stored.object).is_some_and(|application| {
+                let key = (space.to_owned(), application.to_owned());
+                self.applications.contains(&key)
+            })
+    }
+
+    /// Whether an object must come along: something chosen needs it, or it is cluster-wide and
+    /// points into what is chosen (a binding, a webhook of the application).
+    fn belongs(
+        &self,
+        stored: &Stored,
+        needed: &BTreeSet<String>,
+        chosen: &BTreeSet<String>,
+    ) -> bool {
+        if needed.contains(&stored.name()) {
+            return true;
+        }
+        if namespace(&stored.object).is_some() || stored.id() == "persistentvolumes" {
+            return false;
+        }
+        references(&stored.id(), &stored.object)
+            .iter()
+            .any(|reference| match reference {
+                Reference::Object {
+                    kind,
+                    namespace: Some(space),
+                    name,
+                } => chosen.contains(&object_name(kind, Some(space), name)),
+                _ => false,
+            })
+    }
+
+    fn all_found(&self, objects: &[Stored]) -> Result<(), TargetError> {
+        let spaces: BTreeSet<&str> = objects
+            .iter()
+            .filter_map(|s| namespace(&s.object))
+            .collect();
+        let names: BTreeSet<String> = objects.iter().map(Stored::name).collect();
+        let missing_space = self
+            .namespaces
+            .iter()
+            .find(|space| {
+                !spaces.contains(space.as_str()) && !names.contains(&format!("namespaces/{space}"))
+            })
+            .map(|space| format!("workload {space:?}"));
+        let missing_application = self.applications.iter().find(|(space, application)| {
+            !objects.iter().any(|stored| {
+                namespace(&stored.object) == Some(space)
+                    && self::application(&stored.object) == Some(application)
+            })
+        });
+        let missing_application =
+            missing_application.map(|(space, name)| format!("workload \"{space}/{name}\""));
+        let missing_object = self.objects.iter().find(|object| !names.contains(*object));
+        let missing = missing_space
+            .or(missing_application)
+            .or(missing_object.map(|object| format!("object {object:?}")));
+        match missing {
+            None => Ok(()),
+            Some(what) => Err(TargetError::NotInPoint {
+                what,
+                candidates: spaces.into_iter().map(str::to_owned).collect(),
+            }),
+        }
+    }
+}
+
+/// The objects that one needs, by name; a custom resource its definition too.
+fn needs(stored: &Stored) -> Vec<String> {
+    let mut names: Vec<String> = references(&stored.id(), &stored.object)
+        .into_iter()
+        .filter_map(|reference| match reference {
+            Reference::Object {
+                kind,
+                namespace,
+                name,
+            } => Some(object_name(kind, namespace.as_deref(), &name)),
+            _ => None,
+        })
+        .collect();
+    names.push(format!(
+        "customresourcedefinitions.apiextensions.k8s.io/{}",
+        stored.id()
+    ));
+    names
+}

@@ -1,0 +1,149 @@
+//! One cluster as a target.
+//!
+//! Invariant: nothing is written before a plan without conflicts says so.
+
+use refloat_model::cancel::Cancel;
+use refloat_model::finding::Severity;
+use refloat_model::glob::Glob;
+use refloat_model::plan::{Action, RestorePlan, RestoreReport, RestoreRequest};
+use refloat_model::progress::Progress;
+use refloat_source::{Description, StoredPoint, Target, TargetError};
+
+use super::mapping::{KINDS, Mapping};
+use super::prepare::{Prepared, prepare};
+use super::{execute, plan, stored};
+use crate::catalogue::Catalogue;
+use crate::client::{Access, Client};
+use crate::error::ApiError;
+
+/// How a cluster is restored into.
+#[derive(Clone, Debug)]
+pub struct TargetOptions {
+    /// How the cluster is reached.
+    pub access: Access,
+    /// What gives rights or changes the cluster and is restored all the same, by kind and name:
+    /// `roles.rbac.authorization.k8s.io/shop/*`. A pattern must begin with a kind.
+    pub include: Vec<Glob>,
+}
+
+/// A Kubernetes cluster that takes objects back.
+pub struct KubernetesTarget {
+    name: String,
+    include: Vec<Glob>,
+    client: Client,
+}
+
+impl KubernetesTarget {
+    /// Prepares the connection to a cluster; nothing is asked yet.
+    ///
+    /// # Errors
+    /// The kubeconfig, its context or its certificates cannot be used; with a hint what to do.
+    pub fn connect(name: &str, options: TargetOptions) -> Result<Self, TargetError> {
+        let client = Client::connect(&options.access)
+            .map_err(|error| unavailable("connect to", format!("cluster {name}"), error))?;
+        Ok(Self {
+            name: name.to_owned(),
+            include: options.include,
+            client,
+        })
+    }
+
+    fn prepared(
+        &self,
+        point: &dyn StoredPoint,
+        request: &RestoreRequest,
+        cancel: &Cancel,
+    ) -> Result<Vec<Prepared>, TargetError> {
+        let mapping = Mapping::parse(request).map_err(|what| TargetError::NotInPoint {
+            what: format!("thing that {what:?} could rename"),
+            candidates: KINDS.map(|kind| format!("{kind}:NAME")).into(),
+        })?;
+        let selected = stored::read(point, request)?;
+        let catalogue = self
+            .client
+            .block_on(cancel, Catalogue::read)
+            .map_err(|error| self.failed("discover", error))?;
+        Ok(prepare(
+            selected,
+            request,
+            &mapping,
+            &catalogue,
+            &self.include,
+        ))
+    }
+
+    fn failed(&self, operation: &'static str, error: ApiError) -> TargetError {
+        unavailable(operation, self.client.address().to_owned(), error)
+    }
+}
+
+impl Target for KubernetesTarget {
+    fn description(&self) -> Description {
+        Description {
+            name: self.name.clone(),
+            kind: "kubernetes",
+            address: self.client.address().to_owned(),
+        }
+    }
+
+    fn plan(
+        &self,
+        point: &dyn StoredPoint,
+        request: &RestoreRequest,
+    ) -> Result<RestorePlan, TargetError> {
+        let cancel = Cancel::default();
+        let mut prepared = self.prepared(point, request, &cancel)?;
+        let address = self.client.address();
+        self.client
+            .block_on(&cancel, |api| {
+                plan::plan(api, address, &mut prepared, request)
+            })
+            .map_err(|error| self.failed("plan a restore into", error))
+    }
+
+    fn execute(
+        &self,
+        plan: &RestorePlan,
+        point: &dyn StoredPoint,
+        request: &RestoreRequest,
+        progress: &dyn Progress,
+        cancel: &Cancel,
+    ) -> Result<RestoreReport, TargetError> {
+        if !plan.is_executable() {
+            return Err(TargetError::NotExecutable(obstacles(plan)));
+        }
+        let prepared = self.prepared(point, request, cancel)?;
+        // A cancelled run still reports what it did: steps look at the flag themselves.
+        let never = Cancel::default();
+        self.client
+            .block_on(&never, |api| async {
+                let on_conflict = request.on_conflict;
+                Ok(execute::execute(api, plan, &prepared, on_conflict, progress, cancel).await)
+            })
+            .map_err(|error: ApiError| self.failed("restore into", error))
+    }
+}
+
+fn obstacles(plan: &RestorePlan) -> usize {
+    let conflicts = plan
+        .steps
+        .iter()
+        .filter(|step| matches!(step.action, Action::Conflict { .. }));
+    let errors = plan
+        .findings
+        .iter()
+        .filter(|f| f.severity == Severity::Error);
+    conflicts.count() + errors.count()
+}
+
+fn unavailable(operation: &'static str, subject: String, error: ApiError) -> TargetError {
+    match error {
+        ApiError::Cancelled => TargetError::Cancelled,
+        error => TargetError::Unavailable {
+            operation,
+            subject,
+            hint: error.hint(),
+            cause: Box::new(error),
+        },
+    }
+}

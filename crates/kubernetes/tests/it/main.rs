@@ -1,0 +1,16 @@
+//! Capture and restore against real API servers.
+//!
+//! Invariant: without a built test bed every test here says that it is skipped.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "a panic is a failed test, and measured times are for whoever runs it"
+)]
+
+mod application;
+mod bad_input;
+mod bed;
+mod capture;
+mod memory;
+mod speed;
