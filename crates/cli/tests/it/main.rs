@@ -8,6 +8,7 @@
 mod bad_input;
 mod cli_env;
 mod config;
+mod docker;
 mod keys;
 mod retention;
 mod there_and_back;
