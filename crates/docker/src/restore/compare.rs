@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use super::spec;
 use crate::definition::{ContainerDefinition, NetworkDefinition, Object, VolumeDefinition};
 
 /// Places that say nothing about what a container is: made up, or kept elsewhere.
@@ -80,9 +81,15 @@ fn container_view(container: &ContainerDefinition) -> Value {
             !source.is_some_and(is_made_up)
         })
         .collect();
+    let mut config = without(&container.config, CONFIG_IGNORED);
+    if let Some(Value::Array(environment)) = config.get_mut("Env") {
+        // Podman gives it back in another order, and with the host name it made up.
+        environment.retain(|variable| !variable.as_str().is_some_and(spec::is_made_up_hostname));
+        environment.sort_by_key(ToString::to_string);
+    }
     json!({
         "image": container.image.id,
-        "config": without(&container.config, CONFIG_IGNORED),
+        "config": config,
         "host config": without(&container.host_config, HOST_CONFIG_IGNORED),
         "binds": sorted(binds),
         "mounts": mounts,

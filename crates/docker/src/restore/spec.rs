@@ -6,7 +6,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::definition::{
-    ContainerDefinition, MountKind, NetworkDefinition, Object, VolumeDefinition,
+    ContainerDefinition, EngineKind, MountKind, NetworkDefinition, Object, VolumeDefinition,
 };
 
 /// A container to be created, and the networks to attach it to before it starts.
@@ -25,10 +25,14 @@ pub(super) struct ContainerSpec {
 pub(super) fn container(
     definition: &ContainerDefinition,
     image: &str,
+    engine: EngineKind,
     is_restored: impl Fn(&str) -> bool,
 ) -> ContainerSpec {
     let mut body = definition.config.clone();
     body.insert("Image".to_owned(), image.into());
+    if let Some(Value::Array(environment)) = body.get_mut("Env") {
+        environment.retain(|variable| !variable.as_str().is_some_and(is_made_up_hostname));
+    }
     // Engines say "entry point taken away" as null, and take null for "as the image has it".
     if body
         .get("Entrypoint")
@@ -62,7 +66,11 @@ pub(super) fn container(
     }
     // A path on the machine of the client that once created it.
     host.remove("ContainerIDFile");
-    let (first, attach, detach) = networks(definition);
+    let (first, attach, detach) = networks(definition, engine);
+    if let (EngineKind::Podman, Some((name, _))) = (engine, &first) {
+        // Podman says "bridge" for every network of that kind.
+        host.insert("NetworkMode".to_owned(), name.as_str().into());
+    }
     body.insert("HostConfig".to_owned(), Value::Object(host));
     if let Some((name, endpoint)) = first {
         let endpoints = Map::from_iter([(name, endpoint)]);
@@ -78,10 +86,19 @@ pub(super) fn container(
     }
 }
 
+/// Whether a variable holds the host name that Podman made from the container's id.
+pub(super) fn is_made_up_hostname(variable: &str) -> bool {
+    let name = variable.strip_prefix("HOSTNAME=");
+    name.is_some_and(|name| name.len() == 12 && name.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
 type Endpoint = (String, Value);
 
 /// The network at birth, the further ones, and the one to leave.
-fn networks(definition: &ContainerDefinition) -> (Option<Endpoint>, Vec<Endpoint>, Option<String>) {
+fn networks(
+    definition: &ContainerDefinition,
+    engine: EngineKind,
+) -> (Option<Endpoint>, Vec<Endpoint>, Option<String>) {
     let mode = definition.network_mode();
     let alone = ["host", "none"].contains(&mode)
         || ["container:", "ns:", "slirp4netns", "pasta", "private"]
@@ -90,7 +107,12 @@ fn networks(definition: &ContainerDefinition) -> (Option<Endpoint>, Vec<Endpoint
     if alone {
         return (None, Vec::new(), None);
     }
-    let birth = if mode == "default" { "bridge" } else { mode };
+    let first_name = definition.networks.keys().next().map(String::as_str);
+    let birth = match (engine, mode) {
+        (EngineKind::Podman, "default" | "bridge") => first_name.unwrap_or("podman"),
+        (_, "default") => "bridge",
+        _ => mode,
+    };
     let endpoint = |endpoint: &Object| Value::Object(endpoint.clone());
     let first = definition
         .networks
@@ -162,9 +184,12 @@ mod tests {
     fn the_first_network_comes_at_birth_and_the_others_before_the_start() {
         let host = json!({"NetworkMode": "front", "Binds": ["v:/d"], "ContainerIDFile": "/x"});
         let networks = json!({"front": {"Aliases": ["w"]}, "back": {"IPAMConfig": {"IPv4Address": "10.0.0.9"}}});
-        let spec = container(&definition(networks, host), "web:1", |name| {
-            name.starts_with('b')
-        });
+        let spec = container(
+            &definition(networks, host),
+            "web:1",
+            EngineKind::Docker,
+            |name| name.starts_with('b'),
+        );
         let made_up = format!("{}:/b:ro", "b".repeat(64));
         assert_eq!(
             spec.body,
@@ -187,11 +212,21 @@ mod tests {
     #[test]
     fn a_container_that_left_its_network_leaves_it_again() {
         let host = json!({"NetworkMode": "default"});
-        let spec = container(&definition(json!({"back": {}}), host), "web:1", |_| false);
+        let spec = container(
+            &definition(json!({"back": {}}), host),
+            "web:1",
+            EngineKind::Docker,
+            |_| false,
+        );
         assert_eq!(spec.detach.as_deref(), Some("bridge"));
         assert_eq!(spec.body.get("NetworkingConfig"), None);
         let host = json!({"NetworkMode": "container:db"});
-        let spec = container(&definition(json!({}), host), "web:1", |_| false);
+        let spec = container(
+            &definition(json!({}), host),
+            "web:1",
+            EngineKind::Docker,
+            |_| false,
+        );
         assert_eq!((spec.attach.len(), spec.detach), (0, None));
     }
 }

@@ -203,9 +203,18 @@ fn podman_takes_back_what_podman_gave() {
     source.await_output("wget", &["-qO-", "http://127.0.0.1:8082/a"], "hello\n");
     let point = Point::capture(&source);
     let target = target(&empty);
-    restore_all(&target, &point, &RestoreRequest::default());
+    let report = restore_all(&target, &point, &RestoreRequest::default());
+    let store = report
+        .steps
+        .iter()
+        .find(|s| s.step.name == "store")
+        .unwrap();
+    assert_eq!(
+        store.remarks,
+        ["created", "started", "running", "settings equal"]
+    );
     empty.await_output("wget", &["-qO-", "http://127.0.0.1:8082/a"], "hello\n");
-    let settings = "{{.Image}} {{json .Config.Env}} {{json .HostConfig.PortBindings}}";
+    let settings = "{{.Image}} {{json .Config.Cmd}} {{json .HostConfig.PortBindings}}";
     let ask = |engine: &Engine| engine.docker(["inspect", "-f", settings, "store"]);
     assert_eq!(ask(&empty), ask(&source));
 }

@@ -58,7 +58,7 @@ impl Execution<'_> {
             .progress
             .phase(&format!("creating container {}", wanted.name));
         let image = self.image_reference(&wanted)?;
-        let spec = spec::container(&wanted, &image, |volume| {
+        let spec = spec::container(&wanted, &image, self.tools.present.host.engine, |volume| {
             let key = (ItemKind::Volume, volume.to_owned());
             let restored = self.plan.steps.iter().any(|step| {
                 (step.kind, step.name.as_str()) == (ItemKind::Volume, volume)
@@ -93,11 +93,12 @@ impl Execution<'_> {
         for (network, endpoint) in &spec.attach {
             let target = format!("/networks/{}/connect", encode(network));
             let body = json!({"Container": name, "EndpointConfig": endpoint});
-            client.post(&target, Some(&body))?;
+            accepted(client.post(&target, Some(&body)))?;
         }
         if let Some(network) = &spec.detach {
             let target = format!("/networks/{}/disconnect", encode(network));
-            client.post(&target, Some(&json!({"Container": name, "Force": true})))?;
+            let body = json!({"Container": name, "Force": true});
+            accepted(client.post(&target, Some(&body)))?;
         }
         Ok(())
     }
@@ -355,5 +356,13 @@ impl Execution<'_> {
             .pointer("/State/Running")
             .and_then(Value::as_bool);
         Ok(running == Some(true))
+    }
+}
+
+/// Podman answers some requests with a word where Docker answers nothing.
+fn accepted(answer: Result<Value, EngineError>) -> Result<(), EngineError> {
+    match answer {
+        Ok(_) | Err(EngineError::Malformed(_)) => Ok(()),
+        Err(error) => Err(error),
     }
 }
