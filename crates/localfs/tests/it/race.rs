@@ -47,13 +47,18 @@ impl Attack {
         }
     }
 
-    /// Swaps until told to stop, and plants anew what the other side replaced.
+    /// Swaps until told to stop, and now and then plants anew what the other side replaced: each
+    /// time would be slower than the swapping.
     fn run(&self, replant: impl Fn()) {
+        let mut turn = 0u64;
         while !self.stop.load(Ordering::Relaxed) {
-            if renameat_with(CWD, &self.a, CWD, &self.b, RenameFlags::EXCHANGE).is_ok() {
-                self.swaps.fetch_add(1, Ordering::Relaxed);
+            let swapped = renameat_with(CWD, &self.a, CWD, &self.b, RenameFlags::EXCHANGE);
+            self.swaps
+                .fetch_add(u64::from(swapped.is_ok()), Ordering::Relaxed);
+            turn += 1;
+            if swapped.is_err() || turn.is_multiple_of(16) {
+                replant();
             }
-            replant();
         }
     }
 
