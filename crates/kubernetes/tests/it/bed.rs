@@ -30,9 +30,11 @@ pub fn clusters() -> Option<&'static (Cluster, Cluster)> {
     let clusters = CLUSTERS.get_or_init(|| {
         is_built().then(|| {
             let started = Instant::now();
+            // Both before either starts: looking for a port takes it for a moment.
+            let ports = [free_port_base(0), free_port_base(1)];
             let pair = std::thread::scope(|scope| {
-                let a = scope.spawn(|| Cluster::start("a", 0));
-                let b = scope.spawn(|| Cluster::start("b", 1));
+                let a = scope.spawn(|| Cluster::start("a", ports[0]));
+                let b = scope.spawn(|| Cluster::start("b", ports[1]));
                 (a.join().unwrap(), b.join().unwrap())
             });
             eprintln!(
@@ -77,7 +79,7 @@ fn free_port_base(skip: usize) -> u16 {
 }
 
 impl Cluster {
-    fn start(name: &str, skip: usize) -> Self {
+    fn start(name: &str, port_base: u16) -> Self {
         let name = format!("test-{}-{name}", std::process::id());
         let down = script("kubernetes-down");
         let guard = Command::new("setsid")
@@ -91,7 +93,7 @@ impl Cluster {
             .unwrap();
         let up = Command::new(script("kubernetes-up"))
             .args(["controllers", "--name", &name, "--port-base"])
-            .arg(free_port_base(skip).to_string())
+            .arg(port_base.to_string())
             .output()
             .unwrap();
         let text = String::from_utf8_lossy(&up.stdout).into_owned();
@@ -154,6 +156,11 @@ impl Cluster {
 
     pub fn apply(&self, manifest: &str) {
         self.kubectl(&["apply", "-f", "-"], manifest);
+    }
+
+    /// Leaves no trace of kubectl in the annotations.
+    pub fn apply_server_side(&self, manifest: &str) {
+        self.kubectl(&["apply", "--server-side", "-f", "-"], manifest);
     }
 
     pub fn get(&self, arguments: &[&str]) -> Value {
