@@ -15,6 +15,7 @@ pub mod key;
 pub mod ls;
 pub mod man;
 pub mod points;
+pub mod prune;
 pub mod restore;
 pub mod show;
 
@@ -43,6 +44,7 @@ pub fn run(cli: Cli, signals: &Signals) -> Result<ExitStatus, CommandError> {
         Command::Restore(args) => restore::run(&args, &settings()?, signals),
         Command::Check(args) => check::run(&args, &settings()?, signals),
         Command::Forget(args) => forget::run(&args, &settings()?, signals),
+        Command::Prune(args) => prune::run(&args, &settings()?, signals),
         Command::Key(args) => key::run(args, &settings()?),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),

@@ -68,7 +68,8 @@ pub fn lock_for_reading(repository: &Repository) -> Result<Option<Lock>, Command
     }
 }
 
-fn owner(run: RunId) -> LockOwner {
+/// Who holds the locks of a run.
+pub fn owner(run: RunId) -> LockOwner {
     LockOwner {
         host: format!("refloat-{run}"),
         user: machine_user(),

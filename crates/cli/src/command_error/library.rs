@@ -10,6 +10,7 @@ use refloat_engine::stored::TreePathError;
 use refloat_model::finding::{Finding, Severity};
 use refloat_model::tree_path::InvalidComponent;
 use refloat_repository::RepositoryError;
+use refloat_repository::prune::PruneError;
 use refloat_source::{SourceError, StoredError, TargetError};
 use refloat_storage::{StorageError, StorageErrorKind};
 
@@ -235,6 +236,20 @@ impl From<FolderRestoreError> for CommandError {
             FolderRestoreError::Tree(inner) => inner.into(),
             FolderRestoreError::Repository(inner) => inner.into(),
             FolderRestoreError::Folder(inner) => Self::of(ErrorKind::Io, &inner),
+        }
+    }
+}
+
+impl From<PruneError> for CommandError {
+    fn from(error: PruneError) -> Self {
+        match error {
+            PruneError::Repository(inner) => inner.into(),
+            PruneError::StateChanged => Self::of(ErrorKind::Refused, &error).hint("run it again"),
+            PruneError::ClockSkew { .. } => {
+                Self::of(ErrorKind::Refused, &error).hint("set the clocks; nothing was deleted")
+            }
+            _ => Self::of(ErrorKind::Damaged, &error)
+                .hint("nothing was deleted; see what is damaged with `refloat check`"),
         }
     }
 }

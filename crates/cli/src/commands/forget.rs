@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use refloat_engine::config::Keep;
 use refloat_engine::period::Period;
 use refloat_engine::retention::{self, ForgetPlan};
+use refloat_model::finding::Finding;
 use refloat_model::id::RunId;
-use refloat_repository::IndexedRepository;
 use refloat_repository::lock::LockMode;
+use refloat_repository::{IndexedRepository, SnapshotId};
 use serde::Serialize;
 
 use crate::command_error::{CommandError, ErrorKind};
@@ -92,6 +93,7 @@ pub fn run(
     let repository = repository::open_indexed(settings)?;
     let plan = plan(&repository, &keep, signals)?;
     let dropped = plan.dropped().count();
+    let mut kept_by_storage = Vec::new();
     let report = Report {
         dry_run: args.dry_run,
         kept: plan.kept_count(),
@@ -109,11 +111,21 @@ pub fn run(
                 table::count(dropped as u64, "recovery point")
             ))?;
         }
-        execute(&repository, &keep, &plan, signals)?;
+        kept_by_storage = execute(&repository, &keep, &plan, signals)?;
     }
+    for snapshot in &kept_by_storage {
+        let subject = format!("snapshot {}", snapshot.short());
+        let finding = Finding::warning(subject, "is kept by the storage and was not dropped");
+        settings.output.findings(&[finding]);
+    }
+    let status = if kept_by_storage.is_empty() {
+        ExitStatus::Success
+    } else {
+        ExitStatus::Incomplete
+    };
     settings
         .output
-        .report("forget", ExitStatus::Success, &report, || text(&report))
+        .report("forget", status, &report, || text(&report))
 }
 
 fn plan(
@@ -130,7 +142,7 @@ fn execute(
     keep: &Keeps,
     shown: &ForgetPlan,
     signals: &Signals,
-) -> Result<(), CommandError> {
+) -> Result<Vec<SnapshotId>, CommandError> {
     let run = RunId::from_random(random::bytes()?);
     let lock = repository::lock(repository, LockMode::Exclusive, run)?;
     let now = plan(&repository.reload()?, keep, signals)?;

@@ -5,9 +5,9 @@
 //! Crash behaviour: each record is deleted on its own; repeating the command does the rest.
 
 use refloat_model::cancel::Cancel;
+use refloat_repository::forget::{ForgetOutcome, forget};
 use refloat_repository::lock::Lock;
-use refloat_repository::{IndexedRepository, RepositoryError};
-use refloat_storage::{FileKey, FileKind};
+use refloat_repository::{IndexedRepository, RepositoryError, SnapshotId};
 
 use super::{Candidate, ForgetPlan, Holding, Holdings};
 use crate::manifest;
@@ -48,22 +48,23 @@ fn holdings(tree: &StoredTree) -> Option<Holdings> {
     Some(holdings)
 }
 
-/// Deletes the records of the points that the plan drops.
+/// Deletes the records of the points that the plan drops, and gives those that storage keeps
+/// (append-only, object lock).
 ///
 /// # Errors
-/// Storage refuses, the lock was lost, or the run was cancelled. What was deleted by then stays
+/// Storage failed, the lock was lost, or the run was cancelled. What was deleted by then stays
 /// deleted.
 pub fn execute(
     repository: &IndexedRepository,
     lock: &Lock,
     plan: &ForgetPlan,
     cancel: &Cancel,
-) -> Result<(), RepositoryError> {
-    lock.prove()?;
-    for point in plan.dropped() {
-        cancel.check()?;
-        let file = FileKey::new(FileKind::Snapshot, point.snapshot.0);
-        repository.storage().delete(&file)?;
-    }
-    Ok(())
+) -> Result<Vec<SnapshotId>, RepositoryError> {
+    cancel.check()?;
+    let dropped: Vec<SnapshotId> = plan.dropped().map(|point| point.snapshot).collect();
+    let outcomes = forget(repository, lock, &dropped)?;
+    let kept = outcomes
+        .into_iter()
+        .filter(|(_, outcome)| *outcome == ForgetOutcome::Kept);
+    Ok(kept.map(|(snapshot, _)| snapshot).collect())
 }

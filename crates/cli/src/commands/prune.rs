@@ -1,0 +1,172 @@
+//! `refloat prune`.
+//!
+//! Invariant: what is deleted was shown and confirmed; the exclusive lock is held for the
+//! deletion only.
+
+use std::sync::Arc;
+
+use refloat_model::finding::Finding;
+use refloat_model::id::RunId;
+use refloat_model::progress::Progress as _;
+use refloat_repository::lock::LockMode;
+use refloat_repository::prune::{
+    self, MaxUnused, PruneLocks, PruneOptions, PrunePlan, PruneReport,
+};
+use serde::Serialize;
+
+use crate::command_error::CommandError;
+use crate::exit_status::ExitStatus;
+use crate::output;
+use crate::progress::Shown;
+use crate::random;
+use crate::repository;
+use crate::settings::Settings;
+use crate::signals::Signals;
+use crate::table;
+
+/// Reclaim the space of forgotten recovery points
+///
+/// Backups may go on meanwhile. Packs that no index names are deleted only when they are older
+/// than a day, because a backup that runs may have written younger ones.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// How much waste may stay in packs that are partly used: 5%, unlimited
+    #[arg(long, value_name = "SHARE", value_parser = parse_max_unused)]
+    max_unused: Option<MaxUnused>,
+    /// Print the plan and stop
+    #[arg(long)]
+    dry_run: bool,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    dry_run: bool,
+    plan: &'a PrunePlan,
+    done: Option<Done>,
+}
+
+#[derive(Serialize)]
+struct Done {
+    packs_written: u64,
+    bytes_written: u64,
+    packs_deleted: u64,
+    bytes_deleted: u64,
+    indexes_written: u64,
+    indexes_deleted: u64,
+    /// Files that should be gone and that storage keeps.
+    kept_by_storage: usize,
+}
+
+impl From<&PruneReport> for Done {
+    fn from(report: &PruneReport) -> Self {
+        Self {
+            packs_written: report.packs_written,
+            bytes_written: report.bytes_written,
+            packs_deleted: report.packs_deleted,
+            bytes_deleted: report.bytes_deleted,
+            indexes_written: report.indexes_written,
+            indexes_deleted: report.indexes_deleted,
+            kept_by_storage: report.indexes_kept.len() + report.packs_kept.len(),
+        }
+    }
+}
+
+fn parse_max_unused(text: &str) -> Result<MaxUnused, String> {
+    let wrong = || "write a share such as 5%, or unlimited".to_owned();
+    if text == "unlimited" {
+        return Ok(MaxUnused::Unlimited);
+    }
+    let percent: u16 = text
+        .strip_suffix('%')
+        .and_then(|p| p.parse().ok())
+        .filter(|p| *p <= 100)
+        .ok_or_else(wrong)?;
+    Ok(MaxUnused::PerMille(percent * 10))
+}
+
+/// Plans, shows, asks, deletes.
+pub fn run(
+    args: &Args,
+    settings: &Settings,
+    signals: &Signals,
+) -> Result<ExitStatus, CommandError> {
+    let repository = repository::open(settings)?;
+    let mut options = PruneOptions::default();
+    if let Some(max_unused) = args.max_unused {
+        options.max_unused = max_unused;
+    }
+    let progress = Shown::start(settings);
+    progress.phase("looking for what is unused");
+    let (counters, cancel) = (Arc::clone(progress.counters()), &signals.cancel);
+    let prepared = prune::plan(
+        &repository,
+        options,
+        jiff::Timestamp::now(),
+        &counters,
+        cancel,
+    )?;
+    drop(progress);
+    let plan = prepared.plan().clone();
+    if args.dry_run || plan.is_empty() {
+        let report = Report {
+            dry_run: args.dry_run,
+            plan: &plan,
+            done: None,
+        };
+        return settings
+            .output
+            .report("prune", ExitStatus::Success, &report, || plan.to_string());
+    }
+    if !args.yes {
+        output::say(&plan.to_string());
+        settings.output.confirm("Reclaim this space?")?;
+    }
+    let run = RunId::from_random(random::bytes()?);
+    let lock = |mode| repository.lock(mode, repository::owner(run), Arc::new(jiff::Timestamp::now));
+    let locks = PruneLocks {
+        shared: &|| lock(LockMode::Shared),
+        exclusive: &|| lock(LockMode::Exclusive),
+    };
+    let progress = Shown::start(settings);
+    progress.phase("reclaiming space");
+    let done = prepared.execute(&repository, &locks, &counters, cancel)?;
+    drop(progress);
+    let done = Done::from(&done);
+    settings.output.findings(&kept(&done));
+    let status = if done.kept_by_storage == 0 {
+        ExitStatus::Success
+    } else {
+        ExitStatus::Incomplete
+    };
+    let text = text(&done);
+    let report = Report {
+        dry_run: false,
+        plan: &plan,
+        done: Some(done),
+    };
+    settings.output.report("prune", status, &report, || text)
+}
+
+fn kept(done: &Done) -> Vec<Finding> {
+    if done.kept_by_storage == 0 {
+        return Vec::new();
+    }
+    let files = table::count(done.kept_by_storage as u64, "file");
+    vec![Finding::warning(
+        "storage",
+        format!("keeps {files} that should be deleted"),
+    )]
+}
+
+fn text(done: &Done) -> String {
+    format!(
+        "deleted {} ({}), wrote {} ({})\n",
+        table::count(done.packs_deleted, "pack"),
+        table::bytes(done.bytes_deleted),
+        table::count(done.packs_written, "pack"),
+        table::bytes(done.bytes_written),
+    )
+}
