@@ -87,6 +87,12 @@ fn container_view(container: &ContainerDefinition) -> Value {
         environment.retain(|variable| !variable.as_str().is_some_and(spec::is_made_up_hostname));
         environment.sort_by_key(ToString::to_string);
     }
+    // "Taken away" is told as it was asked for by one engine, as nothing by the other.
+    if config.get("Entrypoint") == Some(&json!([""]))
+        && let Some(config) = config.as_object_mut()
+    {
+        config.remove("Entrypoint");
+    }
     json!({
         "image": container.image.id,
         "config": config,
