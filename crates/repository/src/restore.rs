@@ -10,9 +10,10 @@
 //! opened once however many files need it. Blobs are verified against their ids before anything is
 //! written, and what was written is read back and compared.
 //!
-//! Crash behaviour: files appear complete under their names, except large ones, which are written
-//! in place so that a repeated restore goes on where it was; repeating a restore writes only what
-//! differs.
+//! Crash behaviour: a file that replaces one appears complete or not at all, except large ones,
+//! which are written in place so that a repeated restore goes on where it was. Files in new
+//! directories grow under their names, private until they are complete. Repeating a restore
+//! compares contents and writes only what differs.
 //!
 //! Invariant: an entry is either as stored or named in the report.
 
