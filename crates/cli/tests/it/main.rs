@@ -9,6 +9,7 @@ mod bad_input;
 mod cli_env;
 mod config;
 mod docker;
+mod interruption;
 mod keys;
 mod retention;
 mod there_and_back;

@@ -1,0 +1,38 @@
+//! SIGINT and SIGTERM in the middle of a run.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::cli_env::CliEnv;
+
+#[test]
+fn an_interrupted_backup_publishes_nothing_and_the_next_one_completes() {
+    let env = CliEnv::with_data();
+    // Enough to read that the signal always comes first.
+    File::create(env.path("data/large"))
+        .unwrap()
+        .set_len(64 << 30)
+        .unwrap();
+    let source = format!("files:{}", env.path("data").display());
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let mut child = env
+            .command(&["backup", "--source", &source])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let capturing = lines.find(|line| line.as_ref().unwrap().starts_with("capturing"));
+        assert!(capturing.is_some());
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        let last = lines.map(Result::unwrap).last().unwrap();
+        assert_eq!(last, "error: interrupted");
+        assert_eq!(child.wait().unwrap().code(), Some(code));
+    }
+    assert_eq!(env.json(&["points"])["points"].as_array().unwrap().len(), 0);
+    std::fs::remove_file(env.path("data/large")).unwrap();
+    env.back_up();
+    assert_eq!(env.code(&["check", "--read-data"]), 0);
+}
