@@ -57,6 +57,15 @@ pub enum RegistryError {
     /// The host has no address.
     #[error("the host of {0} is not known")]
     HostUnknown(String),
+    /// The other side could not be shown to be who it should be, or speaks no TLS.
+    #[error("no trusted connection to {host} can be made")]
+    Tls {
+        /// Host and port.
+        host: String,
+        /// What is wrong with its certificate.
+        #[source]
+        source: io::Error,
+    },
     /// TLS or HTTP itself failed.
     #[error("the conversation with {host} failed")]
     Protocol {
@@ -232,8 +241,9 @@ impl RegistryError {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::PlainHttp(_) => "use https://, or allow plain HTTP for this registry explicitly",
-            Self::Protocol { .. } => {
-                "if the registry's certificate is from an own authority, name its file (ca); if it \
+            Self::Tls { .. } | Self::Protocol { .. } => {
+                "if the registry's certificate is from an own authority, name its file (ca; a \
+                 certificate that is an authority itself cannot be the registry's own); if it \
                  speaks plain HTTP, write http://"
             }
             Self::Unauthorized(_) => {

@@ -300,6 +300,10 @@ pub(crate) fn transport(host: &str, error: ureq::Error) -> RegistryError {
     use ureq::Error as E;
     let host = host.to_owned();
     match error {
+        // So come the errors of TLS handshakes; trying again does not change a certificate.
+        E::Io(source) if source.kind() == io::ErrorKind::InvalidData => {
+            RegistryError::Tls { host, source }
+        }
         E::Io(source) => RegistryError::Connection { host, source },
         E::Timeout(_) => RegistryError::Timeout(host),
         E::HostNotFound => RegistryError::HostUnknown(host),

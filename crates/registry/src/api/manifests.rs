@@ -14,6 +14,9 @@ use crate::http::{Request, success};
 use crate::manifest::{ACCEPT, MANIFEST_BYTES_MAX};
 use crate::name::{Reference, RepositoryName};
 
+/// Begins the media types of schema 1, signed and unsigned.
+const DOCKER_SCHEMA_1: &str = "application/vnd.docker.distribution.manifest.v1+";
+
 /// What a tag stands for, as the registry says without proof.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Resolved {
@@ -86,7 +89,7 @@ impl Registry {
         }
         let found = Digest::of(&bytes);
         // Schema 1 is named by a digest over a part of it; parsing says that it is schema 1.
-        let is_schema_1 = media_type.contains(".manifest.v1+");
+        let is_schema_1 = media_type.starts_with(DOCKER_SCHEMA_1);
         if let Reference::Digest(expected) = reference
             && *expected != found
             && !is_schema_1

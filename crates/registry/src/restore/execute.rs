@@ -113,7 +113,7 @@ impl Execution<'_> {
                     step,
                     root,
                     target,
-                    parts: layout.parts(self.point, root)?,
+                    parts: layout.parts(self.point, root),
                 }),
                 _ => Err(failed(step, "it is not in the point")),
             });

@@ -210,7 +210,7 @@ impl Job<'_> {
     }
 
     fn image(&self, target: &ImageName) -> Result<usize, Failure> {
-        let parts: Parts = self.layout.parts(self.point, self.root)?;
+        let parts: Parts = self.layout.parts(self.point, self.root);
         let layout = self.target.folder.join(escape(target.repository.as_str()));
         let blobs = layout.join(BLOBS).join(SHA256);
         fs::create_dir_all(&self.target.folder).map_err(file("make", &self.target.folder))?;

@@ -64,7 +64,7 @@ pub(super) fn plan(
                 root,
                 name: layout.name(root),
                 target: renames.apply(layout, root)?,
-                parts: layout.parts(point, root)?,
+                parts: layout.parts(point, root),
             });
         }
     }

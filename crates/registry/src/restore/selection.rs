@@ -51,7 +51,7 @@ pub(super) fn select(
     }
     for (layout, selected) in layouts.iter().zip(&mut selected) {
         if !selected.is_empty() && selected.len() < layout.roots.len() {
-            add_referrers(point, layout, selected)?;
+            add_referrers(point, layout, selected);
         }
     }
     Ok(selected
@@ -77,11 +77,7 @@ fn fitting(layout: &StoredLayout, wanted: &str) -> Vec<usize> {
 }
 
 /// Adds roots that refer to what is selected, and what refers to those.
-fn add_referrers(
-    point: &dyn StoredPoint,
-    layout: &StoredLayout,
-    selected: &mut BTreeSet<usize>,
-) -> Result<(), TargetError> {
+fn add_referrers(point: &dyn StoredPoint, layout: &StoredLayout, selected: &mut BTreeSet<usize>) {
     let mut digests: BTreeSet<Digest> = BTreeSet::new();
     let mut looked_at = BTreeSet::new();
     loop {
@@ -93,7 +89,7 @@ fn add_referrers(
             if let Some(root) = layout.roots.get(number) {
                 digests.extend(
                     layout
-                        .parts(point, root)?
+                        .parts(point, root)
                         .manifests
                         .iter()
                         .map(|(digest, _)| *digest),
@@ -108,7 +104,7 @@ fn add_referrers(
             let subject = match &root.tag {
                 Some(tag) => tag.subject(),
                 None => {
-                    let parts = layout.parts(point, root)?;
+                    let parts = layout.parts(point, root);
                     let own = parts.manifests.last();
                     own.and_then(|(_, manifest)| manifest.subject.as_ref())
                         .map(|s| s.digest)
@@ -119,7 +115,7 @@ fn add_referrers(
             }
         }
         if selected.len() == before {
-            return Ok(());
+            return;
         }
     }
 }

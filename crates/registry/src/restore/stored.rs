@@ -14,7 +14,7 @@ use refloat_source::{StoredError, StoredPoint};
 use serde::Deserialize;
 
 use crate::digest::Digest;
-use crate::error::RegistryError;
+use crate::error::{RegistryError, chain};
 use crate::layout::{self, REF_NAME, RepositoryRecord};
 use crate::manifest::{Descriptor, INDEX_DEPTH_MAX, MANIFEST_BYTES_MAX, Manifest};
 use crate::name::{ImageName, Reference, RepositoryName, Tag};
@@ -192,15 +192,11 @@ impl StoredLayout {
     }
 
     /// Everything that a root leads to, and what of it is missing.
-    pub(super) fn parts(
-        &self,
-        point: &dyn StoredPoint,
-        root: &StoredRoot,
-    ) -> Result<Parts, StoredError> {
+    pub(super) fn parts(&self, point: &dyn StoredPoint, root: &StoredRoot) -> Parts {
         let mut parts = Parts::default();
         let mut seen = BTreeSet::new();
-        self.collect(point, &root.digest, 0, &mut seen, &mut parts)?;
-        Ok(parts)
+        self.collect(point, &root.digest, 0, &mut seen, &mut parts);
+        parts
     }
 
     fn collect(
@@ -210,33 +206,38 @@ impl StoredLayout {
         depth: usize,
         seen: &mut BTreeSet<Digest>,
         parts: &mut Parts,
-    ) -> Result<(), StoredError> {
+    ) {
         if !seen.insert(*digest) {
-            return Ok(());
+            return;
         }
         if !self.present.contains_key(digest) {
             match self.absent.contains(digest) {
                 true => parts.sparse.push(*digest),
                 false => parts.missing.push(format!("manifest {digest}")),
             }
-            return Ok(());
+            return;
         }
         if depth > INDEX_DEPTH_MAX {
             parts
                 .missing
                 .push(format!("{digest} (nested deeper than {INDEX_DEPTH_MAX})"));
-            return Ok(());
+            return;
         }
-        let bytes = self.manifest_bytes(point, digest)?;
-        let manifest = match Manifest::parse(digest, &bytes, "") {
+        let manifest = self
+            .manifest_bytes(point, digest)
+            .map_err(|error| chain(&error));
+        let manifest = manifest
+            .and_then(|bytes| Manifest::parse(digest, &bytes, "").map_err(|error| chain(&error)));
+        let manifest = match manifest {
             Ok(manifest) => manifest,
-            Err(error) => {
-                parts.missing.push(crate::error::chain(&error));
-                return Ok(());
+            // Damage is told like a hole: one image is not restored, the others are.
+            Err(reason) => {
+                parts.missing.push(reason);
+                return;
             }
         };
         for child in &manifest.children {
-            self.collect(point, &child.digest, depth + 1, seen, parts)?;
+            self.collect(point, &child.digest, depth + 1, seen, parts);
         }
         for blob in &manifest.blobs {
             match self.present.get(&blob.digest) {
@@ -252,7 +253,6 @@ impl StoredLayout {
             }
         }
         parts.manifests.push((*digest, manifest));
-        Ok(())
     }
 }
 

@@ -44,7 +44,12 @@ impl Server {
             refloat_testkit::skip("docker-registry (Debian package) is not installed");
             return None;
         }
-        let folder = tempfile::tempdir().unwrap();
+        // The server syncs each blob; on a busy disk that would be most of a test's time.
+        let memory = Path::new("/dev/shm");
+        let folder = match memory.is_dir() {
+            true => tempfile::tempdir_in(memory).unwrap(),
+            false => tempfile::tempdir().unwrap(),
+        };
         // Another process could take the port in between; then starting fails, by name.
         let port = TcpListener::bind("127.0.0.1:0")
             .unwrap()
