@@ -75,7 +75,7 @@ impl Engine {
 
     fn launch(kind: &str, programs: &[&str], options: &EngineOptions) -> Option<Self> {
         if let Some(reason) = impossible(programs) {
-            skip(&reason);
+            crate::skip(&reason);
             return None;
         }
         let temporary = temporary_folder(options.parent.as_deref());
@@ -231,17 +231,6 @@ impl Drop for Engine {
         // The supervisor ends by itself, at the latest 20 s after its input did.
         let _status = self.supervisor.wait();
     }
-}
-
-/// Says that a test did not run; with `REFLOAT_TEST_ALL=1` that is a failure.
-#[expect(
-    clippy::print_stderr,
-    reason = "whoever runs the tests must see what did not run"
-)]
-fn skip(reason: &str) {
-    let all = std::env::var_os("REFLOAT_TEST_ALL").is_some_and(|value| value == "1");
-    assert!(!all, "SKIPPED, and REFLOAT_TEST_ALL=1 forbids it: {reason}");
-    eprintln!("SKIPPED: {reason}");
 }
 
 /// Why engines cannot be started here, if they cannot.
