@@ -58,6 +58,17 @@ fn cache() -> PathBuf {
     given.unwrap_or_else(|| home().join(".cache/k8s-testbed"))
 }
 
+/// Where clusters keep their data: in memory if possible, because etcd waits for the disk with
+/// every write, and the disk of a machine that builds is busy.
+fn clusters_folder() -> PathBuf {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() {
+        memory.join("refloat-testbed")
+    } else {
+        cache().join("clusters")
+    }
+}
+
 fn is_built() -> bool {
     cache().join("bin/pause").exists()
 }
@@ -82,7 +93,9 @@ impl Cluster {
     fn start(name: &str, port_base: u16) -> Self {
         let name = format!("test-{}-{name}", std::process::id());
         let down = script("kubernetes-down");
+        let folder = clusters_folder();
         let guard = Command::new("setsid")
+            .env("K8S_TESTBED_CLUSTERS", &folder)
             .args(["sh", "-c", "cat >/dev/null; exec \"$0\" --name \"$1\""])
             .arg(&down)
             .arg(&name)
@@ -92,6 +105,7 @@ impl Cluster {
             .spawn()
             .unwrap();
         let up = Command::new(script("kubernetes-up"))
+            .env("K8S_TESTBED_CLUSTERS", &folder)
             .args(["controllers", "--name", &name, "--port-base"])
             .arg(port_base.to_string())
             .output()
@@ -155,7 +169,8 @@ impl Cluster {
     }
 
     pub fn apply(&self, manifest: &str) {
-        self.kubectl(&["apply", "-f", "-"], manifest);
+        // What begins with a brace would be read as JSON.
+        self.kubectl(&["apply", "-f", "-"], &format!("---\n{manifest}"));
     }
 
     /// Leaves no trace of kubectl in the annotations.

@@ -10,7 +10,7 @@ use refloat_kubernetes::KubernetesSource;
 use refloat_model::cancel::Cancel;
 use refloat_model::entry::{Content, Entry, SinkError, TreeSink};
 use refloat_model::id::{PointId, RunId};
-use refloat_model::item::Inventory;
+use refloat_model::item::{Inventory, Item, ItemKind};
 use refloat_model::outcome::Outcome;
 use refloat_model::point::{ItemRecord, PointRecord, RECORD_VERSION, SourceRecord};
 use refloat_model::time::Timestamp;
@@ -134,6 +134,48 @@ impl MemoryPoint {
             items,
             root,
             inventory,
+        }
+    }
+
+    /// A point that holds the given files of the core group, as `secrets/many/a.yaml`.
+    pub fn of_files(files: impl IntoIterator<Item = (String, String)>) -> Self {
+        let mut root = Node::Folder(BTreeMap::new());
+        let mut folders: BTreeMap<TreePath, u64> = BTreeMap::new();
+        for (path, text) in files {
+            let path =
+                TreePath::parse(format!("/kubernetes/prod/resources/core/v1/{path}")).unwrap();
+            insert(&mut root, path.components(), Node::File(text.into_bytes()));
+            *folders.entry(path.parent().unwrap()).or_default() += 1;
+        }
+        let items = folders.into_iter().map(|(path, files)| ItemRecord {
+            item: Item {
+                kind: ItemKind::Object,
+                title: path.to_string(),
+                path,
+                workload: None,
+                skip: None,
+                provides: Vec::new(),
+                requires: Vec::new(),
+                bytes_estimate: None,
+                sensitive: true,
+                risks: Vec::new(),
+            },
+            outcome: Outcome::Saved,
+            consistency: None,
+            files,
+            bytes: 0,
+        });
+        let source = SourceRecord {
+            kind: "kubernetes".into(),
+            address: String::new(),
+            identity: String::new(),
+            versions: BTreeMap::new(),
+        };
+        Self {
+            record: point_record("prod", source),
+            items: items.collect(),
+            root,
+            inventory: Inventory::default(),
         }
     }
 
