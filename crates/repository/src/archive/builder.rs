@@ -264,7 +264,7 @@ impl TreeSink for TreeBuilder {
             known,
         };
         Ok(self
-            .send(Job::File(job))
+            .send(Job::File(Box::new(job)))
             .map_err(|error| self.shared.told(error))?)
     }
 

@@ -88,12 +88,15 @@ enum Place {
     /// It is the builder's root: its nodes go to whoever finishes the builder.
     Root(Sender<Vec<Node>>),
     /// Into a slot of the directory above.
-    Below {
-        above: Arc<Directory>,
-        slot: usize,
-        entry: Entry,
-        previous: Option<BlobId>,
-    },
+    Below(Box<Below>),
+}
+
+/// A place in the directory above.
+struct Below {
+    above: Arc<Directory>,
+    slot: usize,
+    entry: Entry,
+    previous: Option<BlobId>,
 }
 
 struct Slots {
@@ -120,12 +123,12 @@ impl Directory {
 
     pub fn below(above: &Arc<Self>, entry: Entry, previous: Option<BlobId>) -> Arc<Self> {
         let slot = above.reserve();
-        let place = Place::Below {
+        let place = Place::Below(Box::new(Below {
             above: Arc::clone(above),
             slot,
             entry,
             previous,
-        };
+        }));
         Arc::new(Self {
             place,
             slots: new_slots(),
@@ -186,9 +189,9 @@ impl Directory {
     fn path_of(&self, name: &[u8]) -> Vec<u8> {
         let mut parts = vec![name];
         let mut directory = self;
-        while let Place::Below { above, entry, .. } = &directory.place {
-            parts.push(&entry.name);
-            directory = above;
+        while let Place::Below(below) = &directory.place {
+            parts.push(&below.entry.name);
+            directory = &below.above;
         }
         parts.reverse();
         parts.join(&b'/')
@@ -206,12 +209,13 @@ impl Directory {
                     drop(done.send(nodes));
                     return Ok(());
                 }
-                Place::Below {
-                    above,
-                    slot,
-                    entry,
-                    previous,
-                } => {
+                Place::Below(below) => {
+                    let Below {
+                        above,
+                        slot,
+                        entry,
+                        previous,
+                    } = &**below;
                     let subtree = shared.store_tree(&nodes)?;
                     directory.count(*previous, subtree);
                     let node = Node {

@@ -31,7 +31,7 @@ const READ_BYTES: usize = 256 << 10;
 /// Work for any worker.
 pub enum Job {
     /// A file to be read.
-    File(FileJob),
+    File(Box<FileJob>),
     /// A directory that is complete.
     Directory(Arc<Directory>),
 }
@@ -85,7 +85,7 @@ fn run(shared: &Shared, job: Job, buffer: &mut Vec<u8>) {
     }
     let done = match job {
         Job::Directory(directory) => directory.complete(shared),
-        Job::File(file) => read_file(shared, file, buffer),
+        Job::File(file) => read_file(shared, *file, buffer),
     };
     done.unwrap_or_else(|error| shared.fail(error));
 }

@@ -140,7 +140,7 @@ pub fn header_length(
     let invalid = HeaderError::InvalidLength(length);
     let bytes = usize::try_from(length).map_err(|_too_large| HeaderError::InvalidLength(length))?;
     let fits = u64::from(length) + LENGTH_FIELD_BYTES as u64 <= pack_bytes;
-    if !fits || bytes < OVERHEAD_BYTES || bytes > HEADER_BYTES_MAX {
+    if !fits || !(OVERHEAD_BYTES..=HEADER_BYTES_MAX).contains(&bytes) {
         return Err(invalid);
     }
     Ok(bytes)
