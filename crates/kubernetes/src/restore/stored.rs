@@ -92,7 +92,11 @@ pub(super) fn read(
     let mut objects = parse(point, files)?;
     if !is_all {
         objects = selection.choose(objects);
-        selection.all_found(&objects)?;
+        let spaces: BTreeSet<&String> = folders
+            .values()
+            .filter_map(|f| f.namespace.as_ref())
+            .collect();
+        selection.all_found(&objects, &spaces)?;
     }
     Ok(Selected {
         objects,
@@ -335,7 +339,11 @@ impl Selection {
             })
     }
 
-    fn all_found(&self, objects: &[Stored]) -> Result<(), TargetError> {
+    fn all_found(
+        &self,
+        objects: &[Stored],
+        candidates: &BTreeSet<&String>,
+    ) -> Result<(), TargetError> {
         let spaces: BTreeSet<&str> = objects
             .iter()
             .filter_map(|s| namespace(&s.object))
@@ -364,7 +372,7 @@ impl Selection {
             None => Ok(()),
             Some(what) => Err(TargetError::NotInPoint {
                 what,
-                candidates: spaces.into_iter().map(str::to_owned).collect(),
+                candidates: candidates.iter().map(|space| (*space).clone()).collect(),
             }),
         }
     }

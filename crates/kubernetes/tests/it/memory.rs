@@ -17,16 +17,19 @@ use refloat_model::time::Timestamp;
 use refloat_model::tree_path::TreePath;
 use refloat_source::{Source as _, StoredError, StoredPoint, WrittenFolder};
 
+/// A directory's entries by name.
+type Folder = BTreeMap<Vec<u8>, Node>;
+
 /// A directory or file.
 pub enum Node {
-    Folder(BTreeMap<Vec<u8>, Self>),
+    Folder(Folder),
     File(Vec<u8>),
 }
 
 /// Collects a tree.
 #[derive(Default)]
 pub struct MemorySink {
-    open: Vec<(Vec<u8>, BTreeMap<Vec<u8>, Node>)>,
+    open: Vec<(Vec<u8>, Folder)>,
     pub done: Vec<(Vec<u8>, Node)>,
     pub failures: Vec<(String, String)>,
     pub files: u64,
