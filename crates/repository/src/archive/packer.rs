@@ -26,6 +26,10 @@ const OPEN_DATA_PACKS: usize = 2;
 /// An index file is written when so many blobs wait for one, as restic does: what a crash leaves
 /// behind is then reused and not uploaded again.
 const INDEX_BLOBS_MAX: usize = 50_000;
+/// What a pack's last blob and its header usually take beyond the size at which it is closed.
+const PACK_BYTES_OVER: usize = 1536 << 10;
+/// Packs whose memory is kept for the next ones.
+const SPARE_PACKS_MAX: usize = 2;
 /// Locks of the set of claimed blobs, so that workers rarely meet.
 const CLAIM_SHARDS: usize = 16;
 
@@ -78,6 +82,8 @@ pub struct Packer {
     claimed: [Mutex<IdSet>; CLAIM_SHARDS],
     uploads: Mutex<Option<Sender<SealedPack>>>,
     spare: Mutex<Vec<Vec<u8>>>,
+    /// Memory of packs that were stored.
+    spare_packs: Mutex<Vec<Vec<u8>>>,
     random: AtomicU64,
     packed_bytes: AtomicU64,
     index: Mutex<NewIndex>,
@@ -99,6 +105,7 @@ impl Packer {
             claimed: Default::default(),
             uploads: Mutex::new(Some(uploads)),
             spare: Mutex::default(),
+            spare_packs: Mutex::default(),
             random: AtomicU64::new(u64::from_le_bytes(random_bytes()?) | 1),
             packed_bytes: AtomicU64::new(0),
             index: Mutex::default(),
@@ -160,6 +167,13 @@ impl Packer {
             what: "a pack",
             cause: e.into(),
         })?;
+        if open.bytes.capacity() == 0 {
+            open.bytes = lock(&self.spare_packs).pop().unwrap_or_default();
+            // Exactly what a pack takes: doubling would waste as much again, five times over.
+            open.bytes
+                .reserve_exact(self.pack_bytes_min + PACK_BYTES_OVER);
+        }
+        open.bytes.reserve_exact(sealed.len());
         open.bytes.extend_from_slice(sealed);
         open.blobs.push(PackedBlob { offset, ..blob });
         let full = open.bytes.len() >= self.pack_bytes_min;
@@ -228,12 +242,24 @@ impl Packer {
 
     /// Records a stored pack; writes an index file when enough wait for one.
     fn stored(&self, repository: &Repository, pack: SealedPack) -> Result<(), RepositoryError> {
+        let SealedPack {
+            id,
+            mut bytes,
+            blobs,
+        } = pack;
+        let size = bytes.len() as u64;
+        bytes.clear();
+        let mut spare = lock(&self.spare_packs);
+        if spare.len() < SPARE_PACKS_MAX {
+            spare.push(bytes);
+        }
+        drop(spare);
         let full = {
             let mut index = lock(&self.index);
-            index.stored.push((pack.id, pack.bytes.len() as u64));
-            index.waiting_blobs += pack.blobs.len();
-            let blobs = pack.blobs.into_iter().map(Into::into).collect();
-            index.waiting.push(IndexPack { id: pack.id, blobs });
+            index.stored.push((id, size));
+            index.waiting_blobs += blobs.len();
+            let blobs = blobs.into_iter().map(Into::into).collect();
+            index.waiting.push(IndexPack { id, blobs });
             if index.waiting_blobs < INDEX_BLOBS_MAX {
                 return Ok(());
             }
