@@ -9,6 +9,7 @@
 
 mod download;
 mod entries;
+mod fetch;
 mod walk;
 
 use refloat_model::cancel::Cancel;

@@ -6,18 +6,18 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use crossbeam_channel::bounded;
 use refloat_model::entry::TreeSink;
 use refloat_source::SourceError;
 
 use super::download::{self, Wanted};
 use super::entries::IndexEntry;
+use super::fetch::{Contents, Fetched, Task};
 use super::{Session, bytes};
-use crate::api::{BlobSource, RawManifest, ReferrersApi};
+use crate::api::BlobSource;
 use crate::digest::Digest;
 use crate::discover::Root;
 use crate::error::{RegistryError, chain};
-use crate::manifest::{Descriptor, INDEX_DEPTH_MAX, Manifest};
+use crate::manifest::{Descriptor, INDEX_DEPTH_MAX};
 use crate::name::{Reference, Tag};
 
 /// Most manifests that one tag leads to; real images have some tens.
@@ -35,29 +35,6 @@ pub(super) struct Walked {
     pub(super) notes: Vec<String>,
     /// Whether nothing is missing.
     pub(super) is_whole: bool,
-}
-
-/// A manifest to be read.
-struct Task {
-    reference: Reference,
-    /// What it should be, as whoever refers to it says.
-    media_type: String,
-    size: Option<u64>,
-    digest: Digest,
-    depth: usize,
-    /// The image that led here, for messages and limits.
-    origin: Arc<str>,
-}
-
-struct Fetched {
-    task: Task,
-    result: Result<Contents, RegistryError>,
-}
-
-struct Contents {
-    raw: RawManifest,
-    manifest: Manifest,
-    referrers: Vec<Descriptor>,
 }
 
 struct Known {
@@ -140,20 +117,7 @@ impl<'a> Walk<'a> {
         let session = self.session;
         let at_once = session.source.options().connect.requests_at_once.max(1);
         std::thread::scope(|scope| {
-            let (jobs, queue) = bounded::<Task>(at_once);
-            let (answers, fetched) = bounded(at_once);
-            for _ in 0..at_once {
-                let (queue, answers) = (queue.clone(), answers.clone());
-                scope.spawn(move || {
-                    for task in queue {
-                        let result = session.fetch(&task);
-                        if answers.send(Fetched { task, result }).is_err() {
-                            return;
-                        }
-                    }
-                });
-            }
-            drop((queue, answers));
+            let (jobs, fetched) = session.start_fetching(scope, at_once);
             let mut under_way = 0;
             loop {
                 while under_way < at_once
@@ -403,32 +367,5 @@ impl<'a> Walk<'a> {
             _ => chain(error),
         };
         self.failures.push((origin.to_string(), reason));
-    }
-}
-
-impl Session<'_> {
-    fn fetch(&self, task: &Task) -> Result<Contents, RegistryError> {
-        let registry = self.source.registry();
-        let raw = registry.manifest(self.repository, &task.reference, self.cancel)?;
-        let found = raw.bytes.len() as u64;
-        if let Some(expected) = task.size.filter(|size| *size != found) {
-            return Err(RegistryError::WrongLength { expected, found });
-        }
-        let declared = match task.media_type.as_str() {
-            "" => raw.media_type.as_str(),
-            declared => declared,
-        };
-        let manifest = Manifest::parse(&raw.digest, &raw.bytes, declared)?;
-        let referrers = match registry.referrers_api() {
-            ReferrersApi::Absent => Vec::new(),
-            ReferrersApi::Unknown | ReferrersApi::Present => registry
-                .referrers(self.repository, &raw.digest, self.cancel)?
-                .unwrap_or_default(),
-        };
-        Ok(Contents {
-            raw,
-            manifest,
-            referrers,
-        })
     }
 }

@@ -4,20 +4,20 @@
 //! Invariant: every server listens on loopback, has its own folder, and ends with its test.
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::indexing_slicing,
-    clippy::print_stderr,
-    missing_docs,
     reason = "tests: a panic is a failed test"
 )]
 
 mod authentication;
 mod capture;
 mod distribution;
+mod estate;
+mod folder;
 mod images;
 mod memory;
 mod misbehaving;
 mod misbehaviour;
+mod referrers;
 mod roundtrip;
 mod skopeo;
 mod speed;

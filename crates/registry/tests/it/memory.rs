@@ -55,8 +55,11 @@ pub struct Figures {
     pub failures: Vec<(String, String)>,
 }
 
+/// What a directory holds.
+type Entries = BTreeMap<Vec<u8>, Node>;
+
 struct Memory<'a> {
-    levels: Vec<(Vec<u8>, BTreeMap<Vec<u8>, Node>)>,
+    levels: Vec<(Vec<u8>, Entries)>,
     parents: Vec<Option<&'a Node>>,
     figures: Figures,
 }
@@ -348,5 +351,13 @@ impl StoredPoint for Point {
         _: &Cancel,
     ) -> Result<WrittenFolder, StoredError> {
         unimplemented!("registries write layouts themselves")
+    }
+}
+
+/// Bytes of all files below a node.
+pub fn content_bytes(node: &Node) -> usize {
+    match node {
+        Node::File(bytes) => bytes.len(),
+        Node::Directory(entries) => entries.values().map(content_bytes).sum(),
     }
 }

@@ -20,7 +20,6 @@ pub struct Asked {
     /// With the query.
     pub path: String,
     pub headers: BTreeMap<String, String>,
-    pub body: Vec<u8>,
 }
 
 impl Asked {
@@ -159,7 +158,6 @@ fn read(stream: &TcpStream) -> Option<Asked> {
         method,
         path,
         headers,
-        body,
     })
 }
 

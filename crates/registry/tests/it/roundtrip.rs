@@ -1,18 +1,16 @@
 //! Captured, lost, restored: equal digests, and `skopeo` reads the result.
 
 use refloat_model::cancel::Cancel;
-use refloat_model::glob::Glob;
 use refloat_model::plan::{Action, OnConflict, RestorePlan, RestoreReport, RestoreRequest};
 use refloat_model::progress::Silent;
 use refloat_model::tree_path::TreePath;
-use refloat_registry::{LayoutTarget, RegistryOptions, RegistryTarget, TargetOptions};
+use refloat_registry::{RegistryOptions, RegistryTarget, TargetOptions};
 use refloat_source::{Target, TargetError};
 
 use crate::capture::source;
 use crate::distribution::Server;
-use crate::images::{
-    Blob, DOCKER_MANIFEST, Image, Remote, image, image_of, index, noise, referrer,
-};
+use crate::estate::Estate;
+use crate::images::{Remote, image, noise};
 use crate::memory::{Point, back_up};
 use crate::skopeo::skopeo;
 
@@ -20,7 +18,7 @@ fn target(server: &Server) -> RegistryTarget {
     RegistryTarget::connect("back", &server.address(), TargetOptions::default()).unwrap()
 }
 
-fn restore(
+pub fn restore(
     target: &dyn Target,
     point: &Point,
     request: &RestoreRequest,
@@ -36,87 +34,18 @@ fn restore(
     Ok((plan, report))
 }
 
-fn actions(plan: &RestorePlan) -> Vec<String> {
+pub fn actions(plan: &RestorePlan) -> Vec<String> {
     plan.steps
         .iter()
         .map(|step| format!("{} {}", step.action.word(), step.name))
         .collect()
 }
 
-fn errors(report: &RestoreReport) -> Vec<String> {
+pub fn errors(report: &RestoreReport) -> Vec<String> {
     let steps = report.steps.iter();
     steps
         .filter_map(|s| Some(format!("{}: {}", s.step.name, s.error.as_ref()?)))
         .collect()
-}
-
-/// A registry with everything that images can be, and what is in it by repository and reference.
-struct Estate {
-    manifests: Vec<(String, String, Blob)>,
-    blobs: Vec<(String, Blob)>,
-}
-
-impl Estate {
-    fn fill(remote: &Remote) -> Self {
-        let mut estate = Self {
-            manifests: Vec::new(),
-            blobs: Vec::new(),
-        };
-        let base = noise(1, 2_500_000);
-        let amd = image("amd64", &[base.clone(), noise(2, 100)]);
-        let arm = image("arm64", &[base.clone(), noise(3, 100)]);
-        let list = index(&[("amd64", &amd), ("arm64", &arm)]);
-        for image in [&amd, &arm] {
-            estate.push(remote, "team/app", &image.manifest.digest, image);
-        }
-        for tag in ["1.0", "latest"] {
-            estate.put(remote, "team/app", tag, &list);
-        }
-        let signature = referrer(&list, "cosign", b"signature");
-        let hex = list.digest.replace(':', "-");
-        estate.push(remote, "team/app", &format!("{hex}.sig"), &signature);
-        let sbom = referrer(&list, "application/spdx+json", b"sbom");
-        estate.push(remote, "team/app", &sbom.manifest.digest, &sbom);
-        estate.put(remote, "team/app", &hex, &index(&[("unknown", &sbom)]));
-        let docker = image_of(DOCKER_MANIFEST, "amd64", &[base.clone(), Vec::new()]);
-        estate.push(remote, "legacy", "docker", &docker);
-        estate.push(remote, "tools", "v1", &image("amd64", &[base]));
-        estate
-    }
-
-    fn push(&mut self, remote: &Remote, repository: &str, reference: &str, image: &Image) {
-        remote.push(repository, reference, image);
-        let blobs = image
-            .blobs
-            .iter()
-            .map(|blob| (repository.to_owned(), blob.clone()));
-        self.blobs.extend(blobs);
-        self.manifests
-            .push((repository.into(), reference.into(), image.manifest.clone()));
-    }
-
-    fn put(&mut self, remote: &Remote, repository: &str, reference: &str, manifest: &Blob) {
-        assert_eq!(remote.put_manifest(repository, reference, manifest), 201);
-        self.manifests
-            .push((repository.into(), reference.into(), manifest.clone()));
-    }
-
-    fn assert_in(&self, remote: &Remote) {
-        for (repository, reference, manifest) in &self.manifests {
-            let expected = Some((manifest.media_type.clone(), manifest.bytes.clone()));
-            assert_eq!(
-                remote.manifest(repository, reference),
-                expected,
-                "{repository} {reference}"
-            );
-        }
-        for (repository, blob) in &self.blobs {
-            assert_eq!(
-                remote.blob(repository, &blob.digest),
-                Some(blob.bytes.clone())
-            );
-        }
-    }
 }
 
 #[test]
@@ -163,27 +92,7 @@ fn a_wiped_registry_comes_back_with_equal_digests_and_signatures() {
         tools.remarks
     );
 
-    for (repository, _, manifest) in &estate.manifests {
-        let reference = format!("docker://{}/{repository}@{}", new.host(), manifest.digest);
-        let Some(raw) = skopeo(&["inspect", "--tls-verify=false", "--raw", &reference]) else {
-            break;
-        };
-        assert_eq!(raw.unwrap().into_bytes(), manifest.bytes);
-    }
-    let copy = tempfile::tempdir().unwrap();
-    let from = format!(
-        "docker://{}/team/app@{}",
-        new.host(),
-        estate.manifests[2].2.digest
-    );
-    let to = format!("dir:{}", copy.path().display());
-    if let Some(copied) = skopeo(&["copy", "--src-tls-verify=false", "--all", &from, &to]) {
-        copied.unwrap();
-        assert_eq!(
-            std::fs::read(copy.path().join("manifest.json")).unwrap(),
-            estate.manifests[2].2.bytes
-        );
-    }
+    assert_skopeo_reads(&new, &estate);
 
     let (plan, report) = restore(&target(&new), &run.point, &request).unwrap();
     assert!(
@@ -207,6 +116,31 @@ fn a_wiped_registry_comes_back_with_equal_digests_and_signatures() {
         node.cloned().unwrap()
     };
     assert!(images(&again.point) == images(&run.point));
+}
+
+/// Reads every manifest by digest, and copies a whole image, with skopeo.
+fn assert_skopeo_reads(new: &Server, estate: &Estate) {
+    for (repository, _, manifest) in &estate.manifests {
+        let reference = format!("docker://{}/{repository}@{}", new.host(), manifest.digest);
+        let Some(raw) = skopeo(&["inspect", "--tls-verify=false", "--raw", &reference]) else {
+            break;
+        };
+        assert_eq!(raw.unwrap().into_bytes(), manifest.bytes);
+    }
+    let copy = tempfile::tempdir().unwrap();
+    let from = format!(
+        "docker://{}/team/app@{}",
+        new.host(),
+        estate.manifests[2].2.digest
+    );
+    let to = format!("dir:{}", copy.path().display());
+    if let Some(copied) = skopeo(&["copy", "--src-tls-verify=false", "--all", &from, &to]) {
+        copied.unwrap();
+        assert_eq!(
+            std::fs::read(copy.path().join("manifest.json")).unwrap(),
+            estate.manifests[2].2.bytes
+        );
+    }
 }
 
 #[test]
@@ -368,7 +302,7 @@ fn a_damaged_manifest_of_the_point_is_never_pushed() {
     Remote::new(&old.host()).push("app", "1", &image);
     let mut run = back_up(&source(&old, RegistryOptions::default()), None).unwrap();
     let folder = TreePath::parse("/images/hub/app/blobs/sha256").unwrap();
-    let name = image.manifest.digest[7..].as_bytes().to_vec();
+    let name = image.manifest.digest.as_bytes()[7..].to_vec();
     run.point
         .root
         .remove(&folder.clone().join(&name).unwrap())
@@ -392,65 +326,6 @@ fn a_damaged_manifest_of_the_point_is_never_pushed() {
     );
     assert!(!report.is_complete());
     assert_eq!(Remote::new(&new.host()).manifest("app", "1"), None);
-}
-
-#[test]
-fn a_folder_of_layouts_is_one_that_skopeo_accepts() {
-    let Some(server) = Server::start() else {
-        return;
-    };
-    let estate = Estate::fill(&Remote::new(&server.host()));
-    let options = RegistryOptions {
-        select: vec![Glob::new("t*").unwrap()],
-        ..RegistryOptions::default()
-    };
-    let run = back_up(&source(&server, options), None).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let target = LayoutTarget::new("out", folder.path().join("images"));
-    let request = RestoreRequest::default();
-    let (plan, report) = restore(&target, &run.point, &request).unwrap();
-    assert!(plan.steps.iter().all(|step| step.action == Action::Create));
-    assert_eq!(errors(&report), [] as [String; 0]);
-    let layout = folder.path().join("images/team%2Fapp");
-    let list = &estate.manifests[2].2;
-    let from = format!("oci:{}:1.0", layout.display());
-    let copy = tempfile::tempdir().unwrap();
-    let to = format!("dir:{}", copy.path().display());
-    if let Some(copied) = skopeo(&["copy", "--all", &from, &to]) {
-        copied.unwrap();
-        let raw = skopeo(&["inspect", "--raw", &from]).unwrap().unwrap();
-        assert_eq!(raw.into_bytes(), list.bytes);
-        assert_eq!(
-            std::fs::read(copy.path().join("manifest.json")).unwrap(),
-            list.bytes
-        );
-    }
-    // Again: everything is there. Damaged: put right.
-    let (plan, _) = restore(&target, &run.point, &request).unwrap();
-    assert!(plan.steps.iter().all(|step| step.action == Action::Reuse));
-    let blob = layout
-        .join("blobs/sha256")
-        .join(&estate.blobs[1].1.digest[7..]);
-    std::fs::write(&blob, b"rot").unwrap();
-    let (_, report) = restore(&target, &run.point, &request).unwrap();
-    assert!(report.is_complete());
-    assert_eq!(std::fs::read(&blob).unwrap(), estate.blobs[1].1.bytes);
-}
-
-#[test]
-fn nothing_is_written_through_a_link_in_the_folder() {
-    let Some(server) = Server::start() else {
-        return;
-    };
-    Remote::new(&server.host()).push("app", "1", &image("amd64", &[noise(1, 50)]));
-    let run = back_up(&source(&server, RegistryOptions::default()), None).unwrap();
-    let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    std::fs::create_dir(folder.path().join("app")).unwrap();
-    std::os::unix::fs::symlink(elsewhere.path(), folder.path().join("app/blobs")).unwrap();
-    let target = LayoutTarget::new("out", folder.path());
-    let (_, report) = restore(&target, &run.point, &RestoreRequest::default()).unwrap();
-    assert!(errors(&report)[0].ends_with("app/blobs is a symbolic link or no folder"));
-    assert_eq!(std::fs::read_dir(elsewhere.path()).unwrap().count(), 0);
 }
 
 /// Restores a whole point, and asserts that nothing failed.
