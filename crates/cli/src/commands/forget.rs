@@ -11,10 +11,12 @@ use refloat_engine::retention::{self, ForgetPlan};
 use refloat_model::finding::Finding;
 use refloat_model::id::RunId;
 use refloat_repository::lock::LockMode;
+use refloat_repository::prune::PruneOptions;
 use refloat_repository::{IndexedRepository, SnapshotId};
 use serde::Serialize;
 
 use crate::command_error::{CommandError, ErrorKind};
+use crate::commands::prune::{self, Consent, Reclaimed};
 use crate::exit_status::ExitStatus;
 use crate::output;
 use crate::random;
@@ -28,7 +30,7 @@ use crate::table;
 /// Rules come from the options, or else from `keep` of each policy in refloat.yaml. They are
 /// applied to the points of each policy and host apart, in UTC. Whatever the rules say, the
 /// newest point with a good copy of an item that is still selected stays. The space is reclaimed
-/// by `refloat prune`.
+/// by `refloat prune`, or at once with `--prune`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -36,6 +38,9 @@ pub struct Args {
     /// Only points of this policy
     #[arg(long, value_name = "NAME")]
     policy: Vec<String>,
+    /// Reclaim the space afterwards, as `refloat prune` does
+    #[arg(long)]
+    prune: bool,
     /// Print the plan and stop
     #[arg(long)]
     dry_run: bool,
@@ -81,6 +86,9 @@ struct Report<'a> {
     dropped: usize,
     #[serde(flatten)]
     plan: &'a ForgetPlan,
+    /// What `--prune` did; with `--dry-run` it cannot be told yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prune: Option<Reclaimed>,
 }
 
 /// Plans, shows, asks, drops.
@@ -93,39 +101,75 @@ pub fn run(
     let repository = repository::open_indexed(settings)?;
     let plan = plan(&repository, &keep, signals)?;
     let dropped = plan.dropped().count();
-    let mut kept_by_storage = Vec::new();
-    let report = Report {
+    let mut report = Report {
         dry_run: args.dry_run,
         kept: plan.kept_count(),
         dropped,
         plan: &plan,
+        prune: None,
     };
+    let mut status = ExitStatus::Success;
     if !args.dry_run && dropped > 0 {
         if !args.yes {
-            output::say(&text(&Report {
-                dry_run: true,
-                ..report
-            }));
-            settings.output.confirm(&format!(
-                "Drop {}?",
-                table::count(dropped as u64, "recovery point")
-            ))?;
+            confirm(args, settings, &report)?;
         }
-        kept_by_storage = execute(&repository, &keep, &plan, signals)?;
+        let kept = execute(&repository, &keep, &plan, signals)?;
+        if !kept.is_empty() {
+            status = ExitStatus::Incomplete;
+        }
+        settings.output.findings(&findings(&kept));
     }
-    for snapshot in &kept_by_storage {
-        let subject = format!("snapshot {}", snapshot.short());
-        let finding = Finding::warning(subject, "is kept by the storage and was not dropped");
-        settings.output.findings(&[finding]);
+    if args.prune && !args.dry_run {
+        // Who agreed to the points' end agreed to that of their space.
+        let consent = if args.yes || dropped > 0 {
+            Consent::Given
+        } else {
+            Consent::Ask
+        };
+        let options = PruneOptions::default();
+        let reclaimed = prune::reclaim(&repository, options, consent, settings, signals);
+        let reclaimed = reclaimed.map_err(|error| after_forget(error, dropped))?;
+        if reclaimed.status() != ExitStatus::Success {
+            status = reclaimed.status();
+        }
+        report.prune = Some(reclaimed);
     }
-    let status = if kept_by_storage.is_empty() {
-        ExitStatus::Success
-    } else {
-        ExitStatus::Incomplete
-    };
     settings
         .output
         .report("forget", status, &report, || text(&report))
+}
+
+fn confirm(args: &Args, settings: &Settings, report: &Report<'_>) -> Result<(), CommandError> {
+    let reclaiming = if args.prune {
+        " and reclaim their space"
+    } else {
+        ""
+    };
+    let points = table::count(report.dropped as u64, "recovery point");
+    output::say(&text(&Report {
+        dry_run: true,
+        prune: None,
+        ..*report
+    }));
+    settings
+        .output
+        .confirm(&format!("Drop {points}{reclaiming}?"))
+}
+
+fn findings(kept_by_storage: &[SnapshotId]) -> Vec<Finding> {
+    let finding = |snapshot: &SnapshotId| {
+        let subject = format!("snapshot {}", snapshot.short());
+        Finding::warning(subject, "is kept by the storage and was not dropped")
+    };
+    kept_by_storage.iter().map(finding).collect()
+}
+
+/// An error of the prune that followed: the first half of the command is done all the same.
+fn after_forget(error: CommandError, dropped: usize) -> CommandError {
+    if dropped == 0 {
+        return error;
+    }
+    error.hint("the recovery points are dropped; run refloat prune to reclaim their space")
 }
 
 fn plan(
@@ -233,5 +277,8 @@ fn text(report: &Report<'_>) -> String {
         "{kept} {would}kept, {} {would}dropped\n",
         report.dropped
     ));
+    if let Some(reclaimed) = &report.prune {
+        text.push_str(&reclaimed.text());
+    }
     text
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use refloat_model::finding::Finding;
 use refloat_model::id::RunId;
 use refloat_model::progress::Progress as _;
+use refloat_repository::Repository;
 use refloat_repository::lock::LockMode;
 use refloat_repository::prune::{
     self, MaxUnused, PruneLocks, PruneOptions, PrunePlan, PruneReport,
@@ -41,10 +42,29 @@ pub struct Args {
     yes: bool,
 }
 
+/// Whether the plan is carried out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Consent {
+    /// It is not.
+    DryRun,
+    /// If a person says so.
+    Ask,
+    /// It is; a person said so.
+    Given,
+}
+
 #[derive(Serialize)]
 struct Report<'a> {
     dry_run: bool,
-    plan: &'a PrunePlan,
+    #[serde(flatten)]
+    reclaimed: &'a Reclaimed,
+}
+
+/// What was planned, and what came of it.
+#[derive(Serialize)]
+pub struct Reclaimed {
+    plan: PrunePlan,
+    /// None if nothing was carried out.
     done: Option<Done>,
 }
 
@@ -98,29 +118,43 @@ pub fn run(
     if let Some(max_unused) = args.max_unused {
         options.max_unused = max_unused;
     }
+    let consent = match (args.dry_run, args.yes) {
+        (true, _) => Consent::DryRun,
+        (false, true) => Consent::Given,
+        (false, false) => Consent::Ask,
+    };
+    let reclaimed = reclaim(&repository, options, consent, settings, signals)?;
+    let report = Report {
+        dry_run: args.dry_run,
+        reclaimed: &reclaimed,
+    };
+    settings
+        .output
+        .report("prune", reclaimed.status(), &report, || reclaimed.text())
+}
+
+/// Plans, and with consent deletes; tells what storage keeps.
+///
+/// # Errors
+/// The repository is damaged or locked, nobody consents, or storage failed.
+pub fn reclaim(
+    repository: &Repository,
+    options: PruneOptions,
+    consent: Consent,
+    settings: &Settings,
+    signals: &Signals,
+) -> Result<Reclaimed, CommandError> {
     let progress = Shown::start(settings);
     progress.phase("looking for what is unused");
     let (counters, cancel) = (Arc::clone(progress.counters()), &signals.cancel);
-    let prepared = prune::plan(
-        &repository,
-        options,
-        jiff::Timestamp::now(),
-        &counters,
-        cancel,
-    )?;
+    let now = jiff::Timestamp::now();
+    let prepared = prune::plan(repository, options, now, &counters, cancel)?;
     drop(progress);
     let plan = prepared.plan().clone();
-    if args.dry_run || plan.is_empty() {
-        let report = Report {
-            dry_run: args.dry_run,
-            plan: &plan,
-            done: None,
-        };
-        return settings
-            .output
-            .report("prune", ExitStatus::Success, &report, || plan.to_string());
+    if consent == Consent::DryRun || plan.is_empty() {
+        return Ok(Reclaimed { plan, done: None });
     }
-    if !args.yes {
+    if consent == Consent::Ask {
         output::say(&plan.to_string());
         settings.output.confirm("Reclaim this space?")?;
     }
@@ -132,22 +166,29 @@ pub fn run(
     };
     let progress = Shown::start(settings);
     progress.phase("reclaiming space");
-    let done = prepared.execute(&repository, &locks, &counters, cancel)?;
+    let done = prepared.execute(repository, &locks, &counters, cancel)?;
     drop(progress);
     let done = Done::from(&done);
     settings.output.findings(&kept(&done));
-    let status = if done.kept_by_storage == 0 {
-        ExitStatus::Success
-    } else {
-        ExitStatus::Incomplete
-    };
-    let text = text(&done);
-    let report = Report {
-        dry_run: false,
-        plan: &plan,
-        done: Some(done),
-    };
-    settings.output.report("prune", status, &report, || text)
+    let done = Some(done);
+    Ok(Reclaimed { plan, done })
+}
+
+impl Reclaimed {
+    /// Incomplete if storage keeps what should be gone.
+    pub fn status(&self) -> ExitStatus {
+        match &self.done {
+            Some(done) if done.kept_by_storage > 0 => ExitStatus::Incomplete,
+            _ => ExitStatus::Success,
+        }
+    }
+
+    /// For people: what was done, or else the plan.
+    pub fn text(&self) -> String {
+        self.done
+            .as_ref()
+            .map_or_else(|| self.plan.to_string(), text)
+    }
 }
 
 fn kept(done: &Done) -> Vec<Finding> {

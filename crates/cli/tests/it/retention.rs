@@ -1,6 +1,7 @@
 //! `refloat forget`.
 
 use std::fs;
+use std::path::Path;
 
 use crate::cli_env::{CliEnv, assert_cli, tree};
 
@@ -73,4 +74,69 @@ fn what_nobody_needs_is_pruned_and_the_rest_stays_whole() {
             .collect()
     };
     assert_eq!(modified(tree(&env.path("out"))), modified(kept));
+}
+
+#[test]
+fn forgetting_reclaims_the_space_when_asked_to() {
+    let env = CliEnv::with_data();
+    env.write("data/sub/big", &noise(1));
+    env.back_up();
+    env.write("data/sub/big", &noise(2));
+    let kept = tree(&env.path("data"));
+    env.back_up();
+    let forget = ["forget", "--keep-last", "1", "--prune"];
+    let before = tree(&env.path("repo"));
+    assert_eq!(env.code(&forget), 1, "nobody to ask");
+    assert_eq!(env.code(&[&forget[..], &["--dry-run"]].concat()), 0);
+    assert_eq!(tree(&env.path("repo")), before, "nothing is changed");
+    let (full, done) = (
+        size(&env.path("repo")),
+        env.json(&[&forget[..], &["--yes"]].concat()),
+    );
+    assert_eq!(done["dropped"], 1);
+    assert!(done["prune"]["done"]["bytes_deleted"].as_u64().unwrap() > 0);
+    let small = size(&env.path("repo"));
+    assert!(small + 100_000 < full, "{full} to {small} bytes");
+    assert_eq!(env.code(&["check", "--read-data"]), 0);
+    let stored = format!("latest:/files/local{}", env.path("data").display());
+    env.succeed(&["restore", &stored, "--target", "out"]);
+    assert_eq!(tree(&env.path("out")), kept);
+}
+
+#[test]
+fn without_a_yes_nothing_is_pruned() {
+    let env = CliEnv::with_data();
+    env.write("data/sub/big", &noise(1));
+    env.back_up();
+    env.write("data/sub/big", &noise(2));
+    env.back_up();
+    env.succeed(&["forget", "--keep-last", "1", "--yes"]);
+    let before = tree(&env.path("repo"));
+    let output = env.command(&["prune"]).output().unwrap();
+    let shown = env.show(&output);
+    assert_eq!(output.status.code(), Some(1), "{shown}");
+    assert!(shown.contains("nobody to ask"), "{shown}");
+    assert_eq!(tree(&env.path("repo")), before);
+}
+
+/// 200 kB that do not compress to much less.
+fn noise(seed: u64) -> String {
+    let mut state = seed;
+    let mut next = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        char::from(b'0' + u8::try_from((state >> 58) % 64).unwrap())
+    };
+    (0..200_000).map(|_| next()).collect()
+}
+
+/// Bytes of all files below a folder.
+fn size(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
+    let size_of = |entry: fs::DirEntry| match entry.metadata().unwrap() {
+        metadata if metadata.is_dir() => size(&entry.path()),
+        metadata => metadata.len(),
+    };
+    entries.map(size_of).sum()
 }
