@@ -4,7 +4,8 @@
 //! item, what a rule leaves out, what needs what, what is at risk.
 //!
 //! Invariant: everything the engine told appears in the inventory as an item, captured or skipped
-//! by a named rule, unless the policy selects other names only.
+//! by a named rule, unless the policy selects other names only. What an unfinished restore made for
+//! itself is none of the engine's own.
 
 mod binds;
 mod estate;

@@ -189,6 +189,9 @@ impl Estate {
                 }
                 Err(error) => return Err(ReadError::Engine("look at the containers of", error)),
             };
+            if is_restores_own(&inspect) {
+                continue;
+            }
             // Untagged images are in no list; a container's image must be known all the same.
             let image = text(&inspect, "Image");
             if !self.images.contains_key(&image) && !image.is_empty() {
@@ -299,6 +302,12 @@ pub(crate) enum ReadError {
     Cancelled,
 }
 
+/// Whether a restore made the container for itself: its journal, or what carries data in.
+fn is_restores_own(inspect: &Object) -> bool {
+    let labels = inspect.get("Config").and_then(|c| c.get("Labels"));
+    labels.is_some_and(|l| l.get(crate::restore::LABEL_JOURNAL).is_some())
+}
+
 /// What the container runs: the engine has put entry point and command together.
 fn effective_command(inspect: &Object) -> Vec<String> {
     let arguments = inspect.get("Args").and_then(Value::as_array);
@@ -354,4 +363,20 @@ pub(super) fn list(value: Option<&Value>) -> Vec<Object> {
 fn text(object: &Object, key: &str) -> String {
     let text = object.get(key).and_then(Value::as_str);
     text.unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_a_restore_makes_for_itself_is_no_part_of_the_estate() {
+        let own = |labels: Value| is_restores_own(&object(json!({"Config": {"Labels": labels}})));
+        assert!(own(json!({"refloat.restore.point": "0123"})));
+        assert!(!own(json!({"refloat.consistency": "stop"})));
+        assert!(!own(json!(null)));
+        assert!(!is_restores_own(&Object::new()));
+    }
 }
