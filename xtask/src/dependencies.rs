@@ -50,9 +50,11 @@ const LAYERS: [(Layer, &[&str]); 7] = [
 ];
 
 /// Clients with many dependencies, and the one crate that may use each.
-const HEAVY: [(&str, &str); 5] = [
+const HEAVY: [(&str, &str); 7] = [
     ("bollard", "docker"),
     ("kube", "kubernetes"),
+    ("k8s-openapi", "kubernetes"),
+    ("ureq", "registry"),
     ("oci-client", "registry"),
     ("etcd-client", "etcd"),
     ("aws-sdk-s3", "storage"),
@@ -158,6 +160,12 @@ mod tests {
                 "cli: engine docker",
                 "docker: source localfs bollard",
                 "source: model",
+                "engine: localfs repository source",
+                "localfs:",
+                "repository: storage",
+                "storage: model",
+                "kubernetes: source kube k8s-openapi",
+                "registry: source ureq",
             ],
             &[],
         );
@@ -195,6 +203,10 @@ mod tests {
         check(
             &["cli: bollard"],
             &["cli uses bollard, which only docker may"],
+        );
+        check(
+            &["kubernetes: ureq"],
+            &["kubernetes uses ureq, which only registry may"],
         );
         check(
             &["repository: innocent", "innocent: hidden", "hidden: tokio"],
