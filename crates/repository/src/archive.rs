@@ -158,8 +158,14 @@ impl Shared {
             BlobKind::Tree if self.options.compression == Compression::Off => Compression::Auto,
             BlobKind::Tree => self.options.compression,
         };
-        self.packer
-            .add(self.repository.codec(), kind, id, plaintext, compression)?;
+        let added = self
+            .packer
+            .add(self.repository.codec(), kind, id, plaintext, compression);
+        if let Err(error) = added {
+            // Others may rely on the claim already: nothing of this run can be published.
+            self.stopped.store(true, Ordering::SeqCst);
+            return Err(error);
+        }
         let counter = match kind {
             BlobKind::Data => &self.data_blobs,
             BlobKind::Tree => &self.tree_blobs,

@@ -2,7 +2,7 @@
 //!
 //! Invariant: looking a blob up never touches storage; of several places of one blob, one is kept.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::format::index::IndexFile;
 use crate::format::pack::{BlobKind, PackedBlob};
@@ -179,9 +179,30 @@ impl IndexBuilder {
 
     /// Sorts and drops duplicates.
     #[must_use]
-    pub fn build(mut self) -> Index {
+    pub fn build(self) -> Index {
+        self.build_preferring(&HashSet::new())
+    }
+
+    /// As [`build`](Self::build); of several places of a blob one in a pack of `present` stays,
+    /// if there is any: a pack that is gone must not hide the copy that replaced it.
+    #[must_use]
+    pub fn build_preferring(mut self, present: &HashSet<PackId>) -> Index {
+        let absent: Vec<bool> = self
+            .index
+            .packs
+            .iter()
+            .map(|id| !present.contains(id))
+            .collect();
+        let is_absent = |entry: &Entry| {
+            usize::try_from(entry.pack)
+                .ok()
+                .and_then(|pack| absent.get(pack))
+                .copied()
+        };
         for entries in [&mut self.index.data, &mut self.index.trees] {
-            entries.sort_unstable_by_key(|entry| (entry.id, entry.pack, entry.offset));
+            entries.sort_unstable_by_key(|entry| {
+                (entry.id, is_absent(entry), entry.pack, entry.offset)
+            });
             entries.dedup_by_key(|entry| entry.id);
             entries.shrink_to_fit();
         }

@@ -46,10 +46,12 @@ pub fn write(
     Ok(KeyId(id))
 }
 
-/// Finds a key that the password opens.
+/// Finds a key that the password opens and that is the repository's: an `init` that died or lost
+/// a race leaves a key of its own, which `is_ours` refuses.
 pub fn open_any(
     storage: &SharedStorage,
     password: &Secret,
+    is_ours: impl Fn(&Key) -> bool,
 ) -> Result<(KeyId, Key), RepositoryError> {
     let mut refusal = None;
     for listed in storage
@@ -57,15 +59,20 @@ pub fn open_any(
         .into_iter()
         .take(KEYS_TRIED_MAX)
     {
-        match read(storage, &listed.key).and_then(|file| {
+        let opened = read(storage, &listed.key).and_then(|file| {
             file.open(password).map_err(|e| match e {
                 KeyError::WrongPassword => RepositoryError::WrongPassword {
                     location: storage.location(),
                 },
                 other => RepositoryError::damaged(listed.key, other),
             })
-        }) {
-            Ok(key) => return Ok((KeyId(*listed.key.id()), key)),
+        });
+        match opened {
+            Ok(key) if is_ours(&key) => return Ok((KeyId(*listed.key.id()), key)),
+            Ok(_foreign) => {
+                let cause = "the key that the password opens does not open it";
+                refusal = Some(RepositoryError::damaged(FileKey::CONFIG, cause));
+            }
             Err(RepositoryError::WrongPassword { .. }) => {}
             // A damaged key must not keep the others from opening; it is told if none does.
             Err(error) => refusal = Some(error),
@@ -141,7 +148,9 @@ impl Repository {
                 id: id.to_string(),
             });
         }
-        if keys.len() < 2 {
+        // The one that is known to open the repository must be there, or the last may go.
+        let own = FileKey::new(FileKind::Key, self.key_id().0);
+        if keys.len() < 2 || !keys.iter().any(|listed| listed.key == own) {
             return Err(RepositoryError::OnlyKey(id));
         }
         Ok(self.storage().delete(&key)?)

@@ -17,7 +17,7 @@ use crate::format::config::{ChunkerConfig, Config, VERSION_MAX};
 use crate::format::index::IndexFile;
 use crate::format::key::KeyOrigin;
 use crate::format::snapshot::SnapshotFile;
-use crate::id::{KeyId, SnapshotId, sha256};
+use crate::id::{KeyId, PackId, SnapshotId, sha256};
 use crate::index::{Index, IndexBuilder};
 use crate::keys;
 
@@ -97,6 +97,10 @@ impl Repository {
         let sealed = cipher.seal(&json)?;
         if let Err(error) = storage.write(&FileKey::CONFIG, &sealed) {
             let lost_race = error.kind() == StorageErrorKind::AlreadyExists;
+            if lost_race {
+                // Our key is of no use to the winner; if it stays, opening passes it over.
+                drop(storage.delete(&FileKey::new(FileKind::Key, key.0)));
+            }
             return Err(if lost_race { occupied() } else { error.into() });
         }
         Self::assemble(storage, master, key, config)
@@ -115,7 +119,8 @@ impl Repository {
             }
             Err(error) => return Err(error.into()),
         };
-        let (key, master) = keys::open_any(&storage, password)?;
+        let is_ours = |key: &Key| Cipher::new(key).is_ok_and(|cipher| cipher.open(&sealed).is_ok());
+        let (key, master) = keys::open_any(&storage, password, is_ours)?;
         let cipher = Cipher::new(&master)?;
         let damaged = |cause| RepositoryError::DamagedFile {
             file: FileKey::CONFIG,
@@ -255,7 +260,12 @@ impl Repository {
         for listed in self.storage.list(FileKind::Index)? {
             builder.add_file(&self.read_json::<IndexFile>(&listed.key)?);
         }
-        Ok(builder.build())
+        let listed = self.storage.list(FileKind::Pack)?;
+        let present = listed
+            .into_iter()
+            .map(|pack| PackId(*pack.key.id()))
+            .collect();
+        Ok(builder.build_preferring(&present))
     }
 }
 

@@ -91,13 +91,11 @@ impl TreeBuilder {
         }
         // The channel breaks if the run stops before the root is complete.
         drop(self.jobs.take());
-        let nodes = self
-            .done
-            .recv()
-            .map_err(|_stopped| self.shared.told(RepositoryError::Stopped));
+        let nodes = self.done.recv();
         self.shared
             .check()
             .map_err(|error| self.shared.told(error))?;
+        let nodes = nodes.map_err(|_stopped| self.shared.told(RepositoryError::Stopped));
         let failures = self.state.failures.take();
         Ok(FinishedTree {
             nodes: nodes?,

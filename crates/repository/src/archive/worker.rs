@@ -79,14 +79,21 @@ pub fn work(shared: &Shared, jobs: &Receiver<Job>) {
     }
 }
 
+/// Does a job. A panic in a source's reader ends the run as a failure: others wait for this job.
 fn run(shared: &Shared, job: Job, buffer: &mut Vec<u8>) {
     if shared.check().is_err() {
         return;
     }
-    let done = match job {
+    let work = std::panic::AssertUnwindSafe(|| match job {
         Job::Directory(directory) => directory.complete(shared),
         Job::File(file) => read_file(shared, *file, buffer),
-    };
+    });
+    let done = std::panic::catch_unwind(work).unwrap_or_else(|_panic| {
+        Err(RepositoryError::Encode {
+            what: "the run's data",
+            cause: "a thread of the pipeline panicked".into(),
+        })
+    });
     done.unwrap_or_else(|error| shared.fail(error));
 }
 

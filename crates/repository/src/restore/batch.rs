@@ -39,8 +39,6 @@ pub struct FileTask {
 pub struct LinkTask {
     pub first: RelativePath,
     pub path: RelativePath,
-    /// Device and inode number as stored.
-    pub inode: (u64, u64),
 }
 
 /// Work that is executed together.

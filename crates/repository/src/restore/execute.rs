@@ -19,11 +19,12 @@ use crate::format::pack::BlobKind;
 
 /// From this size a file is written in place, so that a repeated restore need not begin again.
 const IN_PLACE_BYTES_MIN: u64 = 64 << 20;
-/// Files that are open at once; half of the usual limit of 1,024 descriptors.
-const FILES_OPEN_MAX: usize = 512;
+/// Files that are open at once. Each may hold its directory open as well, and the usual limit is
+/// 1,024 descriptors.
+const FILES_OPEN_MAX: usize = 256;
 
-/// Files whose other names may come in later batches.
-pub type RestoredLinks = HashMap<(u64, u64), Restored>;
+/// Files whose other names may come in later batches, by their first path.
+pub type RestoredLinks = HashMap<Vec<u8>, Restored>;
 
 /// A file while its blobs arrive.
 struct FileState {
@@ -73,12 +74,11 @@ pub fn run(job: &Job<'_>, batch: Batch, links: &mut RestoredLinks) {
     execution.finish_deferred();
     for file in &execution.files {
         if let (true, Some(restored)) = (file.task.first_name, *lock(&file.restored)) {
-            let metadata = &file.task.metadata;
-            links.insert((metadata.device_id, metadata.inode), restored);
+            links.insert(file.task.path.as_bytes().to_vec(), restored);
         }
     }
     for link in batch.links {
-        let linked = match links.get(&link.inode) {
+        let linked = match links.get(link.first.as_bytes()) {
             Some(restored) => job.writer.hard_link(*restored, &link.first, &link.path),
             None => {
                 let reason = format!("its other name {} was not restored", link.first);
@@ -166,24 +166,31 @@ impl Execution<'_, '_> {
         };
         // None: it is there as stored.
         let Some(equal) = equal else { return };
-        let in_place = Self::landing(file) == Landing::InPlace;
+        let kept = match self.keep_in_place(file, &equal) {
+            Ok(kept) => kept,
+            Err(error) => return self.fail_write(file, error),
+        };
+        let is_kept = |blob: usize| kept.is_some() && equal.get(blob).copied().unwrap_or(false);
         let wanted: Vec<(usize, u64)> = (0..file.task.content.len())
             .zip(offsets.iter().copied())
-            .filter(|(blob, _)| !(in_place && equal.get(*blob).copied().unwrap_or(false)))
+            .filter(|(blob, _)| !is_kept(*blob))
             .collect();
-        let kept = file.task.content.len() - wanted.len();
-        if kept > 0 {
-            let bytes: u64 = equal_bytes(&equal, offsets);
+        if kept.is_some() {
+            let bytes = equal_bytes(&equal, offsets);
             Counters::add(&self.job.bytes_kept, bytes);
             Counters::add(&self.job.bytes_verified, bytes);
         }
         file.remaining.store(wanted.len(), Ordering::SeqCst);
         if wanted.is_empty() {
-            let prepared = self.prepare(file);
+            let prepared = kept.map_or_else(|| self.prepare(file), Ok);
             prepared
                 .and_then(|handle| self.finish(file, handle))
                 .unwrap_or_else(|e| self.fail_write(file, e));
             return;
+        }
+        if let Some(handle) = kept {
+            self.open.fetch_add(1, Ordering::SeqCst);
+            *lock(&file.handle) = Some(Arc::new(handle));
         }
         for (blob, offset) in wanted {
             if let Some(id) = file.task.content.get(blob) {
@@ -196,6 +203,21 @@ impl Execution<'_, '_> {
                 );
             }
         }
+    }
+
+    /// Opens a file whose equal blobs may stay. None if they may not: the writer fell back to a
+    /// new, empty file, so every blob has to be written.
+    fn keep_in_place(
+        &self,
+        file: &FileState,
+        equal: &[bool],
+    ) -> Result<Option<FileHandle>, WriteError> {
+        let worthwhile = Self::landing(file) == Landing::InPlace && equal.iter().any(|e| *e);
+        if !worthwhile {
+            return Ok(None);
+        }
+        let handle = self.prepare(file)?;
+        Ok(handle.holds_old_content().then_some(handle))
     }
 
     /// Which blobs are in place; none if the whole file is and stays.
@@ -353,7 +375,11 @@ impl Execution<'_, '_> {
             file.deferred.store(true, Ordering::SeqCst);
             return Ok(None);
         }
-        let handle = Arc::new(self.prepare(file)?);
+        let prepared = self.prepare(file);
+        if prepared.is_err() {
+            self.open.fetch_sub(1, Ordering::SeqCst);
+        }
+        let handle = Arc::new(prepared?);
         *slot = Some(Arc::clone(&handle));
         Ok(Some(handle))
     }

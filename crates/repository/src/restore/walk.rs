@@ -3,6 +3,7 @@
 //! Invariant: a directory's metadata is set after everything in it was written, deepest first.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use refloat_localfs::write::DirectoryState;
@@ -14,6 +15,7 @@ use super::{Job, execute};
 use crate::blobs::BlobReader as _;
 use crate::failure::chain;
 use crate::format::tree::Node;
+use crate::id::BlobId;
 
 /// A directory the walk is inside of.
 struct Level {
@@ -59,9 +61,9 @@ struct Walk<'j, 'r> {
     batches: Sender<Batch>,
     batch: Batch,
     /// The first path of each regular file that has several names.
-    links: HashMap<(u64, u64), RelativePath>,
+    links: HashMap<(u64, u64), (RelativePath, Arc<[BlobId]>)>,
     /// The same of links, devices, pipes and sockets, which are made at once.
-    special_links: HashMap<(u64, u64), (RelativePath, Restored)>,
+    special_links: HashMap<(u64, u64), (RelativePath, EntryKind, Restored)>,
 }
 
 impl Walk<'_, '_> {
@@ -165,16 +167,21 @@ impl Walk<'_, '_> {
         let mut first_name = false;
         if metadata.links > 1 && metadata.inode != 0 {
             let inode = (metadata.device_id, metadata.inode);
-            if let Some(first) = self.links.get(&inode) {
-                self.batch.links.push(LinkTask {
-                    first: first.clone(),
-                    path,
-                    inode,
-                });
-                return;
+            match self.links.get(&inode) {
+                // A point holds trees of several machines and runs, whose numbers may meet by
+                // chance: only equal files are names of one.
+                Some((first, content)) if *content == node.content => {
+                    let first = first.clone();
+                    self.batch.links.push(LinkTask { first, path });
+                    return;
+                }
+                Some(_) => {}
+                None => {
+                    let first = (path.clone(), Arc::clone(&node.content));
+                    self.links.insert(inode, first);
+                    first_name = true;
+                }
             }
-            self.links.insert(inode, path.clone());
-            first_name = true;
         }
         let (content, metadata) = (node.content, node.entry.metadata);
         self.batch.push(FileTask {
@@ -191,18 +198,18 @@ impl Walk<'_, '_> {
         let Entry { kind, metadata, .. } = node.entry;
         let inode = (metadata.device_id, metadata.inode);
         let has_names = metadata.links > 1 && metadata.inode != 0;
-        let first = self.special_links.get(&inode).filter(|_| has_names);
-        let made = match first {
-            Some((first, restored)) => self.job.writer.hard_link(*restored, first, path),
-            None => self
-                .job
-                .writer
-                .create_node(path, &kind, &metadata)
-                .map(|restored| {
+        let same = |(_, first, _): &&(_, EntryKind, _)| has_names && *first == kind;
+        let made = match self.special_links.get(&inode).filter(same) {
+            Some((first, _, restored)) => self.job.writer.hard_link(*restored, first, path),
+            None => {
+                let made = self.job.writer.create_node(path, &kind, &metadata);
+                made.map(|restored| {
                     if has_names {
-                        self.special_links.insert(inode, (path.clone(), restored));
+                        let first = (path.clone(), kind, restored);
+                        self.special_links.entry(inode).or_insert(first);
                     }
-                }),
+                })
+            }
         };
         match made {
             Ok(()) => self.job.entry_done(),
