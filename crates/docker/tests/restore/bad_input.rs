@@ -2,10 +2,11 @@
 
 use refloat_model::finding::Severity;
 use refloat_model::item::ItemKind;
+use refloat_model::outcome::Outcome;
 use refloat_model::plan::{Action, RestorePlan, RestoreRequest};
 use refloat_testkit::docker::{Engine, EngineOptions};
 
-use crate::estate::{engine, lose_folder, plan, restore, restore_all, shop, target};
+use crate::estate::{engine, lose_folder, only, plan, restore, restore_all, shop, target};
 use crate::point::Point;
 
 fn action<'a>(plan: &'a RestorePlan, kind: ItemKind, name: &str) -> &'a Action {
@@ -109,6 +110,33 @@ fn hostile_definitions_reach_nothing_outside() {
     let report = restore(&target, &point, &RestoreRequest::default());
     assert!(!report.is_complete());
     assert_eq!(empty.docker(["ps", "-a", "--format", "{{.Names}}"]), "");
+}
+
+#[test]
+fn a_container_whose_volume_failed_in_the_backup_does_not_start_on_an_empty_one() {
+    let (Some(source), Some(empty)) = (engine(), engine()) else {
+        return;
+    };
+    shop(&source);
+    let mut point = Point::capture(&source);
+    point.forget(|path| path.starts_with("/docker/web/volumes/shop_data"));
+    let failed = |record: &&mut refloat_model::point::ItemRecord| {
+        record.item.path.to_string() == "/docker/web/volumes/shop_data"
+    };
+    point.items.iter_mut().find(failed).unwrap().outcome = Outcome::Failed {
+        reason: "no space".into(),
+    };
+    lose_folder(&source);
+    let target = target(&empty);
+    let request = only(&["project:shop"]);
+    let planned = plan(&target, &point, &request);
+    let store = action(&planned, ItemKind::Container, "shop-store-1");
+    assert_eq!(missing(store), "the data of volume shop_data");
+    // What the target has is used.
+    empty.docker(["volume", "create", "shop_data"]);
+    let planned = plan(&target, &point, &request);
+    let store = action(&planned, ItemKind::Container, "shop-store-1");
+    assert_eq!(*store, Action::Create);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! named.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use refloat_model::finding::Finding;
 use refloat_model::item::ItemKind;
@@ -13,7 +14,7 @@ use super::super::journal::Progress;
 use super::super::selection::shared_with;
 use super::data::{DatabaseRules, recipe};
 use super::{MISSING, Planner, Relation, is_made, is_name};
-use crate::definition::{Condition, ContainerDefinition, MountKind};
+use crate::definition::{Condition, ContainerDefinition, MountDefinition, MountKind};
 
 /// What each of the containers waits for before it starts, by name in the map.
 pub(in crate::restore) fn waits_for(
@@ -91,7 +92,7 @@ impl Planner<'_> {
             ));
         }
         for name in order {
-            self.decide_container(&name);
+            self.decide_container(&name, rules);
             self.decide_dump(&name, rules);
         }
         // Dumps asked for without their container.
@@ -122,7 +123,7 @@ impl Planner<'_> {
             .collect()
     }
 
-    fn decide_container(&mut self, name: &str) {
+    fn decide_container(&mut self, name: &str, rules: &DatabaseRules) {
         let Some(held) = self.holding.containers.get(name).cloned() else {
             return;
         };
@@ -135,7 +136,7 @@ impl Planner<'_> {
             Action::Skip {
                 why: "the swarm makes it from its service".to_owned(),
             }
-        } else if let Some(why) = self.lacks(wanted) {
+        } else if let Some(why) = self.lacks(name, wanted, rules) {
             Action::Skip { why }
         } else {
             let relation = match self.ground.present.containers.get(&wanted.name) {
@@ -159,7 +160,12 @@ impl Planner<'_> {
     }
 
     /// Why a container cannot be created, if so.
-    fn lacks(&self, wanted: &ContainerDefinition) -> Option<String> {
+    fn lacks(
+        &self,
+        name: &str,
+        wanted: &ContainerDefinition,
+        rules: &DatabaseRules,
+    ) -> Option<String> {
         let present = self.ground.present;
         let image = &wanted.image;
         let image_decision = self.decision(ItemKind::Image, &image.id);
@@ -186,15 +192,42 @@ impl Planner<'_> {
                 MountKind::Tmpfs | MountKind::Other => return None,
             };
             // An application must not start on an empty folder in place of its data.
-            match self.decision(key.0, key.1) {
-                Some(Action::Skip { why }) if why.starts_with(MISSING) => Some(format!(
-                    "{MISSING}the data of {} {}",
-                    key.0.word(),
-                    mount.source
-                )),
-                _ => None,
-            }
+            let lost = match self.decision(key.0, key.1) {
+                Some(Action::Skip { why }) => why.starts_with(MISSING),
+                Some(_) => false,
+                // It was to be captured and the point has nothing of it.
+                None => {
+                    mount.data.is_some()
+                        && !self.is_there(mount)
+                        && !self.is_filled_by_dump(name, wanted, &mount.destination, rules)
+                }
+            };
+            lost.then(|| format!("{MISSING}the data of {} {}", key.0.word(), mount.source))
         })
+    }
+
+    /// Whether the target has what a mount mounts.
+    fn is_there(&self, mount: &MountDefinition) -> bool {
+        match mount.kind {
+            MountKind::Volume => self.ground.present.volumes.contains_key(&mount.source),
+            _ => self.ground.reach.is_local() && Path::new(&mount.source).exists(),
+        }
+    }
+
+    /// Whether a dump fills a mount of which the point has not even the definition.
+    fn is_filled_by_dump(
+        &self,
+        name: &str,
+        wanted: &ContainerDefinition,
+        destination: &str,
+        rules: &DatabaseRules,
+    ) -> bool {
+        let dump = self.holding.dumps.get(name);
+        self.selection.dumps.contains(name)
+            && dump.is_some_and(|held| held.record.outcome.is_saved())
+            && !rules.unneeded.contains_key(name)
+            && rules.volumes.get(name).is_none_or(Vec::is_empty)
+            && recipe(wanted).is_some_and(|recipe| recipe.owns_mount(destination))
     }
 
     fn decide_dump(&mut self, name: &str, rules: &DatabaseRules) {
