@@ -108,17 +108,17 @@ impl Registry {
                 self.learn_referrers_api(true);
                 Ok(Some(list))
             }
-            // Registries without the API say so in all these ways, web pages included.
+            // Registries without the API say so in all these ways, web pages included. One that
+            // has it must answer: else signatures would be missing and nobody would know.
             Err(
                 RegistryError::Refused {
-                    status: 400 | 404 | 405 | 406 | 501,
+                    status: 400 | 401 | 403 | 404 | 405 | 406 | 501,
                     ..
                 }
+                | RegistryError::Unauthorized(_)
                 | RegistryError::Malformed { .. },
-            ) => {
-                if self.referrers_api() == super::ReferrersApi::Unknown {
-                    self.learn_referrers_api(false);
-                }
+            ) if self.referrers_api() == super::ReferrersApi::Unknown => {
+                self.learn_referrers_api(false);
                 Ok(None)
             }
             Err(error) => Err(error),

@@ -37,11 +37,22 @@ impl Registry {
         open: &dyn Fn() -> io::Result<Box<dyn Read + Send>>,
         cancel: &Cancel,
     ) -> Result<Pushed, RegistryError> {
-        let scope = Scope::push(repository, from);
+        if let Some(from) = from {
+            let scope = Scope::push(repository, Some(from));
+            match self.begin_upload(&scope, repository, digest, Some(from), cancel) {
+                Ok(None) => return Ok(Pushed::Mounted),
+                // Not taken over, whether it may not be or cannot be: then it is uploaded. A
+                // session that was begun for nothing expires.
+                Ok(Some(_))
+                | Err(RegistryError::Refused { .. } | RegistryError::Unauthorized(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let scope = Scope::push(repository, None);
         let mut failures = 0;
         loop {
-            let Some(location) = self.begin_upload(&scope, repository, digest, from, cancel)?
-            else {
+            let location = self.begin_upload(&scope, repository, digest, None, cancel)?;
+            let Some(location) = location else {
                 return Ok(Pushed::Mounted);
             };
             let separator = if location.contains('?') { '&' } else { '?' };

@@ -1,6 +1,6 @@
 //! Reading manifests on several threads, with what refers to each.
 //!
-//! Invariant: what is handed on was compared with its digest and length, and is a manifest.
+//! Invariant: what is handed on was compared with its digest, and is a manifest.
 
 use std::sync::Arc;
 use std::thread::Scope;
@@ -17,9 +17,6 @@ use crate::name::Reference;
 /// A manifest to be read.
 pub(super) struct Task {
     pub(super) reference: Reference,
-    /// What it should be, as whoever refers to it says.
-    pub(super) media_type: String,
-    pub(super) size: Option<u64>,
     pub(super) digest: Digest,
     pub(super) depth: usize,
     /// The image that led here, for messages and limits.
@@ -63,15 +60,7 @@ impl Session<'_> {
     fn fetch(&self, task: &Task) -> Result<Contents, RegistryError> {
         let registry = self.source.registry();
         let raw = registry.manifest(self.repository, &task.reference, self.cancel)?;
-        let found = raw.bytes.len() as u64;
-        if let Some(expected) = task.size.filter(|size| *size != found) {
-            return Err(RegistryError::WrongLength { expected, found });
-        }
-        let declared = match task.media_type.as_str() {
-            "" => raw.media_type.as_str(),
-            declared => declared,
-        };
-        let manifest = Manifest::parse(&raw.digest, &raw.bytes, declared)?;
+        let manifest = Manifest::parse(&raw.digest, &raw.bytes, &raw.media_type)?;
         let referrers = match registry.referrers_api() {
             ReferrersApi::Absent => Vec::new(),
             ReferrersApi::Unknown | ReferrersApi::Present => registry

@@ -3,21 +3,22 @@
 //! Invariants: every manifest is read and written once, whoever refers to it; depth and number
 //! are limited, so that an index cannot lead on for ever; what fails stops only itself.
 
+mod blobs;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use refloat_model::entry::TreeSink;
 use refloat_source::SourceError;
 
-use super::download::{self, Wanted};
+use self::blobs::Blob;
 use super::entries::IndexEntry;
 use super::fetch::{Contents, Fetched, Task};
 use super::{Session, bytes};
-use crate::api::BlobSource;
 use crate::digest::Digest;
 use crate::discover::Root;
 use crate::error::{RegistryError, chain};
-use crate::manifest::{Descriptor, INDEX_DEPTH_MAX};
+use crate::manifest::{Descriptor, INDEX_DEPTH_MAX, is_known};
 use crate::name::{Reference, Tag};
 
 /// Most manifests that one tag leads to; real images have some tens.
@@ -42,6 +43,14 @@ struct Known {
     size: u64,
 }
 
+/// What somebody says of a manifest. A wrong word spoils the image of whoever says it, and not
+/// the images of others that have the same manifest.
+struct Claim {
+    media_type: String,
+    size: u64,
+    origin: Arc<str>,
+}
+
 /// See the module.
 pub(super) struct Walk<'a> {
     session: &'a Session<'a>,
@@ -52,7 +61,9 @@ pub(super) struct Walk<'a> {
     media_types: BTreeSet<Arc<str>>,
     roots: Vec<Root>,
     counts: HashMap<Arc<str>, usize>,
-    blobs: BTreeMap<Digest, (u64, Arc<str>, bool)>,
+    /// What indexes say of manifests that are still being read.
+    claims: HashMap<Digest, Vec<Claim>>,
+    blobs: BTreeMap<Digest, Blob>,
     failures: Vec<(String, String)>,
     absent: BTreeSet<String>,
     notes: Vec<String>,
@@ -72,6 +83,7 @@ impl<'a> Walk<'a> {
             media_types: BTreeSet::new(),
             roots: Vec::new(),
             counts: HashMap::new(),
+            claims: HashMap::new(),
             blobs: BTreeMap::new(),
             failures: Vec::new(),
             absent: BTreeSet::new(),
@@ -83,6 +95,7 @@ impl<'a> Walk<'a> {
             .iter()
             .for_each(|root| walk.enter_root(root, 0));
         walk.manifests(sink)?;
+        walk.fail_claims();
         let blobs_whole = walk.fetch_blobs(sink)?;
         let roots = walk.take_entries();
         Ok(Walked {
@@ -104,8 +117,6 @@ impl<'a> Walk<'a> {
             self.queue.push_back(Task {
                 origin: reference.to_string().into(),
                 reference,
-                media_type: String::new(),
-                size: None,
                 digest: root.digest,
                 depth,
             });
@@ -161,13 +172,11 @@ impl<'a> Walk<'a> {
             bytes(sink, &hex, &raw.bytes)?;
         }
         let media_type = self.intern(&manifest.media_type);
-        self.known.insert(
-            raw.digest,
-            Known {
-                media_type,
-                size: raw.bytes.len() as u64,
-            },
-        );
+        let size = raw.bytes.len() as u64;
+        self.known.insert(raw.digest, Known { media_type, size });
+        for claim in self.claims.remove(&raw.digest).unwrap_or_default() {
+            self.check_claim(raw.digest, &claim);
+        }
         for blob in &manifest.blobs {
             self.want(blob, &task);
         }
@@ -210,8 +219,6 @@ impl<'a> Walk<'a> {
         if self.roots.iter().any(|root| root.digest == task.digest) {
             self.queue.push_back(Task {
                 reference: Reference::Digest(task.digest),
-                media_type: String::new(),
-                size: None,
                 digest: task.digest,
                 depth: task.depth,
                 origin: Arc::clone(&task.origin),
@@ -237,8 +244,16 @@ impl<'a> Walk<'a> {
     }
 
     fn follow(&mut self, child: &Descriptor, task: &Task) {
-        if !self.asked.insert(child.digest) {
-            return;
+        let claim = Claim {
+            media_type: child.media_type.clone(),
+            size: child.size,
+            origin: Arc::clone(&task.origin),
+        };
+        if self.known.contains_key(&child.digest) {
+            return self.check_claim(child.digest, &claim);
+        }
+        if self.asked.contains(&child.digest) {
+            return self.claims.entry(child.digest).or_default().push(claim);
         }
         let count = self.counts.entry(Arc::clone(&task.origin)).or_default();
         *count += 1;
@@ -258,67 +273,51 @@ impl<'a> Walk<'a> {
         }
         if task.depth >= INDEX_DEPTH_MAX {
             let error = over("the index", INDEX_DEPTH_MAX, "levels");
-            self.fail(&task.origin, &reference, &error);
-            return;
+            return self.fail(&task.origin, &reference, &error);
         }
+        self.asked.insert(child.digest);
+        self.claims.entry(child.digest).or_default().push(claim);
         self.queue.push_back(Task {
             reference,
-            media_type: child.media_type.clone(),
-            size: Some(child.size),
             digest: child.digest,
             depth: task.depth + 1,
             origin: Arc::clone(&task.origin),
         });
     }
 
-    fn want(&mut self, blob: &Descriptor, task: &Task) {
-        let known = self.blobs.entry(blob.digest);
-        let (size, ..) =
-            known.or_insert_with(|| (blob.size, Arc::clone(&task.origin), blob.is_foreign()));
-        if *size != blob.size {
-            let error = RegistryError::WrongLength {
-                expected: *size,
-                found: blob.size,
-            };
-            self.fail(&task.origin, &Reference::Digest(blob.digest), &error);
+    /// Images that share a manifest share its loss.
+    fn fail_claims(&mut self) {
+        for (digest, claims) in std::mem::take(&mut self.claims) {
+            for Claim { origin, .. } in claims {
+                let told = |(name, reason): &(String, String)| {
+                    **name == *origin && reason.starts_with(&digest.to_string())
+                };
+                if !self.failures.iter().any(told) {
+                    let reason = format!("{digest}: it did not come");
+                    self.failures.push((origin.to_string(), reason));
+                }
+            }
         }
     }
 
-    fn fetch_blobs(&mut self, sink: &mut dyn TreeSink) -> Result<bool, SourceError> {
-        let Session {
-            source,
-            repository,
-            cancel,
-            ..
-        } = *self.session;
-        let blobs = std::mem::take(&mut self.blobs);
-        // A manifest may also be listed as a blob; it is here already.
-        let blobs = blobs
-            .into_iter()
-            .filter(|(digest, _)| !self.known.contains_key(digest));
-        let mut wanted = Vec::new();
-        for (digest, (size, needed_by, is_foreign)) in blobs {
-            let held = |registry: &crate::api::Registry| {
-                matches!(registry.blob_size(repository, &digest, cancel), Ok(Some(_)))
-            };
-            if is_foreign && !held(source.registry()) {
-                self.absent.insert(format!("{digest} (foreign layer)"));
-                self.notes
-                    .push(format!("the foreign layer {digest} is only at its maker"));
-                continue;
+    fn check_claim(&mut self, digest: Digest, claim: &Claim) {
+        let Some(known) = self.known.get(&digest) else {
+            return;
+        };
+        let error = if known.size != claim.size {
+            RegistryError::WrongLength {
+                expected: claim.size,
+                found: known.size,
             }
-            let blob = BlobSource {
-                repository: repository.clone(),
-                digest,
-                size,
-            };
-            wanted.push(Wanted {
-                source: blob,
-                needed_by,
-            });
-        }
-        let at_once = source.options().connect.requests_at_once;
-        download::run(source.registry(), at_once, wanted, sink, cancel)
+        } else if is_known(&claim.media_type) && *claim.media_type != *known.media_type {
+            RegistryError::Invalid {
+                what: format!("manifest {digest}"),
+                why: "it says of itself that it is something else than was declared",
+            }
+        } else {
+            return;
+        };
+        self.fail(&claim.origin, &Reference::Digest(digest), &error);
     }
 
     /// The index: roots whose manifest is there.

@@ -341,7 +341,7 @@ impl StoredPoint for Point {
     }
 
     fn walk(&self, _: &TreePath, _: &mut dyn TreeSink, _: &Cancel) -> Result<(), StoredError> {
-        unimplemented!("registries do not walk")
+        panic!("registries do not walk")
     }
 
     fn write_folder(
@@ -350,7 +350,7 @@ impl StoredPoint for Point {
         _: &Path,
         _: &Cancel,
     ) -> Result<WrittenFolder, StoredError> {
-        unimplemented!("registries write layouts themselves")
+        panic!("registries write layouts themselves")
     }
 }
 

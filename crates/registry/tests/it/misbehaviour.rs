@@ -279,6 +279,42 @@ fn manifests_of_an_index_that_are_not_their_digest_or_length_are_refused() {
 }
 
 #[test]
+fn an_index_that_lies_about_the_parts_of_others_spoils_only_itself() {
+    let image = small();
+    let list = index(&[("amd64", &image)]);
+    let text = |list: &Blob, from: String, to: &str| {
+        let text = String::from_utf8(list.bytes.clone()).unwrap();
+        assert!(text.contains(&from));
+        Blob::new(&list.media_type, text.replace(&from, to))
+    };
+    let size = format!("\"size\":{}", image.manifest.bytes.len());
+    let shorter = text(&list, size, "\"size\":7");
+    let deeper = text(&image.manifest, "40000".to_owned(), "40001");
+    let mut registry = Good::of("image", &image);
+    registry.tag("a-shorter", &shorter);
+    registry.tag("b-longer-layer", &deeper);
+    registry.tag("good", &list);
+    let (run, _) = capture(registry, |asked, _| {
+        // The registry's word on a length, which HEAD asks for.
+        let is_blob = asked.method == "HEAD" && asked.path.contains("/blobs/");
+        is_blob.then(|| Answer::new(200, "").declaring(40_000))
+    });
+    let failures = run.failures();
+    let mut lines: Vec<&str> = failures.lines().collect();
+    lines.sort_unstable();
+    let found = image.manifest.bytes.len();
+    let (manifest, layer) = (&image.manifest.digest, &image.blobs[1].digest);
+    assert_eq!(
+        lines,
+        [
+            format!("app/a-shorter: {manifest}: the content has {found} bytes and not 7"),
+            format!("app/b-longer-layer: {layer}: the content has 40000 bytes and not 40001"),
+        ]
+    );
+    assert_has(&run, &image);
+}
+
+#[test]
 fn a_tag_whose_head_lies_is_taken_for_what_it_is() {
     let image = small();
     let (run, _) = capture(Good::of("1", &image), |asked, _| {
@@ -302,7 +338,6 @@ fn indexes_without_end_are_refused() {
             .insert(inner.digest.clone(), inner.clone());
     }
     registry.tag("bad", &inner);
-    let began = Instant::now();
     let (run, fake) = capture(registry, |_, _| None);
     let text = run.failures();
     assert!(text.starts_with("app/bad: sha256:"), "{text}");
@@ -312,7 +347,6 @@ fn indexes_without_end_are_refused() {
     );
     assert_has(&run, &good);
     assert!(fake.asked().len() < 30);
-    assert!(began.elapsed() < Duration::from_secs(5));
 }
 
 #[test]
@@ -354,7 +388,6 @@ fn overload_is_waited_for_as_long_as_the_registry_says_and_not_for_ever() {
     assert!(began.elapsed() >= Duration::from_secs(1));
 
     let fake = Fake::start(|_, _| Answer::new(429, "").with("retry-after", "86400"));
-    let began = Instant::now();
     let error = back_up(&source(&fake, options()), None)
         .map(|_| ())
         .unwrap_err();
@@ -364,7 +397,6 @@ fn overload_is_waited_for_as_long_as_the_registry_says_and_not_for_ever() {
         1,
         "told to come back tomorrow, nobody asks again today"
     );
-    assert!(began.elapsed() < Duration::from_secs(2));
 }
 
 #[test]

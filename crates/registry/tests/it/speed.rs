@@ -59,30 +59,24 @@ fn first_and_unchanged_copies_beside_skopeo() {
     println!("tree: {:?} bytes", content_bytes(&first.point.root));
 
     let copy = tempfile::tempdir().unwrap();
-    let mut seconds = Vec::new();
-    for _ in 0..2 {
-        let began = Instant::now();
-        for repository in 0..REPOSITORIES {
-            let from = format!("{}/team/app{repository}", server.host());
-            let to = copy.path().to_str().unwrap();
-            let arguments = [
-                "sync",
-                "--all",
-                "--scoped",
-                "--src-tls-verify=false",
-                "--src",
-                "docker",
-            ];
-            let arguments = [&arguments[..], &["--dest", "dir", &from, to]].concat();
-            let Some(done) = skopeo(&arguments) else {
-                return;
-            };
-            done.unwrap();
-        }
-        seconds.push(began.elapsed().as_secs_f64());
+    let began = Instant::now();
+    for repository in 0..REPOSITORIES {
+        let from = format!("{}/team/app{repository}", server.host());
+        let to = copy.path().to_str().unwrap();
+        let arguments = [
+            "sync",
+            "--all",
+            "--scoped",
+            "--src-tls-verify=false",
+            "--src",
+            "docker",
+        ];
+        let arguments = [&arguments[..], &["--dest", "dir", &from, to]].concat();
+        let Some(done) = skopeo(&arguments) else {
+            return;
+        };
+        done.unwrap();
     }
-    println!(
-        "skopeo:  first {:.2} s, again {:.2} s",
-        seconds[0], seconds[1]
-    );
+    // A second time it refuses: it has no unchanged run to compare with.
+    println!("skopeo: first {:.2} s", began.elapsed().as_secs_f64());
 }
