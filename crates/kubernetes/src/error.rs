@@ -113,15 +113,16 @@ impl ApiError {
 
     /// Whether asking again may help.
     #[must_use]
-    pub const fn is_retryable(&self) -> bool {
-        matches!(
-            self,
-            Self::Refused {
-                status: 429 | 503 | 504,
-                ..
-            } | Self::Connection(_)
-                | Self::Body(_)
-        )
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            // 500 ServerTimeout is what a server says while a new namespace's service account has
+            // no token yet.
+            Self::Refused { status, reason, .. } => {
+                matches!(status, 429 | 503 | 504) || (*status == 500 && reason == "ServerTimeout")
+            }
+            Self::Connection(_) | Self::Body(_) => true,
+            _ => false,
+        }
     }
 
     /// What the user can do about it.
@@ -173,5 +174,6 @@ mod tests {
             .filter(|status| refused(*status, "").is_retryable())
             .collect();
         assert_eq!(retried, [429, 503, 504]);
+        assert!(refused(500, "ServerTimeout").is_retryable());
     }
 }

@@ -22,7 +22,9 @@ fn after_a_crash_at_any_step_nothing_is_lost_and_the_next_prune_finishes() {
     generations(&storage);
     let before = all_snapshots(&storage);
     let steps = steps_of_a_prune(&original, start);
-    assert!(steps.len() > 12, "{steps:?}");
+    // Two locks and their removal, new packs, two indexes, and what is deleted; blobs go at random
+    // into packs, so the number varies a little.
+    assert!(steps.len() >= 10, "{steps:?}");
     let states: usize = std::thread::scope(|scope| {
         let threads: Vec<_> = MutationEffect::ALL
             .into_iter()
