@@ -84,7 +84,10 @@ impl Notes {
         };
         let mut archive = tar::Archive::new(stream);
         for entry in archive.entries().map_err(local)? {
-            let path = entry.map_err(local)?.path_bytes().into_owned();
+            let entry = entry.map_err(local)?;
+            // What is begun once more is done no more: see `begin`.
+            let is_void = entry.size() > 0;
+            let path = entry.path_bytes().into_owned();
             let path = String::from_utf8_lossy(&path).into_owned();
             let mut parts = path.rsplit('/');
             let (name, kind, state) = (parts.next(), parts.next(), parts.next());
@@ -92,7 +95,7 @@ impl Notes {
                 let key = (kind.to_owned(), name);
                 match state {
                     "begun" => drop(self.begun.insert(key)),
-                    "done" => drop(self.done.insert(key)),
+                    "done" if !is_void => drop(self.done.insert(key)),
                     _ => {}
                 }
             }
@@ -178,24 +181,29 @@ impl<'c> Journal<'c> {
         Ok(text(created.get("Id")))
     }
 
-    /// Notes that a thing is being filled.
+    /// Notes that a thing is being filled. One that an earlier run finished, and that was lost
+    /// since, counts as half-filled again: its note of being done gets content.
     pub(super) fn begin(&self, kind: ItemKind, name: &str) -> Result<(), Failure> {
-        self.note("begun", kind, name)
+        self.note("begun", kind, name, b"")?;
+        match self.progress(kind, name) {
+            Progress::Done => self.note("done", kind, name, b"void"),
+            Progress::Begun | Progress::Untouched => Ok(()),
+        }
     }
 
     /// Notes that a thing is whole.
     pub(super) fn done(&self, kind: ItemKind, name: &str) -> Result<(), Failure> {
-        self.note("done", kind, name)
+        self.note("done", kind, name, b"")
     }
 
-    fn note(&self, state: &str, kind: ItemKind, name: &str) -> Result<(), Failure> {
+    fn note(&self, state: &str, kind: ItemKind, name: &str, content: &[u8]) -> Result<(), Failure> {
         let path = format!("{FOLDER}/{state}/{}/{}", kind.word(), escape(name));
         let mut builder = tar::Builder::new(Vec::new());
         let mut header = tar::Header::new_gnu();
         header.set_mode(0o600);
-        header.set_size(0);
+        header.set_size(content.len() as u64);
         let bytes = builder
-            .append_data(&mut header, path, std::io::empty())
+            .append_data(&mut header, path, content)
             .and_then(|()| builder.into_inner())?;
         let target = format!("/containers/{}/archive?path=/", encode(&self.name));
         let content: Box<dyn Read + Send> = Box::new(std::io::Cursor::new(bytes));

@@ -300,24 +300,26 @@ impl Planner<'_> {
             }
             _ => {}
         }
-        match self.ground.notes.progress(ItemKind::Dump, target_name) {
-            Progress::Done => return Action::Reuse,
-            Progress::Begun => return Action::Create,
-            Progress::Untouched => {}
-        }
-        // A new server, or one whose empty volumes an earlier run of this restore made.
         let volumes = rules
             .volumes
             .get(name)
             .map(Vec::as_slice)
             .unwrap_or_default();
-        let fresh = volumes.iter().any(|volume| {
+        // What it was loaded into may be gone since, and is made again empty.
+        let remade = volumes
+            .iter()
+            .any(|volume| self.decision(ItemKind::Volume, volume).is_some_and(is_made));
+        match self.ground.notes.progress(ItemKind::Dump, target_name) {
+            Progress::Done if is_present && !remade => return Action::Reuse,
+            Progress::Done | Progress::Begun => return Action::Create,
+            Progress::Untouched => {}
+        }
+        // A new server, or one whose empty volumes an earlier run of this restore made.
+        let begun = volumes.iter().any(|volume| {
             let new = self.names.of(ItemKind::Volume, volume);
-            let progress = self.ground.notes.progress(ItemKind::Volume, new);
-            self.decision(ItemKind::Volume, volume).is_some_and(is_made)
-                || progress != Progress::Untouched
+            self.ground.notes.progress(ItemKind::Volume, new) != Progress::Untouched
         });
-        match fresh || (volumes.is_empty() && made) {
+        match remade || begun || (volumes.is_empty() && made) {
             true => Action::Create,
             false => Action::Skip {
                 why: "the data of its server is kept".to_owned(),
