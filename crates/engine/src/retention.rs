@@ -3,7 +3,9 @@
 //! [`load`] reads what there is, [`plan`] decides, [`execute`] deletes.
 //!
 //! Invariants: points of other programs are never dropped; of every item that the newest point of
-//! a group still selects, the newest point that holds it saved stays, however old it is.
+//! a group that has the item's source still selects, the newest point that holds it saved stays,
+//! however old it is. So a source that is unreachable or gone keeps its newest copies: no rule
+//! drops them.
 
 mod execute;
 
@@ -25,6 +27,8 @@ pub type Holdings = BTreeMap<TreePath, Holding>;
 /// What a point holds of one item.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Holding {
+    /// The source it is of.
+    pub source: String,
     /// The item's name for people.
     pub title: String,
     /// Whether all of it is there.
@@ -36,17 +40,18 @@ pub struct Holding {
 }
 
 impl Holding {
-    /// What a manifest line says.
+    /// What a line of the manifest of `source` says.
     #[must_use]
-    pub fn of(record: &ItemRecord) -> (TreePath, Self) {
+    pub fn of(source: &str, record: &ItemRecord) -> (TreePath, Self) {
         let skipped = matches!(
             record.outcome,
             refloat_model::outcome::Outcome::Skipped { .. }
         );
         let holding = Self {
+            source: source.to_owned(),
             title: format!("{} {}", record.item.kind.word(), record.item.title),
             saved: record.outcome.is_saved(),
-            has_data: record.files > 0 || record.bytes > 0,
+            has_data: record.has_data(),
             selected: !skipped,
         };
         (record.item.path.clone(), holding)
@@ -221,14 +226,7 @@ fn decide(mut candidates: Vec<Candidate>, keep: &Keep) -> Vec<Decision> {
 ///
 /// An empty copy does not replace one with data: it may be the accident to recover from.
 fn only_copies(newest_first: &[Candidate]) -> Vec<Vec<String>> {
-    let mut wanted: BTreeSet<&TreePath> = newest_first
-        .iter()
-        .find(|c| c.holdings.is_some())
-        .into_iter()
-        .flat_map(|c| c.holdings.iter().flatten())
-        .filter(|(_, holding)| holding.selected)
-        .map(|(path, _)| path)
-        .collect();
+    let mut wanted = still_selected(newest_first);
     let mut empty_only = wanted.clone();
     newest_first
         .iter()
@@ -244,6 +242,23 @@ fn only_copies(newest_first: &[Candidate]) -> Vec<Vec<String>> {
             only
         })
         .collect()
+}
+
+/// The items that each source's newest account of itself selects.
+///
+/// A point has nothing of a source that could not be reached, which says nothing about what is
+/// wanted of it; nor does a point that could not be read.
+fn still_selected(newest_first: &[Candidate]) -> BTreeSet<&TreePath> {
+    let mut told: BTreeSet<&str> = BTreeSet::new();
+    let mut selected = BTreeSet::new();
+    for holdings in newest_first.iter().filter_map(|c| c.holdings.as_ref()) {
+        let news = holdings
+            .iter()
+            .filter(|(_, holding)| !told.contains(holding.source.as_str()));
+        selected.extend(news.filter(|(_, h)| h.selected).map(|(path, _)| path));
+        told.extend(holdings.values().map(|h| h.source.as_str()));
+    }
+    selected
 }
 
 /// The counting rules with what is left of each.

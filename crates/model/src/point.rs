@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::closure::WorkloadClosure;
 use crate::finding::Finding;
 use crate::id::{PointId, RunId};
-use crate::item::{Item, Placement};
+use crate::item::{Item, ItemKind, Placement};
 use crate::outcome::{Consistency, Outcome};
 use crate::time::Timestamp;
 
@@ -73,5 +73,56 @@ pub struct ItemRecord {
     pub bytes: u64,
 }
 
+impl ItemRecord {
+    /// Whether there is anything in the copy.
+    ///
+    /// A volume always holds the document that defines it, a file beside its data: alone it is
+    /// no data.
+    #[must_use]
+    pub const fn has_data(&self) -> bool {
+        match self.item.kind {
+            ItemKind::Volume => self.files > 1,
+            _ => self.files > 0 || self.bytes > 0,
+        }
+    }
+}
+
 /// One line of `/manifest/<source>/placements.jsonl`.
 pub type PlacementRecord = Placement;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree_path::TreePath;
+
+    #[test]
+    fn the_definition_of_a_volume_is_no_data() {
+        for (kind, files, bytes, expected) in [
+            (ItemKind::Volume, 0, 0, false),
+            (ItemKind::Volume, 1, 210, false),
+            (ItemKind::Volume, 2, 210, true),
+            (ItemKind::Bind, 0, 0, false),
+            (ItemKind::Bind, 1, 0, true),
+        ] {
+            let record = ItemRecord {
+                item: Item {
+                    kind,
+                    title: "data".into(),
+                    path: TreePath::root().child("data"),
+                    workload: None,
+                    skip: None,
+                    provides: Vec::new(),
+                    requires: Vec::new(),
+                    bytes_estimate: None,
+                    sensitive: false,
+                    risks: Vec::new(),
+                },
+                outcome: Outcome::Saved,
+                consistency: None,
+                files,
+                bytes,
+            };
+            assert_eq!(record.has_data(), expected, "{kind:?} {files} {bytes}");
+        }
+    }
+}

@@ -22,14 +22,15 @@ pub fn compare(new: &ItemRecord, old: &Parent) -> Option<Finding> {
             | ItemKind::Dump
             | ItemKind::Folder
     );
-    if !holds_data || !matches!(new.outcome, Outcome::Saved) || old.record.bytes == 0 {
+    let is_empty = |record: &ItemRecord| record.bytes == 0 || !record.has_data();
+    if !holds_data || !matches!(new.outcome, Outcome::Saved) || is_empty(&old.record) {
         return None;
     }
     let before = format!(
         "the copy of {} held {} bytes in {} files",
         old.time, old.record.bytes, old.record.files
     );
-    let message = if new.bytes == 0 {
+    let message = if is_empty(new) {
         format!("is empty now; {before}")
     } else if new.bytes < old.record.bytes / 2 {
         format!(

@@ -43,7 +43,7 @@ fn holdings(tree: &StoredTree) -> Option<Holdings> {
     let mut holdings = Holdings::new();
     for source in record.sources.keys() {
         let items = manifest::read_items(tree, source).ok()?;
-        holdings.extend(items.iter().map(Holding::of));
+        holdings.extend(items.iter().map(|item| Holding::of(source, item)));
     }
     Some(holdings)
 }

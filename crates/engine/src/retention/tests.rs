@@ -4,11 +4,13 @@ use refloat_repository::SnapshotId;
 use super::*;
 
 /// A point of policy `p` on host `h`; `items` are words `name`, `name!` (not saved), `name0`
-/// (saved but empty), `name-` (skipped by a rule).
+/// (saved but empty), `name-` (skipped by a rule), each of source `s` or as `source/name`.
 fn candidate(number: u8, time: &str, items: &[&str]) -> Candidate {
     let holdings = items.iter().map(|word| {
         let name = word.trim_end_matches(['!', '0', '-']);
+        let source = name.split_once('/').map_or("s", |(source, _)| source);
         let holding = Holding {
+            source: source.to_owned(),
             title: name.to_owned(),
             saved: !word.ends_with(['!', '-']),
             has_data: !word.ends_with('0'),
@@ -149,6 +151,35 @@ fn the_newest_good_copy_of_a_still_selected_item_stays() {
         check([&["db"], &["web"], &["web"]]),
         ["2 last, newest good copy of web", "1", "0"]
     );
+}
+
+#[test]
+fn a_source_that_is_missing_in_new_points_keeps_its_newest_copies() {
+    let keep = Keep {
+        last: 3,
+        ..Keep::default()
+    };
+    let both: &[&str] = &["host1/db", "host1/log", "host2/web"];
+    let one: &[&str] = &["host2/web"];
+    for (last_of_host1, expected) in [
+        (both, "1 newest good copy of host1/db and 1 more"),
+        (
+            &["host1/db", "host1/log-", "host2/web"],
+            "1 newest good copy of host1/db",
+        ),
+        (&["host1/log-", "host2/web"], "1"),
+    ] {
+        let points = [both, last_of_host1, one, one, one, one, one, one, one];
+        let days = (1..).map(|day| format!("2026-11-{day:02}T10:00:00Z"));
+        let candidates = (0..)
+            .zip(days)
+            .zip(points)
+            .map(|((n, t), items)| candidate(n, &t, items));
+        let lines = check(candidates.collect(), &keep);
+        let newest = ["8 last, newest good copy of host2/web", "7 last", "6 last"];
+        assert_eq!(lines[..3], newest);
+        assert_eq!(lines[3..], ["5", "4", "3", "2", expected, "0"]);
+    }
 }
 
 #[test]

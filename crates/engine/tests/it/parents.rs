@@ -27,11 +27,11 @@ fn shrunken_and_emptied_copies_are_no_green_backups() {
     assert_eq!(run(1000), (true, String::new()));
     assert_eq!(run(500), (true, String::new()));
     assert_eq!(
-        run(249),
+        run(248),
         (
             false,
-            "volume data: has shrunk to 249 bytes in 1 files; the copy of \
-             2026-09-21T16:13:20Z held 500 bytes in 1 files"
+            "volume data: has shrunk to 250 bytes in 2 files; the copy of \
+             2026-09-21T16:13:20Z held 502 bytes in 2 files"
                 .to_owned()
         )
     );
