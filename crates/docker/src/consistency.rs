@@ -125,6 +125,16 @@ impl Consistency {
         }
     }
 
+    /// For a container that the engine removes, with its anonymous volumes, as soon as it stops:
+    /// what would stop it pauses it. Gives what a person should know.
+    pub(crate) fn without_stop(&mut self) -> Option<String> {
+        if self.hold != Hold::Stop {
+            return None;
+        }
+        self.hold = Hold::Pause;
+        Some("is removed by the engine when it stops (--rm): paused instead of stopped".to_owned())
+    }
+
     /// Whether capture needs anything done to the container.
     pub(crate) fn is_needed(&self) -> bool {
         self.before.is_some() || self.after.is_some() || self.hold != Hold::Run

@@ -229,7 +229,11 @@ impl Estate {
             .flatten()
             .filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)));
         let policy = options.consistency_for(&definition.name);
-        let (consistency, complaints) = Consistency::from_labels(policy, labels);
+        let (mut consistency, mut complaints) = Consistency::from_labels(policy, labels);
+        let auto_remove = definition.host_config.get("AutoRemove");
+        if auto_remove.and_then(Value::as_bool) == Some(true) {
+            complaints.extend(consistency.without_stop());
+        }
         for complaint in complaints {
             let subject = format!("container {}", definition.name);
             self.findings.push(Finding::warning(subject, complaint));

@@ -5,7 +5,7 @@ use refloat_model::subject::SubjectKind;
 use serde_json::json;
 
 use super::*;
-use crate::consistency::{Consistency, DumpMode};
+use crate::consistency::{Consistency, DumpMode, Hold};
 use crate::definition::{HostDefinition, Object, VolumeDefinition};
 use crate::discover::StoredVolume;
 use crate::options::ImageSelection;
@@ -93,6 +93,23 @@ fn item<'a>(discovered: &'a Discovered, path: &str) -> &'a Item {
     let items = &discovered.inventory.items;
     let found = items.iter().find(|item| item.path.to_string() == path);
     found.unwrap_or_else(|| panic!("no {path} in {:?}", rules(discovered)))
+}
+
+#[test]
+fn a_container_that_goes_when_it_stops_is_not_stopped() {
+    for (auto_remove, hold, warnings) in [(true, Hold::Pause, 1), (false, Hold::Stop, 0)] {
+        let mut estate = estate();
+        let inspect = object(json!({
+            "Id": "job-id", "Name": "/job", "Image": "sha256:app",
+            "State": {"Status": "running", "Running": true},
+            "Config": {"Image": "app:1", "Labels": {"refloat.stop": "true"}},
+            "HostConfig": {"AutoRemove": auto_remove},
+        }));
+        let options = Options::default();
+        let found = estate.container("job-id".into(), inspect, &HashMap::new(), &options);
+        assert_eq!(found.consistency.hold, hold);
+        assert_eq!(estate.findings.len(), warnings, "{:?}", estate.findings);
+    }
 }
 
 #[test]
