@@ -296,6 +296,22 @@ impl Archiver {
             .map_err(|error| self.shared.told(error))
     }
 
+    /// Whether a blob is in the repository already, in a pack that is there.
+    #[must_use]
+    pub fn holds(&self, kind: BlobKind, id: &BlobId) -> bool {
+        self.shared.has_blob(kind, id)
+    }
+
+    /// Stores a blob of another repository unless it is there or on its way.
+    ///
+    /// # Errors
+    /// It cannot be sealed or stored.
+    pub fn store_blob(&self, kind: BlobKind, plaintext: &[u8]) -> Result<BlobId, RepositoryError> {
+        self.shared
+            .store_blob(kind, plaintext)
+            .map_err(|error| self.shared.told(error))
+    }
+
     /// Waits for all work and uploads, and writes the indexes.
     ///
     /// All builders must have finished.

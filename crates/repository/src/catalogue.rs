@@ -151,6 +151,7 @@ impl Catalogue {
     }
 
     /// A catalogue of these packs, without index files.
+    #[cfg(test)]
     pub fn of_packs(
         packs: impl IntoIterator<Item = (PackId, Vec<PackedBlob>)>,
     ) -> Result<Self, RepositoryError> {

@@ -15,8 +15,8 @@
 
 mod files;
 mod finding;
-mod lost;
-mod packs;
+pub(crate) mod lost;
+pub(crate) mod packs;
 mod report;
 
 use std::collections::BTreeSet;
@@ -36,6 +36,7 @@ pub use finding::{BlobLoss, CheckFinding, PackDamage};
 pub use report::{CheckCounts, CheckReport, LostEntry, LostPath};
 
 pub(crate) use files::load_snapshots;
+pub(crate) use finding::chain;
 
 /// How thoroughly to check.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

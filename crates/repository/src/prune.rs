@@ -29,7 +29,7 @@ mod choose;
 mod display;
 mod error;
 mod execute;
-mod indexes;
+pub(crate) mod indexes;
 mod repack;
 mod survey;
 mod sweep;

@@ -160,7 +160,10 @@ fn a_cut_or_failed_load_is_rejected() {
     // After a whole statement: the client is content with what it got.
     let find = |from: usize, text: &[u8]| {
         let tail = &dump[from..];
-        from + tail.windows(text.len()).position(|window| window == text).unwrap()
+        from + tail
+            .windows(text.len())
+            .position(|window| window == text)
+            .unwrap()
     };
     let end_of_a_statement = find(find(0, b"INSERT INTO"), b";\n") + 2;
     let finished = server.run(&load.exec, &dump[..end_of_a_statement]);

@@ -1,8 +1,8 @@
 //! What happens to each pack.
 //!
-//! Of a blob that is there several times one place is kept, even within one pack (rustic #392): the
-//! one in the pack with the least waste, so that what an interrupted prune repacked stays and its
-//! old packs go.
+//! Of a blob that is there several times one place is kept, even within one pack (rustic #392).
+//! Packs all of whose used blobs are elsewhere go first, the most wasteful and the smallest before
+//! others: so what an interrupted prune repacked stays and its old packs go.
 //!
 //! Invariant: every used blob has exactly one kept place, and it is in a pack that is kept or
 //! repacked.
@@ -44,6 +44,7 @@ struct Content {
     unreferenced: u64,
     kept: u64,
     has_trees: bool,
+    has_duplicates: bool,
 }
 
 impl Content {
@@ -142,12 +143,14 @@ fn contents(survey: &Survey, statistics: &mut PruneStatistics) -> Vec<Content> {
     let mut contents = vec![Content::default(); catalogue.packs().len()];
     for_each_blob(catalogue, |copies| {
         let used = survey.used.contains(copies.start);
+        let several = copies.len() > 1;
         for number in copies {
             let row = &catalogue.rows()[number];
             let bytes = u64::from(row.blob().length);
             let content = &mut contents[row.pack()];
             content.blobs += bytes;
             content.has_trees |= row.kind() == BlobKind::Tree;
+            content.has_duplicates |= used && several;
             if !used {
                 content.unreferenced += bytes;
                 statistics.unused_blobs += 1;
@@ -158,6 +161,30 @@ fn contents(survey: &Survey, statistics: &mut PruneStatistics) -> Vec<Content> {
     contents
 }
 
+/// By pack: whether all its used blobs are in packs that are not redundant.
+fn redundant(survey: &Survey, contents: &[Content]) -> Vec<bool> {
+    let catalogue = &survey.catalogue;
+    let mut redundant = vec![false; contents.len()];
+    let candidates = (0..contents.len()).filter(|pack| contents[*pack].has_duplicates);
+    let mut candidates: Vec<usize> = candidates.collect();
+    candidates.sort_by_key(|pack| {
+        let content = &contents[*pack];
+        (Reverse(content.waste_per_mille()), content.blobs, *pack)
+    });
+    for pack in candidates {
+        redundant[pack] = catalogue.rows_of_pack(pack).iter().all(|number| {
+            let row = &catalogue.rows()[*number as usize];
+            let mut copies = catalogue.copies(row.kind(), &row.id());
+            !survey.used.contains(copies.start)
+                || copies.any(|copy| {
+                    let other = catalogue.rows()[copy].pack();
+                    other != pack && !redundant[other]
+                })
+        });
+    }
+    redundant
+}
+
 fn keep_one_of_each(
     survey: &Survey,
     contents: &mut [Content],
@@ -165,6 +192,7 @@ fn keep_one_of_each(
 ) -> BitSet {
     let catalogue = &survey.catalogue;
     let kept = BitSet::new(catalogue.rows().len());
+    let redundant = redundant(survey, contents);
     for_each_blob(catalogue, |copies| {
         if !survey.used.contains(copies.start) {
             return;
@@ -173,7 +201,8 @@ fn keep_one_of_each(
             let row = &catalogue.rows()[*number];
             let content = &contents[row.pack()];
             let place = (row.pack(), row.blob().offset);
-            (content.waste_per_mille(), Reverse(content.blobs), place)
+            let waste = content.waste_per_mille();
+            (redundant[row.pack()], waste, Reverse(content.blobs), place)
         });
         for number in copies {
             let row = &catalogue.rows()[number];

@@ -17,6 +17,9 @@ use crate::failure::chain;
 use crate::format::tree::Node;
 use crate::id::BlobId;
 
+/// Device and inode number as stored.
+type Inode = (u64, u64);
+
 /// A directory the walk is inside of.
 struct Level {
     path: RelativePath,
@@ -61,9 +64,9 @@ struct Walk<'j, 'r> {
     batches: Sender<Batch>,
     batch: Batch,
     /// The first path of each regular file that has several names.
-    links: HashMap<(u64, u64), (RelativePath, Arc<[BlobId]>)>,
+    links: HashMap<Inode, (RelativePath, Arc<[BlobId]>)>,
     /// The same of links, devices, pipes and sockets, which are made at once.
-    special_links: HashMap<(u64, u64), (RelativePath, EntryKind, Restored)>,
+    special_links: HashMap<Inode, (RelativePath, EntryKind, Restored)>,
 }
 
 impl Walk<'_, '_> {

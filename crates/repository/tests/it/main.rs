@@ -3,12 +3,16 @@
 
 mod archive;
 mod check;
+mod check_damage;
+mod copy;
 mod forget;
 mod keys;
 mod lock;
 mod oracle;
 mod prune;
 mod prune_crash;
+mod prune_safety;
 mod pruning;
+mod repair;
 mod restore;
 mod support;

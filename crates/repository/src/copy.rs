@@ -1,0 +1,242 @@
+//! Copying snapshots into another repository.
+//!
+//! Blobs that the other repository has are not copied, so an interrupted copy goes on where its
+//! last index was written; snapshots go in groups, and each is there as soon as its group is. A
+//! copied snapshot keeps its time, tags and tree, and names the first one as its `original`, by
+//! which a repetition recognises it.
+//!
+//! With other chunker parameters ([`CopyReport::same_chunker`]) later backups into the other
+//! repository store changed files of copied snapshots once more: it should have been made with
+//! those of the first.
+//!
+//! Invariant: every blob is verified against its id when it is read, and again when it is sealed.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+
+use refloat_model::cancel::Cancel;
+use refloat_model::progress::Counters;
+use refloat_storage::{FileKey, FileKind};
+
+use crate::archive::{Added, ArchiveOptions, Archiver};
+use crate::error::RepositoryError;
+use crate::format::pack::BlobKind;
+use crate::format::snapshot::SnapshotFile;
+use crate::id::{BlobId, SnapshotId};
+use crate::index::Location;
+use crate::lock::Lock;
+use crate::pack_reading::pack_file;
+use crate::parallel::{for_each, lock, threads};
+use crate::repository::{IndexedRepository, Repository};
+use crate::tree_walk::{IndexedTrees, walk};
+
+/// So many snapshots are published together: listing packs costs as much for one as for many.
+const GROUP_SNAPSHOTS: usize = 16;
+/// Blobs that lie so near each other are read at once, gaps included, in bytes.
+const GAP_BYTES_MAX: u64 = 64 << 10;
+/// No more is read at once, in bytes, unless one blob is larger.
+const RUN_BYTES_MAX: u64 = 8 << 20;
+
+/// What a copy did.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct CopyReport {
+    /// Snapshots that were copied: their ids there and here.
+    pub copied: Vec<(SnapshotId, SnapshotId)>,
+    /// Snapshots that had been copied before.
+    pub present: Vec<(SnapshotId, SnapshotId)>,
+    /// What was added.
+    pub added: Added,
+    /// Whether both repositories cut content at the same places.
+    pub same_chunker: bool,
+}
+
+/// Copies snapshots from one repository to another, for which a shared lock is held; who may
+/// prune the first holds one there as well.
+///
+/// Guarantees: a snapshot is published only when everything it needs was seen in storage. Crash
+/// behaviour: packs and indexes without a snapshot, which a repetition uses.
+///
+/// # Errors
+/// A snapshot is not there or something it needs is damaged; storage failed; the lock is lost.
+/// Groups that were finished before stay.
+pub fn copy(
+    from: &IndexedRepository,
+    to: &IndexedRepository,
+    snapshots: &[SnapshotId],
+    lock: &Lock,
+    counters: &Arc<Counters>,
+    cancel: &Cancel,
+) -> Result<CopyReport, RepositoryError> {
+    let mut report = CopyReport {
+        same_chunker: same_chunker(from, to),
+        ..CopyReport::default()
+    };
+    let known = to.snapshots()?.snapshots;
+    let mut wanted = Vec::new();
+    for id in snapshots {
+        let file = FileKey::new(FileKind::Snapshot, id.0);
+        let snapshot = copied(*id, from.read_json(&file)?);
+        match known.iter().find(|(_, known)| is_copy(known, &snapshot)) {
+            Some((there, _)) => report.present.push((*id, *there)),
+            None => wanted.push((*id, snapshot)),
+        }
+    }
+    for group in wanted.chunks(GROUP_SNAPSHOTS) {
+        let to = to.reload()?;
+        let options = ArchiveOptions::default();
+        let archiver = Archiver::start(to, options, Arc::clone(counters), cancel.clone())?;
+        copy_blobs(from, &archiver, group, counters, cancel)?;
+        let archived = archiver.finish()?;
+        for (id, snapshot) in group {
+            report.copied.push((*id, archived.publish(lock, snapshot)?));
+        }
+        report.added = sum(report.added, archived.added());
+    }
+    Ok(report)
+}
+
+/// What a snapshot is in another repository, where its parent need not be.
+fn copied(id: SnapshotId, snapshot: SnapshotFile) -> SnapshotFile {
+    SnapshotFile {
+        parent: None,
+        original: Some(snapshot.original.unwrap_or(id)),
+        ..snapshot
+    }
+}
+
+fn is_copy(known: &SnapshotFile, copied: &SnapshotFile) -> bool {
+    known.original == copied.original
+        && known.tree == copied.tree
+        && known.time.instant() == copied.time.instant()
+}
+
+fn same_chunker(from: &Repository, to: &Repository) -> bool {
+    let (from, to) = (from.config(), to.config());
+    match (&from.refloat_chunker, &to.refloat_chunker) {
+        (None, None) => from.chunker_polynomial == to.chunker_polynomial,
+        (one, other) => one == other,
+    }
+}
+
+const fn sum(one: Added, other: Added) -> Added {
+    Added {
+        data_blobs: one.data_blobs + other.data_blobs,
+        tree_blobs: one.tree_blobs + other.tree_blobs,
+        plaintext_bytes: one.plaintext_bytes + other.plaintext_bytes,
+        packed_bytes: one.packed_bytes + other.packed_bytes,
+    }
+}
+
+/// Copies what the other repository lacks.
+fn copy_blobs(
+    from: &IndexedRepository,
+    to: &Archiver,
+    group: &[(SnapshotId, SnapshotFile)],
+    counters: &Counters,
+    cancel: &Cancel,
+) -> Result<(), RepositoryError> {
+    let threads = threads(from.storage());
+    let missing: Mutex<HashSet<(BlobKind, BlobId)>> = Mutex::default();
+    let roots = group.iter().filter_map(|(_, snapshot)| snapshot.tree);
+    walk(
+        &IndexedTrees::new(from),
+        roots,
+        threads,
+        cancel,
+        |tree, nodes| {
+            let content = nodes?.iter().flat_map(|node| node.content.iter());
+            let blobs = content.map(|blob| (BlobKind::Data, *blob));
+            for (kind, blob) in blobs.chain([(BlobKind::Tree, tree)]) {
+                if !to.holds(kind, &blob) {
+                    lock(&missing).insert((kind, blob));
+                }
+            }
+            Ok(())
+        },
+    )?;
+    let missing = std::mem::take(&mut *lock(&missing));
+    let runs = runs(locate(from, missing)?);
+    let bytes = runs.iter().map(Run::bytes).sum();
+    Counters::add(&counters.bytes_expected, bytes);
+    for_each(&runs, threads, |run| {
+        cancel.check()?;
+        copy_run(from, to, run)?;
+        Counters::add(&counters.bytes_done, run.bytes());
+        Ok(())
+    })
+}
+
+fn locate(
+    from: &IndexedRepository,
+    blobs: HashSet<(BlobKind, BlobId)>,
+) -> Result<Vec<Location>, RepositoryError> {
+    let located = blobs.into_iter().map(|(kind, blob)| {
+        let missing = RepositoryError::MissingBlob {
+            kind: kind.word(),
+            blob,
+        };
+        from.index().get(kind, &blob).ok_or(missing)
+    });
+    let mut located: Vec<Location> = located.collect::<Result<_, _>>()?;
+    located.sort_unstable_by_key(|location| (location.pack, location.blob.offset));
+    Ok(located)
+}
+
+/// Neighbouring blobs of one pack.
+struct Run(Vec<Location>);
+
+impl Run {
+    fn start(&self) -> u64 {
+        self.0.first().map_or(0, |first| first.blob.offset.into())
+    }
+
+    fn end(&self) -> u64 {
+        self.0.last().map_or(0, end)
+    }
+
+    fn bytes(&self) -> u64 {
+        self.end().saturating_sub(self.start())
+    }
+
+    fn takes(&self, next: &Location) -> bool {
+        let same_pack = self.0.last().is_some_and(|last| last.pack == next.pack);
+        let start = u64::from(next.blob.offset);
+        same_pack
+            && start <= self.end().saturating_add(GAP_BYTES_MAX)
+            && end(next) - self.start() <= RUN_BYTES_MAX
+    }
+}
+
+fn end(location: &Location) -> u64 {
+    u64::from(location.blob.offset) + u64::from(location.blob.length)
+}
+
+fn runs(located: Vec<Location>) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for location in located {
+        match runs.last_mut() {
+            Some(run) if run.takes(&location) => run.0.push(location),
+            _ => runs.push(Run(vec![location])),
+        }
+    }
+    runs
+}
+
+fn copy_run(from: &IndexedRepository, to: &Archiver, run: &Run) -> Result<(), RepositoryError> {
+    let Some(first) = run.0.first() else {
+        return Ok(());
+    };
+    let file = pack_file(first.pack);
+    let length = usize::try_from(run.bytes()).unwrap_or(usize::MAX);
+    let mut bytes = from.storage().read_range(&file, run.start(), length)?;
+    let mut plaintext = Vec::new();
+    for location in &run.0 {
+        let start = usize::try_from(u64::from(location.blob.offset) - run.start());
+        let range = start.map_or(0..0, |start| start..start + location.blob.length as usize);
+        let sealed = bytes.get_mut(range).unwrap_or_default();
+        plaintext.clear();
+        from.open_located(location, sealed, &mut plaintext)?;
+        let _id = to.store_blob(location.blob.kind, &plaintext)?;
+    }
+    Ok(())
+}
