@@ -57,6 +57,9 @@ pub(super) enum Relation {
     Absent,
     Equal,
     Differs(String),
+    /// An earlier run of this restore left it half-filled: ours to finish, whatever the user
+    /// wants of conflicts.
+    Unfinished,
 }
 
 /// A plan in the making.
@@ -228,11 +231,16 @@ impl Planner<'_> {
     pub(super) fn action(&mut self, kind: ItemKind, name: &str, relation: Relation) -> Action {
         let renamed = self.names.get(kind, name).map(str::to_owned);
         let why = match (relation, &renamed) {
-            (Relation::Absent | Relation::Equal, Some(to)) => {
+            (Relation::Absent | Relation::Equal | Relation::Unfinished, Some(to)) => {
                 return Action::Rename { to: to.clone() };
             }
             (Relation::Absent, None) => return Action::Create,
             (Relation::Equal, None) => return Action::Reuse,
+            (Relation::Unfinished, None) => {
+                return Action::Replace {
+                    why: "half-filled by an unfinished restore".to_owned(),
+                };
+            }
             (Relation::Differs(why), _) => why,
         };
         match self.request.on_conflict {

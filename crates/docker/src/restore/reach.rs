@@ -56,6 +56,12 @@ impl Reach {
         self.data_root.is_some()
     }
 
+    /// Whether a host path is surely not there: one that cannot be looked at may be.
+    pub(super) fn is_gone(&self, path: &str) -> bool {
+        let looked = Path::new(path).symlink_metadata();
+        self.is_local() && looked.is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound)
+    }
+
     /// Proves by a container the engine just made that its folder is this machine's: a socket may
     /// be forwarded from another machine that has the same paths.
     pub(super) fn prove(&mut self, container_id: &str) {

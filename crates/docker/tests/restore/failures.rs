@@ -116,6 +116,10 @@ fn interrupted_at_any_step_the_next_run_converges() {
         "starting container shop-store-1",
         "starting container shop-web-1",
     ] {
+        if stop_at == "creating container shop-web-1" {
+            // Noted as done, and lost since.
+            std::fs::remove_dir_all(source.folder().join("shop/html")).unwrap();
+        }
         let plan = plan(&target, &point, &everything);
         assert!(plan.is_executable(), "before {stop_at}: {plan:#?}");
         let cancel = Cancel::default();

@@ -40,13 +40,12 @@ impl Execution<'_> {
         let wanted = held.definition;
         let noted = self.journal.progress(ItemKind::Volume, &wanted.name);
         let found = self.look_at_volume(&wanted.name)?;
-        if noted == Noted::Done && found.is_some() {
+        // A plan that replaces has looked at what is there.
+        let replaces = matches!(step.action, Action::Replace { .. });
+        if noted == Noted::Done && found.is_some() && !replaces {
             return Ok(vec!["an earlier run restored it".to_owned()]);
         }
-        if found.is_some()
-            && noted == Noted::Untouched
-            && !matches!(step.action, Action::Replace { .. })
-        {
+        if found.is_some() && noted == Noted::Untouched && !replaces {
             return Err(Failure::Outdated {
                 subject: format!("volume {}", wanted.name),
                 why: "it is there now".to_owned(),
@@ -191,7 +190,9 @@ impl Execution<'_> {
         if let Some(why) = self.reach.refusal(&source) {
             return Err(Failure::Needs(format!("{source} is not written to: {why}")));
         }
-        if self.journal.progress(ItemKind::Bind, &source) == Noted::Done {
+        let noted = self.journal.progress(ItemKind::Bind, &source);
+        let replaces = matches!(step.action, Action::Replace { .. });
+        if noted == Noted::Done && !replaces && !self.reach.is_gone(&source) {
             return Ok(vec!["an earlier run restored it".to_owned()]);
         }
         let Some(entry) = self.tools.point.stat(&step.path)? else {

@@ -171,7 +171,9 @@ impl Planner<'_> {
                 }
             } else if held.record.outcome.is_saved() || emptied {
                 let data = (!emptied).then(|| folder.child(VOLUME_DATA));
-                let relation = self.volume_relation(&held.definition, data.as_ref());
+                let asked = (ItemKind::Volume, name.clone());
+                let asked = self.selection.explicit.contains(&asked);
+                let relation = self.volume_relation(&held.definition, data.as_ref(), asked);
                 self.action(ItemKind::Volume, name, relation)
             } else {
                 Action::Skip {
@@ -184,16 +186,21 @@ impl Planner<'_> {
         }
     }
 
-    fn volume_relation(&self, wanted: &VolumeDefinition, data: Option<&TreePath>) -> Relation {
+    fn volume_relation(
+        &self,
+        wanted: &VolumeDefinition,
+        data: Option<&TreePath>,
+        asked: bool,
+    ) -> Relation {
         let name = &wanted.name;
         let Some((found, mountpoint)) = self.ground.present.volumes.get(name) else {
             return Relation::Absent;
         };
         match self.ground.notes.progress(ItemKind::Volume, name) {
-            Progress::Done => return Relation::Equal,
-            // Ours to finish: an earlier run of this restore made or cleared it.
-            Progress::Begun => return Relation::Absent,
-            Progress::Untouched => {}
+            // What was asked for by name is looked at, whatever was noted.
+            Progress::Done if !asked => return Relation::Equal,
+            Progress::Begun => return Relation::Unfinished,
+            Progress::Done | Progress::Untouched => {}
         }
         let places = compare::volumes(wanted, found);
         if !places.is_empty() {
@@ -269,7 +276,7 @@ impl Planner<'_> {
                     why: format!("{MISSING}{source} is not written to: {why}"),
                 }
             } else {
-                let relation = self.bind_relation(&source, &path);
+                let relation = self.bind_relation(&source, &path, &record.item.title);
                 match self.action(ItemKind::Bind, &source, relation) {
                     Action::Rename { .. } => {
                         self.names.remove(ItemKind::Bind, &source);
@@ -290,11 +297,17 @@ impl Planner<'_> {
         }
     }
 
-    fn bind_relation(&self, source: &str, path: &TreePath) -> Relation {
+    fn bind_relation(&self, source: &str, path: &TreePath, title: &str) -> Relation {
+        // What was asked for by name is looked at, whatever was noted.
+        let asked = [path.to_string(), title.to_owned()]
+            .into_iter()
+            .any(|name| self.selection.explicit.contains(&(ItemKind::Bind, name)));
         match self.ground.notes.progress(ItemKind::Bind, source) {
-            Progress::Done => return Relation::Equal,
+            Progress::Done if !asked && !self.ground.reach.is_gone(source) => {
+                return Relation::Equal;
+            }
             Progress::Begun => return Relation::Absent,
-            Progress::Untouched => {}
+            Progress::Done | Progress::Untouched => {}
         }
         if !self.ground.reach.is_local() {
             // Files of other names stay, those of the same name are replaced: said by the check.
