@@ -30,6 +30,8 @@ pub(super) enum FileState {
     Absent,
     Equal,
     Differs,
+    /// It cannot be looked at from here.
+    Unseen,
     /// No project's file lies there.
     Refused,
 }
@@ -66,7 +68,7 @@ pub(super) fn files(
             let entry = point.stat(&stored).ok().flatten();
             let state = match reach.refusal(&file.path) {
                 Some(_) => FileState::Refused,
-                None if !reach.is_local() => FileState::Absent,
+                None if !reach.is_local() => FileState::Unseen,
                 None => state(point, &stored, Path::new(&file.path)),
             };
             Some(PlacedFile {

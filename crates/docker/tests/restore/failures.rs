@@ -3,7 +3,7 @@
 use refloat_docker::VolumeAccess;
 use refloat_model::cancel::Cancel;
 use refloat_model::outcome::Outcome;
-use refloat_model::plan::RestoreRequest;
+use refloat_model::plan::{OnConflict, RestoreRequest};
 use refloat_model::progress::{Counters, Progress, Silent};
 use refloat_model::tree_path::TreePath;
 use refloat_source::{Target, TargetError};
@@ -28,7 +28,14 @@ fn a_half_filled_volume_is_never_seen(access: VolumeAccess) {
     let (facts_before, files_before) = (facts(&source), files(&source, "shop_data"));
     lose_folder(&source);
     let target = target(&empty).with_volume_access(access);
-    let everything = RestoreRequest::default();
+    // Through the engine the host's files are out of sight: they are replaced only if asked for.
+    let everything = RestoreRequest {
+        on_conflict: match access {
+            VolumeAccess::Engine => OnConflict::Replace,
+            _ => OnConflict::Fail,
+        },
+        ..RestoreRequest::default()
+    };
 
     let report = restore(&target, &damaged(&point), &everything);
     assert!(!report.is_complete());

@@ -2,7 +2,8 @@
 
 use refloat_docker::{DockerTarget, VolumeAccess};
 use refloat_model::finding::{Finding, Severity};
-use refloat_model::plan::RestoreRequest;
+use refloat_model::item::ItemKind;
+use refloat_model::plan::{Action, OnConflict, RestoreRequest};
 
 use refloat_testkit::docker::Engine;
 
@@ -99,7 +100,19 @@ fn through_the_engines_api_alone_the_same_comes_back() {
     let (facts_before, files_before) = (facts(&source), files(&source, "shop_data"));
     lose_folder(&source);
     let target = target(&empty).with_volume_access(VolumeAccess::Engine);
-    restore_all(&target, &point, &RestoreRequest::default());
+    // The host's files are out of sight: nothing may be overwritten without a word.
+    let unasked = plan(&target, &point, &RestoreRequest::default());
+    let conflicts = unasked.steps.iter().filter_map(|step| match step.action {
+        Action::Conflict { .. } => Some(step.kind),
+        _ => None,
+    });
+    let conflicts: Vec<ItemKind> = conflicts.collect();
+    assert_eq!(conflicts, [ItemKind::Project, ItemKind::Bind]);
+    let request = RestoreRequest {
+        on_conflict: OnConflict::Replace,
+        ..RestoreRequest::default()
+    };
+    restore_all(&target, &point, &request);
     assert_eq!(facts(&empty), facts_before);
     assert_eq!(files(&empty, "shop_data"), files_before);
     empty.await_output("wget", &["-qO-", "http://127.0.0.1:8081/"], "welcome\n");

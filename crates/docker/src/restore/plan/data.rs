@@ -311,7 +311,7 @@ impl Planner<'_> {
         }
         if !self.ground.reach.is_local() {
             // Files of other names stay, those of the same name are replaced: said by the check.
-            return Relation::Absent;
+            return Relation::Differs(format!("{source} cannot be looked at from here"));
         }
         let place = Path::new(source);
         let is_free = match place.symlink_metadata() {

@@ -136,6 +136,11 @@ impl Planner<'_> {
                 .filter(|file| matches!(file.state, FileState::Differs))
                 .map(|file| file.target.as_str())
                 .collect();
+            let unseen: Vec<&str> = found
+                .iter()
+                .filter(|file| matches!(file.state, FileState::Unseen))
+                .map(|file| file.target.as_str())
+                .collect();
             let missing = found.iter().find(|file| {
                 !matches!(
                     file.entry.as_ref().map(|e| &e.kind),
@@ -156,6 +161,10 @@ impl Planner<'_> {
                 }
             } else if !different.is_empty() {
                 let why = format!("other files are there: {}", different.join(", "));
+                self.action(ItemKind::Project, name, Relation::Differs(why))
+            } else if !unseen.is_empty() {
+                let files = unseen.join(", ");
+                let why = format!("what is there cannot be looked at from here: {files}");
                 self.action(ItemKind::Project, name, Relation::Differs(why))
             } else if found
                 .iter()
