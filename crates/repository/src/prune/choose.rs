@@ -277,7 +277,10 @@ fn fates(catalogue: &Catalogue, contents: &[Content], options: &PruneOptions) ->
             waste -= contents[number].unused();
         }
     }
-    if small.len() >= SMALL_PACKS_MIN {
+    // What is repacked leaves a last pack of each kind that may be small: counted now, so that the
+    // next plan has nothing left to merge.
+    let last_packs = if fates.contains(&Fate::Repack) { 2 } else { 0 };
+    if small.len() + last_packs >= SMALL_PACKS_MIN {
         for number in small {
             if spend(&mut budget, catalogue.pack_size(number)) {
                 fates[number] = Fate::Repack;
