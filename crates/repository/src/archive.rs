@@ -60,6 +60,9 @@ pub struct ArchiveOptions {
     pub compression: Compression,
     /// A pack is uploaded when it has reached this size, in bytes.
     pub pack_bytes_min: usize,
+    /// Seed of the choice among open packs; none, as in production, takes a random one. With a
+    /// seed and one worker the packs are the same every time, for tests.
+    pub placement_seed: Option<u64>,
     /// Threads that read, hash and compress.
     pub workers: usize,
     /// Whether access times are recorded; they make every tree that was read a new one.
@@ -73,6 +76,7 @@ impl Default for ArchiveOptions {
         Self {
             compression: Compression::default(),
             pack_bytes_min: 16 << 20,
+            placement_seed: None,
             workers: std::thread::available_parallelism().map_or(2, usize::from),
             access_times: false,
             read_unchanged: false,
@@ -236,7 +240,7 @@ impl Archiver {
             .collect();
         let shared = Arc::new(Shared {
             present,
-            packer: Packer::new(options.pack_bytes_min, uploads)?,
+            packer: Packer::new(options.pack_bytes_min, options.placement_seed, uploads)?,
             repository,
             options,
             chunks: bounded(CHUNKS_QUEUED_MAX),

@@ -96,8 +96,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Packer {
     pub fn new(
         pack_bytes_min: usize,
+        placement_seed: Option<u64>,
         uploads: Sender<SealedPack>,
     ) -> Result<Self, RepositoryError> {
+        let seed = match placement_seed {
+            Some(seed) => seed,
+            None => u64::from_le_bytes(random_bytes()?),
+        };
         Ok(Self {
             pack_bytes_min,
             data: Default::default(),
@@ -106,7 +111,7 @@ impl Packer {
             uploads: Mutex::new(Some(uploads)),
             spare: Mutex::default(),
             spare_packs: Mutex::default(),
-            random: AtomicU64::new(u64::from_le_bytes(random_bytes()?) | 1),
+            random: AtomicU64::new(seed | 1),
             packed_bytes: AtomicU64::new(0),
             index: Mutex::default(),
         })
