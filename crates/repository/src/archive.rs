@@ -153,8 +153,19 @@ impl Shared {
     /// Stores a blob unless it is there or on its way, and returns its id.
     fn store_blob(&self, kind: BlobKind, plaintext: &[u8]) -> Result<BlobId, RepositoryError> {
         let id = BlobId::of(plaintext);
+        self.store_hashed(kind, id, plaintext)?;
+        Ok(id)
+    }
+
+    /// Stores a blob that hashes to `id` unless it is there or on its way.
+    fn store_hashed(
+        &self,
+        kind: BlobKind,
+        id: BlobId,
+        plaintext: &[u8],
+    ) -> Result<(), RepositoryError> {
         if self.has_blob(kind, &id) || !self.packer.claim(kind, id) {
-            return Ok(id);
+            return Ok(());
         }
         let compression = match kind {
             BlobKind::Data => self.options.compression,
@@ -176,7 +187,7 @@ impl Shared {
         };
         Counters::add(counter, 1);
         Counters::add(&self.plaintext_bytes, plaintext.len() as u64);
-        Ok(id)
+        Ok(())
     }
 
     /// Stores a directory whose nodes are sorted and unique.
@@ -240,7 +251,7 @@ impl Archiver {
             .collect();
         let shared = Arc::new(Shared {
             present,
-            packer: Packer::new(options.pack_bytes_min, options.placement_seed, uploads)?,
+            packer: Packer::new(&options, uploads)?,
             repository,
             options,
             chunks: bounded(CHUNKS_QUEUED_MAX),

@@ -1,14 +1,16 @@
 //! Sealing and opening of blobs and files: compression, encryption, and the proof that what is
 //! about to be uploaded can be read back.
 //!
-//! Invariant: a blob leaves [`Codec::seal_blob`] only after its sealed form was opened again and
+//! Invariant: a blob leaves [`Codec::seal`] only after its sealed form was opened again and
 //! hashed to its id.
 
-use std::cell::RefCell;
+mod scratch;
 
-use crate::crypto::{Cipher, OVERHEAD_BYTES};
+use crate::crypto::{Cipher, IV_BYTES, MAC_BYTES, OVERHEAD_BYTES};
 use crate::error::RepositoryError;
+use crate::hash::Sha256;
 use crate::id::BlobId;
+use scratch::{Scratch, with_scratch};
 
 /// The largest plaintext of a blob that is read, in bytes. restic's chunks end at 8 MiB; trees may
 /// be larger.
@@ -41,88 +43,6 @@ impl Compression {
             Self::Better => Some(11),
             Self::Max => Some(19),
         }
-    }
-}
-
-/// The first bytes of a large blob that are compressed on trial, and the share of them that must
-/// go away for the rest to be tried: media and encrypted data fail this at a fraction of the cost.
-const TRIAL_BYTES: usize = 64 << 10;
-const TRIAL_NUMERATOR: usize = 31;
-const TRIAL_DENOMINATOR: usize = 32;
-
-/// Contexts whose buffers grew beyond this are not kept, in bytes.
-const SCRATCH_BYTES_KEPT: usize = 17 << 20;
-
-/// Contexts and buffers of one thread, reused for every blob.
-struct Scratch {
-    compressor: zstd::bulk::Compressor<'static>,
-    level: i32,
-    decompressor: zstd::bulk::Decompressor<'static>,
-    compressed: Vec<u8>,
-    opened: Vec<u8>,
-    plain: Vec<u8>,
-}
-
-thread_local! {
-    static SCRATCH: RefCell<Option<Scratch>> = const { RefCell::new(None) };
-}
-
-/// Runs with this thread's contexts. Nested use would panic, so it is only used within leaves.
-fn with_scratch<T>(
-    work: impl FnOnce(&mut Scratch) -> Result<T, RepositoryError>,
-) -> Result<T, RepositoryError> {
-    SCRATCH.with_borrow_mut(|slot| {
-        if slot.is_none() {
-            *slot = Some(Scratch {
-                compressor: zstd::bulk::Compressor::new(3).map_err(RepositoryError::Compress)?,
-                level: 3,
-                decompressor: zstd::bulk::Decompressor::new().map_err(RepositoryError::Compress)?,
-                compressed: Vec::new(),
-                opened: Vec::new(),
-                plain: Vec::new(),
-            });
-        }
-        let done = match slot {
-            Some(scratch) => work(scratch),
-            None => Err(RepositoryError::Stopped),
-        };
-        // One huge tree must not keep its memory on every thread for ever.
-        if slot
-            .as_ref()
-            .is_some_and(|scratch| scratch.plain.capacity() > SCRATCH_BYTES_KEPT)
-        {
-            *slot = None;
-        }
-        done
-    })
-}
-
-impl Scratch {
-    fn compress(&mut self, plaintext: &[u8], level: i32) -> Result<(), RepositoryError> {
-        if self.level != level {
-            self.compressor
-                .set_compression_level(level)
-                .map_err(RepositoryError::Compress)?;
-            self.level = level;
-        }
-        self.compressed.clear();
-        self.compressed
-            .reserve(zstd::zstd_safe::compress_bound(plaintext.len()));
-        let _length = self
-            .compressor
-            .compress_to_buffer(plaintext, &mut self.compressed)
-            .map_err(RepositoryError::Compress)?;
-        Ok(())
-    }
-
-    /// Whether the beginning of a large blob shrinks at all.
-    fn trial_shrinks(&mut self, plaintext: &[u8], level: i32) -> Result<bool, RepositoryError> {
-        let Some(middle) = plaintext.len().checked_sub(4 * TRIAL_BYTES) else {
-            return Ok(true);
-        };
-        let start = middle / 2;
-        self.compress(&plaintext[start..start + TRIAL_BYTES], level.min(1))?;
-        Ok(self.compressed.len() * TRIAL_DENOMINATOR < TRIAL_BYTES * TRIAL_NUMERATOR)
     }
 }
 
@@ -161,7 +81,25 @@ pub struct Codec {
     version: u32,
 }
 
-/// A blob ready to be packed.
+/// A blob that is to be sealed.
+#[derive(Debug)]
+pub struct Prepared<'p> {
+    id: BlobId,
+    plaintext: &'p [u8],
+    /// None if it does not shrink, or shall not.
+    compressed: Option<Vec<u8>>,
+}
+
+impl Prepared<'_> {
+    /// How long its sealed form will be, in bytes.
+    #[must_use]
+    pub fn sealed_length(&self) -> usize {
+        let body = self.compressed.as_deref().unwrap_or(self.plaintext);
+        sealed_length(body.len())
+    }
+}
+
+/// How long a sealed blob is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SealedLength {
     /// Bytes appended.
@@ -183,56 +121,103 @@ impl Codec {
         &self.cipher
     }
 
-    /// Appends the sealed form of a blob to `out`, after proving that it opens to `id` again.
+    /// Compresses a blob where that helps.
     ///
     /// # Errors
-    /// It did not read back: memory or the library is faulty. `out` is as it was.
-    pub fn seal_blob(
+    /// zstd failed.
+    pub fn prepare<'p>(
         &self,
         id: BlobId,
-        plaintext: &[u8],
+        plaintext: &'p [u8],
         compression: Compression,
-        out: &mut Vec<u8>,
-    ) -> Result<SealedLength, RepositoryError> {
-        let start = out.len();
+    ) -> Result<Prepared<'p>, RepositoryError> {
         let level = compression
             .level()
             .filter(|_| self.version >= 2 && !plaintext.is_empty());
-        let sealed = with_scratch(|scratch| {
-            let compressed = match level {
-                Some(level) if scratch.trial_shrinks(plaintext, level)? => {
-                    scratch.compress(plaintext, level)?;
-                    scratch.compressed.len() < plaintext.len()
+        let compressed = match level {
+            None => None,
+            Some(level) => with_scratch(|scratch| {
+                if !scratch.trial_shrinks(plaintext, level)? {
+                    return Ok(None);
                 }
-                _ => false,
-            };
-            let body = if compressed {
-                &scratch.compressed
-            } else {
-                plaintext
-            };
-            self.cipher.seal_into(body, out)?;
-            scratch.opened.clear();
-            scratch.opened.extend_from_slice(&out[start..]);
-            let stated = compressed.then_some(plaintext.len());
-            let sealed = SealedLength {
-                sealed: out.len() - start,
-                uncompressed: stated,
-            };
-            match self.open_with(
-                &mut scratch.decompressor,
-                &mut scratch.opened,
-                stated,
-                &mut scratch.plain,
-            ) {
-                Ok(plain) if BlobId::of(plain) == id => Ok(sealed),
-                _ => Err(RepositoryError::VerifyFailed { blob: id }),
-            }
-        });
-        if sealed.is_err() {
-            out.truncate(start);
+                scratch.compress(plaintext, level)?;
+                let helps = scratch.compressed.len() < plaintext.len();
+                Ok(helps.then(|| std::mem::take(&mut scratch.compressed)))
+            })?,
+        };
+        Ok(Prepared {
+            id,
+            plaintext,
+            compressed,
+        })
+    }
+
+    /// Appends the sealed form of a blob to `pack` and goes on with the hash of the pack, after
+    /// proving that the sealed form opens to the blob's id again.
+    ///
+    /// # Errors
+    /// It did not read back: memory or the library is faulty. `pack` and `hash` are as they were.
+    pub fn seal(
+        &self,
+        blob: Prepared<'_>,
+        pack: &mut Vec<u8>,
+        hash: &mut Sha256,
+    ) -> Result<SealedLength, RepositoryError> {
+        let start = pack.len();
+        let body = blob.compressed.as_deref().unwrap_or(blob.plaintext);
+        self.cipher.seal_into(body, pack)?;
+        let uncompressed = blob.compressed.as_ref().map(|_| blob.plaintext.len());
+        let mut longer = hash.clone();
+        let found = with_scratch(|scratch| {
+            let found = self.verify(&pack[start..], uncompressed, scratch, &mut longer);
+            // The memory goes back to where it came from.
+            scratch.compressed = blob.compressed.unwrap_or_default();
+            Ok(found)
+        })?;
+        if found.ok() != Some(blob.id) {
+            pack.truncate(start);
+            return Err(RepositoryError::VerifyFailed { blob: blob.id });
         }
-        sealed
+        *hash = longer;
+        Ok(SealedLength {
+            sealed: pack.len() - start,
+            uncompressed,
+        })
+    }
+
+    /// What a sealed blob hashes to when it is opened. Its sealed bytes go into the pack's hash
+    /// at the same time: one hash alone leaves the processor half idle.
+    fn verify(
+        &self,
+        sealed: &[u8],
+        uncompressed: Option<usize>,
+        scratch: &mut Scratch,
+        pack: &mut Sha256,
+    ) -> Result<BlobId, OpenError> {
+        let authentic = self.cipher.authenticate(sealed)?;
+        let mut plain = Sha256::new();
+        let Some(stated) = uncompressed else {
+            let (before, after) = sealed.split_at(IV_BYTES);
+            let (_, mac) = after.split_at(after.len() - MAC_BYTES);
+            pack.update(before);
+            self.cipher.decrypt(&authentic, |ciphertext, plaintext| {
+                Sha256::update_two(&mut plain, plaintext, pack, ciphertext);
+            })?;
+            pack.update(mac);
+            return Ok(BlobId(plain.finish()));
+        };
+        let Scratch {
+            opened,
+            plain: plaintext,
+            decompressor,
+            ..
+        } = scratch;
+        opened.clear();
+        self.cipher
+            .decrypt(&authentic, |_, piece| opened.extend_from_slice(piece))?;
+        decompress(decompressor, opened, stated, plaintext)?;
+        Sha256::update_two(&mut plain, plaintext, pack, sealed);
+        Ok(BlobId(plain.finish()))
     }
 
     /// Opens a sealed blob in `sealed` and appends its plaintext to `out`, verified against `id`.
@@ -262,29 +247,6 @@ impl Codec {
             out.truncate(start);
         }
         checked
-    }
-
-    fn open_with<'b>(
-        &self,
-        decompressor: &mut zstd::bulk::Decompressor<'static>,
-        sealed: &'b mut [u8],
-        uncompressed: Option<usize>,
-        plain: &'b mut Vec<u8>,
-    ) -> Result<&'b [u8], OpenError> {
-        let body = self.cipher.open_in_place(sealed)?;
-        let Some(stated) = uncompressed else {
-            return Ok(body);
-        };
-        plain.clear();
-        plain.reserve(stated);
-        let found = decompressor
-            .decompress_to_buffer(body, plain)
-            .map_err(OpenError::Decompress)?;
-        if found == stated {
-            Ok(plain)
-        } else {
-            Err(OpenError::Length { stated, found })
-        }
     }
 
     /// Seals a file that is not a pack: index, snapshot, lock; compressed from version 2.
@@ -340,24 +302,38 @@ fn check_id(id: BlobId, plaintext: &[u8]) -> Result<(), OpenError> {
     }
 }
 
+/// Decompresses exactly `stated` bytes into `out`, in place of what it holds.
+fn decompress(
+    decompressor: &mut zstd::bulk::Decompressor<'static>,
+    body: &[u8],
+    stated: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), OpenError> {
+    out.clear();
+    out.reserve(stated);
+    let found = decompressor
+        .decompress_to_buffer(body, out)
+        .map_err(OpenError::Decompress)?;
+    if found == stated {
+        Ok(())
+    } else {
+        Err(OpenError::Length { stated, found })
+    }
+}
+
 /// Decompresses exactly `stated` bytes behind what `out` holds.
 fn decompress_after(body: &[u8], stated: usize, out: &mut Vec<u8>) -> Result<(), OpenError> {
     let outcome = with_scratch(|scratch| {
-        scratch.plain.clear();
-        scratch.plain.reserve(stated);
-        Ok(
-            match scratch
-                .decompressor
-                .decompress_to_buffer(body, &mut scratch.plain)
-            {
-                Ok(found) if found == stated => {
-                    out.extend_from_slice(&scratch.plain);
-                    Ok(())
-                }
-                Ok(found) => Err(OpenError::Length { stated, found }),
-                Err(error) => Err(OpenError::Decompress(error)),
-            },
-        )
+        let Scratch {
+            decompressor,
+            plain,
+            ..
+        } = scratch;
+        if out.is_empty() {
+            return Ok(decompress(decompressor, body, stated, out));
+        }
+        let done = decompress(decompressor, body, stated, plain);
+        Ok(done.map(|()| out.extend_from_slice(plain)))
     });
     outcome.unwrap_or_else(|error| Err(OpenError::Decompress(std::io::Error::other(error))))
 }
@@ -392,6 +368,26 @@ mod tests {
         Codec::new(Cipher::new(&Key::random().unwrap()).unwrap(), version)
     }
 
+    fn seal(
+        codec: &Codec,
+        (id, plaintext): (BlobId, &[u8]),
+        compression: Compression,
+        out: &mut Vec<u8>,
+    ) -> Result<SealedLength, RepositoryError> {
+        let mut hash = Sha256::new();
+        hash.update(out);
+        let prepared = codec.prepare(id, plaintext, compression)?;
+        let expected = prepared.sealed_length();
+        let sealed = codec.seal(prepared, out, &mut hash);
+        assert_eq!(
+            hash.finish(),
+            crate::id::sha256(out),
+            "the pack's hash must follow its bytes"
+        );
+        assert!(sealed.as_ref().is_ok_and(|s| s.sealed == expected) || sealed.is_err());
+        sealed
+    }
+
     #[test]
     fn blobs_come_back_compressed_only_where_it_helps() {
         let noise: Vec<u8> = (0..300_000_u32)
@@ -409,9 +405,7 @@ mod tests {
             let codec = codec(version);
             let id = BlobId::of(plaintext);
             let mut out = b"before".to_vec();
-            let length = codec
-                .seal_blob(id, plaintext, compression, &mut out)
-                .unwrap();
+            let length = seal(&codec, (id, plaintext), compression, &mut out).unwrap();
             assert_eq!(length.sealed, out.len() - 6);
             assert_eq!(length.uncompressed.is_some(), compressed);
             let mut plain = b"x".to_vec();
@@ -427,13 +421,11 @@ mod tests {
         let codec = codec(2);
         let mut out = Vec::new();
         let wrong = BlobId([1; 32]);
-        let refused = codec.seal_blob(wrong, b"content", Compression::Auto, &mut out);
+        let refused = seal(&codec, (wrong, b"content"), Compression::Auto, &mut out);
         assert!(matches!(refused, Err(RepositoryError::VerifyFailed { .. })));
         assert!(out.is_empty());
         let id = BlobId::of(b"content");
-        let length = codec
-            .seal_blob(id, b"content", Compression::Auto, &mut out)
-            .unwrap();
+        let length = seal(&codec, (id, b"content"), Compression::Auto, &mut out).unwrap();
         let mut plain = Vec::new();
         let refused = codec.open_blob(wrong, &mut out, length.uncompressed, &mut plain);
         assert!(matches!(refused, Err(OpenError::Hash(_))));
@@ -445,9 +437,8 @@ mod tests {
         let codec = codec(2);
         let zeros = vec![0; 64 << 20];
         let mut out = Vec::new();
-        let length = codec
-            .seal_blob(BlobId::of(&zeros), &zeros, Compression::Auto, &mut out)
-            .unwrap();
+        let id = BlobId::of(&zeros);
+        let length = seal(&codec, (id, &zeros), Compression::Auto, &mut out).unwrap();
         assert!(length.sealed < 10_000);
         let mut plain = Vec::new();
         let refused = codec.open_blob(BlobId::of(&zeros), &mut out.clone(), Some(1000), &mut plain);

@@ -5,6 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::hash::sha256;
+use crate::hash::sha256_of_two;
+
 /// Text that is no id.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{0:?} is not an id of 64 hexadecimal digits")]
@@ -111,19 +114,17 @@ id_type!(SnapshotId, "The SHA-256 of a snapshot file's bytes.");
 id_type!(KeyId, "The SHA-256 of a key file's bytes.");
 id_type!(LockId, "The SHA-256 of a lock file's bytes.");
 
-/// The SHA-256 of some bytes.
-#[must_use]
-pub fn sha256(bytes: &[u8]) -> [u8; 32] {
-    let mut id = [0; 32];
-    id.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes).as_ref());
-    id
-}
-
 impl BlobId {
     /// The id of a plaintext.
     #[must_use]
     pub fn of(plaintext: &[u8]) -> Self {
         Self(sha256(plaintext))
+    }
+
+    /// The ids of two plaintexts, in little more time than one takes.
+    #[must_use]
+    pub fn of_two(first: &[u8], second: &[u8]) -> [Self; 2] {
+        sha256_of_two(first, second).map(Self)
     }
 }
 

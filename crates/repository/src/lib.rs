@@ -18,6 +18,7 @@ mod error;
 mod failure;
 pub mod forget;
 pub mod format;
+pub mod hash;
 pub mod id;
 pub mod index;
 mod keys;

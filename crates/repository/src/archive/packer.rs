@@ -11,18 +11,21 @@ use crossbeam_channel::{Receiver, Sender};
 use refloat_model::progress::Counters;
 use refloat_storage::{FileKey, FileKind};
 
-use super::Shared;
+use super::{ArchiveOptions, Shared};
 use crate::codec::{Codec, Compression};
 use crate::crypto::random_bytes;
 use crate::error::RepositoryError;
 use crate::format::index::{IndexFile, IndexPack};
 use crate::format::pack::{BlobKind, PackedBlob, finish_pack};
-use crate::id::{BlobId, PackId, sha256};
+use crate::hash::Sha256;
+use crate::id::{BlobId, PackId};
 use crate::repository::Repository;
 
 /// Data blobs go at random into one of so many open packs, so that the order and the sizes of
-/// blobs in a pack do not show where one file's content begins (eprint 2025/532).
-const OPEN_DATA_PACKS: usize = 2;
+/// blobs in a pack do not show where one file's content begins (eprint 2025/532). A blob is sealed
+/// in its pack, so this is one more than there are workers: then there is always a choice. Beyond
+/// the limit, for memory's sake, workers may wait for each other.
+const OPEN_DATA_PACKS_MAX: usize = 8;
 /// An index file is written when so many blobs wait for one, as restic does: what a crash leaves
 /// behind is then reused and not uploaded again.
 const INDEX_BLOBS_MAX: usize = 50_000;
@@ -55,6 +58,8 @@ type IdSet = HashSet<(BlobId, BlobKind), BuildHasherDefault<IdHasher>>;
 struct OpenPack {
     bytes: Vec<u8>,
     blobs: Vec<PackedBlob>,
+    /// Of all bytes.
+    hash: Sha256,
 }
 
 /// A pack on its way to storage.
@@ -77,7 +82,7 @@ struct NewIndex {
 /// See the module.
 pub struct Packer {
     pack_bytes_min: usize,
-    data: [Mutex<OpenPack>; OPEN_DATA_PACKS],
+    data: Vec<Mutex<OpenPack>>,
     trees: Mutex<OpenPack>,
     claimed: [Mutex<IdSet>; CLAIM_SHARDS],
     uploads: Mutex<Option<Sender<SealedPack>>>,
@@ -95,17 +100,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Packer {
     pub fn new(
-        pack_bytes_min: usize,
-        placement_seed: Option<u64>,
+        options: &ArchiveOptions,
         uploads: Sender<SealedPack>,
     ) -> Result<Self, RepositoryError> {
-        let seed = match placement_seed {
+        let open_data_packs = (options.workers + 1).min(OPEN_DATA_PACKS_MAX);
+        let seed = match options.placement_seed {
             Some(seed) => seed,
             None => u64::from_le_bytes(random_bytes()?),
         };
         Ok(Self {
-            pack_bytes_min,
-            data: Default::default(),
+            pack_bytes_min: options.pack_bytes_min,
+            data: (0..open_data_packs).map(|_| Mutex::default()).collect(),
             trees: Mutex::default(),
             claimed: Default::default(),
             uploads: Mutex::new(Some(uploads)),
@@ -137,37 +142,8 @@ impl Packer {
         plaintext: &[u8],
         compression: Compression,
     ) -> Result<(), RepositoryError> {
-        let mut sealed = self.spare_buffer();
-        let length = codec.seal_blob(id, plaintext, compression, &mut sealed)?;
-        let too_large = |_| RepositoryError::Encode {
-            what: "a blob",
-            cause: "it is larger than 4 GiB".into(),
-        };
-        let blob = PackedBlob {
-            id,
-            kind,
-            offset: 0,
-            length: u32::try_from(length.sealed).map_err(too_large)?,
-            uncompressed_length: length
-                .uncompressed
-                .map(u32::try_from)
-                .transpose()
-                .map_err(too_large)?,
-        };
-        Counters::add(&self.packed_bytes, u64::from(blob.length));
-        let full = self.append(blob, &sealed)?;
-        self.recycle(sealed);
-        match full {
-            Some(pack) => self.hand_over(codec, pack),
-            None => Ok(()),
-        }
-    }
-
-    fn append(&self, blob: PackedBlob, sealed: &[u8]) -> Result<Option<OpenPack>, RepositoryError> {
-        let mut open = match blob.kind {
-            BlobKind::Tree => lock(&self.trees),
-            BlobKind::Data => lock(&self.data[self.random_below(OPEN_DATA_PACKS)]),
-        };
+        let prepared = codec.prepare(id, plaintext, compression)?;
+        let mut open = self.open_pack(kind);
         let offset = u32::try_from(open.bytes.len()).map_err(|e| RepositoryError::Encode {
             what: "a pack",
             cause: e.into(),
@@ -178,11 +154,42 @@ impl Packer {
             open.bytes
                 .reserve_exact(self.pack_bytes_min + PACK_BYTES_OVER);
         }
-        open.bytes.reserve_exact(sealed.len());
-        open.bytes.extend_from_slice(sealed);
-        open.blobs.push(PackedBlob { offset, ..blob });
-        let full = open.bytes.len() >= self.pack_bytes_min;
-        Ok(full.then(|| std::mem::take(&mut *open)))
+        open.bytes.reserve_exact(prepared.sealed_length());
+        let OpenPack { bytes, hash, .. } = &mut *open;
+        let sealed = codec.seal(prepared, bytes, hash)?;
+        let too_large = |_| RepositoryError::Encode {
+            what: "a blob",
+            cause: "it is larger than 4 GiB".into(),
+        };
+        let uncompressed = sealed.uncompressed.map(u32::try_from).transpose();
+        let blob = PackedBlob {
+            id,
+            kind,
+            offset,
+            length: u32::try_from(sealed.sealed).map_err(too_large)?,
+            uncompressed_length: uncompressed.map_err(too_large)?,
+        };
+        Counters::add(&self.packed_bytes, u64::from(blob.length));
+        open.blobs.push(blob);
+        if open.bytes.len() < self.pack_bytes_min {
+            return Ok(());
+        }
+        let full = std::mem::take(&mut *open);
+        drop(open);
+        self.hand_over(codec, full)
+    }
+
+    /// A pack at random among those that nobody is using; if all are in use, one at random.
+    fn open_pack(&self, kind: BlobKind) -> MutexGuard<'_, OpenPack> {
+        if kind == BlobKind::Tree {
+            return lock(&self.trees);
+        }
+        let first = self.random_below(self.data.len());
+        let (before, from_first) = self.data.split_at(first);
+        let mut packs = from_first.iter().chain(before);
+        packs
+            .find_map(|pack| pack.try_lock().ok())
+            .unwrap_or_else(|| lock(&self.data[first]))
     }
 
     /// xorshift64 (Marsaglia, "Xorshift RNGs", 2003): spreading blobs needs no better one.
@@ -215,9 +222,11 @@ impl Packer {
     }
 
     fn hand_over(&self, codec: &Codec, mut pack: OpenPack) -> Result<(), RepositoryError> {
+        let blobs_end = pack.bytes.len();
         finish_pack(codec.cipher(), &mut pack.bytes, &pack.blobs)?;
+        pack.hash.update(&pack.bytes[blobs_end..]);
         let sealed = SealedPack {
-            id: PackId(sha256(&pack.bytes)),
+            id: PackId(pack.hash.finish()),
             bytes: pack.bytes,
             blobs: pack.blobs,
         };

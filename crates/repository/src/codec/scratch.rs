@@ -1,0 +1,90 @@
+//! Contexts and buffers that each thread keeps.
+//!
+//! Invariant: they hold nothing from one use to the next but memory and settings.
+
+use std::cell::RefCell;
+
+use crate::error::RepositoryError;
+
+/// The bytes in the middle of a large blob that are compressed on trial, and the share of them that must
+/// go away for the rest to be tried: media and encrypted data fail this at a fraction of the cost.
+const TRIAL_BYTES: usize = 64 << 10;
+const TRIAL_NUMERATOR: usize = 31;
+const TRIAL_DENOMINATOR: usize = 32;
+
+/// Contexts whose buffers grew beyond this are not kept, in bytes.
+const SCRATCH_BYTES_KEPT: usize = 17 << 20;
+
+/// Contexts and buffers of one thread, reused for every blob.
+pub struct Scratch {
+    compressor: zstd::bulk::Compressor<'static>,
+    level: i32,
+    pub decompressor: zstd::bulk::Decompressor<'static>,
+    pub compressed: Vec<u8>,
+    pub opened: Vec<u8>,
+    pub plain: Vec<u8>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Option<Scratch>> = const { RefCell::new(None) };
+}
+
+/// Runs with this thread's contexts. Nested use would panic, so it is only used within leaves.
+pub fn with_scratch<T>(
+    work: impl FnOnce(&mut Scratch) -> Result<T, RepositoryError>,
+) -> Result<T, RepositoryError> {
+    SCRATCH.with_borrow_mut(|slot| {
+        if slot.is_none() {
+            *slot = Some(Scratch {
+                compressor: zstd::bulk::Compressor::new(3).map_err(RepositoryError::Compress)?,
+                level: 3,
+                decompressor: zstd::bulk::Decompressor::new().map_err(RepositoryError::Compress)?,
+                compressed: Vec::new(),
+                opened: Vec::new(),
+                plain: Vec::new(),
+            });
+        }
+        let done = match slot {
+            Some(scratch) => work(scratch),
+            None => Err(RepositoryError::Stopped),
+        };
+        // One huge tree must not keep its memory on every thread for ever.
+        if slot
+            .as_ref()
+            .is_some_and(|scratch| scratch.plain.capacity() > SCRATCH_BYTES_KEPT)
+        {
+            *slot = None;
+        }
+        done
+    })
+}
+
+impl Scratch {
+    /// Compresses into [`compressed`](Self::compressed).
+    pub fn compress(&mut self, plaintext: &[u8], level: i32) -> Result<(), RepositoryError> {
+        if self.level != level {
+            self.compressor
+                .set_compression_level(level)
+                .map_err(RepositoryError::Compress)?;
+            self.level = level;
+        }
+        self.compressed.clear();
+        self.compressed
+            .reserve(zstd::zstd_safe::compress_bound(plaintext.len()));
+        let _length = self
+            .compressor
+            .compress_to_buffer(plaintext, &mut self.compressed)
+            .map_err(RepositoryError::Compress)?;
+        Ok(())
+    }
+
+    /// Whether the middle of a large blob shrinks at all.
+    pub fn trial_shrinks(&mut self, plaintext: &[u8], level: i32) -> Result<bool, RepositoryError> {
+        let Some(middle) = plaintext.len().checked_sub(4 * TRIAL_BYTES) else {
+            return Ok(true);
+        };
+        let start = middle / 2;
+        self.compress(&plaintext[start..start + TRIAL_BYTES], level.min(1))?;
+        Ok(self.compressed.len() * TRIAL_DENOMINATOR < TRIAL_BYTES * TRIAL_NUMERATOR)
+    }
+}
