@@ -219,7 +219,7 @@ impl FolderWriter {
         metadata: &Metadata,
     ) -> Result<(), WriteError> {
         let directory = self.directory(path).context("open", path)?;
-        self.apply(&directory, path, metadata)
+        self.apply(&Pinned::new(&directory, path), path, metadata)
     }
 
     /// Makes all that was restored survive a power cut, on the file system of the root.
@@ -230,16 +230,16 @@ impl FolderWriter {
         syncfs(&self.root).context("write out", &RelativePath::root())
     }
 
-    /// Applies metadata to the inode that `fd` holds.
+    /// Applies metadata to an inode.
     fn apply(
         &self,
-        fd: &OwnedFd,
+        inode: &Pinned<'_>,
         path: &RelativePath,
         metadata: &Metadata,
     ) -> Result<(), WriteError> {
         // Findings are collected apart: the lock is not held over system calls.
         let mut findings = Findings::default();
-        let applied = Pinned::new(fd, path).apply(metadata, &mut findings);
+        let applied = inode.apply(metadata, &mut findings);
         if findings.count() > 0 {
             lock(&self.findings).append(findings);
         }

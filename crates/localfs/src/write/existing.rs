@@ -104,7 +104,7 @@ impl FolderWriter {
         let restored = Restored {
             identity: file.identity,
         };
-        let is_equal = Pinned::new(&file.fd, path)
+        let is_equal = Pinned::open(&file.fd, path)
             .has(metadata)
             .map_err(|fatal| WriteError::new(fatal.operation, path, fatal.errno))?;
         if is_equal {
@@ -113,7 +113,7 @@ impl FolderWriter {
         if fstat(&file.fd).context("stat", path)?.st_nlink != 1 {
             return Err(WriteError::Shared(path.clone()));
         }
-        self.apply(&file.fd, path, metadata)?;
+        self.apply(&Pinned::open(&file.fd, path), path, metadata)?;
         Ok(restored)
     }
 

@@ -3,7 +3,7 @@
 //! Invariant: a handle writes only to an inode that has no name outside the folder.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use refloat_model::entry::Metadata;
 use rustix::fd::OwnedFd;
@@ -15,9 +15,14 @@ use rustix::io::{Errno, pread, pwrite};
 
 use super::error::Context;
 use super::holes::{Piece, pieces};
+use super::pinned::Pinned;
 use super::{FolderWriter, Restored, WriteError};
 use crate::attributes::{Identity, file_type};
 use crate::path::RelativePath;
+
+/// Larger new files get their length at once, so that several threads may write them in any order
+/// without each growing it.
+const GROWING_BYTES_MAX: u64 = 1 << 20;
 
 const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
 
@@ -42,6 +47,9 @@ pub struct FileHandle {
     size: u64,
     landing: Landed,
     identity: Identity,
+    /// How long the file is at least. A new one grows by being written, which spares a call,
+    /// unless it is large or has holes.
+    length: AtomicU64,
 }
 
 /// Where the bytes go.
@@ -85,8 +93,11 @@ impl FolderWriter {
             size,
             landing,
             identity,
+            length: AtomicU64::new(0),
         };
-        ftruncate(&file.fd, size).context("set the length of", path)?;
+        if file.holds_old_content() || size > GROWING_BYTES_MAX {
+            file.set_length()?;
+        }
         Ok(file)
     }
 
@@ -156,7 +167,10 @@ impl FolderWriter {
         };
         let path = file.path.clone();
         let name = path.name().unwrap_or_default();
-        self.apply(&file.fd, &path, metadata)?;
+        if file.is_shorter_than(file.size) {
+            file.set_length()?;
+        }
+        self.apply(&Pinned::open(&file.fd, &path), &path, metadata)?;
         match &file.landing {
             Landed::Nameless => self.link_to(&file.fd, &file.parent, name, &path)?,
             Landed::Temporary(temporary) => {
@@ -213,6 +227,16 @@ impl FileHandle {
         Ok(())
     }
 
+    fn set_length(&self) -> Result<(), WriteError> {
+        ftruncate(&self.fd, self.size).context("set the length of", &self.path)?;
+        self.length.store(self.size, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn is_shorter_than(&self, length: u64) -> bool {
+        self.length.load(Ordering::SeqCst) < length
+    }
+
     fn write_data(&self, offset: u64, data: &[u8]) -> Result<u64, WriteError> {
         let mut done = 0;
         while let Some(rest) = data.get(done..).filter(|rest| !rest.is_empty()) {
@@ -223,13 +247,18 @@ impl FileHandle {
                 Err(errno) => return Err(WriteError::new("write", &self.path, errno)),
             }
         }
-        Ok(data.len() as u64)
+        let length = data.len() as u64;
+        self.length.fetch_max(offset + length, Ordering::SeqCst);
+        Ok(length)
     }
 
     /// A new file is a single hole already; in an old one a hole has to be made.
     fn write_zeros(&self, offset: u64, length: usize) -> Result<u64, WriteError> {
         let bytes = length as u64;
         if !self.holds_old_content() {
+            if self.is_shorter_than(offset + bytes) {
+                self.set_length()?;
+            }
             return Ok(bytes);
         }
         let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;

@@ -8,6 +8,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, mknodat, openat, symlin
 use rustix::io::Errno;
 
 use super::error::Context;
+use super::pinned::Pinned;
 use super::{FolderWriter, Restored, WriteError};
 use crate::attributes::{Identity, file_type};
 use crate::path::RelativePath;
@@ -75,7 +76,7 @@ impl FolderWriter {
         if file_type(&stat) != node.file_type() || stat.st_nlink != 1 {
             return Err(WriteError::Replaced(path.clone()));
         }
-        self.apply(&fd, path, metadata)?;
+        self.apply(&Pinned::new(&fd, path), path, metadata)?;
         Ok(Restored {
             identity: Identity::of(&stat),
         })

@@ -89,6 +89,35 @@ fn file_appears_complete_or_not_at_all() {
 }
 
 #[test]
+fn a_file_has_its_length_whatever_was_written_of_it() {
+    let (folder, writer) = folder();
+    let zeros = vec![0; 8192];
+    for (size, parts) in [
+        (10_000_u64, &[][..]),
+        (10_000, &[(0, &b"start"[..])]),
+        (10_000, &[(0, &zeros[..]), (9_995, b"ended")]),
+        (20_000, &[(3, b"data"), (8192, &zeros)]),
+        (3 << 20, &[((3 << 20) - 1, b"x"), (0, b"y")]),
+    ] {
+        let file = writer
+            .prepare_file(&path("f"), size, Landing::Atomic)
+            .unwrap();
+        let mut expected = vec![0; usize::try_from(size).unwrap()];
+        for (offset, bytes) in parts {
+            file.write_at(*offset, bytes).unwrap();
+            let at = usize::try_from(*offset).unwrap();
+            expected[at..at + bytes.len()].copy_from_slice(bytes);
+            // What was written reads back at once, holes included.
+            let mut read = vec![1; bytes.len()];
+            assert_eq!(file.read_at(*offset, &mut read).unwrap(), bytes.len());
+            assert!(read == *bytes);
+        }
+        writer.finish_file(file, &metadata(0o600)).unwrap();
+        assert!(std::fs::read(folder.path().join("f")).unwrap() == expected);
+    }
+}
+
+#[test]
 fn bytes_beyond_the_length_are_refused() {
     let (_folder, writer) = folder();
     let file = writer
