@@ -18,6 +18,7 @@ mod builder;
 mod chunks;
 mod directory;
 mod packer;
+mod previous;
 mod publish;
 mod worker;
 
@@ -43,6 +44,7 @@ pub use directory::TreeStatistics;
 pub use publish::Archived;
 
 use packer::Packer;
+use previous::TreeJob;
 use worker::{ChunkJob, Job};
 
 /// Jobs that wait for a worker: enough that workers never starve while the walk reads a
@@ -106,6 +108,7 @@ struct Shared {
     /// in a pack that is gone is not trusted but stored again.
     present: Vec<bool>,
     chunks: (Sender<ChunkJob>, Receiver<ChunkJob>),
+    trees: (Sender<TreeJob>, Receiver<TreeJob>),
     counters: Arc<Counters>,
     cancel: Cancel,
     stopped: AtomicBool,
@@ -255,6 +258,7 @@ impl Archiver {
             repository,
             options,
             chunks: bounded(CHUNKS_QUEUED_MAX),
+            trees: previous::queue(),
             counters,
             cancel,
             stopped: AtomicBool::new(false),

@@ -14,8 +14,8 @@ use refloat_model::tree_path::is_valid_name;
 
 use super::Shared;
 use super::directory::{Directory, TreeState, TreeStatistics};
+use super::previous::Previous;
 use super::worker::{FileJob, Job, read_stream};
-use crate::blobs::BlobReader as _;
 use crate::error::RepositoryError;
 use crate::failure::EntryFailure;
 use crate::format::pack::BlobKind;
@@ -37,8 +37,7 @@ pub struct FinishedTree {
 /// A directory the builder is inside of.
 struct Level {
     directory: Arc<Directory>,
-    /// What it held in the parent point, sorted by name.
-    previous: Vec<Node>,
+    previous: Previous,
 }
 
 /// See the module.
@@ -59,12 +58,8 @@ impl std::fmt::Debug for TreeBuilder {
 }
 
 impl TreeBuilder {
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        jobs: Option<Sender<Job>>,
-        mut previous: Vec<Node>,
-    ) -> Self {
-        previous.sort_by(|a, b| a.name().cmp(b.name()));
+    pub(super) fn new(shared: Arc<Shared>, jobs: Option<Sender<Job>>, previous: Vec<Node>) -> Self {
+        let previous = Previous::new(&shared, previous, 0);
         let state = Arc::new(TreeState::default());
         let (sender, done) = bounded(1);
         let directory = Directory::root(Arc::clone(&state), sender);
@@ -186,11 +181,6 @@ impl TreeBuilder {
     }
 }
 
-fn find<'n>(nodes: &'n [Node], name: &[u8]) -> Option<&'n Node> {
-    let at = nodes.binary_search_by(|node| node.name().cmp(name)).ok()?;
-    nodes.get(at)
-}
-
 impl TreeSink for TreeBuilder {
     fn enter(&mut self, mut directory: Entry) -> Result<(), SinkError> {
         self.normalise(&mut directory);
@@ -200,17 +190,21 @@ impl TreeSink for TreeBuilder {
             let nowhere = Directory::root(Arc::clone(&self.state), nobody);
             self.levels.push(Level {
                 directory: nowhere,
-                previous: Vec::new(),
+                previous: Previous::default(),
             });
             return Ok(());
         };
-        let previous = find(&level.previous, &directory.name).and_then(|node| node.subtree);
-        // A parent tree that cannot be read only costs reading its files again.
-        let nodes = previous.and_then(|tree| self.shared.repository.read_tree(tree).ok());
-        let directory = Directory::below(&level.directory, directory, previous);
+        let above = Arc::clone(&level.directory);
+        let depth = self.levels.len();
+        let shared = &self.shared;
+        let entered = self
+            .levels
+            .last_mut()
+            .map(|level| level.previous.enter(shared, &directory.name));
+        let (tree, nodes) = entered.unwrap_or_default();
         self.levels.push(Level {
-            directory,
-            previous: nodes.unwrap_or_default(),
+            directory: Directory::below(&above, directory, tree),
+            previous: Previous::new(&self.shared, nodes, depth),
         });
         Ok(())
     }
@@ -237,7 +231,7 @@ impl TreeSink for TreeBuilder {
             return Ok(());
         };
         let counters = &self.state.counters;
-        let previous = find(&level.previous, &file.name);
+        let previous = level.previous.find(&file.name);
         if let Some(node) = previous.filter(|previous| self.is_unchanged(&file, previous)) {
             Counters::add(&counters.files_unmodified, 1);
             Counters::add(&counters.bytes, node.size());
@@ -271,7 +265,7 @@ impl TreeSink for TreeBuilder {
         let Some(level) = self.accept(&file)? else {
             return Ok(());
         };
-        let known = find(&level.previous, &file.name).is_some();
+        let known = level.previous.find(&file.name).is_some();
         let directory = Arc::clone(&level.directory);
         let slot = directory.reserve();
         let read = read_stream(&self.shared, &directory, slot, file, known, content);
@@ -304,7 +298,7 @@ impl TreeSink for TreeBuilder {
             .check()
             .map_err(|error| self.shared.told(error))?;
         let level = self.level()?;
-        let usable = find(&level.previous, name).filter(|node| {
+        let usable = level.previous.find(name).filter(|node| {
             node.subtree
                 .is_none_or(|tree| self.shared.has_blob(BlobKind::Tree, &tree))
                 && self.has_content(node)

@@ -57,13 +57,21 @@ pub struct ChunkJob {
 pub fn work(shared: &Shared, jobs: &Receiver<Job>) {
     let mut buffer = Vec::new();
     let chunks = &shared.chunks.1;
+    let trees = &shared.trees.1;
     loop {
-        // Chunks first: they hold memory.
+        // Trees first: a walk waits for them. Then chunks: they hold memory.
+        if let Ok(tree) = trees.try_recv() {
+            tree.run(shared);
+            continue;
+        }
         if let Ok(chunk) = chunks.try_recv() {
             store_chunk(shared, chunk);
             continue;
         }
         select! {
+            recv(trees) -> tree => if let Ok(tree) = tree {
+                tree.run(shared);
+            },
             recv(chunks) -> chunk => if let Ok(chunk) = chunk {
                 store_chunk(shared, chunk);
             },
@@ -170,19 +178,22 @@ fn read_content(
     reader: &mut dyn Read,
     buffer: &mut Vec<u8>,
 ) -> Result<(), RepositoryError> {
-    buffer.clear();
-    match fill(reader, buffer, CHUNK_BYTES_MIN) {
+    // The buffer keeps its length from file to file: setting it anew for each small one would
+    // write more zeros than the file has bytes, a hundred times over.
+    buffer.resize(CHUNK_BYTES_MIN, 0);
+    match read_full(reader, buffer) {
         Err(error) => fail_file(shared, directory, slot, &entry, &error),
-        Ok(Ended::Yes) => {
-            Counters::add(&shared.counters.bytes_done, buffer.len() as u64);
-            let content = match buffer.as_slice() {
+        Ok(length) if length < CHUNK_BYTES_MIN => {
+            let bytes = &buffer[..length];
+            let size = length as u64;
+            Counters::add(&shared.counters.bytes_done, size);
+            let content = match bytes {
                 [] => Arc::default(),
                 bytes => Arc::from([shared.store_blob(BlobKind::Data, bytes)?]),
             };
-            let size = buffer.len() as u64;
             finish_file(shared, directory, slot, entry, known, content, size)
         }
-        Ok(Ended::No) => {
+        Ok(_there_is_more) => {
             let file = FileChunks::new(Arc::clone(directory), slot, entry, known);
             cut_file(shared, &file, reader, std::mem::take(buffer))
         }
@@ -197,20 +208,29 @@ enum Ended {
 
 /// Appends to `buffer` until it holds `length` bytes or the reader ends.
 fn fill(reader: &mut dyn Read, buffer: &mut Vec<u8>, length: usize) -> io::Result<Ended> {
-    let mut have = buffer.len();
+    let have = buffer.len();
     buffer.resize(length.max(have), 0);
-    while have < length {
+    let read = read_full(reader, &mut buffer[have..])?;
+    buffer.truncate(have + read);
+    Ok(if have + read < length {
+        Ended::Yes
+    } else {
+        Ended::No
+    })
+}
+
+/// Reads until the buffer is full or the reader ends, and says how much.
+fn read_full(reader: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut have = 0;
+    while have < buffer.len() {
         match reader.read(&mut buffer[have..]) {
-            Ok(0) => {
-                buffer.truncate(have);
-                return Ok(Ended::Yes);
-            }
+            Ok(0) => break,
             Ok(read) => have += read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(Ended::No)
+    Ok(have)
 }
 
 /// Cuts the rest of a large file into chunks, of which `chunk` holds the beginning.
