@@ -177,6 +177,22 @@ impl IndexBuilder {
         }
     }
 
+    /// Numbers packs in the order of their ids, so that the index is the same in whatever order
+    /// its files were read.
+    fn sort_packs(&mut self) {
+        let mut order: Vec<u32> = (0..).take(self.index.packs.len()).collect();
+        order.sort_unstable_by_key(|number| self.index.packs[*number as usize]);
+        let mut renumbered = vec![0; order.len()];
+        for (new, old) in (0..).zip(order) {
+            renumbered[old as usize] = new;
+        }
+        self.index.packs.sort_unstable();
+        let Index { data, trees, .. } = &mut self.index;
+        for entry in data.iter_mut().chain(trees) {
+            entry.pack = renumbered[entry.pack as usize];
+        }
+    }
+
     /// Sorts and drops duplicates.
     #[must_use]
     pub fn build(self) -> Index {
@@ -187,6 +203,7 @@ impl IndexBuilder {
     /// if there is any: a pack that is gone must not hide the copy that replaced it.
     #[must_use]
     pub fn build_preferring(mut self, present: &HashSet<PackId>) -> Index {
+        self.sort_packs();
         let absent: Vec<bool> = self
             .index
             .packs

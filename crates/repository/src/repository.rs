@@ -2,7 +2,7 @@
 //!
 //! Invariant: methods that need an index exist only on [`IndexedRepository`].
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use refloat_model::secret::Secret;
 use refloat_storage::{FileKey, FileKind, SharedStorage, StorageErrorKind};
@@ -20,6 +20,7 @@ use crate::format::snapshot::SnapshotFile;
 use crate::id::{KeyId, PackId, SnapshotId, sha256};
 use crate::index::{Index, IndexBuilder};
 use crate::keys;
+use crate::parallel::{for_each, lock, threads};
 
 /// Which chunker a new repository gets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -228,17 +229,21 @@ impl Repository {
     /// # Errors
     /// The listing failed.
     pub fn snapshots(&self) -> Result<SnapshotList, RepositoryError> {
-        let mut list = SnapshotList::default();
-        for listed in self.storage.list(FileKind::Snapshot)? {
+        let list = Mutex::new(SnapshotList::default());
+        let listed = self.storage.list(FileKind::Snapshot)?;
+        for_each(&listed, threads(&self.storage), |listed| {
             let id = SnapshotId(*listed.key.id());
             match self.read_json::<SnapshotFile>(&listed.key) {
-                Ok(snapshot) => list.snapshots.push((id, snapshot)),
+                Ok(snapshot) => lock(&list).snapshots.push((id, snapshot)),
                 Err(error) if is_gone(&error) => {}
-                Err(error) => list.unreadable.push((id, error)),
+                Err(error) => lock(&list).unreadable.push((id, error)),
             }
-        }
+            Ok(())
+        })?;
+        let mut list = list.into_inner().unwrap_or_else(PoisonError::into_inner);
         list.snapshots
             .sort_by_key(|(id, snapshot)| (snapshot.time.instant(), *id));
+        list.unreadable.sort_by_key(|(id, _)| *id);
         Ok(list)
     }
 
@@ -256,10 +261,14 @@ impl Repository {
     }
 
     fn load_index(&self) -> Result<Index, RepositoryError> {
-        let mut builder = IndexBuilder::default();
-        for listed in self.storage.list(FileKind::Index)? {
-            builder.add_file(&self.read_json::<IndexFile>(&listed.key)?);
-        }
+        let builder = Mutex::new(IndexBuilder::default());
+        let files = self.storage.list(FileKind::Index)?;
+        for_each(&files, threads(&self.storage), |listed| {
+            let file = self.read_json::<IndexFile>(&listed.key)?;
+            lock(&builder).add_file(&file);
+            Ok(())
+        })?;
+        let builder = builder.into_inner().unwrap_or_else(PoisonError::into_inner);
         let listed = self.storage.list(FileKind::Pack)?;
         let present = listed
             .into_iter()

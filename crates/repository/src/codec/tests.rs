@@ -1,0 +1,101 @@
+use super::*;
+use crate::crypto::Key;
+
+fn codec(version: u32) -> Codec {
+    Codec::new(Cipher::new(&Key::random().unwrap()).unwrap(), version)
+}
+
+fn seal(
+    codec: &Codec,
+    (id, plaintext): (BlobId, &[u8]),
+    compression: Compression,
+    out: &mut Vec<u8>,
+) -> Result<SealedLength, RepositoryError> {
+    let mut hash = Sha256::new();
+    hash.update(out);
+    let prepared = codec.prepare(id, plaintext, compression)?;
+    let expected = prepared.sealed_length();
+    let sealed = codec.seal(prepared, out, &mut hash);
+    assert_eq!(
+        hash.finish(),
+        crate::id::sha256(out),
+        "the pack's hash must follow its bytes"
+    );
+    assert!(sealed.as_ref().is_ok_and(|s| s.sealed == expected) || sealed.is_err());
+    sealed
+}
+
+#[test]
+fn blobs_come_back_compressed_only_where_it_helps() {
+    let noise: Vec<u8> = (0..300_000_u32)
+        .flat_map(|i| crate::id::sha256(&i.to_le_bytes()))
+        .collect();
+    let text = b"all work and no play makes jack a dull boy ".repeat(30_000);
+    for (version, compression, plaintext, compressed) in [
+        (2, Compression::Auto, &text, true),
+        (2, Compression::Max, &text, true),
+        (2, Compression::Off, &text, false),
+        (1, Compression::Auto, &text, false),
+        (2, Compression::Auto, &noise, false),
+        (2, Compression::Auto, &Vec::new(), false),
+    ] {
+        let codec = codec(version);
+        let id = BlobId::of(plaintext);
+        let mut out = b"before".to_vec();
+        let length = seal(&codec, (id, plaintext), compression, &mut out).unwrap();
+        assert_eq!(length.sealed, out.len() - 6);
+        assert_eq!(length.uncompressed.is_some(), compressed);
+        let mut plain = b"x".to_vec();
+        codec
+            .open_blob(id, &mut out[6..], length.uncompressed, &mut plain)
+            .unwrap();
+        assert_eq!(&plain[1..], plaintext);
+    }
+}
+
+#[test]
+fn a_blob_under_a_wrong_id_is_refused_before_upload_and_after_download() {
+    let codec = codec(2);
+    let mut out = Vec::new();
+    let wrong = BlobId([1; 32]);
+    let refused = seal(&codec, (wrong, b"content"), Compression::Auto, &mut out);
+    assert!(matches!(refused, Err(RepositoryError::VerifyFailed { .. })));
+    assert!(out.is_empty());
+    let id = BlobId::of(b"content");
+    let length = seal(&codec, (id, b"content"), Compression::Auto, &mut out).unwrap();
+    let mut plain = Vec::new();
+    let refused = codec.open_blob(wrong, &mut out, length.uncompressed, &mut plain);
+    assert!(matches!(refused, Err(OpenError::Hash(_))));
+    assert!(plain.is_empty());
+}
+
+#[test]
+fn a_bomb_ends_at_the_stated_length() {
+    let codec = codec(2);
+    let zeros = vec![0; 64 << 20];
+    let mut out = Vec::new();
+    let id = BlobId::of(&zeros);
+    let length = seal(&codec, (id, &zeros), Compression::Auto, &mut out).unwrap();
+    assert!(length.sealed < 10_000);
+    let mut plain = Vec::new();
+    let refused = codec.open_blob(BlobId::of(&zeros), &mut out.clone(), Some(1000), &mut plain);
+    assert!(
+        matches!(refused, Err(OpenError::Decompress(_))),
+        "{refused:?}"
+    );
+    let refused = codec.open_blob(BlobId::of(&zeros), &mut out, Some(usize::MAX), &mut plain);
+    assert!(
+        matches!(refused, Err(OpenError::TooLarge(_))),
+        "{refused:?}"
+    );
+    assert!(plain.capacity() < 2000);
+}
+
+#[test]
+fn files_come_back_in_both_versions() {
+    for version in [1, 2] {
+        let codec = codec(version);
+        let sealed = codec.seal_file(br#"{"packs":[]}"#).unwrap();
+        assert_eq!(codec.open_file(sealed).unwrap(), br#"{"packs":[]}"#);
+    }
+}
