@@ -1,0 +1,210 @@
+#!/usr/bin/env python3
+"""Times backup tools side by side on the same folders and writes a table and a plot.
+
+usage: compare.py [--rounds N] [--data DIR] [--work DIR] [--out FILE.json] [--workloads A,B]
+                  [--steps A,B] [TOOL=PATH...]
+
+Tools are refloat, restic, rustic and borg; those not given are looked for on PATH, and one given
+as an empty path is left out. DIR holds one
+folder for each workload; those that are missing are generated (`workloads.py`). Steps: first,
+unchanged, changed (1 % of the files), restore, ls, check (all data read), prune (of all but the
+last). Peers take turns in another order each round, the disk is synchronised before each run, and
+each restored tree is compared with its source. `report.py` turns the results into the table and
+the plot of docs/performance.md. Run as root, so that owners can be restored.
+"""
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+
+import workloads
+
+TOOLS = ("refloat", "restic", "rustic", "borg")
+WORKLOADS = ("large", "small", "source", "one", "duplicates", "sparse", "media")
+STEPS = ("first", "unchanged", "restore", "changed", "ls", "check", "prune")
+PASSWORD = "benchmark"
+
+
+def environment():
+    names = ("RESTIC_PASSWORD", "RUSTIC_PASSWORD", "BORG_PASSPHRASE", "REFLOAT_PASSWORD")
+    borg = {"BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes", "BORG_RELOCATED_REPO_ACCESS_IS_OK": "yes"}
+    return {**os.environ, **borg, **dict.fromkeys(names, PASSWORD)}
+
+
+def commands(tool, program, repository, source, target, cache):
+    """The command of each step, init among them; a step that a tool has not is left out."""
+    if tool == "refloat":
+        base = [program, "--quiet", "-r", repository]
+        backup = base + ["backup", "--source", "files:" + source]
+        return {"init": base + ["init"], "first": backup, "unchanged": backup, "changed": backup,
+                "restore": base + ["restore", "latest", "--target", target],
+                "ls": base + ["ls", "latest", "--recursive"],
+                "check": base + ["check", "--read-data"],
+                "prune": base + ["forget", "--keep-last", "1", "--prune", "--yes"]}
+    if tool == "restic":
+        base = [program, "-q", "-r", repository, "--cache-dir", cache]
+        backup = base + ["backup", source]
+        return {"init": base + ["init"], "first": backup, "unchanged": backup, "changed": backup,
+                "restore": base + ["restore", "latest", "--target", target],
+                "ls": base + ["ls", "latest"],
+                "check": base + ["check", "--read-data"],
+                "prune": base + ["forget", "--keep-last", "1", "--prune"]}
+    if tool == "rustic":
+        base = [program, "-r", repository, "--cache-dir", cache, "--no-progress", "--log-level", "error"]
+        backup = base + ["backup", source]
+        return {"init": base + ["init"], "first": backup, "unchanged": backup, "changed": backup,
+                "restore": base + ["restore", "latest", target],
+                "ls": base + ["ls", "latest"],
+                "check": base + ["check", "--read-data"],
+                "prune": base + ["forget", "--keep-last", "1", "--prune", "--instant-delete"]}
+    create = [program, "create", "-C", "zstd,3"]
+    return {"init": [program, "init", "-e", "repokey-blake2", repository],
+            "first": create + [repository + "::a", source], "unchanged": create + [repository + "::b", source],
+            "changed": create + [repository + "::c", source],
+            "restore": ["sh", "-c", f"mkdir -p '{target}' && cd '{target}' && exec '{program}' extract '{repository}::b'"],
+            "ls": [program, "list", repository + "::b"],
+            "check": [program, "check", "--verify-data", repository],
+            "prune": ["sh", "-c", f"'{program}' prune --keep-last 1 '{repository}' && exec '{program}' compact '{repository}'"]}
+
+
+def run(command, log):
+    """Runs a command and gives its status, wall and CPU seconds, and peak memory in MiB."""
+    os.sync()
+    start = time.monotonic()
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    null = os.open(os.devnull, os.O_WRONLY)
+    actions = [(os.POSIX_SPAWN_DUP2, null, 1), (os.POSIX_SPAWN_DUP2, output, 2)]
+    child = os.posix_spawnp(command[0], command, environment(), file_actions=actions)
+    _, status, usage = os.wait4(child, 0)
+    os.close(output)
+    os.close(null)
+    wall = time.monotonic() - start
+    return status, wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+
+
+def size_mib(path):
+    return sum(os.path.getsize(os.path.join(d, f)) for d, _, files in os.walk(path) for f in files) / 2**20
+
+
+def digest(root):
+    """One hash over paths, links and bytes below a folder."""
+    total = hashlib.sha256()
+    for folder, folders, files in os.walk(root):
+        folders.sort()
+        for name in sorted(files):
+            path = os.path.join(folder, name)
+            total.update(os.path.relpath(path, root).encode("utf-8", "surrogateescape") + b"\0")
+            if os.path.islink(path):
+                total.update(os.readlink(path).encode("utf-8", "surrogateescape"))
+                continue
+            with open(path, "rb") as file:
+                while block := file.read(1 << 20):
+                    total.update(block)
+    return total.hexdigest()
+
+
+def restored(target, name):
+    """Tools restore the whole path or its last part: finds the folder `name`."""
+    return next((os.path.join(d, name) for d, folders, _ in os.walk(target) if name in folders), target)
+
+
+def one_turn(tool, program, source, options, tag):
+    """All steps of one tool on one workload; a result for each."""
+    place = os.path.join(options.work, tag)
+    repository, target, cache = (os.path.join(place, part) for part in ("repo", "out", "cache"))
+    os.makedirs(place)
+    steps = commands(tool, program, repository, source, target, cache)
+    log = os.path.join(options.work, "errors.log")
+    name = os.path.basename(source)
+    results = {}
+    for step in ["init", *(s for s in STEPS if s in options.steps or s == "first")]:
+        if step == "changed":
+            # Changes are to a copy that has been backed up once, under the same path.
+            workloads.change(source)
+        status, wall, cpu, memory = run(steps[step], log)
+        good = status == 0
+        if step == "restore":
+            good = good and digest(restored(target, name)) == options.digests[name]
+        if step != "init":
+            results[step] = {"wall": wall, "cpu": cpu, "memory": memory, "size": size_mib(repository), "good": good}
+        elif not good:
+            sys.exit(f"{tool} cannot make a repository: see {log}")
+    return results
+
+
+def measure(options, tools):
+    rows = {}
+    for number, name in enumerate(options.workloads):
+        original = os.path.join(options.data, name)
+        workloads.make(options.data, [name])
+        for turn in range(options.rounds):
+            start = (turn + number) % len(tools)
+            order = list(tools)[start:] + list(tools)[:start]
+            for tool in order:
+                source = original
+                if "changed" in options.steps:
+                    source = os.path.join(options.work, "changing", name)
+                    shutil.rmtree(source, ignore_errors=True)
+                    os.makedirs(source)
+                    subprocess.run(["cp", "-a", original + "/.", source], check=True)
+                if name not in options.digests:
+                    options.digests[name] = digest(source)
+                tag = f"{name}-{turn}-{tool}"
+                for step, result in one_turn(tool, tools[tool], source, options, tag).items():
+                    rows.setdefault((name, step, tool), []).append(result)
+                # Not between the steps: the kernel is slow to reuse inodes that were just freed.
+                shutil.rmtree(os.path.join(options.work, tag))
+        for (workload, step, tool), results in rows.items():
+            if workload == name:
+                middle = {key: statistics.median(r[key] for r in results) for key in ("wall", "cpu", "memory", "size")}
+                bad = "" if all(r["good"] for r in results) else "  FAILED"
+                print(f"{workload:11}{step:10}{tool:8}{middle['wall']:9.2f} s{middle['cpu']:9.2f} s CPU"
+                      f"{middle['memory']:7.0f} MiB{middle['size']:8.0f} MiB{bad}", flush=True)
+    return rows
+
+
+def versions(tools):
+    def ask(program):
+        answer = subprocess.run([program, "--version"], capture_output=True, text=True)
+        if answer.returncode != 0:
+            answer = subprocess.run([program, "version"], capture_output=True, text=True)
+        return answer.stdout.split("\n")[0]
+
+    return {tool: ask(program) for tool, program in tools.items()}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--data", default="/tmp/refloat-bench/data")
+    parser.add_argument("--work", default="/tmp/refloat-bench/work")
+    parser.add_argument("--out", default="results.json")
+    parser.add_argument("--workloads", type=lambda text: text.split(","), default=list(WORKLOADS))
+    parser.add_argument("--steps", type=lambda text: text.split(","), default=list(STEPS))
+    parser.add_argument("tools", nargs="*", metavar="TOOL=PATH")
+    options = parser.parse_args()
+    options.data, options.work = os.path.abspath(options.data), os.path.abspath(options.work)
+    options.digests = {}
+    given = dict(tool.split("=", 1) for tool in options.tools)
+    found = {tool: given.get(tool, shutil.which(tool)) for tool in TOOLS}
+    tools = {tool: path for tool, path in found.items() if path}
+    if not tools or set(given) - set(TOOLS) or set(options.steps) - set(STEPS):
+        parser.error("no tools, or an unknown tool or step")
+    os.makedirs(options.work, exist_ok=True)
+    load = os.getloadavg()
+    rows = measure(options, tools)
+    results = {"versions": versions(tools), "processors": os.cpu_count(), "rounds": options.rounds,
+               "load": [load, os.getloadavg()],
+               "rows": [{"workload": w, "step": s, "tool": t, "runs": r} for (w, s, t), r in rows.items()]}
+    with open(options.out, "w") as file:
+        json.dump(results, file, indent=1)
+    print(f"results are in {options.out}; report.py makes a table and a plot of them")
+
+
+if __name__ == "__main__":
+    main()

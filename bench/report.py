@@ -1,0 +1,108 @@
+#!/usr/bin/env python3
+"""Turns results of compare.py into a Markdown table and a plot.
+
+usage: report.py RESULTS.json DOCUMENT.md PLOT.svg
+
+In the document, what stands between the lines `<!-- table -->` and `<!-- end of table -->` is
+replaced. The plot shows, for each workload and step, how many times as long each tool took as
+refloat.
+"""
+import json
+import statistics
+import sys
+
+TOOLS = ("refloat", "restic", "rustic", "borg")
+COLOURS = {"restic": "#4e79a7", "rustic": "#f28e2b", "borg": "#59a14f"}
+# What a peer's figure must be at least, as a multiple of ours; all others 3.
+GOALS = {("large", "first"): 2.0, ("one", "first"): 2.0, ("large", "unchanged"): None, ("one", "unchanged"): None}
+
+
+def load(path):
+    with open(path) as file:
+        results = json.load(file)
+    rows = {}
+    for row in results["rows"]:
+        middle = {key: statistics.median(run[key] for run in row["runs"]) for key in ("wall", "cpu", "memory", "size")}
+        middle["good"] = all(run["good"] for run in row["runs"])
+        rows.setdefault((row["workload"], row["step"]), {})[row["tool"]] = middle
+    return results, rows
+
+
+def cell(figures):
+    if figures is None:
+        return "—"
+    mark = "" if figures["good"] else " **failed**"
+    return f"{figures['wall']:.2f}, {figures['cpu']:.2f}, {figures['memory']:.0f}, {figures['size']:.0f}{mark}"
+
+
+def fastest(tools):
+    peers = [(f["wall"], name) for name, f in tools.items() if name != "refloat" and f["good"]]
+    return min(peers, default=None)
+
+
+def table(results, rows):
+    tools = [tool for tool in TOOLS if tool in results["versions"]]
+    lines = [
+        f"{results['processors']} processors, {results['rounds']} rounds, load averages before and after "
+        f"{results['load'][0][0]:.1f} and {results['load'][1][0]:.1f}. "
+        + ", ".join(version for version in results["versions"].values()) + ".",
+        "",
+        "| workload | step | " + " | ".join(tools) + " | ratio | goal |",
+        "|---|---|" + "---|" * len(tools) + "---|---|",
+    ]
+    for (workload, step), found in rows.items():
+        best, ours = fastest(found), found.get("refloat")
+        ratio = f"{best[0] / ours['wall']:.1f} × {best[1]}" if best and ours else "—"
+        goal = GOALS.get((workload, step), 3.0)
+        lines.append(f"| {workload} | {step} | " + " | ".join(cell(found.get(tool)) for tool in tools)
+                     + f" | {ratio} | {f'{goal:.0f} ×' if goal else 'none'} |")
+    return "\n".join(lines)
+
+
+def plot(rows):
+    """Bars: wall time of each peer divided by ours; the line at 1 is refloat, the one at 3 the goal."""
+    bars = []
+    for (workload, step), found in rows.items():
+        ours = found.get("refloat")
+        peers = [(tool, found[tool]["wall"] / ours["wall"]) for tool in COLOURS if ours and tool in found]
+        bars.append((f"{workload}, {step}", peers))
+    left, width, bar = 150, 560, 11
+    longest = max((ratio for _, peers in bars for _, ratio in peers), default=1)
+    scale = width / max(4, min(longest, 16))
+    parts, y = [], 40
+    for label, peers in bars:
+        middle = y + bar * len(peers) / 2 + 4
+        parts.append(f'<text x="{left - 8}" y="{middle:.0f}" text-anchor="end">{label}</text>')
+        for tool, ratio in peers:
+            length = min(ratio * scale, width)
+            parts.append(f'<rect x="{left}" y="{y}" width="{length:.0f}" height="{bar - 2}" fill="{COLOURS[tool]}"/>')
+            parts.append(f'<text x="{left + length + 4:.0f}" y="{y + 8}" class="n">{ratio:.1f}</text>')
+            y += bar
+        y += 8
+    for times, text in ((1, "refloat"), (3, "3 ×")):
+        x = left + times * scale
+        parts.append(f'<line x1="{x:.0f}" x2="{x:.0f}" y1="34" y2="{y}" stroke="#888" stroke-dasharray="3 3"/>')
+        parts.append(f'<text x="{x:.0f}" y="30" text-anchor="middle" class="n">{text}</text>')
+    legend = "".join(f'<rect x="{left + 130 * i}" y="6" width="10" height="10" fill="{colour}"/>'
+                     f'<text x="{left + 130 * i + 14}" y="15">{tool}</text>' for i, (tool, colour) in enumerate(COLOURS.items()))
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + width + 50}" height="{y + 10}" '
+            'font-family="sans-serif" font-size="11"><style>.n{font-size:9px;fill:#555}</style>'
+            '<rect width="100%" height="100%" fill="white"/>' + legend + "".join(parts) + "</svg>\n")
+
+
+def main():
+    if len(sys.argv) != 4:
+        sys.exit(__doc__)
+    results, rows = load(sys.argv[1])
+    with open(sys.argv[2]) as file:
+        document = file.read()
+    before, rest = document.split("<!-- table -->\n", 1)
+    after = rest.split("<!-- end of table -->", 1)[1]
+    with open(sys.argv[2], "w") as file:
+        file.write(f"{before}<!-- table -->\n{table(results, rows)}\n<!-- end of table -->{after}")
+    with open(sys.argv[3], "w") as file:
+        file.write(plot(rows))
+
+
+if __name__ == "__main__":
+    main()
