@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::finding::Finding;
+use crate::glob::Glob;
 use crate::item::ItemKind;
 use crate::tree_path::TreePath;
 
@@ -95,6 +96,10 @@ pub struct RestorePlan {
     pub steps: Vec<Step>,
     /// Checks of the target: ports, space, architecture, drivers. Errors make it refuse.
     pub findings: Vec<Finding>,
+    /// A fingerprint of what the plan was made against, so that a plan that is executed later is
+    /// not executed against something else; empty where the steps alone tell.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub state: String,
 }
 
 impl RestorePlan {
@@ -112,6 +117,19 @@ impl RestorePlan {
     }
 }
 
+/// What to do about a GitOps controller that would undo or delete what a restore brings back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GitKeepers {
+    /// Refuse the whole restore.
+    #[default]
+    Refuse,
+    /// Suspend it, restore, and resume it.
+    Suspend,
+    /// Restore, and say that it may be undone.
+    Ignore,
+}
+
 /// What the user asked to restore.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct RestoreRequest {
@@ -123,6 +141,16 @@ pub struct RestoreRequest {
     pub on_conflict: OnConflict,
     /// Whether restored containers are left stopped.
     pub leave_stopped: bool,
+    /// What gives rights or changes the system itself and is restored all the same, each named
+    /// with its kind: `roles.rbac.authorization.k8s.io/shop/*`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub privileged: Vec<Glob>,
+    /// Changes to objects on their way back: the texts of documents that the adapter reads.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub transforms: Vec<String>,
+    /// What to do about whoever keeps objects as Git says.
+    #[serde(default)]
+    pub git_keepers: GitKeepers,
 }
 
 /// What became of one step.

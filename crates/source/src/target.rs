@@ -35,6 +35,14 @@ pub enum TargetError {
         /// Names that it does hold.
         candidates: Vec<String>,
     },
+    /// The request contradicts itself or cannot be understood.
+    #[error("the request is wrong: {what}")]
+    Request {
+        /// What is wrong with what.
+        what: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
     /// The plan has conflicts or failed checks.
     #[error("the plan cannot be executed: {0} conflicts or failed checks")]
     NotExecutable(usize),

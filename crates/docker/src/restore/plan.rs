@@ -106,6 +106,7 @@ pub(super) fn plan(
                 target: ground.address.clone(),
                 steps: planner.steps,
                 findings: planner.findings,
+                state: String::new(),
             });
         }
         names = planner.names;
