@@ -14,6 +14,7 @@ pub mod conformance;
 pub mod damage;
 pub mod docker;
 pub mod faults;
+pub mod kubernetes;
 pub mod latency;
 pub mod manifest;
 pub mod random;

@@ -88,7 +88,8 @@ pub(super) fn ranges_are_exact(storage: &dyn Storage) {
             "{length} bytes at {offset}"
         );
     }
-    assert_eq!(storage.read_range(&empty, 0, 0).expect("read"), []);
+    let none = storage.read_range(&empty, 0, 0).expect("read");
+    assert!(none.is_empty());
 }
 
 pub(super) fn short_reads_are_told(storage: &dyn Storage) {
