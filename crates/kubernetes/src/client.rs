@@ -5,8 +5,10 @@
 mod call;
 mod connect;
 mod list;
+mod pace;
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
@@ -20,6 +22,7 @@ use crate::error::ApiError;
 pub(crate) use call::Call;
 pub use connect::Access;
 pub(crate) use list::{List, Page};
+use pace::Pace;
 
 /// How long one request may take. Servers end a slow one after 60 s by themselves.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(70);
@@ -52,6 +55,14 @@ pub struct Client {
 #[derive(Clone)]
 pub(crate) struct Api {
     kube: kube::Client,
+    pace: Arc<Pace>,
+}
+
+/// What a server answered.
+pub(crate) struct Answer {
+    bytes: Vec<u8>,
+    /// What it warns of: deprecated versions, pods that Pod Security would refuse.
+    pub(crate) warnings: Vec<String>,
 }
 
 impl Client {
@@ -75,7 +86,10 @@ impl Client {
         drop(inside);
         Ok(Self {
             runtime,
-            api: Api { kube },
+            api: Api {
+                kube,
+                pace: Arc::default(),
+            },
             address: address.trim_end_matches('/').to_owned(),
         })
     }
@@ -125,10 +139,15 @@ impl Api {
     }
 
     pub(crate) async fn bytes(&self, call: &Call) -> Result<Vec<u8>, ApiError> {
+        self.answer(call).await.map(|answer| answer.bytes)
+    }
+
+    /// Sends a request and gives what the server warns of as well.
+    pub(crate) async fn answer(&self, call: &Call) -> Result<Answer, ApiError> {
         let mut attempt = 1;
         loop {
             let error = match self.once(call).await {
-                Ok(bytes) => return Ok(bytes),
+                Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
             if !error.0.is_retryable() || attempt >= call.attempts.unwrap_or(ATTEMPTS_MAX) {
@@ -142,8 +161,19 @@ impl Api {
         }
     }
 
-    /// One attempt; with the error the pause that the server wishes for.
-    async fn once(&self, call: &Call) -> Result<Vec<u8>, (ApiError, Option<Duration>)> {
+    /// One attempt in its turn; with the error the pause that the server wishes for.
+    async fn once(&self, call: &Call) -> Result<Answer, (ApiError, Option<Duration>)> {
+        let place = self.pace.place().await;
+        let answer = self.send(call).await;
+        match &answer {
+            Err((error, _)) if error.asks_for_patience() => self.pace.slow_down(place),
+            Err(_) => {}
+            Ok(_) => self.pace.good_answer(),
+        }
+        answer
+    }
+
+    async fn send(&self, call: &Call) -> Result<Answer, (ApiError, Option<Duration>)> {
         let request = call.request().map_err(|error| (error, None))?;
         let answer = tokio::time::timeout(REQUEST_TIMEOUT, async {
             let answer = self
@@ -154,7 +184,8 @@ impl Api {
             let (head, body) = answer.into_parts();
             let bytes = read(body).await.map_err(|error| (error, None))?;
             if head.status.is_success() {
-                return Ok(bytes);
+                let warnings = warnings(&head.headers);
+                return Ok(Answer { bytes, warnings });
             }
             Err((refusal(head.status, &bytes), retry_after(&head.headers)))
         });
@@ -170,6 +201,23 @@ async fn read(body: Body) -> Result<Vec<u8>, ApiError> {
         Err(error) if error.is::<LengthLimitError>() => Err(ApiError::TooLarge(ANSWER_BYTES_MAX)),
         Err(error) => Err(ApiError::Body(error)),
     }
+}
+
+/// The texts in headers like `299 - "policy/v1beta1 PodDisruptionBudget is deprecated"`.
+fn warnings(headers: &HeaderMap) -> Vec<String> {
+    let all = headers.get_all(http::header::WARNING).iter();
+    all.filter_map(|value| {
+        let text = value.to_str().ok()?;
+        let (_, quoted) = text.split_once('"')?;
+        let text = quoted.strip_suffix('"').unwrap_or(quoted);
+        Some(
+            text.replace("\\\"", "\"")
+                .chars()
+                .take(MESSAGE_CHARS_MAX)
+                .collect(),
+        )
+    })
+    .collect()
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {

@@ -111,6 +111,12 @@ impl ApiError {
         matches!(self.status(), Some(401 | 403))
     }
 
+    /// Whether the server has more to do than it can.
+    #[must_use]
+    pub(crate) const fn asks_for_patience(&self) -> bool {
+        matches!(self.status(), Some(429 | 503))
+    }
+
     /// Whether asking again may help.
     #[must_use]
     pub fn is_retryable(&self) -> bool {

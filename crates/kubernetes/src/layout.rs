@@ -15,6 +15,8 @@
 
 use refloat_model::tree_path::{TreePath, unescape};
 
+use crate::hash::Fnv;
+
 /// Above everything of this adapter.
 const ROOT: &str = "kubernetes";
 /// Above the objects of a source.
@@ -93,7 +95,7 @@ impl Folder {
 pub(crate) fn part_begins(name: &str, entries: usize) -> bool {
     entries == 0
         || entries >= FOLDER_ENTRIES_MAX
-        || fnv1a(name.as_bytes()).is_multiple_of(PART_ENTRIES_MEAN)
+        || mixed(name.as_bytes()).is_multiple_of(PART_ENTRIES_MEAN)
 }
 
 /// The name of the part that begins with the object `name`.
@@ -102,10 +104,10 @@ pub(crate) fn part_name(name: &str) -> String {
 }
 
 /// FNV-1a with a final mix, because its low bits alone are weak in the last byte.
-fn fnv1a(bytes: &[u8]) -> u64 {
-    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, b| {
-        (hash ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3)
-    });
+fn mixed(bytes: &[u8]) -> u64 {
+    let mut hash = Fnv::default();
+    hash.write(bytes);
+    let hash = hash.finish();
     (hash ^ (hash >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 16
 }
 

@@ -62,17 +62,28 @@ fn selects(options: &Options, spaces: &BTreeSet<String>, kind: &Kind, object: &V
 struct Seen {
     names: Vec<String>,
     references: BTreeSet<Reference>,
-    /// References by application, for workloads within a namespace.
-    applications: BTreeMap<String, BTreeSet<Reference>>,
+    /// By application: its own objects, and what they refer to.
+    applications: BTreeMap<String, Application>,
     skipped: BTreeMap<Rule, Vec<String>>,
     naked_pods: Vec<String>,
 }
+
+/// An application's objects in one folder.
+#[derive(Default)]
+struct Application {
+    names: Vec<String>,
+    references: BTreeSet<Reference>,
+}
+
+/// Which digests of an image run, by namespace and the image as it is written there.
+type Digests = BTreeMap<(String, String), BTreeSet<String>>;
 
 /// Everything seen so far.
 #[derive(Default)]
 struct Sight {
     folders: BTreeMap<Folder, Seen>,
     placements: Vec<Placement>,
+    digests: Digests,
     findings: Vec<Finding>,
     skipped_kinds: Vec<(Kind, Rule)>,
 }
@@ -185,25 +196,16 @@ async fn namespaces(
     let Some(kind) = catalogue.find("", "v1", "namespaces") else {
         return Err(ApiError::Incomplete("namespaces"));
     };
-    let fits = |object: &Value| {
-        options.selects_namespace(name(object))
-            && options
-                .namespace_labels
-                .iter()
-                .all(|(key, value)| label(object, key) == Some(value))
-    };
     match List::new(api, kind, None).all().await {
         Ok(all) => Ok(all
             .iter()
-            .filter(|o| fits(o))
+            .filter(|o| options.selects_namespace(o))
             .map(|o| name(o).to_owned())
             .collect()),
         Err(error) if error.is_forbidden() => {
             sight.findings.push(cannot_list(kind, None, &error));
             // Credentials of one namespace: what is named without a pattern can still be read.
-            let is_name = |text: &&str| !text.contains(['*', '?', '[', '{']);
-            let named = options.namespaces.iter().map(|glob| glob.pattern());
-            Ok(named.filter(is_name).map(str::to_owned).collect())
+            Ok(options.named_namespaces().map(str::to_owned).collect())
         }
         Err(error) => Err(error),
     }

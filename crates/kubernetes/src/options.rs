@@ -5,21 +5,18 @@
 use std::collections::BTreeMap;
 
 use refloat_model::glob::Glob;
+use serde_json::Value;
 
 use crate::client::Access;
-use crate::kind::Kind;
+use crate::kind::{Kind, label, name};
 
 /// How one cluster is captured.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// How the cluster is reached.
     pub access: Access,
-    /// Namespaces to capture, by name; empty means all.
-    pub namespaces: Vec<Glob>,
-    /// Namespaces to leave out, by name.
-    pub exclude_namespaces: Vec<Glob>,
-    /// Only namespaces with all of these labels.
-    pub namespace_labels: BTreeMap<String, String>,
+    /// Which namespaces are captured: those that fit every one of these.
+    pub namespaces: Vec<Namespaces>,
     /// Only objects that this label selector selects, `app in (shop, pay),tier!=test`. Namespaces
     /// themselves are always captured.
     pub labels: Option<String>,
@@ -33,6 +30,27 @@ pub struct Options {
     pub cluster_wide: ClusterWide,
     /// In which versions objects are captured.
     pub versions: Versions,
+}
+
+/// Namespaces, by name and label: those that fit all that is said.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Namespaces {
+    /// Patterns of names; empty means all.
+    pub names: Vec<Glob>,
+    /// Patterns of names that are left out.
+    pub exclude: Vec<Glob>,
+    /// Labels that a namespace must have.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Namespaces {
+    fn is_everywhere(&self) -> bool {
+        self.names.is_empty() && self.exclude.is_empty() && self.labels.is_empty()
+    }
+
+    fn selects_name(&self, name: &str) -> bool {
+        selects(&self.names, &self.exclude, name)
+    }
 }
 
 /// What is captured that is in no namespace.
@@ -62,8 +80,6 @@ impl Options {
         Self {
             access,
             namespaces: Vec::new(),
-            exclude_namespaces: Vec::new(),
-            namespace_labels: BTreeMap::new(),
             labels: None,
             kinds: Vec::new(),
             exclude_kinds: Vec::new(),
@@ -73,8 +89,30 @@ impl Options {
         }
     }
 
-    pub(crate) fn selects_namespace(&self, name: &str) -> bool {
-        selects(&self.namespaces, &self.exclude_namespaces, name)
+    /// Whether a namespace is wanted, as far as its name tells.
+    pub(crate) fn selects_namespace_name(&self, name: &str) -> bool {
+        self.namespaces.iter().all(|n| n.selects_name(name))
+    }
+
+    /// Whether a namespace is wanted.
+    pub(crate) fn selects_namespace(&self, namespace: &Value) -> bool {
+        let has = |(key, value): (&String, &String)| label(namespace, key) == Some(value);
+        self.selects_namespace_name(name(namespace))
+            && self.namespaces.iter().all(|n| n.labels.iter().all(has))
+    }
+
+    /// The namespaces that are named without a pattern, for credentials that cannot list them.
+    /// None can be told from labels.
+    pub(crate) fn named_namespaces(&self) -> impl Iterator<Item = &str> {
+        let is_name = |text: &&str| !text.contains(['*', '?', '[', '{']);
+        let by_label = self.namespaces.iter().any(|n| !n.labels.is_empty());
+        self.namespaces
+            .iter()
+            .filter(move |_| !by_label)
+            .flat_map(|n| &n.names)
+            .map(Glob::pattern)
+            .filter(is_name)
+            .filter(|name| self.selects_namespace_name(name))
     }
 
     pub(crate) fn selects_kind(&self, kind: &Kind) -> bool {
@@ -89,9 +127,7 @@ impl Options {
 
     /// Whether every namespace is wanted.
     pub(crate) fn is_everywhere(&self) -> bool {
-        self.namespaces.is_empty()
-            && self.exclude_namespaces.is_empty()
-            && self.namespace_labels.is_empty()
+        self.namespaces.iter().all(Namespaces::is_everywhere)
     }
 }
 

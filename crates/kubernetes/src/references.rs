@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use refloat_model::subject::{Subject, SubjectKind};
 use serde_json::Value;
 
-use crate::kind::{elements, name, namespace, object_name, text};
+use crate::kind::{elements, label, name, namespace, object_name, text};
 use crate::pod_spec::pod_spec;
 
 /// Something an object refers to.
@@ -183,7 +183,9 @@ fn others(kind: &str, object: &Value, add: &mut Add<'_>) {
             _ => ("clusterroles.rbac.authorization.k8s.io", None),
         };
         add(role, space, text(object, "/roleRef/name"));
-        for subject in elements(object, "/subjects") {
+        // The cluster's own bindings name accounts that not every cluster has.
+        let is_bootstrap = label(object, "kubernetes.io/bootstrapping").is_some();
+        for subject in elements(object, "/subjects").filter(|_| !is_bootstrap) {
             if text(subject, "/kind") == Some("ServiceAccount") {
                 let space = text(subject, "/namespace").or(namespace(object));
                 add("serviceaccounts", space, text(subject, "/name"));

@@ -12,18 +12,24 @@
 //!
 //! Invariant: planning and executing prepare objects by the same pure functions.
 
+mod change;
 mod checks;
 mod compare;
 mod execute;
 mod finish;
+mod gitops;
+mod hold;
 mod layer;
 mod mapping;
+mod operators;
 mod plan;
 mod prepare;
 mod privileged;
 mod sanitise;
+mod selection;
 mod stored;
 mod target;
+mod transform;
 mod version;
 
-pub use target::{KubernetesTarget, TargetOptions};
+pub use target::KubernetesTarget;

@@ -121,7 +121,7 @@ const OWNED_KINDS: [&str; 6] = [
 ];
 
 /// ConfigMaps that every namespace gets.
-const GENERATED_CONFIG: [&str; 3] = [
+pub(crate) const GENERATED_CONFIG: [&str; 3] = [
     "kube-root-ca.crt",
     "openshift-service-ca.crt",
     "istio-ca-root-cert",

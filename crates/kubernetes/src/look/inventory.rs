@@ -11,7 +11,7 @@ use refloat_model::subject::Subject;
 use refloat_model::tree_path::TreePath;
 use serde_json::Value;
 
-use super::{Seen, Sight, application, object_rule, placement, references};
+use super::{Digests, Seen, Sight, application, object_rule, placement, references};
 use crate::catalogue::Catalogue;
 use crate::kind::{Kind, controller, name, namespace};
 use crate::layout::{Folder, source_root};
@@ -35,6 +35,11 @@ impl Sight {
         let id = kind.id();
         if id == "pods" {
             self.placements.extend(placement::placements(object));
+            let space = namespace(object).unwrap_or_default();
+            for (image, digest) in placement::digests(object) {
+                let key = (space.to_owned(), image);
+                self.digests.entry(key).or_default().insert(digest);
+            }
         }
         let folder = Folder {
             group: kind.group.clone(),
@@ -58,7 +63,8 @@ impl Sight {
         }
         if let Some(application) = application(object) {
             let all = seen.applications.entry(application.to_owned()).or_default();
-            all.extend(needs.iter().cloned());
+            all.references.extend(needs.iter().cloned());
+            all.names.push(name.clone());
         }
         seen.references.extend(needs);
         if id == "pods" && controller(object).is_none() {
@@ -74,9 +80,13 @@ impl Sight {
         catalogue: &Catalogue,
         identity: Option<String>,
     ) -> Inventory {
+        let naming = Naming {
+            source,
+            digests: &self.digests,
+        };
         let mut items = Vec::new();
         for (folder, seen) in &self.folders {
-            items.extend(saved(source, folder, seen));
+            items.extend(saved(&naming, folder, seen));
             items.extend(skipped(source, folder, seen));
             self.findings.extend(naked(folder, seen));
         }
@@ -103,7 +113,7 @@ impl Sight {
         Inventory {
             identity: identity.unwrap_or_default(),
             versions: versions.into(),
-            workloads: workloads(source, &self.folders),
+            workloads: workloads(&naming, &self.folders),
             items,
             placements: self.placements,
             findings: self.findings,
@@ -111,7 +121,7 @@ impl Sight {
     }
 }
 
-fn saved(source: &str, folder: &Folder, seen: &Seen) -> Option<Item> {
+fn saved(naming: &Naming<'_>, folder: &Folder, seen: &Seen) -> Option<Item> {
     if seen.names.is_empty() {
         return None;
     }
@@ -120,15 +130,18 @@ fn saved(source: &str, folder: &Folder, seen: &Seen) -> Option<Item> {
     Some(Item {
         kind: ItemKind::Object,
         title: title(folder),
-        path: folder.path(source),
+        path: folder.path(naming.source),
         workload: folder.namespace.clone(),
         skip: None,
         provides: seen
             .names
             .iter()
-            .map(|name| subject(source, &id, space, name))
+            .map(|name| subject(naming.source, &id, space, name))
             .collect(),
-        requires: subjects(source, &seen.references),
+        requires: naming
+            .subjects(space, &seen.references)
+            .into_iter()
+            .collect(),
         bytes_estimate: None,
         sensitive: id == "secrets",
         risks: Vec::new(),
@@ -204,8 +217,8 @@ fn naked(folder: &Folder, seen: &Seen) -> impl Iterator<Item = Finding> {
 }
 
 /// Namespaces, and the applications in them.
-fn workloads(source: &str, folders: &BTreeMap<Folder, Seen>) -> Vec<Workload> {
-    let mut needs: BTreeMap<(String, &str), BTreeSet<Reference>> = BTreeMap::new();
+fn workloads(naming: &Naming<'_>, folders: &BTreeMap<Folder, Seen>) -> Vec<Workload> {
+    let mut needs: BTreeMap<(String, &str), BTreeSet<Subject>> = BTreeMap::new();
     for (folder, seen) in folders {
         let Some(space) = &folder.namespace else {
             continue;
@@ -214,31 +227,56 @@ fn workloads(source: &str, folders: &BTreeMap<Folder, Seen>) -> Vec<Workload> {
             continue;
         }
         let all = needs.entry((space.clone(), "namespace")).or_default();
-        all.extend(seen.references.iter().cloned());
-        all.insert(Reference::Object {
-            kind: "namespaces",
-            namespace: None,
-            name: space.clone(),
-        });
-        for (application, references) in &seen.applications {
+        all.extend(naming.subjects(Some(space), &seen.references));
+        all.insert(subject(naming.source, "namespaces", None, space));
+        let id = id(folder);
+        for (application, parts) in &seen.applications {
             let name = format!("{space}/{application}");
             let all = needs.entry((name, "application")).or_default();
-            all.extend(references.iter().cloned());
+            all.extend(naming.subjects(Some(space), &parts.references));
+            let own = parts.names.iter();
+            all.extend(own.map(|name| subject(naming.source, &id, Some(space), name)));
         }
     }
     needs
         .into_iter()
-        .map(|((name, kind), references)| Workload {
+        .map(|((name, kind), subjects)| Workload {
             name,
             kind: kind.to_owned(),
-            requires: subjects(source, &references),
+            requires: subjects.into_iter().collect(),
         })
         .collect()
 }
 
-fn subjects(source: &str, references: &BTreeSet<Reference>) -> Vec<Subject> {
-    let unique: BTreeSet<Subject> = references.iter().map(|r| r.subject(source)).collect();
-    unique.into_iter().collect()
+/// How references become names that other sources know too.
+struct Naming<'a> {
+    source: &'a str,
+    digests: &'a Digests,
+}
+
+impl Naming<'_> {
+    /// References from the namespace `space`. An image is named by the digest that runs there, as
+    /// far as pods tell: what a tag means changes.
+    fn subjects(&self, space: Option<&str>, references: &BTreeSet<Reference>) -> BTreeSet<Subject> {
+        let mut subjects = BTreeSet::new();
+        for reference in references {
+            let running = match (reference, space) {
+                (Reference::Image(image), Some(space)) if !image.contains('@') => {
+                    self.digests.get(&(space.to_owned(), image.clone()))
+                }
+                _ => None,
+            };
+            let Some(running) = running else {
+                subjects.insert(reference.subject(self.source));
+                continue;
+            };
+            if let Reference::Image(image) = reference {
+                let pinned = |digest| Reference::Image(format!("{image}@{digest}"));
+                subjects.extend(running.iter().map(|d| pinned(d).subject(self.source)));
+            }
+        }
+        subjects
+    }
 }
 
 fn id(folder: &Folder) -> String {

@@ -37,13 +37,36 @@ pub(super) fn placements(pod: &Value) -> Vec<Placement> {
         .collect()
 }
 
+/// The images of a pod's containers as written, each with the digest that runs.
+pub(super) fn digests(pod: &Value) -> Vec<(String, String)> {
+    let statuses = ["/status/containerStatuses", "/status/initContainerStatuses"];
+    let status = |container: &Value| {
+        statuses
+            .iter()
+            .flat_map(|pointer| elements(pod, pointer))
+            .find(|status| status.get("name") == container.get("name"))
+    };
+    let containers = ["/spec/containers", "/spec/initContainers"];
+    containers
+        .iter()
+        .flat_map(|pointer| elements(pod, pointer))
+        .filter_map(|container| {
+            let digest = digest(status(container)?)?;
+            Some((text(container, "/image")?.to_owned(), digest.to_owned()))
+        })
+        .collect()
+}
+
+/// `sha256:…` of what runs: the digest of a manifest, or of an image that was not pulled.
+fn digest(status: &Value) -> Option<&str> {
+    let id = text(status, "/imageID")?;
+    Some(&id[id.rfind("sha256:")?..])
+}
+
 /// The image as written, with the digest that ran.
 fn image(container: &Value, status: Option<&Value>) -> String {
     let image = text(container, "/image").unwrap_or_default();
-    let digest = status
-        .and_then(|s| text(s, "/imageID"))
-        .and_then(|id| id.rfind("sha256:").map(|at| &id[at..]));
-    match digest {
+    match status.and_then(digest) {
         Some(digest) if !image.contains('@') => format!("{image}@{digest}"),
         _ => image.to_owned(),
     }

@@ -9,10 +9,18 @@ use serde_json::Value;
 use super::Reference;
 use crate::kind::{elements, text};
 use crate::pod_spec::containers;
+use crate::rules::{GENERATED_CONFIG, is_issued_name};
 
 pub(super) fn references(namespace: &str, spec: &Value, found: &mut BTreeSet<Reference>) {
+    let account = text(spec, "/serviceAccountName").unwrap_or("default");
     let mut add = |kind, name: Option<&str>| {
-        if let Some(name) = name.filter(|name| !name.is_empty()) {
+        // What every cluster makes by itself is there without being captured.
+        let is_made = |name: &&str| match kind {
+            "secrets" => is_issued_name(name, account),
+            "configmaps" => GENERATED_CONFIG.contains(name),
+            _ => false,
+        };
+        if let Some(name) = name.filter(|name| !name.is_empty() && !is_made(name)) {
             found.insert(Reference::object(kind, Some(namespace), name));
         }
     };

@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use super::layer::Layer;
 use super::plan::{REQUESTS_AT_ONCE, Situation};
 use super::prepare::{Prepared, Wish};
-use crate::client::{Api, Call};
+use crate::client::{Answer, Api, Call};
 use crate::error::ApiError;
-use crate::kind::{annotation, elements, label, name, text};
+use crate::kind::{elements, name, text};
 
 /// The namespace in which objects are tried whose own is not there yet.
 const STAND_IN_SPACE: &str = "default";
@@ -167,13 +167,28 @@ pub(super) async fn permissions(
         .await
 }
 
+/// Namespaces that come back stricter than they were.
+pub(super) fn lost_rights(prepared: &[Prepared], actions: &[Action]) -> Vec<Finding> {
+    let both = prepared.iter().zip(actions);
+    both.filter(|(p, action)| p.lost_rights && writes(action))
+        .map(|(p, _)| {
+            let message = format!(
+                "its Pod Security level is left out, because it lets pods do more: name \
+                 namespaces/{} with --privileged to restore it",
+                p.name()
+            );
+            Finding::warning(p.title(), message)
+        })
+        .collect()
+}
+
 /// Asks the server about one object of each shape as if it were created.
 pub(super) async fn dry_runs(
     api: &Api,
     prepared: &[Prepared],
     situation: &Situation,
     actions: &mut [Action],
-) {
+) -> Vec<Finding> {
     let mut shapes: BTreeMap<(String, Option<&str>, Vec<String>), usize> = BTreeMap::new();
     for (index, (p, action)) in prepared.iter().zip(actions.iter()).enumerate() {
         // A kind that is still to be defined cannot be tried.
@@ -185,24 +200,33 @@ pub(super) async fn dry_runs(
             shapes.entry(key).or_insert(index);
         }
     }
-    let answers: Vec<(usize, Result<Value, ApiError>)> = stream::iter(shapes.into_values())
+    let answers: Vec<(usize, Result<Answer, ApiError>)> = stream::iter(shapes.into_values())
         .map(|index| async move {
             let p = &prepared[index];
-            (index, api.call(&trial(p, situation)).await)
+            (index, api.answer(&trial(p, situation)).await)
         })
         .buffer_unordered(REQUESTS_AT_ONCE)
         .collect()
         .await;
+    let mut findings = Vec::new();
     for (index, answer) in answers {
-        if let Err(error) = answer
-            && !error.is_already_there()
-            && let Some(action) = actions.get_mut(index)
-        {
-            *action = Action::Conflict {
-                why: format!("the target refuses it: {error}"),
-            };
+        let (Some(p), Some(action)) = (prepared.get(index), actions.get_mut(index)) else {
+            continue;
+        };
+        match answer {
+            Ok(answer) => {
+                let warn = |text| Finding::warning(p.title(), format!("the target warns: {text}"));
+                findings.extend(answer.warnings.into_iter().map(warn));
+            }
+            Err(error) if error.is_already_there() => {}
+            Err(error) => {
+                *action = Action::Conflict {
+                    why: format!("the target refuses it: {error}"),
+                };
+            }
         }
     }
+    findings
 }
 
 /// A dry run of creating `prepared`, in a namespace that is there.
@@ -253,50 +277,6 @@ fn shape(object: &Value) -> Vec<String> {
     paths.into_iter().collect()
 }
 
-/// P17: objects that a GitOps controller keeps as they are in Git.
-pub(super) fn declared_elsewhere(
-    prepared: &[Prepared],
-    situation: &Situation,
-    actions: &[Action],
-) -> Vec<Finding> {
-    let changed = prepared
-        .iter()
-        .zip(actions)
-        .filter(|(_, action)| writes(action));
-    let mut by: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (p, _) in changed {
-        let title = p.title();
-        let live = situation.live.get(&title);
-        if let Some(owner) = live.and_then(git_owner).or_else(|| git_owner(&p.object)) {
-            by.entry(owner).or_default().push(title);
-        }
-    }
-    by.into_iter()
-        .map(|(owner, titles)| {
-            let first = titles.first().map_or("", String::as_str);
-            let more = titles.len() - 1;
-            let message = format!(
-                "declared in Git through {owner}, which may undo or delete what is restored ({first} \
-                 and {more} more): suspend it first, resume it afterwards"
-            );
-            Finding::warning(owner, message)
-        })
-        .collect()
-}
-
-fn git_owner(object: &Value) -> Option<String> {
-    let flux = label(object, "kustomize.toolkit.fluxcd.io/name")
-        .map(|name| format!("Flux Kustomization {name}"))
-        .or_else(|| {
-            let release = label(object, "helm.toolkit.fluxcd.io/name")?;
-            Some(format!("Flux HelmRelease {release}"))
-        });
-    let argo = annotation(object, "argocd.argoproj.io/tracking-id")
-        .and_then(|id| id.split(':').next())
-        .or_else(|| label(object, "argocd.argoproj.io/instance"));
-    flux.or_else(|| argo.map(|name| format!("Argo CD application {name}")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -313,27 +293,5 @@ mod tests {
             shape(&json!({"spec": {"a": 1}})),
             shape(&json!({"spec": {"b": 1}}))
         );
-    }
-
-    #[test]
-    fn p17_whoever_declares_an_object_is_recognised() {
-        let labelled = |key: &str| json!({"metadata": {"labels": {key: "shop"}}});
-        let owner = |object: &Value| git_owner(object).unwrap_or_default();
-        assert_eq!(
-            owner(&labelled("kustomize.toolkit.fluxcd.io/name")),
-            "Flux Kustomization shop"
-        );
-        assert_eq!(
-            owner(&labelled("helm.toolkit.fluxcd.io/name")),
-            "Flux HelmRelease shop"
-        );
-        assert_eq!(
-            owner(&labelled("argocd.argoproj.io/instance")),
-            "Argo CD application shop"
-        );
-        let tracked = json!({"metadata": {"annotations":
-            {"argocd.argoproj.io/tracking-id": "shop:apps/Deployment:n/web"}}});
-        assert_eq!(owner(&tracked), "Argo CD application shop");
-        assert_eq!(git_owner(&labelled("app")), None);
     }
 }

@@ -4,6 +4,7 @@
 
 use serde_json::Value;
 
+use super::hold;
 use super::prepare::Prepared;
 use super::sanitise::{HELD, remove, sanitise};
 use crate::kind::{annotation, elements};
@@ -23,18 +24,20 @@ pub(super) enum Likeness {
 
 /// Compares a live object with a prepared one.
 pub(super) fn compare(prepared: &Prepared, live: &Value) -> Likeness {
-    let is_held = annotation(live, HELD).is_some();
+    if !prepared.fields.is_empty() {
+        return compare_fields(prepared, live);
+    }
+    let is_held = prepared.hold.is_some() && annotation(live, HELD).is_some();
     let live_owners = owners(elements(live, "/metadata/ownerReferences"));
     let (mut have, mut want) = (live.clone(), prepared.object.clone());
+    if let Some(hold) = prepared.hold.filter(|_| is_held) {
+        // By us, until everything is back.
+        hold::undo(hold, &mut have, &want);
+    }
     sanitise(&prepared.id, &mut have, None);
     remove(&mut have, "/metadata", &["ownerReferences"]);
     if prepared.id == "persistentvolumeclaims" {
         remove(&mut want, "/spec", &["volumeName"]);
-    }
-    if is_held {
-        // Suspended by us, until everything is back.
-        remove(&mut have, "/spec", &["suspend"]);
-        remove(&mut want, "/spec", &["suspend"]);
     }
     let mut paths = Vec::new();
     if prepared.is_shared() {
@@ -52,6 +55,17 @@ pub(super) fn compare(prepared: &Prepared, live: &Value) -> Likeness {
         return Likeness::Unfinished("its owners differ".to_owned());
     }
     Likeness::Equal
+}
+
+/// Only the fields that somebody asked for count.
+fn compare_fields(prepared: &Prepared, live: &Value) -> Likeness {
+    let differs = |field: &&String| live.pointer(field) != prepared.object.pointer(field);
+    let paths: Vec<String> = prepared.fields.iter().filter(differs).cloned().collect();
+    if paths.is_empty() {
+        Likeness::Equal
+    } else {
+        Likeness::Different(summary(&paths))
+    }
 }
 
 fn summary(paths: &[String]) -> String {

@@ -5,7 +5,7 @@
 //!
 //! Invariant: every step of the plan ends with exactly one outcome.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt};
@@ -16,16 +16,17 @@ use refloat_model::tree_path::TreePath;
 use serde_json::{Value, json};
 
 use super::compare::{Likeness, compare};
-use super::finish;
+use super::finish::{self, Last};
 use super::layer::Layer;
 use super::prepare::Prepared;
-use super::sanitise::{HELD, map_at};
+use super::sanitise::map_at;
+use super::{gitops, hold};
 use crate::client::{Api, Call};
 use crate::error::ApiError;
 use crate::kind::text;
 
 /// How many objects are written at once. One API server with two cores is busy with fewer.
-const WRITES_AT_ONCE: usize = 16;
+pub(super) const WRITES_AT_ONCE: usize = 16;
 
 /// How long what is in the way may take to go, or a definition to be served.
 pub(super) const WAIT_MAX: Duration = Duration::from_secs(60);
@@ -47,6 +48,8 @@ pub(super) enum StepError {
     Changed,
     #[error("it can be changed only by deleting it, and its data with it: {0}")]
     Undeletable(String),
+    #[error("the live object has no place for the field {0}: its list is shorter")]
+    NoPlace(String),
     #[error("the recovery point no longer holds it")]
     NotInPoint,
 }
@@ -54,29 +57,62 @@ pub(super) enum StepError {
 /// What a step came to.
 type Remarks = Vec<String>;
 
-/// Executes `plan` with the objects prepared for it.
-pub(super) async fn execute(
-    api: &Api,
-    plan: &RestorePlan,
-    prepared: &[Prepared],
-    on_conflict: OnConflict,
-    progress: &dyn Progress,
-    cancel: &Cancel,
-) -> RestoreReport {
-    let by_path: BTreeMap<&TreePath, &Prepared> = prepared.iter().map(|p| (&p.path, p)).collect();
+/// One execution of a plan.
+pub(super) struct Execution<'a> {
+    pub(super) api: &'a Api,
+    pub(super) plan: &'a RestorePlan,
+    /// The objects prepared for it, by their place in the point.
+    pub(super) by_path: BTreeMap<&'a TreePath, &'a Prepared>,
+    pub(super) on_conflict: OnConflict,
+    pub(super) progress: &'a dyn Progress,
+    pub(super) cancel: &'a Cancel,
+}
+
+/// Executes a plan.
+pub(super) async fn execute(run: &Execution<'_>) -> RestoreReport {
+    let mut outcomes = write(run).await;
+    if !run.cancel.is_cancelled() {
+        run.progress.phase("finishing");
+        finish::release(run, &mut outcomes).await;
+    }
+    // Whatever happened: who was suspended is resumed.
+    for outcome in outcomes.iter_mut().flatten() {
+        if !gitops::is_keeper(&outcome.step) {
+            continue;
+        }
+        match gitops::resume(run.api, &outcome.step).await {
+            Ok(()) => outcome.remarks.push("resumed".to_owned()),
+            Err(error) => outcome.error = Some(format!("it cannot be resumed: {error}")),
+        }
+    }
+    RestoreReport {
+        steps: outcomes.into_iter().flatten().collect(),
+        findings: run.plan.findings.clone(),
+    }
+}
+
+/// Writes layer after layer, and links owners as soon as they are there.
+async fn write(run: &Execution<'_>) -> Vec<Option<StepOutcome>> {
+    let Execution {
+        plan,
+        by_path,
+        progress,
+        ..
+    } = run;
     let mut layers: BTreeMap<Option<Layer>, Vec<(usize, &Step)>> = BTreeMap::new();
     for (index, step) in plan.steps.iter().enumerate() {
         let layer = by_path.get(&step.path).map(|p| p.layer);
         layers.entry(layer).or_default().push((index, step));
     }
     let mut outcomes: Vec<Option<StepOutcome>> = plan.steps.iter().map(|_| None).collect();
+    let mut linked = BTreeSet::new();
     for (layer, steps) in layers {
         progress
             .phase(&layer.map_or_else(String::new, |l| format!("restoring {l:?}").to_lowercase()));
         let mut done = stream::iter(steps)
             .map(|(index, step)| {
                 let prepared = by_path.get(&step.path).copied();
-                async move { (index, run(api, step, prepared, on_conflict, cancel).await) }
+                async move { (index, one(run, step, prepared).await) }
             })
             .buffer_unordered(WRITES_AT_ONCE);
         while let Some((index, outcome)) = done.next().await {
@@ -88,34 +124,35 @@ pub(super) async fn execute(
                 *place = Some(outcome);
             }
         }
+        drop(done);
+        // As soon as custom resources are there, before their operators look for what they own.
+        if layer == Some(Layer::Custom) && !run.cancel.is_cancelled() {
+            finish::link(run, &mut outcomes, &mut linked, Last::No).await;
+        }
     }
-    let mut report = RestoreReport {
-        steps: outcomes.into_iter().flatten().collect(),
-        findings: plan.findings.clone(),
-    };
-    if !cancel.is_cancelled() {
-        progress.phase("finishing");
-        finish::finish(api, &by_path, &mut report).await;
+    if !run.cancel.is_cancelled() {
+        finish::link(run, &mut outcomes, &mut linked, Last::Yes).await;
     }
-    report
+    outcomes
 }
 
-async fn run(
-    api: &Api,
-    step: &Step,
-    prepared: Option<&Prepared>,
-    on_conflict: OnConflict,
-    cancel: &Cancel,
-) -> StepOutcome {
+async fn one(run: &Execution<'_>, step: &Step, prepared: Option<&Prepared>) -> StepOutcome {
+    let api = run.api;
     let started = Instant::now();
-    let result = if cancel.is_cancelled() {
+    let result = if run.cancel.is_cancelled() {
         Err(StepError::Api(ApiError::Cancelled))
     } else {
         match (&step.action, prepared) {
             (Action::Skip { .. } | Action::Conflict { .. }, _) => Ok(Vec::new()),
             (Action::Reuse, Some(_)) => Ok(vec!["already as it should be".to_owned()]),
-            (Action::Create | Action::Rename { .. }, Some(p)) => create(api, p, on_conflict).await,
+            (Action::Create | Action::Rename { .. }, Some(p)) => {
+                create(api, p, run.on_conflict).await
+            }
             (Action::Replace { .. }, Some(p)) => replace(api, p).await,
+            (_, None) if gitops::is_keeper(step) => gitops::suspend(api, step)
+                .await
+                .map(|()| vec!["suspended".to_owned()])
+                .map_err(StepError::from),
             (_, None) => Err(StepError::NotInPoint),
         }
     };
@@ -131,20 +168,11 @@ async fn run(
     }
 }
 
-/// The object as it is written first: CronJobs wait until everything is back (P15).
+/// The object as it is written first.
 fn held(prepared: &Prepared) -> Value {
     let mut object = prepared.object.clone();
-    let is_active = object.pointer("/spec/suspend") != Some(&Value::Bool(true));
-    if prepared.id == "cronjobs.batch" && is_active {
-        if let Some(spec) = map_at(&mut object, "/spec") {
-            spec.insert("suspend".into(), true.into());
-        }
-        if let Some(metadata) = map_at(&mut object, "/metadata") {
-            let annotations = metadata.entry("annotations").or_insert_with(|| json!({}));
-            if let Some(annotations) = annotations.as_object_mut() {
-                annotations.insert(HELD.into(), "true".into());
-            }
-        }
+    if let Some(hold) = prepared.hold {
+        hold::apply(hold, &mut object);
     }
     object
 }
@@ -177,7 +205,27 @@ async fn create(
     if prepared.layer == Layer::Definitions {
         finish::established(api, prepared).await?;
     }
-    Ok(Vec::new())
+    put_status(api, prepared).await
+}
+
+/// P13: puts the status back where an object asks for it.
+async fn put_status(api: &Api, prepared: &Prepared) -> Result<Remarks, StepError> {
+    let Some(status) = &prepared.status else {
+        return Ok(Vec::new());
+    };
+    let patch = json!({ "status": status });
+    let path = prepared.object_path();
+    match api
+        .bytes(&Call::merge_patch(format!("{path}/status"), &patch))
+        .await
+    {
+        // Without a subresource the status is a field like others.
+        Err(error) if error.is_not_found() => {
+            api.bytes(&Call::merge_patch(path, &patch)).await?;
+        }
+        other => drop(other?),
+    }
+    Ok(vec!["status put back".to_owned()])
 }
 
 /// A pod is refused until the controllers have made its namespace's service account.
@@ -221,17 +269,61 @@ async fn replace(api: &Api, prepared: &Prepared) -> Result<Remarks, StepError> {
         Likeness::Unfinished(_) => return Ok(Vec::new()),
         Likeness::Different(_) => {}
     }
-    let mut wanted = prepared.object.clone();
-    keep(&mut wanted, &live);
+    let wanted = wanted(prepared, &live)?;
     match api
         .bytes(&Call::replace(prepared.object_path(), &wanted))
         .await
     {
         Ok(_) => Ok(vec!["replaced".to_owned()]),
         Err(error) if error.status() == Some(409) => Err(StepError::Changed),
-        Err(error) if error.status() == Some(422) => recreate(api, prepared, &live, error).await,
+        Err(error) if error.status() == Some(422) && prepared.fields.is_empty() => {
+            recreate(api, prepared, &live, error).await
+        }
         Err(error) => Err(error.into()),
     }
+}
+
+/// The live object as it should be.
+fn wanted(prepared: &Prepared, live: &Value) -> Result<Value, StepError> {
+    if prepared.fields.is_empty() {
+        let mut wanted = held(prepared);
+        keep(&mut wanted, live);
+        return Ok(wanted);
+    }
+    let mut wanted = live.clone();
+    for field in &prepared.fields {
+        if let Some(value) = prepared.object.pointer(field)
+            && !put(&mut wanted, field, value)
+        {
+            return Err(StepError::NoPlace(field.clone()));
+        }
+    }
+    Ok(wanted)
+}
+
+/// Puts a value at a JSON pointer, with the maps above it where they are missing; whether there is
+/// such a place.
+fn put(object: &mut Value, pointer: &str, value: &Value) -> bool {
+    let mut place = object;
+    for part in pointer.split('/').skip(1) {
+        let key = part.replace("~1", "/").replace("~0", "~");
+        if let Value::Array(list) = place {
+            let Some(inner) = key.parse().ok().and_then(|n: usize| list.get_mut(n)) else {
+                return false;
+            };
+            place = inner;
+            continue;
+        }
+        if !place.is_object() {
+            *place = json!({});
+        }
+        let Some(fields) = place.as_object_mut() else {
+            return false;
+        };
+        place = fields.entry(key).or_insert(Value::Null);
+    }
+    *place = value.clone();
+    true
 }
 
 /// What the target decided about an object and would have to decide again.

@@ -2,8 +2,12 @@
 //!
 //! Invariant: a name is replaced where its field says what it names, never inside other text.
 
+mod labels;
+
 use refloat_model::plan::RestoreRequest;
 use serde_json::Value;
+
+use labels::LabelRename;
 
 use super::sanitise::{map_at, remove};
 use crate::pod_spec::{containers_mut, pod_spec_mut};
@@ -15,12 +19,25 @@ pub(super) struct Mapping {
     storage_classes: Vec<(String, String)>,
     /// Beginnings of image names.
     images: Vec<(String, String)>,
-    /// Hosts of ingresses, whole.
+    /// Hosts of ingresses and routes, whole.
     hosts: Vec<(String, String)>,
+    ingress_classes: Vec<(String, String)>,
+    labels: Vec<LabelRename>,
 }
 
 /// What can be renamed.
-pub(super) const KINDS: [&str; 4] = ["namespace", "storage-class", "image", "host"];
+pub(super) const KINDS: [&str; 7] = [
+    "namespace:NAME",
+    "storage-class:NAME",
+    "image:BEGINNING",
+    "host:NAME",
+    "ingress-class:NAME",
+    "node:NAME",
+    "label:KEY:VALUE",
+];
+
+/// The label by which objects mean a node.
+const NODE: &str = "kubernetes.io/hostname";
 
 impl Mapping {
     /// Reads `namespace:old` → `new` and the like; the text that is none is the error.
@@ -33,6 +50,17 @@ impl Mapping {
                 "storage-class" => &mut mapping.storage_classes,
                 "image" => &mut mapping.images,
                 "host" => &mut mapping.hosts,
+                "ingress-class" => &mut mapping.ingress_classes,
+                "node" | "label" => {
+                    let old = if kind == "node" {
+                        format!("{NODE}:{old}")
+                    } else {
+                        old.to_owned()
+                    };
+                    let rename = LabelRename::parse(&old, to).ok_or_else(|| from.clone())?;
+                    mapping.labels.push(rename);
+                    continue;
+                }
                 _ => return Err(from.clone()),
             };
             list.push((old.to_owned(), to.clone()));
@@ -52,11 +80,20 @@ impl Mapping {
                 self.space(object.pointer_mut("/spec/claimRef/namespace"));
                 self.class(object.pointer_mut("/spec/storageClassName"));
             }
+            "volumesnapshotcontents.snapshot.storage.k8s.io" => {
+                self.space(object.pointer_mut("/spec/volumeSnapshotRef/namespace"));
+            }
             "persistentvolumeclaims" => self.class(object.pointer_mut("/spec/storageClassName")),
             "apiservices.apiregistration.k8s.io" => {
                 self.space(object.pointer_mut("/spec/service/namespace"));
             }
             "ingresses.networking.k8s.io" => self.ingress(object),
+            "routes.route.openshift.io" => self.host(object.pointer_mut("/spec/host")),
+            "httproutes.gateway.networking.k8s.io" => {
+                for host in list(object.pointer_mut("/spec/hostnames")) {
+                    self.host(Some(host));
+                }
+            }
             "networkpolicies.networking.k8s.io" => self.network_policy(object),
             id if id.ends_with("bindings.rbac.authorization.k8s.io") => self.subjects(object),
             _ => {}
@@ -70,6 +107,7 @@ impl Mapping {
             self.class(claim.pointer_mut("/spec/storageClassName"));
         }
         self.pods(object);
+        labels::rename(&self.labels, object);
         if *object != before {
             // It says what was applied elsewhere; the next kubectl apply writes its own.
             let key = "kubectl.kubernetes.io/last-applied-configuration";
@@ -97,6 +135,11 @@ impl Mapping {
     }
 
     fn ingress(&self, object: &mut Value) {
+        let class = |name: &str| exact(&self.ingress_classes, name).map(str::to_owned);
+        replace(object.pointer_mut("/spec/ingressClassName"), class);
+        if let Some(annotations) = map_at(object, "/metadata/annotations") {
+            replace(annotations.get_mut("kubernetes.io/ingress.class"), class);
+        }
         for rule in list(object.pointer_mut("/spec/rules")) {
             self.host(rule.get_mut("host"));
         }

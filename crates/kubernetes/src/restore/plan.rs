@@ -10,11 +10,13 @@ use refloat_model::item::ItemKind;
 use refloat_model::plan::{Action, OnConflict, RestorePlan, RestoreRequest, Step};
 use serde_json::Value;
 
-use super::checks;
 use super::compare::{Likeness, compare};
 use super::prepare::{Prepared, Wish};
+use super::sanitise::sanitise;
+use super::{checks, gitops};
 use crate::client::{Api, Call, List};
 use crate::error::ApiError;
+use crate::hash::Fnv;
 use crate::kind::{Kind, name, namespace, text};
 
 /// How many requests are under way at once.
@@ -44,16 +46,21 @@ pub(super) async fn plan(
     checks::classes(api, prepared, &mut actions).await?;
     checks::node_ports(api, prepared, &mut actions).await?;
     findings.extend(checks::permissions(api, prepared, &actions).await);
-    checks::dry_runs(api, prepared, &situation, &mut actions).await;
-    findings.extend(checks::declared_elsewhere(prepared, &situation, &actions));
-    let steps = prepared
+    findings.extend(checks::dry_runs(api, prepared, &situation, &mut actions).await);
+    findings.extend(checks::lost_rights(prepared, &actions));
+    let (mut steps, kept) =
+        gitops::find(api, prepared, &situation, &actions, request.git_keepers).await?;
+    findings.extend(kept);
+    let objects = prepared
         .iter()
         .zip(actions)
         .map(|(p, action)| step(p, action));
+    steps.extend(objects);
     Ok(RestorePlan {
         target: address.to_owned(),
-        steps: steps.collect(),
+        steps,
         findings,
+        state: situation.fingerprint(),
     })
 }
 
@@ -87,6 +94,12 @@ fn decide(prepared: &Prepared, situation: &Situation, on_conflict: OnConflict) -
     }
     let title = prepared.title();
     let Some(live) = situation.live.get(&title) else {
+        if !prepared.fields.is_empty() {
+            return Action::Conflict {
+                why: "it is not there: a field needs its object, which must come back first"
+                    .to_owned(),
+            };
+        }
         return if title == prepared.stored_name {
             Action::Create
         } else {
@@ -105,6 +118,13 @@ fn decide(prepared: &Prepared, situation: &Situation, on_conflict: OnConflict) -
         Likeness::Different(why) if prepared.is_shared() => Action::Replace {
             why: format!("merged: {why}"),
         },
+        // Nobody names a field to leave it as it is.
+        Likeness::Different(why) if !prepared.fields.is_empty() => Action::Replace { why },
+        Likeness::Different(why) if prepared.is_companion && on_conflict != OnConflict::Replace => {
+            Action::Skip {
+                why: format!("only needed by what was asked for, and kept as it is: {why}"),
+            }
+        }
         Likeness::Different(why) => match on_conflict {
             OnConflict::Replace => Action::Replace { why },
             OnConflict::Skip => Action::Skip {
@@ -155,6 +175,20 @@ impl Situation {
             }
         }
         Ok(Self { live, namespaces })
+    }
+
+    /// A hash of everything that decisions were made about, without what changes by itself.
+    fn fingerprint(&self) -> String {
+        let mut hash = Fnv::default();
+        for (title, live) in &self.live {
+            let id = title.split('/').next().unwrap_or_default();
+            let mut object = live.clone();
+            sanitise(id, &mut object, None);
+            hash.write(title.as_bytes());
+            hash.write(text(live, "/metadata/uid").unwrap_or_default().as_bytes());
+            hash.write(object.to_string().as_bytes());
+        }
+        format!("{:016x}", hash.finish())
     }
 
     /// Whether an object's namespace is there, or it needs none.

@@ -9,14 +9,16 @@ use refloat_model::plan::RestoreRequest;
 use refloat_model::tree_path::TreePath;
 use serde_json::{Value, json};
 
+use super::change::Changes;
+use super::hold::{Hold, hold};
 use super::layer::{Layer, layer};
-use super::mapping::Mapping;
+use super::operators::hold_operators;
 use super::privileged::{SPACE_RIGHTS, is_named, stays_out};
 use super::sanitise::{map_at, sanitise};
 use super::stored::{Selected, Stored};
 use super::version;
 use crate::catalogue::Catalogue;
-use crate::kind::{Kind, elements, name, namespace, text};
+use crate::kind::{Kind, annotation, elements, name, namespace, text};
 
 /// What is to become of an object, as far as the target's present state does not matter.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -43,6 +45,16 @@ pub(super) struct Prepared {
     /// Its owners, without UIDs, which the target gives.
     pub(super) owners: Vec<Value>,
     pub(super) wish: Wish,
+    /// How it is held back until everything is there.
+    pub(super) hold: Option<Hold>,
+    /// What the server said of it, for the few that ask for it (P13).
+    pub(super) status: Option<Value>,
+    /// The only fields that are restored, as JSON pointers; empty means the whole object.
+    pub(super) fields: Vec<String>,
+    /// Whether labels of a namespace that give its pods rights were taken away.
+    pub(super) lost_rights: bool,
+    /// Whether it only comes along because something that was asked for needs it.
+    pub(super) is_companion: bool,
 }
 
 impl Prepared {
@@ -77,19 +89,20 @@ impl Prepared {
 pub(super) fn prepare(
     selected: Selected,
     request: &RestoreRequest,
-    mapping: &Mapping,
+    changes: &Changes,
     catalogue: &Catalogue,
-    include: &[Glob],
 ) -> Vec<Prepared> {
     let names = Named {
-        patterns: include,
+        patterns: &request.privileged,
         objects: selected.named,
         namespaces: selected.namespaces,
+        companions: selected.companions,
+        fields: selected.fields,
     };
     let mut unique: BTreeMap<(Layer, String), Prepared> = BTreeMap::new();
     for stored in selected.objects {
         let is_exact = is_served(catalogue, &stored);
-        let prepared = one(stored, request, mapping, catalogue, &names);
+        let prepared = one(stored, request, changes, catalogue, &names);
         let key = (prepared.layer, prepared.title());
         // A point may hold an object in several versions: the target's own counts.
         if is_exact || !unique.contains_key(&key) {
@@ -99,6 +112,8 @@ pub(super) fn prepare(
     let mut prepared: Vec<Prepared> = unique.into_values().collect();
     admit_defined(&mut prepared);
     release_volumes(&mut prepared);
+    leave_snapshots(&mut prepared);
+    hold_operators(&mut prepared);
     prepared
 }
 
@@ -106,6 +121,8 @@ struct Named<'a> {
     patterns: &'a [Glob],
     objects: BTreeSet<String>,
     namespaces: BTreeSet<String>,
+    companions: BTreeSet<String>,
+    fields: BTreeMap<String, Vec<String>>,
 }
 
 fn is_served(catalogue: &Catalogue, stored: &Stored) -> bool {
@@ -117,7 +134,7 @@ fn is_served(catalogue: &Catalogue, stored: &Stored) -> bool {
 fn one(
     stored: Stored,
     request: &RestoreRequest,
-    mapping: &Mapping,
+    changes: &Changes,
     catalogue: &Catalogue,
     names: &Named<'_>,
 ) -> Prepared {
@@ -125,17 +142,18 @@ fn one(
     let workload = stored.folder.namespace.clone();
     let mut object = stored.object;
     let volume = text(&object, "/spec/volumeName").map(str::to_owned);
-    let is_named = names.objects.contains(&stored_name) || is_named(names.patterns, &stored_name);
+    let is_named = names.objects.contains(&stored_name)
+        || names.fields.contains_key(&stored_name)
+        || is_named(names.patterns, &stored_name);
     let is_space_named = workload
         .as_ref()
         .is_some_and(|space| names.namespaces.contains(space));
+    let status = asked_status(&object, stored.server.as_ref());
     let out = stays_out(&id, &object, is_named, is_space_named)
         .or_else(|| completed(&id, stored.server.as_ref()));
     sanitise(&id, &mut object, stored.server.as_ref());
-    if id == "namespaces" && !is_named {
-        drop_space_rights(&mut object);
-    }
-    let (kind, wish) = match (out, version::choose(catalogue, &stored.folder, &mut object)) {
+    let lost_rights = id == "namespaces" && !is_named && drop_space_rights(&mut object);
+    let (kind, mut wish) = match (out, version::choose(catalogue, &stored.folder, &mut object)) {
         (Some(why), kind) => {
             let kind = kind.unwrap_or_else(|_| version::defined(&stored.folder, &object));
             (kind, Wish::Out(why))
@@ -147,7 +165,7 @@ fn one(
         }
     };
     // After conversion: the mapping knows the fields of today.
-    mapping.apply(&kind.id(), &mut object);
+    changes.mapping.apply(&kind.id(), &mut object);
     if id == "persistentvolumeclaims"
         && let (Some(volume), Some(spec)) = (volume, map_at(&mut object, "/spec"))
     {
@@ -156,8 +174,29 @@ fn one(
     if request.leave_stopped {
         stop(&id, &mut object);
     }
+    if wish == Wish::Wanted
+        && let Err(why) = changes.transforms.apply(&kind.id(), &mut object)
+    {
+        wish = Wish::Impossible(why);
+    }
+    let fields = names.fields.get(&stored_name).cloned().unwrap_or_default();
+    if wish == Wish::Wanted
+        && !(is_segment(name(&object)) && namespace(&object).is_none_or(is_segment))
+    {
+        wish = Wish::Impossible("its name cannot be one of an object".to_owned());
+    }
+    if let Some(missing) = fields.iter().find(|field| object.pointer(field).is_none()) {
+        wish = Wish::Impossible(format!(
+            "the recovery point's object has no field {missing}"
+        ));
+    }
     Prepared {
+        fields,
+        lost_rights,
+        status,
+        is_companion: names.companions.contains(&stored_name),
         layer: layer(&kind.id()),
+        hold: hold(&kind.id(), &object),
         owners: owners(&mut object),
         id: kind.id(),
         kind,
@@ -167,6 +206,21 @@ fn one(
         object,
         wish,
     }
+}
+
+/// P13: some controllers act again on what has no status (a certificate is ordered once more).
+/// Objects say so by an annotation, Velero's or ours.
+fn asked_status(object: &Value, server: Option<&Value>) -> Option<Value> {
+    const KEYS: [&str; 2] = ["refloat.io/restore-status", "velero.io/restore-status"];
+    let is_asked = KEYS
+        .iter()
+        .any(|key| annotation(object, key) == Some("true"));
+    is_asked.then(|| server?.get("status").cloned()).flatten()
+}
+
+/// P20: whether a name is one segment of a path and nothing else, whoever wrote the point.
+fn is_segment(name: &str) -> bool {
+    !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '%'])
 }
 
 /// P14: what has run to its end does not run again.
@@ -183,12 +237,15 @@ fn completed(id: &str, server: Option<&Value>) -> Option<String> {
     is_over.then(|| "it had run to its end".to_owned())
 }
 
-fn drop_space_rights(object: &mut Value) {
-    if let Some(labels) = map_at(object, "/metadata/labels") {
-        labels.retain(|key, value| {
-            !(key.starts_with(SPACE_RIGHTS) && value.as_str() == Some("privileged"))
-        });
-    }
+/// Takes away the labels by which a namespace lets its pods do more than the strictest level, and
+/// says whether there were any.
+fn drop_space_rights(object: &mut Value) -> bool {
+    let Some(labels) = map_at(object, "/metadata/labels") else {
+        return false;
+    };
+    let before = labels.len();
+    labels.retain(|key, value| key != SPACE_RIGHTS || value.as_str() == Some("restricted"));
+    labels.len() < before
 }
 
 /// Where the number of replicas is kept that a stopped workload had.
@@ -251,6 +308,26 @@ fn admit_defined(prepared: &mut [Prepared]) {
         let name = format!("{}/{}", p.id, p.kind.version);
         if matches!(p.wish, Wish::Impossible(_)) && defined.contains(&name) {
             p.wish = Wish::Wanted;
+        }
+    }
+}
+
+/// P8: a snapshot without its content would be taken anew, of whatever the claim then holds.
+fn leave_snapshots(prepared: &mut [Prepared]) {
+    let of = |p: &Prepared, word: &str| p.id == format!("{word}.snapshot.storage.k8s.io");
+    let contents: BTreeSet<String> = prepared
+        .iter()
+        .filter(|p| of(p, "volumesnapshotcontents") && p.wish == Wish::Wanted)
+        .map(|p| p.name().to_owned())
+        .collect();
+    for p in prepared.iter_mut().filter(|p| of(p, "volumesnapshots")) {
+        let content = text(&p.object, "/spec/source/volumeSnapshotContentName");
+        if p.wish == Wish::Wanted && !content.is_some_and(|content| contents.contains(content)) {
+            p.wish = Wish::Out(
+                "its content does not come back, and without it a new snapshot would be taken: \
+                 name the volumesnapshotcontents.snapshot.storage.k8s.io"
+                    .to_owned(),
+            );
         }
     }
 }

@@ -21,7 +21,7 @@ const NEVER: [(&str, &str); 3] = [
     ),
 ];
 
-const PRIVILEGED: [&str; 11] = [
+const PRIVILEGED: [&str; 12] = [
     "roles.rbac.authorization.k8s.io",
     "rolebindings.rbac.authorization.k8s.io",
     "clusterroles.rbac.authorization.k8s.io",
@@ -32,8 +32,12 @@ const PRIVILEGED: [&str; 11] = [
     "podsecuritypolicies.policy",
     "securitycontextconstraints.security.openshift.io",
     "persistentvolumes",
+    "volumesnapshotcontents.snapshot.storage.k8s.io",
     "csidrivers.storage.k8s.io",
 ];
+
+/// Groups of other backup programs: their records would make them act (P14).
+const BACKUP_GROUPS: [&str; 2] = ["velero.io", "k8up.io"];
 
 /// Namespaces of the cluster itself.
 const SYSTEM_SPACES: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
@@ -55,6 +59,14 @@ pub(super) fn stays_out(
     if is_bootstrap(id, object) {
         return Some("every cluster has its own".to_owned());
     }
+    let group = id.split_once('.').map_or("", |(_, group)| group);
+    if BACKUP_GROUPS.contains(&group) {
+        return Some(
+            "the record of another backup program, which would act on it: restored only if it \
+             is named"
+                .to_owned(),
+        );
+    }
     let space =
         namespace(object).or_else(|| text(object, "/metadata/name").filter(|_| id == "namespaces"));
     if space.is_some_and(|space| SYSTEM_SPACES.contains(&space)) && !is_space_named {
@@ -72,17 +84,19 @@ pub(super) fn stays_out(
 
 /// Whether one of the patterns names an object. A pattern must say the kind.
 pub(super) fn is_named(patterns: &[Glob], name: &str) -> bool {
-    let says_kind = |glob: &Glob| {
-        let kind = glob.pattern().split('/').next().unwrap_or_default();
-        !kind.contains(['*', '?', '[', '{'])
-    };
     patterns
         .iter()
         .any(|glob| says_kind(glob) && glob.matches(name))
 }
 
-/// Labels of a namespace that loosen what its pods may do (Pod Security).
-pub(super) const SPACE_RIGHTS: &str = "pod-security.kubernetes.io/";
+/// Whether a pattern begins with a kind.
+pub(super) fn says_kind(glob: &Glob) -> bool {
+    let kind = glob.pattern().split_once('/').map(|(kind, _)| kind);
+    kind.is_some_and(|kind| !kind.contains(['*', '?', '[', '{']))
+}
+
+/// The label by which a namespace says what its pods may do (Pod Security).
+pub(super) const SPACE_RIGHTS: &str = "pod-security.kubernetes.io/enforce";
 
 #[cfg(test)]
 mod tests {

@@ -7,6 +7,7 @@
 
 mod cluster;
 mod service;
+mod snapshot;
 mod workload;
 
 use serde_json::{Map, Value};
@@ -52,6 +53,8 @@ pub(super) fn sanitise(id: &str, object: &mut Value, server: Option<&Value>) {
         "persistentvolumeclaims" => claim(object),
         "persistentvolumes" => volume(object),
         "namespaces" => cluster::namespace(object),
+        "volumesnapshots.snapshot.storage.k8s.io" => snapshot::snapshot(object, server),
+        "volumesnapshotcontents.snapshot.storage.k8s.io" => snapshot::content(object, server),
         "customresourcedefinitions.apiextensions.k8s.io" => cluster::definition(object),
         id if id.ends_with("webhookconfigurations.admissionregistration.k8s.io") => {
             cluster::webhooks(object);

@@ -11,10 +11,9 @@ use refloat_model::tree_path::TreePath;
 use refloat_source::{StoredError, StoredPoint, TargetError};
 use serde_json::Value;
 
+use super::selection::Selection;
 use crate::kind::{name, namespace, object_name};
 use crate::layout::{DOCUMENT_SUFFIX, Folder, SERVER_FILE};
-use crate::look::application;
-use crate::references::{Reference, references};
 use crate::yaml;
 
 /// How many threads read and parse objects.
@@ -46,15 +45,6 @@ impl Stored {
     }
 }
 
-/// What `RestoreRequest::only` means in a cluster.
-#[derive(Default)]
-struct Selection {
-    namespaces: BTreeSet<String>,
-    applications: BTreeSet<(String, String)>,
-    /// As `secrets/shop/db`.
-    objects: BTreeSet<String>,
-}
-
 /// The objects a request selects.
 pub(super) struct Selected {
     pub(super) objects: Vec<Stored>,
@@ -62,6 +52,10 @@ pub(super) struct Selected {
     pub(super) named: BTreeSet<String>,
     /// Namespaces that the request names.
     pub(super) namespaces: BTreeSet<String>,
+    /// Objects that only come along because something that was asked for needs them.
+    pub(super) companions: BTreeSet<String>,
+    /// Single fields that were asked for, as JSON pointers, by object.
+    pub(super) fields: BTreeMap<String, Vec<String>>,
 }
 
 /// Reads what `request` selects from the only source of this kind in the point.
@@ -90,8 +84,9 @@ pub(super) fn read(
         }
     }
     let mut objects = parse(point, files)?;
+    let mut companions = BTreeSet::new();
     if !is_all {
-        objects = selection.choose(objects);
+        (objects, companions) = selection.choose(objects);
         let spaces: BTreeSet<&String> = folders
             .values()
             .filter_map(|f| f.namespace.as_ref())
@@ -102,6 +97,8 @@ pub(super) fn read(
         objects,
         named: selection.objects,
         namespaces: selection.namespaces,
+        companions,
+        fields: selection.fields,
     })
 }
 
@@ -156,7 +153,17 @@ fn list(
 /// Kinds whose restore depends on what the server said.
 fn needs_server(folder: &Folder) -> bool {
     let kind = (folder.group.as_str(), folder.resource.as_str());
-    matches!(kind, ("", "services" | "pods") | ("batch", "jobs"))
+    let is_custom = folder.group.contains('.') && !folder.group.ends_with(".k8s.io");
+    is_custom
+        || matches!(
+            kind,
+            ("", "services" | "pods")
+                | ("batch", "jobs")
+                | (
+                    "snapshot.storage.k8s.io",
+                    "volumesnapshots" | "volumesnapshotcontents"
+                )
+        )
 }
 
 fn parse(point: &dyn StoredPoint, files: Vec<File>) -> Result<Vec<Stored>, StoredError> {
@@ -233,167 +240,4 @@ fn cannot_read(
         path: path.clone(),
         cause: Box::new(cause),
     }
-}
-
-impl Selection {
-    fn parse(only: &[String]) -> Self {
-        let mut selection = Self::default();
-        for text in only {
-            let (kind, rest) = text.split_once(':').unwrap_or(("", text));
-            match kind {
-                "namespace" => drop(selection.namespaces.insert(rest.to_owned())),
-                "secret" => drop(selection.objects.insert(format!("secrets/{rest}"))),
-                "config" => drop(selection.objects.insert(format!("configmaps/{rest}"))),
-                "object" => drop(selection.objects.insert(rest.to_owned())),
-                // Names of applications may hold a colon; those of namespaces and kinds may not.
-                _ => match text.split_once('/') {
-                    Some((space, application)) => {
-                        let application = (space.to_owned(), application.to_owned());
-                        selection.applications.insert(application);
-                    }
-                    None => drop(selection.namespaces.insert(text.clone())),
-                },
-            }
-        }
-        selection
-    }
-
-    /// Whether a folder can hold something selected. What is in no namespace may be needed by
-    /// what is.
-    fn may_select(&self, folder: &Folder) -> bool {
-        let Some(space) = &folder.namespace else {
-            return true;
-        };
-        let inside = format!("/{space}/");
-        self.namespaces.contains(space)
-            || self.applications.iter().any(|(s, _)| s == space)
-            || self.objects.iter().any(|object| object.contains(&inside))
-    }
-
-    /// The selected objects, with what is in no namespace and belongs to them.
-    fn choose(&self, objects: Vec<Stored>) -> Vec<Stored> {
-        let mut chosen: BTreeSet<String> = objects
-            .iter()
-            .filter(|stored| self.selects(stored))
-            .map(Stored::name)
-            .collect();
-        loop {
-            let needed: BTreeSet<String> = objects
-                .iter()
-                .filter(|stored| chosen.contains(&stored.name()))
-                .flat_map(needs)
-                .collect();
-            let more: Vec<String> = objects
-                .iter()
-                .filter(|stored| self.belongs(stored, &needed, &chosen))
-                .map(Stored::name)
-                .filter(|name| !chosen.contains(name))
-                .collect();
-            if more.is_empty() {
-                break;
-            }
-            chosen.extend(more);
-        }
-        let mut objects = objects;
-        objects.retain(|stored| chosen.contains(&stored.name()));
-        objects
-    }
-
-    fn selects(&self, stored: &Stored) -> bool {
-        if self.objects.contains(&stored.name()) {
-            return true;
-        }
-        let Some(space) = namespace(&stored.object) else {
-            return stored.id() == "namespaces" && self.namespaces.contains(name(&stored.object));
-        };
-        self.namespaces.contains(space)
-            || application(&stored.object).is_some_and(|application| {
-                let key = (space.to_owned(), application.to_owned());
-                self.applications.contains(&key)
-            })
-    }
-
-    /// Whether an object must come along: something chosen needs it, or it is cluster-wide and
-    /// points into what is chosen (a binding, a webhook of the application).
-    fn belongs(
-        &self,
-        stored: &Stored,
-        needed: &BTreeSet<String>,
-        chosen: &BTreeSet<String>,
-    ) -> bool {
-        if needed.contains(&stored.name()) {
-            return true;
-        }
-        if namespace(&stored.object).is_some() || stored.id() == "persistentvolumes" {
-            return false;
-        }
-        references(&stored.id(), &stored.object)
-            .iter()
-            .any(|reference| match reference {
-                Reference::Object {
-                    kind,
-                    namespace: Some(space),
-                    name,
-                } => chosen.contains(&object_name(kind, Some(space), name)),
-                _ => false,
-            })
-    }
-
-    fn all_found(
-        &self,
-        objects: &[Stored],
-        candidates: &BTreeSet<&String>,
-    ) -> Result<(), TargetError> {
-        let spaces: BTreeSet<&str> = objects
-            .iter()
-            .filter_map(|s| namespace(&s.object))
-            .collect();
-        let names: BTreeSet<String> = objects.iter().map(Stored::name).collect();
-        let missing_space = self
-            .namespaces
-            .iter()
-            .find(|space| {
-                !spaces.contains(space.as_str()) && !names.contains(&format!("namespaces/{space}"))
-            })
-            .map(|space| format!("workload {space:?}"));
-        let missing_application = self.applications.iter().find(|(space, application)| {
-            !objects.iter().any(|stored| {
-                namespace(&stored.object) == Some(space)
-                    && self::application(&stored.object) == Some(application)
-            })
-        });
-        let missing_application =
-            missing_application.map(|(space, name)| format!("workload \"{space}/{name}\""));
-        let missing_object = self.objects.iter().find(|object| !names.contains(*object));
-        let missing = missing_space
-            .or(missing_application)
-            .or(missing_object.map(|object| format!("object {object:?}")));
-        match missing {
-            None => Ok(()),
-            Some(what) => Err(TargetError::NotInPoint {
-                what,
-                candidates: candidates.iter().map(|space| (*space).clone()).collect(),
-            }),
-        }
-    }
-}
-
-/// The objects that one needs, by name; a custom resource its definition too.
-fn needs(stored: &Stored) -> Vec<String> {
-    let mut names: Vec<String> = references(&stored.id(), &stored.object)
-        .into_iter()
-        .filter_map(|reference| match reference {
-            Reference::Object {
-                kind,
-                namespace,
-                name,
-            } => Some(object_name(kind, namespace.as_deref(), &name)),
-            _ => None,
-        })
-        .collect();
-    names.push(format!(
-        "customresourcedefinitions.apiextensions.k8s.io/{}",
-        stored.id()
-    ));
-    names
 }

@@ -4,32 +4,21 @@
 
 use refloat_model::cancel::Cancel;
 use refloat_model::finding::Severity;
-use refloat_model::glob::Glob;
 use refloat_model::plan::{Action, RestorePlan, RestoreReport, RestoreRequest};
 use refloat_model::progress::Progress;
 use refloat_source::{Description, StoredPoint, Target, TargetError};
 
-use super::mapping::{KINDS, Mapping};
+use super::change::Changes;
+use super::execute::Execution;
 use super::prepare::{Prepared, prepare};
 use super::{execute, plan, stored};
 use crate::catalogue::Catalogue;
 use crate::client::{Access, Client};
 use crate::error::ApiError;
 
-/// How a cluster is restored into.
-#[derive(Clone, Debug)]
-pub struct TargetOptions {
-    /// How the cluster is reached.
-    pub access: Access,
-    /// What gives rights or changes the cluster and is restored all the same, by kind and name:
-    /// `roles.rbac.authorization.k8s.io/shop/*`. A pattern must begin with a kind.
-    pub include: Vec<Glob>,
-}
-
 /// A Kubernetes cluster that takes objects back.
 pub struct KubernetesTarget {
     name: String,
-    include: Vec<Glob>,
     client: Client,
 }
 
@@ -38,12 +27,11 @@ impl KubernetesTarget {
     ///
     /// # Errors
     /// The kubeconfig, its context or its certificates cannot be used; with a hint what to do.
-    pub fn connect(name: &str, options: TargetOptions) -> Result<Self, TargetError> {
-        let client = Client::connect(&options.access)
+    pub fn connect(name: &str, access: &Access) -> Result<Self, TargetError> {
+        let client = Client::connect(access)
             .map_err(|error| unavailable("connect to", format!("cluster {name}"), error))?;
         Ok(Self {
             name: name.to_owned(),
-            include: options.include,
             client,
         })
     }
@@ -54,22 +42,13 @@ impl KubernetesTarget {
         request: &RestoreRequest,
         cancel: &Cancel,
     ) -> Result<Vec<Prepared>, TargetError> {
-        let mapping = Mapping::parse(request).map_err(|what| TargetError::NotInPoint {
-            what: format!("thing that {what:?} could rename"),
-            candidates: KINDS.map(|kind| format!("{kind}:NAME")).into(),
-        })?;
+        let changes = Changes::parse(request)?;
         let selected = stored::read(point, request)?;
         let catalogue = self
             .client
             .block_on(cancel, Catalogue::read)
             .map_err(|error| self.failed("discover", error))?;
-        Ok(prepare(
-            selected,
-            request,
-            &mapping,
-            &catalogue,
-            &self.include,
-        ))
+        Ok(prepare(selected, request, &changes, &catalogue))
     }
 
     fn failed(&self, operation: &'static str, error: ApiError) -> TargetError {
@@ -117,8 +96,15 @@ impl Target for KubernetesTarget {
         let never = Cancel::default();
         self.client
             .block_on(&never, |api| async {
-                let on_conflict = request.on_conflict;
-                Ok(execute::execute(api, plan, &prepared, on_conflict, progress, cancel).await)
+                let run = Execution {
+                    api,
+                    plan,
+                    by_path: prepared.iter().map(|p| (&p.path, p)).collect(),
+                    on_conflict: request.on_conflict,
+                    progress,
+                    cancel,
+                };
+                Ok(execute::execute(&run).await)
             })
             .map_err(|error: ApiError| self.failed("restore into", error))
     }

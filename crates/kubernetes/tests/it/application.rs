@@ -14,7 +14,7 @@ use refloat_model::progress::Silent;
 use refloat_source::Target as _;
 use serde_json::{Value, json};
 
-use crate::bed::{Cluster, clusters, wait_for};
+use crate::bed::{Adapter as _, Cluster, clusters, globs, wait_for};
 use crate::memory::MemoryPoint;
 
 const MANIFEST: &str = include_str!("application.yaml");
@@ -184,7 +184,7 @@ fn restore(
     point: &MemoryPoint,
     request: &RestoreRequest,
 ) -> (RestorePlan, RestoreReport) {
-    let target = cluster.target(&INCLUDE);
+    let target = cluster.target();
     let plan = target.plan(point, request).unwrap();
     assert_executable(&plan);
     let report = target
@@ -208,12 +208,13 @@ fn a_lost_namespace_comes_back_in_place_and_moves_to_another_cluster() {
     install(a);
     let point = MemoryPoint::capture(&a.source(&["shop"]));
     let before = objects(&point, "shop");
-    assert!(before.len() == 30, "{:#?}", before.keys());
+    assert!(before.len() == 32, "{:#?}", before.keys());
     inventory::is_complete(&point);
 
     lose(a);
     let request = RestoreRequest {
         only: vec!["shop".into()],
+        privileged: globs(&INCLUDE),
         ..RestoreRequest::default()
     };
     without_names_rights_stay_out(a, &point, &request);
@@ -236,7 +237,7 @@ fn a_lost_namespace_comes_back_in_place_and_moves_to_another_cluster() {
     );
 
     // Again: nothing is left to do.
-    let plan = a.target(&INCLUDE).plan(&point, &request).unwrap();
+    let plan = a.target().plan(&point, &request).unwrap();
     let writes: Vec<_> = plan
         .steps
         .iter()
@@ -249,7 +250,11 @@ fn a_lost_namespace_comes_back_in_place_and_moves_to_another_cluster() {
 }
 
 fn without_names_rights_stay_out(cluster: &Cluster, point: &MemoryPoint, request: &RestoreRequest) {
-    let plan = cluster.target(&[]).plan(point, request).unwrap();
+    let request = RestoreRequest {
+        privileged: Vec::new(),
+        ..request.clone()
+    };
+    let plan = cluster.target().plan(point, &request).unwrap();
     let action = |name: &str| &plan.steps.iter().find(|s| s.name == name).unwrap().action;
     for name in [
         "roles.rbac.authorization.k8s.io/shop/reader",
@@ -320,7 +325,7 @@ fn changed_objects_are_replaced(
         .unwrap();
     cluster.apply(&part.replace("serviceName: db", "serviceName: other"));
 
-    let plan = cluster.target(&INCLUDE).plan(point, request).unwrap();
+    let plan = cluster.target().plan(point, request).unwrap();
     let why = |plan: &RestorePlan, name: &str| match &plan
         .steps
         .iter()
@@ -367,6 +372,7 @@ fn moves(cluster: &Cluster, point: &MemoryPoint, before: &BTreeMap<String, Value
     ];
     let request = RestoreRequest {
         only: vec!["shop".into()],
+        privileged: globs(&INCLUDE),
         rename: pairs
             .map(|(from, to)| (from.to_owned(), to.to_owned()))
             .into(),

@@ -5,11 +5,10 @@
 use refloat_kubernetes::{Access, KubernetesSource, Options};
 use refloat_model::cancel::Cancel;
 use refloat_model::finding::Severity;
-use refloat_model::glob::Glob;
 use refloat_model::plan::{Action, RestoreRequest};
 use refloat_source::{Source as _, SourceError, Target as _, TargetError};
 
-use crate::bed::{Cluster, clusters, wait_for};
+use crate::bed::{Adapter as _, Cluster, clusters, named, wait_for};
 use crate::memory::MemoryPoint;
 
 const RBAC: &str = include_str!("../../rbac-backup.yaml");
@@ -71,7 +70,7 @@ fn the_shipped_role_reads_everything_but_secrets_and_says_so() {
         &token(a, "refloat", "refloat-backup"),
     );
     let mut options = Options::new(access);
-    options.namespaces = vec![Glob::new("limited").unwrap()];
+    options.namespaces = vec![named(&["limited"])];
     let discover = || {
         let source = KubernetesSource::connect("prod", options.clone()).unwrap();
         source.discover(&Cancel::default()).unwrap()
@@ -242,7 +241,7 @@ fn what_stands_in_the_way_of_a_restore_is_in_the_plan() {
         "{apiVersion: v1, kind: Service, metadata: {name: first, namespace: default},
           spec: {type: NodePort, ports: [{port: 80, nodePort: 30555}]}}",
     );
-    let target = b.target(&[]);
+    let target = b.target();
     let request = |only: &[&str]| RestoreRequest {
         only: only.iter().map(|o| (*o).to_owned()).collect(),
         ..RestoreRequest::default()

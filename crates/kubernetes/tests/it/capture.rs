@@ -6,7 +6,7 @@ use refloat_kubernetes::{ClusterWide, KubernetesSource, Options, Versions};
 use refloat_model::glob::Glob;
 use serde_json::json;
 
-use crate::bed::clusters;
+use crate::bed::{Adapter as _, clusters, globs, named};
 use crate::memory::MemoryPoint;
 
 #[test]
@@ -22,7 +22,7 @@ fn only_what_is_selected_is_captured() {
     );
     let captured = |change: &dyn Fn(&mut Options)| {
         let mut options = Options::new(a.access());
-        options.namespaces = vec![Glob::new("sel-*").unwrap()];
+        options.namespaces = vec![named(&["sel-*"])];
         options.cluster_wide = ClusterWide::None;
         options.kinds = vec![Glob::new("configmaps").unwrap()];
         change(&mut options);
@@ -46,7 +46,7 @@ fn only_what_is_selected_is_captured() {
     ];
     assert_eq!(captured(&|_| {}), all);
     assert_eq!(
-        captured(&|o| o.namespace_labels = [("tier".into(), "prod".into())].into()),
+        captured(&|o| o.namespaces[0].labels = [("tier".into(), "prod".into())].into()),
         all[..2]
     );
     assert_eq!(
@@ -58,7 +58,11 @@ fn only_what_is_selected_is_captured() {
         all[1..2]
     );
     assert_eq!(
-        captured(&|o| o.exclude_namespaces = vec![Glob::new("*-test").unwrap()]),
+        captured(&|o| o.namespaces[0].exclude = globs(&["*-test"])),
+        all[..2]
+    );
+    assert_eq!(
+        captured(&|o| o.namespaces.push(named(&["*-prod"]))),
         all[..2]
     );
     assert_eq!(
@@ -81,7 +85,7 @@ fn all_versions_are_captured_on_demand() {
         .to_string(),
     );
     let mut options = Options::new(a.access());
-    options.namespaces = vec![Glob::new("versions").unwrap()];
+    options.namespaces = vec![named(&["versions"])];
     options.kinds = vec![Glob::new("horizontalpodautoscalers.*").unwrap()];
     options.versions = Versions::All;
     let point = MemoryPoint::capture(&KubernetesSource::connect("prod", options).unwrap());

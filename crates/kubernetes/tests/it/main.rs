@@ -3,7 +3,6 @@
 //! Invariant: without a built test bed every test here says that it is skipped.
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::print_stderr,
     reason = "a panic is a failed test, and measured times are for whoever runs it"
 )]

@@ -10,7 +10,7 @@ use refloat_model::progress::Silent;
 use refloat_source::Target as _;
 use serde_json::json;
 
-use crate::bed::clusters;
+use crate::bed::{Adapter as _, clusters};
 use crate::memory::MemoryPoint;
 
 /// 12,000 go beyond the length of a folder; `REFLOAT_TEST_SECRETS=31000` is velero#6845.
@@ -40,7 +40,7 @@ fn many_secrets_are_captured_planned_and_restored_in_seconds() {
         only: vec!["many".into()],
         ..RestoreRequest::default()
     };
-    let target = b.target(&[]);
+    let target = b.target();
     let started = Instant::now();
     let plan = target.plan(&point, &request).unwrap();
     let planned = started.elapsed();

@@ -21,6 +21,18 @@ fn catalogue() -> Catalogue {
             kind("apps", "deployments", "Deployment", true),
             kind("batch", "jobs", "Job", true),
             kind(
+                "snapshot.storage.k8s.io",
+                "volumesnapshots",
+                "VolumeSnapshot",
+                true,
+            ),
+            kind(
+                "snapshot.storage.k8s.io",
+                "volumesnapshotcontents",
+                "VolumeSnapshotContent",
+                false,
+            ),
+            kind(
                 "apiextensions.k8s.io",
                 "customresourcedefinitions",
                 "CustomResourceDefinition",
@@ -46,18 +58,21 @@ fn stored(group: &str, resource: &str, object: Value) -> Stored {
     }
 }
 
-fn run(objects: Vec<Stored>, request: &RestoreRequest, include: &[&str]) -> Vec<Prepared> {
+fn run(objects: Vec<Stored>, request: &RestoreRequest, privileged: &[&str]) -> Vec<Prepared> {
     let selected = Selected {
         objects,
         named: BTreeSet::new(),
         namespaces: BTreeSet::new(),
+        companions: BTreeSet::new(),
+        fields: BTreeMap::new(),
     };
-    let include: Vec<Glob> = include
-        .iter()
-        .map(|glob| Glob::new(glob).unwrap())
-        .collect();
-    let mapping = Mapping::parse(request).unwrap();
-    prepare(selected, request, &mapping, &catalogue(), &include)
+    let privileged = privileged.iter().map(|glob| Glob::new(glob).unwrap());
+    let request = RestoreRequest {
+        privileged: privileged.collect(),
+        ..request.clone()
+    };
+    let changes = Changes::parse(&request).unwrap();
+    prepare(selected, &request, &changes, &catalogue())
 }
 
 #[test]
@@ -161,7 +176,7 @@ fn p3_custom_resources_are_possible_with_their_definition() {
 #[test]
 fn namespaces_lose_rights_and_workloads_can_be_left_stopped() {
     let space = json!({"metadata": {"name": "n", "labels": {
-        "pod-security.kubernetes.io/enforce": "privileged",
+        "pod-security.kubernetes.io/enforce": "baseline",
         "pod-security.kubernetes.io/warn": "restricted"}}});
     let prepared = run(
         vec![stored("", "namespaces", space)],
@@ -187,4 +202,154 @@ fn namespaces_lose_rights_and_workloads_can_be_left_stopped() {
         json!({"metadata": {"name": "d", "namespace": "n", "annotations": {"refloat.io/replicas": "3"}},
                "spec": {"replicas": 0}})
     );
+}
+
+#[test]
+fn p8_a_snapshot_without_its_content_stays_out() {
+    let objects = || {
+        let mut snapshot = stored(
+            "snapshot.storage.k8s.io",
+            "volumesnapshots",
+            json!({"metadata": {"name": "s", "namespace": "n"}, "spec": {"source": {"persistentVolumeClaimName": "d"}}}),
+        );
+        snapshot.server = Some(json!({"status": {"boundVolumeSnapshotContentName": "c"}}));
+        let mut content = stored(
+            "snapshot.storage.k8s.io",
+            "volumesnapshotcontents",
+            json!({"metadata": {"name": "c"}, "spec": {"source": {"volumeHandle": "v"}}}),
+        );
+        content.server = Some(json!({"status": {"snapshotHandle": "h"}}));
+        vec![snapshot, content]
+    };
+    let wish = |privileged: &[&str]| {
+        let prepared = run(objects(), &RestoreRequest::default(), privileged);
+        let snapshot = prepared
+            .iter()
+            .find(|p| p.id.starts_with("volumesnapshots."));
+        snapshot.unwrap().wish.clone()
+    };
+    assert!(matches!(wish(&[]), Wish::Out(why) if why.contains("volumesnapshotcontents")));
+    assert_eq!(
+        wish(&["volumesnapshotcontents.snapshot.storage.k8s.io/*"]),
+        Wish::Wanted
+    );
+}
+
+#[test]
+fn p13_a_status_comes_back_where_the_object_asks_for_it() {
+    let status = |annotations: Value| {
+        let mut object = stored(
+            "",
+            "secrets",
+            json!({"metadata": {"name": "o", "namespace": "n", "annotations": annotations}}),
+        );
+        object.server = Some(json!({"status": {"state": "valid"}}));
+        run(vec![object], &RestoreRequest::default(), &[])[0]
+            .status
+            .clone()
+    };
+    let valid = Some(json!({"state": "valid"}));
+    assert_eq!(status(json!({"velero.io/restore-status": "true"})), valid);
+    assert_eq!(status(json!({"refloat.io/restore-status": "true"})), valid);
+    assert_eq!(status(json!({"refloat.io/restore-status": "false"})), None);
+    assert_eq!(status(json!({})), None);
+}
+
+#[test]
+fn p14_what_the_cluster_or_another_program_makes_stays_out() {
+    let wish = |group, resource, name: &str| {
+        let object = json!({"metadata": {"name": name, "namespace": "n"}});
+        let objects = vec![stored(group, resource, object)];
+        run(objects, &RestoreRequest::default(), &[])[0]
+            .wish
+            .clone()
+    };
+    for (group, resource) in [
+        ("", "nodes"),
+        ("", "events"),
+        ("coordination.k8s.io", "leases"),
+        ("velero.io", "restores"),
+        ("k8up.io", "backups"),
+        ("certificates.k8s.io", "certificatesigningrequests"),
+    ] {
+        assert!(
+            matches!(wish(group, resource, "x"), Wish::Out(_)),
+            "{resource}"
+        );
+    }
+    assert_eq!(wish("", "secrets", "x"), Wish::Wanted);
+}
+
+#[test]
+fn p20_a_hostile_name_reaches_no_path() {
+    let wish = |space: &str, name: &str| {
+        let object = json!({"metadata": {"name": name, "namespace": space}});
+        let objects = vec![stored("", "secrets", object)];
+        run(objects, &RestoreRequest::default(), &[])[0]
+            .wish
+            .clone()
+    };
+    for (space, name) in [
+        ("n", ".."),
+        ("n", "a/../b"),
+        ("..", "a"),
+        ("n/x", "a"),
+        ("n", "a%2fb"),
+        ("n", ""),
+    ] {
+        assert!(
+            matches!(wish(space, name), Wish::Impossible(_)),
+            "{space} {name}"
+        );
+    }
+    assert_eq!(wish("n", "system:a.b-c"), Wish::Wanted);
+}
+
+#[test]
+fn p2_operators_wait_for_what_they_own() {
+    let rbac = "rbac.authorization.k8s.io";
+    let deployment = |name: &str| {
+        let object = json!({"kind": "Deployment", "metadata": {"name": name, "namespace": "n"},
+            "spec": {"replicas": 2, "template": {"spec": {"serviceAccountName": name, "containers": []}}}});
+        stored("apps", "deployments", object)
+    };
+    let definition = json!({"metadata": {"name": "widgets.example.org"},
+        "spec": {"versions": [{"name": "v1", "served": true}]}});
+    let objects = |with_custom: bool| {
+        let widget = json!({"kind": "Widget", "metadata": {"name": "w", "namespace": "n"}});
+        let mut all = vec![
+            deployment("operator"),
+            deployment("web"),
+            stored(
+                "apiextensions.k8s.io",
+                "customresourcedefinitions",
+                definition.clone(),
+            ),
+            stored(
+                rbac,
+                "clusterroles",
+                json!({"metadata": {"name": "op"}, "rules": [
+                {"apiGroups": ["example.org"], "resources": ["*"], "verbs": ["get", "watch"]}]}),
+            ),
+            stored(
+                rbac,
+                "clusterrolebindings",
+                json!({"metadata": {"name": "op"},
+                "roleRef": {"kind": "ClusterRole", "name": "op"},
+                "subjects": [{"kind": "ServiceAccount", "name": "operator", "namespace": "n"}]}),
+            ),
+        ];
+        if with_custom {
+            all.push(stored("example.org", "widgets", widget));
+        }
+        all
+    };
+    let held = |with_custom| {
+        let named = ["customresourcedefinitions.apiextensions.k8s.io/*"];
+        let prepared = run(objects(with_custom), &RestoreRequest::default(), &named);
+        let held = prepared.iter().filter(|p| p.hold == Some(Hold::Stopped));
+        held.map(|p| p.name().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(held(true), ["operator"]);
+    assert_eq!(held(false), [""; 0]);
 }

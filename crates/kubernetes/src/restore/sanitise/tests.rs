@@ -137,6 +137,48 @@ fn p15_jobs_lose_the_labels_of_their_old_controller() {
 }
 
 #[test]
+fn p8_snapshots_are_bound_to_the_handle_that_the_storage_has() {
+    let mut snapshot = json!({"metadata": {"name": "s", "namespace": "n"}, "spec": {
+        "volumeSnapshotClassName": "old", "source": {"persistentVolumeClaimName": "d"}}});
+    let bound = json!({"status": {"boundVolumeSnapshotContentName": "snapcontent-1"}});
+    sanitise(
+        "volumesnapshots.snapshot.storage.k8s.io",
+        &mut snapshot,
+        Some(&bound),
+    );
+    let mut content = json!({"metadata": {"name": "snapcontent-1", "finalizers": ["x"]}, "spec": {
+        "deletionPolicy": "Delete", "driver": "d.csi", "volumeSnapshotClassName": "old",
+        "source": {"volumeHandle": "vol-1"},
+        "volumeSnapshotRef": {"name": "s", "namespace": "n", "uid": "1", "resourceVersion": "2"}}});
+    let said = json!({"status": {"snapshotHandle": "snap-1"}});
+    let id = "volumesnapshotcontents.snapshot.storage.k8s.io";
+    sanitise(id, &mut content, Some(&said));
+    let name = content["metadata"]["name"].clone();
+    assert!(name.as_str().unwrap().starts_with("refloat-"), "{name}");
+    assert_eq!(
+        snapshot["spec"],
+        json!({"source": {"volumeSnapshotContentName": name}})
+    );
+    let expected = json!({"metadata": {"name": name}, "spec": {
+        "deletionPolicy": "Retain", "driver": "d.csi", "source": {"snapshotHandle": "snap-1"},
+        "volumeSnapshotRef": {"name": "s", "namespace": "n"}}});
+    assert_eq!(content, expected);
+    // As it is when it is read back.
+    check(id, content, &expected);
+}
+
+#[test]
+fn p9_the_init_container_of_another_program_is_not_waited_for() {
+    check(
+        "pods",
+        json!({"metadata": {"name": "p"}, "spec": {
+               "initContainers": [{"name": "restore-wait"}, {"name": "mine"}], "containers": []}}),
+        &json!({"metadata": {"name": "p"}, "spec": {
+                "initContainers": [{"name": "mine"}], "containers": []}}),
+    );
+}
+
+#[test]
 fn pods_lose_node_priority_and_tokens() {
     check(
         "pods",

@@ -17,6 +17,9 @@ const JOB_LABELS: [&str; 4] = [
     "batch.kubernetes.io/job-name",
 ];
 
+/// Velero's init container.
+const RESTORE_WAIT: &str = "restore-wait";
+
 pub(super) fn job(object: &mut Value) {
     let is_manual = object.pointer("/spec/manualSelector") == Some(&Value::Bool(true));
     if is_manual {
@@ -44,13 +47,17 @@ pub(super) fn pod(object: &mut Value) {
     if let Some(Value::Array(volumes)) = spec.get_mut("volumes") {
         volumes.retain(|volume| !text(volume, "/name").is_some_and(is_token));
     }
+    // What another backup program put in to wait for its data, which will not come (P9).
+    if let Some(Value::Array(first)) = spec.get_mut("initContainers") {
+        first.retain(|container| text(container, "/name") != Some(RESTORE_WAIT));
+    }
     for container in containers_mut(spec) {
         if let Some(Value::Array(mounts)) = container.get_mut("volumeMounts") {
             mounts.retain(|mount| !text(mount, "/name").is_some_and(is_token));
         }
     }
     // An empty list and none are the same to the server, which adds its own to either.
-    for field in ["volumes", "tolerations"] {
+    for field in ["volumes", "tolerations", "initContainers"] {
         if let Some(spec) = map_at(object, "/spec")
             && spec
                 .get(field)

@@ -1,0 +1,242 @@
+//! What `RestoreRequest::only` means in a cluster: namespaces, applications, objects, fields.
+//!
+//! Invariant: what is named and not there is told; what only comes along is known as such.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use refloat_source::TargetError;
+
+use super::stored::Stored;
+use crate::kind::{elements, name, namespace, object_name, text};
+use crate::layout::Folder;
+use crate::look::application;
+use crate::references::{Reference, references};
+
+/// What `RestoreRequest::only` means in a cluster.
+#[derive(Default)]
+pub(super) struct Selection {
+    pub(super) namespaces: BTreeSet<String>,
+    applications: BTreeSet<(String, String)>,
+    /// As `secrets/shop/db`.
+    pub(super) objects: BTreeSet<String>,
+    /// Single fields, as JSON pointers, by object.
+    pub(super) fields: BTreeMap<String, Vec<String>>,
+}
+
+impl Selection {
+    pub(super) fn parse(only: &[String]) -> Self {
+        let mut selection = Self::default();
+        for text in only {
+            let (kind, rest) = text.split_once(':').unwrap_or(("", text));
+            match kind {
+                "namespace" => drop(selection.namespaces.insert(rest.to_owned())),
+                "secret" => drop(selection.objects.insert(format!("secrets/{rest}"))),
+                "config" => drop(selection.objects.insert(format!("configmaps/{rest}"))),
+                "object" => drop(selection.objects.insert(rest.to_owned())),
+                "field" => {
+                    // Names may hold a colon, and only a pointer begins with a slash after one.
+                    let (object, field) = rest.split_once(":/").unwrap_or((rest, ""));
+                    let fields = selection.fields.entry(object.to_owned()).or_default();
+                    fields.push(format!("/{field}"));
+                }
+                // Names of applications may hold a colon; those of namespaces and kinds may not.
+                _ => match text.split_once('/') {
+                    Some((space, application)) => {
+                        let application = (space.to_owned(), application.to_owned());
+                        selection.applications.insert(application);
+                    }
+                    None => drop(selection.namespaces.insert(text.clone())),
+                },
+            }
+        }
+        selection
+    }
+
+    /// Whether a folder can hold something selected. What is in no namespace may be needed by
+    /// what is.
+    pub(super) fn may_select(&self, folder: &Folder) -> bool {
+        let Some(space) = &folder.namespace else {
+            return true;
+        };
+        let inside = format!("/{space}/");
+        self.namespaces.contains(space)
+            || self.applications.iter().any(|(s, _)| s == space)
+            || self.objects.iter().any(|object| object.contains(&inside))
+            || self.fields.keys().any(|object| object.contains(&inside))
+    }
+
+    /// The selected objects, and the names of what comes along because it belongs to them. Single
+    /// fields bring nothing along.
+    pub(super) fn choose(&self, objects: Vec<Stored>) -> (Vec<Stored>, BTreeSet<String>) {
+        let mut chosen: BTreeSet<String> = objects
+            .iter()
+            .filter(|stored| self.selects(stored))
+            .map(Stored::name)
+            .collect();
+        chosen.extend(self.owned(&objects, &chosen));
+        let asked = chosen.clone();
+        loop {
+            let needed: BTreeSet<String> = objects
+                .iter()
+                .filter(|stored| chosen.contains(&stored.name()))
+                .flat_map(needs)
+                .collect();
+            let more: Vec<String> = objects
+                .iter()
+                .filter(|stored| self.belongs(stored, &needed, &chosen))
+                .map(Stored::name)
+                .filter(|name| !chosen.contains(name))
+                .collect();
+            if more.is_empty() {
+                break;
+            }
+            chosen.extend(more);
+        }
+        let mut objects = objects;
+        objects.retain(|stored| {
+            chosen.contains(&stored.name()) || self.fields.contains_key(&stored.name())
+        });
+        (objects, chosen.difference(&asked).cloned().collect())
+    }
+
+    /// What the chosen objects own, directly or not: an application is a graph of owners too.
+    fn owned(&self, objects: &[Stored], chosen: &BTreeSet<String>) -> BTreeSet<String> {
+        if self.applications.is_empty() {
+            return BTreeSet::new();
+        }
+        let key = |kind: &str, space: Option<&str>, name: &str| {
+            (kind.to_owned(), space.map(str::to_owned), name.to_owned())
+        };
+        let mut owners: BTreeSet<_> = objects
+            .iter()
+            .filter(|stored| chosen.contains(&stored.name()))
+            .filter_map(|stored| {
+                let kind = text(&stored.object, "/kind")?;
+                Some(key(kind, namespace(&stored.object), name(&stored.object)))
+            })
+            .collect();
+        let mut owned = BTreeSet::new();
+        loop {
+            let more: Vec<&Stored> = objects
+                .iter()
+                .filter(|stored| !chosen.contains(&stored.name()))
+                .filter(|stored| !owned.contains(&stored.name()))
+                .filter(|stored| {
+                    elements(&stored.object, "/metadata/ownerReferences").any(|owner| {
+                        let field = |pointer| text(owner, pointer).unwrap_or_default();
+                        let space = namespace(&stored.object);
+                        owners.contains(&key(field("/kind"), space, field("/name")))
+                    })
+                })
+                .collect();
+            if more.is_empty() {
+                return owned;
+            }
+            for stored in more {
+                owned.insert(stored.name());
+                if let Some(kind) = text(&stored.object, "/kind") {
+                    owners.insert(key(kind, namespace(&stored.object), name(&stored.object)));
+                }
+            }
+        }
+    }
+
+    fn selects(&self, stored: &Stored) -> bool {
+        if self.objects.contains(&stored.name()) {
+            return true;
+        }
+        let Some(space) = namespace(&stored.object) else {
+            return stored.id() == "namespaces" && self.namespaces.contains(name(&stored.object));
+        };
+        self.namespaces.contains(space)
+            || application(&stored.object).is_some_and(|application| {
+                let key = (space.to_owned(), application.to_owned());
+                self.applications.contains(&key)
+            })
+    }
+
+    /// Whether an object must come along: something chosen needs it, or it is cluster-wide and
+    /// points into what is chosen (a binding, a webhook of the application).
+    fn belongs(
+        &self,
+        stored: &Stored,
+        needed: &BTreeSet<String>,
+        chosen: &BTreeSet<String>,
+    ) -> bool {
+        if needed.contains(&stored.name()) {
+            return true;
+        }
+        if namespace(&stored.object).is_some() || stored.id() == "persistentvolumes" {
+            return false;
+        }
+        references(&stored.id(), &stored.object)
+            .iter()
+            .any(|reference| match reference {
+                Reference::Object {
+                    kind,
+                    namespace: Some(space),
+                    name,
+                } => chosen.contains(&object_name(kind, Some(space), name)),
+                _ => false,
+            })
+    }
+
+    pub(super) fn all_found(
+        &self,
+        objects: &[Stored],
+        candidates: &BTreeSet<&String>,
+    ) -> Result<(), TargetError> {
+        let spaces: BTreeSet<&str> = objects
+            .iter()
+            .filter_map(|s| namespace(&s.object))
+            .collect();
+        let names: BTreeSet<String> = objects.iter().map(Stored::name).collect();
+        let missing_space = self
+            .namespaces
+            .iter()
+            .find(|space| {
+                !spaces.contains(space.as_str()) && !names.contains(&format!("namespaces/{space}"))
+            })
+            .map(|space| format!("workload {space:?}"));
+        let missing_application = self.applications.iter().find(|(space, application)| {
+            !objects.iter().any(|stored| {
+                namespace(&stored.object) == Some(space)
+                    && self::application(&stored.object) == Some(application)
+            })
+        });
+        let missing_application =
+            missing_application.map(|(space, name)| format!("workload \"{space}/{name}\""));
+        let mut named = self.objects.iter().chain(self.fields.keys());
+        let missing_object = named.find(|object| !names.contains(*object));
+        let missing = missing_space
+            .or(missing_application)
+            .or(missing_object.map(|object| format!("object {object:?}")));
+        match missing {
+            None => Ok(()),
+            Some(what) => Err(TargetError::NotInPoint {
+                what,
+                candidates: candidates.iter().map(|space| (*space).clone()).collect(),
+            }),
+        }
+    }
+}
+
+/// The objects that one needs, by name; a custom resource its definition too.
+fn needs(stored: &Stored) -> Vec<String> {
+    let mut names: Vec<String> = references(&stored.id(), &stored.object)
+        .into_iter()
+        .filter_map(|reference| match reference {
+            Reference::Object {
+                kind,
+                namespace,
+                name,
+            } => Some(object_name(kind, namespace.as_deref(), &name)),
+            _ => None,
+        })
+        .collect();
+    names.push(format!(
+        "customresourcedefinitions.apiextensions.k8s.io/{}",
+        stored.id()
+    ));
+    names
+}
