@@ -46,14 +46,21 @@ pub const HOME: Variable = Variable {
     meaning: "The home folder: `~/` in paths, and a place that a restore does not overwrite unasked",
 };
 
+/// Kubeconfigs.
+pub const KUBECONFIG: Variable = Variable {
+    name: "KUBECONFIG",
+    meaning: "Kubeconfigs of kubernetes: sources, a list as for kubectl; ~/.kube/config if not set",
+};
+
 /// All of them.
-pub const ALL: [&Variable; 6] = [
+pub const ALL: [&Variable; 7] = [
     &REPOSITORY,
     &PASSWORD,
     &PASSWORD_FILE,
     &PASSWORD_COMMAND,
     &CONFIG,
     &HOME,
+    &KUBECONFIG,
 ];
 
 /// The value of a variable; none if it is not set or empty.

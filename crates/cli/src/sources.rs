@@ -5,6 +5,7 @@
 mod address;
 mod connect;
 mod docker;
+mod kubernetes;
 
 pub use address::{Declared, SourceArgs, declared};
-pub use connect::{Connected, docker_target};
+pub use connect::{Connected, target};

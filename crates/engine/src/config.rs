@@ -6,6 +6,7 @@
 //! with a line, a column and, where one is near, a suggestion.
 
 mod error;
+mod kubernetes;
 mod parse;
 mod policy;
 mod source;
@@ -17,6 +18,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use error::{ConfigError, ConfigErrorKind};
+pub use kubernetes::{ClusterWide, KubernetesConfig, Namespaces, ServedVersions};
 pub use policy::{Keep, PolicyConfig, Select, Until, WaiverConfig};
 pub use source::{
     ContainerConsistency, DockerConfig, Dumps, FilesConfig, HoldMode, HookCommand, Images,

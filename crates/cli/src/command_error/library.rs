@@ -156,6 +156,13 @@ impl From<TargetError> for CommandError {
                     this.hint(format!("it holds {}", candidates.join(", ")))
                 }
             }
+            TargetError::Request { ref hint, .. } => {
+                let this = Self::of(ErrorKind::Usage, &error);
+                match hint {
+                    Some(hint) => this.hint(hint.clone()),
+                    None => this,
+                }
+            }
             TargetError::NotExecutable(_) => Self::of(ErrorKind::Refused, &error)
                 .hint("see the plan with --dry-run, and choose with --on-conflict, --only or --as"),
             TargetError::Unavailable { ref hint, .. } => {

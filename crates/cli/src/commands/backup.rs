@@ -195,8 +195,13 @@ fn wanted(args: &Args, settings: &Settings) -> Result<Vec<Wanted>, CommandError>
         deadline: args.deadline.clone().or_else(|| config.deadline.clone()),
         sources: declared
             .iter()
-            .filter(|d| config.select.iter().any(|s| s.source.value == d.name))
-            .cloned()
+            .filter_map(|d| {
+                let select = config.select.iter().find(|s| s.source.value == d.name)?;
+                Some(Declared {
+                    namespaces: select.namespaces.clone(),
+                    ..d.clone()
+                })
+            })
             .collect(),
     };
     Ok(policies.into_iter().map(of).collect())

@@ -2,15 +2,17 @@
 //!
 //! Invariant: nothing that is there is overwritten unless a flag says so.
 
+mod accepted;
 mod folder;
 mod system;
 
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use refloat_model::plan::{OnConflict, RestoreRequest};
+use refloat_model::glob::Glob;
+use refloat_model::plan::{GitKeepers, OnConflict, RestoreRequest};
 
-use crate::command_error::CommandError;
+use crate::command_error::{CommandError, ErrorKind};
 use crate::exit_status::ExitStatus;
 use crate::point;
 use crate::settings::Settings;
@@ -26,7 +28,8 @@ pub struct Args {
     /// Write the raw tree into this folder, which must be empty or not be there yet
     #[arg(long, value_name = "FOLDER")]
     target: Option<PathBuf>,
-    /// Bring workloads back into this system: docker:, docker:unix:///run/docker.sock
+    /// Bring workloads back into this system: docker:, docker:unix:///run/docker.sock,
+    /// kubernetes:CONTEXT
     #[arg(long, value_name = "KIND:ADDRESS")]
     to: Option<String>,
     /// Print the plan and stop
@@ -54,10 +57,10 @@ struct FolderArgs {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Into a running system")]
 struct SystemArgs {
-    /// Only this workload, or one object: shop, volume:db-data
+    /// Only this workload, or one object: shop, volume:db-data, object:deployments.apps/shop/web
     #[arg(long, value_name = "NAME", requires = "to")]
     only: Vec<String>,
-    /// Restore an object under a new name: volume:db-data=db-copy
+    /// Restore under a new name: volume:db-data=db-copy, namespace:shop=shop-copy
     #[arg(long = "as", value_name = "OLD=NEW", requires = "to")]
     rename: Vec<String>,
     /// What to do about objects of the same name that differ
@@ -69,9 +72,31 @@ struct SystemArgs {
     /// Do not ask before something is replaced
     #[arg(long, requires = "to")]
     yes: bool,
+    /// Execute this plan, which --dry-run --json wrote, if the target is still as it was then
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "to",
+        conflicts_with_all = ["only", "rename", "on_conflict", "leave_stopped", "dry_run",
+                              "privileged", "transforms", "gitops"]
+    )]
+    plan: Option<PathBuf>,
+    /// Restore what gives rights or changes a cluster too, named with its kind:
+    /// roles.rbac.authorization.k8s.io/shop/*
+    #[arg(long, value_name = "KIND/NAME", requires = "to")]
+    privileged: Vec<String>,
+    /// What to do about Flux or Argo CD where they would undo what is restored
+    #[arg(long, value_enum, default_value_t, requires = "to")]
+    gitops: GitopsArg,
+    /// Change objects on their way back as this file says
+    #[arg(long, value_name = "FILE", requires = "to")]
+    transforms: Vec<PathBuf>,
     /// A folder with ca.pem, cert.pem and key.pem for docker:tcp://
     #[arg(long, value_name = "FOLDER", requires = "to")]
     docker_certificates: Option<PathBuf>,
+    /// The kubeconfig for kubernetes:, instead of those in KUBECONFIG
+    #[arg(long, value_name = "FILE", requires = "to")]
+    kubeconfig: Option<PathBuf>,
     /// Speak to a Docker engine on another machine without encryption
     #[arg(long, requires = "to")]
     plain_tcp: bool,
@@ -88,6 +113,17 @@ enum OnConflictArg {
     Replace,
     /// Restore under a new name
     Rename,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum GitopsArg {
+    /// Refuse the whole restore
+    #[default]
+    Refuse,
+    /// Suspend them, restore, and resume them
+    Suspend,
+    /// Restore all the same
+    Ignore,
 }
 
 /// Restores.
@@ -129,6 +165,24 @@ impl SystemArgs {
                 OnConflictArg::Rename => OnConflict::Rename,
             },
             leave_stopped: self.leave_stopped,
+            git_keepers: match self.gitops {
+                GitopsArg::Refuse => GitKeepers::Refuse,
+                GitopsArg::Suspend => GitKeepers::Suspend,
+                GitopsArg::Ignore => GitKeepers::Ignore,
+            },
+            privileged: self
+                .privileged
+                .iter()
+                .map(|text| Glob::new(text).map_err(|e| CommandError::of(ErrorKind::Usage, &e)))
+                .collect::<Result<_, _>>()?,
+            transforms: self
+                .transforms
+                .iter()
+                .map(|path| {
+                    std::fs::read_to_string(path)
+                        .map_err(|e| CommandError::io("read", path.display(), &e))
+                })
+                .collect::<Result<_, _>>()?,
         })
     }
 }

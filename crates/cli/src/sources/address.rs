@@ -5,8 +5,9 @@
 use std::path::PathBuf;
 
 use refloat_docker::PlainTcp;
-use refloat_engine::config::{DockerConfig, FilesConfig, SourceConfig, TlsConfig};
+use refloat_engine::config::{DockerConfig, FilesConfig, Namespaces, SourceConfig, TlsConfig};
 
+use super::kubernetes;
 use crate::command_error::{CommandError, ErrorKind};
 use crate::settings::LoadedConfig;
 
@@ -14,9 +15,10 @@ use crate::settings::LoadedConfig;
 const FILES_NAME: &str = "local";
 /// The name of an engine given on the command line: `/docker/engine/…` in the point.
 const ENGINE_NAME: &str = "engine";
+/// The name of a cluster given on the command line: `/kubernetes/cluster/…` in the point.
+const CLUSTER_NAME: &str = "cluster";
 /// Kinds that the design names and that this version does not have.
-const KINDS_TO_COME: [&str; 8] = [
-    "kubernetes",
+const KINDS_TO_COME: [&str; 7] = [
     "registry",
     "etcd",
     "database",
@@ -30,7 +32,7 @@ const KINDS_TO_COME: [&str; 8] = [
 #[derive(Debug, clap::Args)]
 pub struct SourceArgs {
     /// A source instead of those in refloat.yaml: docker:, docker:unix:///run/docker.sock,
-    /// files:/srv/data, NAME=files:/srv
+    /// kubernetes:CONTEXT, files:/srv/data, NAME=files:/srv
     #[arg(long, value_name = "[NAME=]KIND:ADDRESS")]
     pub source: Vec<String>,
     /// Leave out paths that fit this pattern; for files: sources given here
@@ -42,6 +44,9 @@ pub struct SourceArgs {
     /// A folder with ca.pem, cert.pem and key.pem; for docker:tcp:// sources given here
     #[arg(long, value_name = "FOLDER", requires = "source")]
     pub docker_certificates: Option<PathBuf>,
+    /// The kubeconfig of kubernetes: sources given here, instead of those in KUBECONFIG
+    #[arg(long, value_name = "FILE", requires = "source")]
+    pub kubeconfig: Option<PathBuf>,
     /// Speak to Docker engines on other machines without encryption; everybody on the way can
     /// then read and command them
     #[arg(long)]
@@ -73,6 +78,8 @@ pub struct Declared {
     pub config: SourceConfig,
     /// What relative paths in it are relative to.
     pub base: PathBuf,
+    /// The namespaces that a policy selects of it; none selects no less than the source.
+    pub namespaces: Option<Namespaces>,
 }
 
 /// The sources that are named on the command line, or else those of the configuration.
@@ -89,6 +96,7 @@ pub fn declared(
             name: name.clone(),
             config: config.clone(),
             base: loaded.base.clone(),
+            namespaces: None,
         };
         let declared: Vec<Declared> = loaded.config.sources.iter().map(of).collect();
         if declared.is_empty() {
@@ -153,6 +161,10 @@ fn parse(text: &str, args: &SourceArgs) -> Result<Declared, CommandError> {
             (SourceConfig::Docker(config), ENGINE_NAME)
         }
         "files" => (SourceConfig::Files(files(address, args)?), FILES_NAME),
+        "kubernetes" => {
+            let config = kubernetes::config(address, args.kubeconfig.as_deref())?;
+            (SourceConfig::Kubernetes(config), CLUSTER_NAME)
+        }
         _ if KINDS_TO_COME.contains(&kind) => {
             return Err(CommandError::usage(format!(
                 "sources of kind {kind} are not supported yet"
@@ -161,7 +173,7 @@ fn parse(text: &str, args: &SourceArgs) -> Result<Declared, CommandError> {
         _ => {
             return Err(
                 CommandError::usage(format!("{kind:?} is no kind of source"))
-                    .hint("this version knows docker: and files:"),
+                    .hint("this version knows docker:, kubernetes: and files:"),
             );
         }
     };
@@ -170,6 +182,7 @@ fn parse(text: &str, args: &SourceArgs) -> Result<Declared, CommandError> {
         name,
         config,
         base: PathBuf::new(),
+        namespaces: None,
     })
 }
 
@@ -195,6 +208,7 @@ mod tests {
             exclude: Vec::new(),
             one_file_system: false,
             docker_certificates: None,
+            kubeconfig: None,
             plain_tcp: false,
         };
         match declared(&args, None) {
@@ -209,6 +223,10 @@ mod tests {
                             .map(|p| p.display().to_string())
                             .collect();
                         format!("{} files {}\n", d.name, paths.join(" "))
+                    }
+                    SourceConfig::Kubernetes(cluster) => {
+                        let context = cluster.context.as_deref();
+                        format!("{} kubernetes {}\n", d.name, context.unwrap_or("-"))
                     }
                     SourceConfig::Docker(docker) => {
                         format!(
@@ -242,9 +260,10 @@ mod tests {
                 "error: two sources are called \"engine\"\nhint: name them: --source \
                  NAME=KIND:ADDRESS\n",
             ),
+            (&["kubernetes:prod"], "cluster kubernetes prod\n"),
             (
-                &["kubernetes:prod"],
-                "error: sources of kind kubernetes are not supported yet\n",
+                &["vault:"],
+                "error: sources of kind vault are not supported yet\n",
             ),
             (
                 &["/srv"],

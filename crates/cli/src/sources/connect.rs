@@ -14,6 +14,7 @@ use refloat_source::{Source, SourceError, Target};
 
 use super::address::Declared;
 use super::docker::options;
+use super::kubernetes;
 use crate::command_error::{CommandError, ErrorKind};
 use crate::home;
 
@@ -38,6 +39,10 @@ impl Connected {
                     this.sources.push(Arc::new(files(&declared.name, config)?));
                 }
                 SourceConfig::Docker(config) => match docker(declared, config, plain_tcp)? {
+                    Ok(source) => this.sources.push(Arc::new(source)),
+                    Err(error) => this.unreachable.push((declared.name.clone(), error)),
+                },
+                SourceConfig::Kubernetes(config) => match kubernetes::source(declared, config)? {
                     Ok(source) => this.sources.push(Arc::new(source)),
                     Err(error) => this.unreachable.push((declared.name.clone(), error)),
                 },
@@ -77,11 +82,20 @@ fn files(name: &str, config: &FilesConfig) -> Result<FilesSource, CommandError> 
         .map_err(|e| CommandError::of(ErrorKind::Usage, &e))
 }
 
-/// The engine as something to restore into.
+/// A system as something to restore into.
 ///
 /// # Errors
-/// The address is wrong, or nobody answers there.
-pub fn docker_target(
+/// The address is wrong, nobody answers there, or it is a folder.
+pub fn target(declared: &Declared, plain_tcp: PlainTcp) -> Result<Box<dyn Target>, CommandError> {
+    match &declared.config {
+        SourceConfig::Docker(config) => docker_target(declared, config, plain_tcp),
+        SourceConfig::Kubernetes(config) => kubernetes::target(declared, config),
+        SourceConfig::Files(_) => Err(CommandError::usage("folders are restored with --target")
+            .hint("--to is for docker: and kubernetes: addresses")),
+    }
+}
+
+fn docker_target(
     declared: &Declared,
     config: &DockerConfig,
     plain_tcp: PlainTcp,

@@ -50,13 +50,7 @@ fn places_that_this_version_cannot_use() {
 #[test]
 fn sources_that_do_not_exist() {
     let env = CliEnv::with_repository();
-    assert_cli!(
-        env,
-        "source_kubernetes",
-        "backup",
-        "--source",
-        "kubernetes:prod"
-    );
+    assert_cli!(env, "source_vault", "backup", "--source", "vault:prod");
     assert_cli!(env, "source_unknown", "backup", "--source", "dokcer:");
     let missing = format!("files:{}", env.path("gone").display());
     assert_cli!(env, "source_vanished", "backup", "--source", &missing);

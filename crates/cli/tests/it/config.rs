@@ -9,7 +9,7 @@ fn an_unknown_key_is_named_with_its_place() {
     assert_cli!(env, "unknown_key", "points");
     env.write(
         "refloat.yaml",
-        "sources:\n  shop: {kubernetes: {context: prod}}\n",
+        "sources:\n  shop: {vault: {context: prod}}\n",
     );
     assert_cli!(env, "not_yet", "points");
 }

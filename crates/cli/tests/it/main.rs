@@ -11,5 +11,6 @@ mod config;
 mod docker;
 mod interruption;
 mod keys;
+mod kubernetes;
 mod retention;
 mod there_and_back;

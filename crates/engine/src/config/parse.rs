@@ -5,12 +5,13 @@
 use serde_saphyr::{Error as YamlError, Location};
 
 use super::error::{ConfigError, ConfigErrorKind};
-use super::{Config, DockerConfig, FilesConfig, HookCommand, SourceConfig};
+use super::{
+    Config, DockerConfig, FilesConfig, HookCommand, KubernetesConfig, PolicyConfig, SourceConfig,
+};
 use crate::suggest::closest;
 
 /// Kinds of sources that the design names and that this version does not have.
-const SOURCES_TO_COME: [&str; 8] = [
-    "kubernetes",
+const SOURCES_TO_COME: [&str; 7] = [
     "registry",
     "etcd",
     "database",
@@ -21,10 +22,7 @@ const SOURCES_TO_COME: [&str; 8] = [
 ];
 
 /// Keys that the design names and that this version does not have, and what to say of them.
-const KEYS_TO_COME: [(&str, &str); 2] = [
-    ("cron", "cron schedules are"),
-    ("namespaces", "selecting Kubernetes namespaces is"),
-];
+const KEYS_TO_COME: [(&str, &str); 1] = [("cron", "cron schedules are")];
 
 /// The variants of `PasswordConfig`.
 const PASSWORD_WAYS: [&str; 3] = ["file", "command", "env"];
@@ -43,6 +41,7 @@ fn check(config: &Config) -> Result<(), ConfigError> {
         match source {
             SourceConfig::Files(files) => check_files(name, files)?,
             SourceConfig::Docker(docker) => check_hooks(name, docker)?,
+            SourceConfig::Kubernetes(cluster) => check_access(name, cluster)?,
         }
     }
     for (name, policy) in &config.policies {
@@ -53,6 +52,7 @@ fn check(config: &Config) -> Result<(), ConfigError> {
         if policy.keep.as_ref().is_some_and(super::Keep::is_empty) {
             return Err(unplaced(format!("keep of policy {name:?} keeps nothing")));
         }
+        check_namespaces(config, name, policy)?;
         for select in &policy.select {
             let wanted = &select.source.value;
             if !config.sources.contains_key(wanted) {
@@ -108,6 +108,40 @@ fn check_hooks(name: &str, docker: &DockerConfig) -> Result<(), ConfigError> {
     };
     if hooks.into_iter().any(is_empty) {
         return Err(unplaced(format!("a command of source {name:?} is empty")));
+    }
+    Ok(())
+}
+
+fn check_access(name: &str, cluster: &KubernetesConfig) -> Result<(), ConfigError> {
+    if cluster.in_cluster && (cluster.context.is_some() || cluster.kubeconfig.is_some()) {
+        return Err(unplaced(format!(
+            "source {name:?} is reached by in-cluster or by kubeconfig and context, not by both"
+        )));
+    }
+    Ok(())
+}
+
+/// Namespaces narrow a whole cluster, and once.
+fn check_namespaces(config: &Config, name: &str, policy: &PolicyConfig) -> Result<(), ConfigError> {
+    for select in policy.select.iter().filter(|s| s.namespaces.is_some()) {
+        let source = &select.source.value;
+        let cluster = matches!(
+            config.sources.get(source),
+            Some(SourceConfig::Kubernetes(_)) | None
+        );
+        let times = policy.select.iter().filter(|s| s.source.value == *source);
+        if !cluster || times.count() > 1 {
+            let why = if cluster {
+                "is selected twice, once with namespaces"
+            } else {
+                "is no Kubernetes cluster and has no namespaces"
+            };
+            let message = format!("source {source:?} of policy {name:?} {why}");
+            return Err(placed(
+                ConfigErrorKind::Invalid(message),
+                select.source.referenced,
+            ));
+        }
     }
     Ok(())
 }

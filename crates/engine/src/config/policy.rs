@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_saphyr::Spanned;
 
+use super::kubernetes::Namespaces;
 use crate::period::Period;
 
 /// What is saved together into one recovery point.
@@ -42,6 +43,8 @@ pub struct Select {
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     pub workloads: Vec<Glob>,
+    /// Of a Kubernetes cluster, only these of the namespaces that the source captures.
+    pub namespaces: Option<Namespaces>,
 }
 
 /// Which recovery points are kept: the union of all rules given.

@@ -8,6 +8,8 @@ use refloat_model::glob::Glob;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::kubernetes::KubernetesConfig;
+
 /// One system of the estate.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -16,6 +18,8 @@ pub enum SourceConfig {
     Docker(DockerConfig),
     /// Folders of this machine.
     Files(FilesConfig),
+    /// A Kubernetes cluster.
+    Kubernetes(KubernetesConfig),
 }
 
 /// A Docker or Podman engine.

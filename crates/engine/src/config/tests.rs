@@ -12,12 +12,22 @@ sources:
       rootfs: save
       exclude-binds: [/var/log/*]
       consistency: [{containers: "db-*", before: sync, after: [touch, /done], hold: stop}]
+  prod:
+    kubernetes:
+      context: prod
+      kubeconfig: kube/config
+      namespaces: {names: ["shop*"], exclude: [shop-test], labels: {env: prod}}
+      labels: app in (web, db)
+      exclude-kinds: [replicasets.apps]
+      cluster-wide: none
+      versions: all
   srv: {files: {paths: [/srv/data], exclude: ["*.tmp"], one-file-system: true}}
 policies:
   production:
     select:
       - source: web
       - {source: srv, workloads: ["/srv/*"]}
+      - {source: prod, namespaces: {labels: {tier: gold}}}
     every: 1h
     deadline: 2h
     keep: {hourly: 24, daily: 7, weekly: 4, monthly: 12, within: 30d, tags: [audit]}
@@ -47,6 +57,12 @@ fn the_whole_schema_is_read() {
         config.repository.unwrap().password,
         Some(PasswordConfig::File("~/.config/refloat/key".into()))
     );
+    let SourceConfig::Kubernetes(cluster) = &config.sources["prod"] else {
+        panic!("prod is no cluster");
+    };
+    assert_eq!(cluster.context.as_deref(), Some("prod"));
+    assert_eq!(cluster.versions, ServedVersions::All);
+    assert_eq!(cluster.namespaces.labels["env"], "prod");
     let SourceConfig::Docker(far) = &config.sources["far"] else {
         panic!("far is no docker source");
     };
@@ -72,8 +88,16 @@ fn mistakes_are_named_with_place_and_suggestion() {
             r#"unknown value "dcoker" at line 2, column 9; did you mean "docker"?"#,
         ),
         (
-            "sources:\n  shop: {kubernetes: {context: prod}}",
-            "sources of kind kubernetes are not supported yet at line 2, column 10",
+            "sources:\n  shop: {vault: {}}",
+            "sources of kind vault are not supported yet at line 2, column 10",
+        ),
+        (
+            "sources:\n  shop: {kubernetes: {namespace: shop}}",
+            r#"unknown key "namespace" at line 2, column 23; did you mean "namespaces"?"#,
+        ),
+        (
+            "sources: {web: {docker: {}}}\npolicies:\n  p: {select: [{source: web, namespaces: {names: [a]}}]}",
+            r#"source "web" of policy "p" is no Kubernetes cluster and has no namespaces at line 3, column 25"#,
         ),
         (
             "sources: {web: {docker: {}}}\npolicies:\n  p: {select: [{source: web}], cron: \"15 * * * *\"}",
@@ -124,6 +148,10 @@ fn values_out_of_bounds_are_refused() {
         ),
         ("sources: {\"a/b\": {docker: {}}}".into(), "source name"),
         ("repository: {password: hunter2}".into(), "line 1"),
+        (
+            "sources: {a: {kubernetes: {in-cluster: true, context: b}}}".into(),
+            "not by both",
+        ),
         ("sources: [".into(), "line"),
     ] {
         let message = refused(&text);

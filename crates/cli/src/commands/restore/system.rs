@@ -2,14 +2,15 @@
 //!
 //! Invariant: the plan that is shown is the plan that is executed.
 
-use refloat_engine::config::SourceConfig;
 use refloat_engine::point_list::PointSelector;
 use refloat_engine::stored::RepositoryPoint;
-use refloat_model::plan::{Action, RestorePlan, RestoreReport};
+use refloat_model::id::PointId;
+use refloat_model::plan::{Action, RestorePlan, RestoreReport, RestoreRequest};
 use refloat_source::Target;
 use serde::Serialize;
 
 use super::Args;
+use super::accepted::Accepted;
 use crate::command_error::{CommandError, ErrorKind};
 use crate::exit_status::ExitStatus;
 use crate::output;
@@ -25,6 +26,8 @@ use crate::table;
 struct PlanView<'a> {
     dry_run: bool,
     executable: bool,
+    point: Option<PointId>,
+    request: &'a RestoreRequest,
     plan: &'a RestorePlan,
 }
 
@@ -43,13 +46,26 @@ pub fn run(
     settings: &Settings,
     signals: &Signals,
 ) -> Result<ExitStatus, CommandError> {
-    let request = args.system.request()?;
+    let accepted = args
+        .system
+        .plan
+        .as_deref()
+        .map(Accepted::read)
+        .transpose()?;
+    let request = match &accepted {
+        Some(accepted) => accepted.request.clone(),
+        None => args.system.request()?,
+    };
     let target = target(args, to)?;
     let opened = repository::open(settings)?;
     let _lock = repository::lock_for_reading(&opened)?;
     let open = OpenPoint::open(&opened.into_indexed()?, selector)?;
+    let id = open.summary.id;
     let point = RepositoryPoint::open(open.tree)?;
     let plan = target.plan(&point, &request)?;
+    if let Some(accepted) = &accepted {
+        accepted.check(id, &plan)?;
+    }
     settings.output.findings(&plan.findings);
     let executable = plan.is_executable();
     if args.dry_run {
@@ -61,6 +77,8 @@ pub fn run(
         let view = PlanView {
             dry_run: true,
             executable,
+            point: id,
+            request: &request,
             plan: &plan,
         };
         return settings
@@ -74,7 +92,9 @@ pub fn run(
                 .hint("see the conflicts above; choose with --on-conflict, --only or --as"),
         );
     }
-    confirm(args, &plan, settings)?;
+    if accepted.is_none() {
+        confirm(args, &plan, settings)?;
+    }
     let progress = Shown::start(settings);
     let report = target.execute(&plan, &point, &request, &progress, &signals.cancel)?;
     drop(progress);
@@ -100,16 +120,13 @@ fn target(args: &Args, to: &str) -> Result<Box<dyn Target>, CommandError> {
         exclude: Vec::new(),
         one_file_system: false,
         docker_certificates: args.system.docker_certificates.clone(),
+        kubeconfig: args.system.kubeconfig.clone(),
         plain_tcp: args.system.plain_tcp,
     };
-    let declared = sources::declared(&source_args, None)?;
-    for declared in &declared {
-        if let SourceConfig::Docker(config) = &declared.config {
-            return sources::docker_target(declared, config, source_args.plain_tcp());
-        }
+    match sources::declared(&source_args, None)?.as_slice() {
+        [declared] => sources::target(declared, source_args.plain_tcp()),
+        _ => Err(CommandError::usage(format!("{to:?} is not one system"))),
     }
-    Err(CommandError::usage("folders are restored with --target")
-        .hint("--to is for docker: addresses"))
 }
 
 /// Something that is replaced is gone: the plan is shown and confirmed.
