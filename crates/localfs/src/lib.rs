@@ -23,11 +23,13 @@ mod attributes;
 mod findings;
 mod owners;
 mod path;
+mod space;
 pub mod walk;
 pub mod write;
 
 pub use findings::{FINDINGS_MAX, Findings};
 pub use owners::Owners;
 pub use path::{InvalidName, RelativePath};
+pub use space::bytes_free;
 pub use walk::{WalkError, WalkOptions, WalkSummary, walk_contents, walk_entry};
-pub use write::{FileHandle, FolderWriter, Landing, Restored, WriteError};
+pub use write::{FileHandle, FolderWriter, Landing, Privileges, Restored, WriteError};

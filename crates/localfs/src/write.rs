@@ -20,11 +20,13 @@ mod holes;
 mod node;
 mod pinned;
 mod place;
+mod privileges;
 mod remove;
 mod resolve;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -34,8 +36,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use refloat_model::entry::Metadata;
 use rustix::fd::OwnedFd;
 use rustix::fs::{
-    Access, AtFlags, CWD, FileType, Mode, OFlags, access, chmodat, mkdirat, openat, statat, syncfs,
-    unlinkat,
+    Access, AtFlags, CWD, FileType, Mode, OFlags, access, chmodat, mkdirat, openat, statat,
+    syncfs, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -48,6 +50,7 @@ use pinned::Pinned;
 pub use error::WriteError;
 pub use existing::ExistingFile;
 pub use file::{FileHandle, Landing};
+pub use privileges::{LEFT_OUT, Privileges};
 pub use resolve::Resolution;
 
 /// How many directories are kept open for the entries that come next.
@@ -61,6 +64,7 @@ const REPLACED_MAX: u32 = 100;
 pub struct FolderWriter {
     root: OwnedFd,
     resolution: Resolution,
+    privileges: Privileges,
     is_root_user: bool,
     /// Directories by path. Dropped as a whole when full, and when a directory is removed.
     open: Mutex<HashMap<Vec<u8>, Arc<OwnedFd>>>,
@@ -114,12 +118,19 @@ impl FolderWriter {
         Ok(Self {
             root,
             resolution,
+            privileges: Privileges::default(),
             is_root_user: rustix::process::geteuid().is_root(),
             open: Mutex::default(),
             names: AtomicU64::new(0),
             findings: Mutex::default(),
             nameless: AtomicBool::new(true),
         })
+    }
+
+    /// The same writer with another way to treat set-id bits, devices and capabilities.
+    #[must_use]
+    pub fn with_privileges(self, privileges: Privileges) -> Self {
+        Self { privileges, ..self }
     }
 
     /// How this writer resolves paths.
@@ -239,11 +250,37 @@ impl FolderWriter {
     ) -> Result<(), WriteError> {
         // Findings are collected apart: the lock is not held over system calls.
         let mut findings = Findings::default();
-        let applied = inode.apply(metadata, &mut findings);
+        let metadata = match self.privileges {
+            Privileges::Restored => Cow::Borrowed(metadata),
+            Privileges::LeftOut => {
+                let is_directory = inode.is_directory();
+                let is_directory = is_directory
+                    .map_err(|fatal| WriteError::new(fatal.operation, path, fatal.errno))?;
+                self.plain(path, metadata, is_directory)
+            }
+        };
+        let applied = inode.apply(&metadata, &mut findings);
         if findings.count() > 0 {
             lock(&self.findings).append(findings);
         }
         applied.map_err(|fatal| WriteError::new(fatal.operation, path, fatal.errno))
+    }
+
+    /// Metadata as this writer sets it; what it leaves out is a finding.
+    fn plain<'m>(
+        &self,
+        path: &RelativePath,
+        metadata: &'m Metadata,
+        is_directory: bool,
+    ) -> Cow<'m, Metadata> {
+        if self.privileges == Privileges::Restored {
+            return Cow::Borrowed(metadata);
+        }
+        let (metadata, left_out) = privileges::without(metadata, is_directory);
+        if let Some(what) = left_out {
+            lock(&self.findings).warn(path.as_bytes(), || format!("{what}: {LEFT_OUT}"));
+        }
+        metadata
     }
 
     /// The directory at `path` as a place for `…at` calls.

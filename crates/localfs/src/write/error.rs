@@ -4,6 +4,7 @@ use std::io;
 
 use rustix::io::Errno;
 
+use super::privileges::LEFT_OUT;
 use crate::path::{InvalidName, RelativePath};
 
 /// Why an entry, or the folder as a whole, could not be written.
@@ -56,6 +57,9 @@ pub enum WriteError {
     /// Somebody put something else in the place of what was just written.
     #[error("{0} was replaced by somebody else while it was restored")]
     Replaced(RelativePath),
+    /// Devices are not restored by this writer.
+    #[error("{0} is a device node: {LEFT_OUT}")]
+    Withheld(RelativePath),
     /// Bytes beyond the length that the file was prepared with.
     #[error("cannot write {path} beyond its length of {size} bytes")]
     BeyondEnd {

@@ -3,16 +3,18 @@
 //! Invariant: an existing file is changed only if it has no other name: the other one may lie
 //! outside the folder.
 
+use std::borrow::Cow;
 use std::os::fd::AsFd;
 
 use refloat_model::entry::{Entry, EntryKind, Metadata};
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, openat, readlinkat, statat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, openat, readlinkat, statat};
 use rustix::io::Errno;
 
 use super::error::Context;
 use super::file::read_fully;
 use super::pinned::Pinned;
+use super::privileges::{Privileges, without};
 use super::{FolderWriter, Place, Restored, WriteError, split};
 use crate::attributes::{
     ExtendedAttributes, Identity, InodeHandle, InodePath, file_type, metadata, plain_kind, size,
@@ -62,6 +64,29 @@ impl FolderWriter {
         }))
     }
 
+    /// Whether `path` is a directory that holds something.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn is_filled_directory(&self, path: &RelativePath) -> Result<bool, WriteError> {
+        let Some((parent, name)) = self.existing_place(path)? else {
+            return Ok(false);
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let directory = match openat(&parent, name, flags, Mode::empty()) {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(false),
+            result => result.context("open", path)?,
+        };
+        let entries = Dir::new(directory).context("list", path)?;
+        let is_entry = |name: &std::ffi::CStr| !matches!(name.to_bytes(), b"." | b"..");
+        for entry in entries {
+            if is_entry(entry.context("list", path)?.file_name()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Opens an existing regular file to compare its content; none if there is none.
     ///
     /// # Errors
@@ -104,10 +129,16 @@ impl FolderWriter {
         let restored = Restored {
             identity: file.identity,
         };
+        let (plain, _) = match self.privileges {
+            Privileges::Restored => (Cow::Borrowed(metadata), None),
+            Privileges::LeftOut => without(metadata, false),
+        };
         let is_equal = Pinned::open(&file.fd, path)
-            .has(metadata)
+            .has(&plain)
             .map_err(|fatal| WriteError::new(fatal.operation, path, fatal.errno))?;
         if is_equal {
+            // Named again: it is left out again.
+            drop(self.plain(path, metadata, false));
             return Ok(restored);
         }
         if fstat(&file.fd).context("stat", path)?.st_nlink != 1 {

@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use super::error::Context;
 use super::pinned::Pinned;
+use super::privileges::{Privileges, is_device};
 use super::{FolderWriter, Restored, WriteError};
 use crate::attributes::{Identity, file_type};
 use crate::path::RelativePath;
@@ -21,7 +22,8 @@ impl FolderWriter {
     /// name. A link's target is stored as it is and never looked at.
     ///
     /// # Errors
-    /// The system refuses (devices are for root), or the kind is a file or directory.
+    /// The system refuses (devices are for root), the kind is a file or directory, or it is a
+    /// device and those are [left out](Privileges::LeftOut).
     pub fn create_node(
         &self,
         path: &RelativePath,
@@ -32,6 +34,9 @@ impl FolderWriter {
             operation: "create",
             path: path.clone(),
         })?;
+        if self.privileges == Privileges::LeftOut && is_device(kind) {
+            return Err(WriteError::Withheld(path.clone()));
+        }
         let (parent, name) = self.place(path)?;
         match node.create(&parent, name) {
             Ok(()) => {

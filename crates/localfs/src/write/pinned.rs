@@ -95,6 +95,10 @@ impl<'a> Pinned<'a> {
         Ok(plain && self.current_attributes() == metadata.xattrs)
     }
 
+    pub(super) fn is_directory(&self) -> Result<bool, Fatal> {
+        Ok(file_type(&self.stat()?) == rustix::fs::FileType::Directory)
+    }
+
     fn stat(&self) -> Result<Stat, Fatal> {
         fstat(self.fd).map_err(|errno| Fatal {
             operation: "stat",

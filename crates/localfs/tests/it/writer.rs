@@ -6,8 +6,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use refloat_localfs::write::DirectoryState;
-use refloat_localfs::{FolderWriter, Landing, RelativePath, WriteError};
+use refloat_localfs::write::{DirectoryState, LEFT_OUT};
+use refloat_localfs::{FolderWriter, Landing, Privileges, RelativePath, WriteError};
 use refloat_model::cancel::Cancel;
 use refloat_model::entry::{Entry, EntryKind, Metadata, Xattr};
 use refloat_model::time::Timestamp;
@@ -434,4 +434,66 @@ fn full_file_system_is_told_from_other_trouble() {
         .prepare_file(&path("x/f"), 0, Landing::Atomic)
         .unwrap_err();
     assert!(!missing.is_out_of_space());
+}
+
+#[test]
+fn what_lends_rights_is_left_out_and_named_unless_it_is_asked_for() {
+    if !is_root() {
+        return;
+    }
+    let (folder, writer) = folder();
+    let writer = writer.with_privileges(Privileges::LeftOut);
+    // cap_net_raw, as the kernel writes it.
+    let mut capability = vec![1, 0, 0, 2, 0, 0x20];
+    capability.resize(20, 0);
+    let capable = Metadata {
+        xattrs: vec![Xattr {
+            name: b"security.capability".to_vec(),
+            value: capability,
+        }],
+        ..metadata(0o755)
+    };
+    let make = |name: &str, metadata: &Metadata| {
+        let file = writer
+            .prepare_file(&path(name), 0, Landing::Atomic)
+            .unwrap();
+        writer.finish_file(file, metadata).unwrap();
+    };
+    make("suid", &metadata(0o6755));
+    make("capable", &capable);
+    make("plain", &metadata(0o755));
+    writer.create_directory(&path("shared")).unwrap();
+    writer
+        .set_directory_metadata(&path("shared"), &metadata(0o2775))
+        .unwrap();
+    let device = EntryKind::CharacterDevice { device: 0x103 };
+    let refused = writer.create_node(&path("null"), &device, &metadata(0o666));
+    assert!(
+        matches!(refused, Err(WriteError::Withheld(_))),
+        "{refused:?}"
+    );
+    let mode = |name: &str| fs::metadata(folder.path().join(name)).unwrap().mode() & 0o7777;
+    assert_eq!(
+        (mode("suid"), mode("plain"), mode("shared")),
+        (0o755, 0o755, 0o2775)
+    );
+    assert!(xattrs(&folder.path().join("capable")).is_empty());
+    assert!(!folder.path().join("null").exists());
+    let said = |writer: &FolderWriter| -> Vec<String> {
+        let findings = writer.take_findings();
+        let findings = findings.first().iter();
+        findings
+            .map(|f| format!("{}: {}", f.subject, f.message))
+            .collect()
+    };
+    let expected = [
+        format!("suid: set-id bits: {LEFT_OUT}"),
+        format!("capable: file capabilities: {LEFT_OUT}"),
+    ];
+    assert_eq!(said(&writer), expected);
+    // A repeated restore keeps what is there, and names it again.
+    let kept = writer.open_existing(&path("suid")).unwrap().unwrap();
+    writer.keep_file(&kept, &metadata(0o6755)).unwrap();
+    assert_eq!(said(&writer), expected[..1]);
+    assert_eq!(mode("suid"), 0o755);
 }
