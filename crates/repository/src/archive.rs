@@ -286,8 +286,8 @@ impl Archiver {
         })
     }
 
-    /// Begins a tree. `parent` is what the same directory held in an earlier point: files in it
-    /// that did not change are not read.
+    /// Begins a tree. `parent` is what the same directory held in an earlier point, or in several,
+    /// the best first: files in it that did not change are not read.
     #[must_use]
     pub fn tree(&self, parent: Vec<Node>) -> TreeBuilder {
         TreeBuilder::new(Arc::clone(&self.shared), self.jobs.clone(), parent)

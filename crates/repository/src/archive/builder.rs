@@ -232,7 +232,7 @@ impl TreeSink for TreeBuilder {
         };
         let counters = &self.state.counters;
         let previous = level.previous.find(&file.name);
-        if let Some(node) = previous.filter(|previous| self.is_unchanged(&file, previous)) {
+        if let Some(node) = previous.iter().find(|node| self.is_unchanged(&file, node)) {
             Counters::add(&counters.files_unmodified, 1);
             Counters::add(&counters.bytes, node.size());
             Counters::add(&self.shared.counters.bytes_done, node.size());
@@ -245,7 +245,7 @@ impl TreeSink for TreeBuilder {
             });
             return Ok(());
         }
-        let known = previous.is_some();
+        let known = !previous.is_empty();
         let slot = level.directory.reserve();
         let directory = Arc::clone(&level.directory);
         let job = FileJob {
@@ -265,7 +265,7 @@ impl TreeSink for TreeBuilder {
         let Some(level) = self.accept(&file)? else {
             return Ok(());
         };
-        let known = level.previous.find(&file.name).is_some();
+        let known = !level.previous.find(&file.name).is_empty();
         let directory = Arc::clone(&level.directory);
         let slot = directory.reserve();
         let read = read_stream(&self.shared, &directory, slot, file, known, content);
@@ -298,7 +298,7 @@ impl TreeSink for TreeBuilder {
             .check()
             .map_err(|error| self.shared.told(error))?;
         let level = self.level()?;
-        let usable = level.previous.find(name).filter(|node| {
+        let usable = level.previous.find(name).iter().find(|node| {
             node.subtree
                 .is_none_or(|tree| self.shared.has_blob(BlobKind::Tree, &tree))
                 && self.has_content(node)

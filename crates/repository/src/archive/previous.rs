@@ -1,4 +1,4 @@
-//! What a directory held in the parent point.
+//! What a directory held in the parent point, or in several.
 //!
 //! The trees of its subdirectories are read ahead by the workers, in the order in which a walk
 //! will come to them: in an unchanged backup the walk is the only thread with much to do, and
@@ -40,7 +40,7 @@ impl TreeJob {
 /// See the module; the default is that it held nothing.
 #[derive(Default)]
 pub struct Previous {
-    /// Sorted by name.
+    /// Sorted by name; of the same name, as the parents were given.
     nodes: Vec<Node>,
     /// Subtrees still to be asked for, the next at the end.
     later: Vec<BlobId>,
@@ -82,25 +82,34 @@ impl Previous {
         }
     }
 
-    /// The entry of a name.
-    pub fn find(&self, name: &[u8]) -> Option<&Node> {
-        let found = self.nodes.binary_search_by(|node| node.name().cmp(name));
-        self.nodes.get(found.ok()?)
+    /// Everything of a name: more than one where a directory has several parents, the best first.
+    pub fn find(&self, name: &[u8]) -> &[Node] {
+        let start = self.nodes.partition_point(|node| node.name() < name);
+        let rest = self.nodes.get(start..).unwrap_or_default();
+        let count = rest.partition_point(|node| node.name() == name);
+        rest.get(..count).unwrap_or_default()
     }
 
-    /// The tree of a subdirectory, and what it holds.
+    /// The tree of a subdirectory in the best parent, and what it holds in all of them.
     pub fn enter(&mut self, shared: &Shared, name: &[u8]) -> (Option<BlobId>, Vec<Node>) {
-        let Some(tree) = self.find(name).and_then(|node| node.subtree) else {
-            return (None, Vec::new());
-        };
-        let nodes = match self.asked.remove(&tree) {
-            Some(answer) => wait(shared, &answer),
-            None => None,
-        };
-        self.later.retain(|later| *later != tree);
-        self.read_ahead(shared);
-        let nodes = nodes.or_else(|| shared.repository.read_tree(tree).ok());
-        (Some(tree), nodes.unwrap_or_default())
+        let found = self.find(name).iter();
+        let mut trees: Vec<BlobId> = found.filter_map(|node| node.subtree).collect();
+        trees.dedup();
+        let mut all = Vec::new();
+        for tree in &trees {
+            let nodes = match self.asked.remove(tree) {
+                Some(answer) => wait(shared, &answer),
+                None => None,
+            };
+            self.later.retain(|later| later != tree);
+            self.read_ahead(shared);
+            let nodes = nodes.or_else(|| shared.repository.read_tree(*tree).ok());
+            match all.is_empty() {
+                true => all = nodes.unwrap_or_default(),
+                false => all.extend(nodes.unwrap_or_default()),
+            }
+        }
+        (trees.first().copied(), all)
     }
 }
 
