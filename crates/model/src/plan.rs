@@ -2,6 +2,9 @@
 //!
 //! Invariant: a plan leaves no choice to its execution; what cannot be decided is a conflict.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::finding::Finding;
@@ -151,6 +154,33 @@ pub struct RestoreRequest {
     /// What to do about whoever keeps objects as Git says.
     #[serde(default)]
     pub git_keepers: GitKeepers,
+    /// What is refused unless somebody allows it.
+    #[serde(default)]
+    pub allow: BTreeSet<Permission>,
+    /// Files with the values of secrets that no system gives out, by the secret's name.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, PathBuf>,
+}
+
+/// What a restore does only if it is allowed by name.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Permission {
+    /// Host files are written although what lies in their place cannot be looked at.
+    UnseenFiles,
+    /// Host files are written below `/etc`, `/root`, `/usr` and other places of the system.
+    SystemPlaces,
+}
+
+impl Permission {
+    /// The word used in messages and on the command line.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::UnseenFiles => "unseen-files",
+            Self::SystemPlaces => "system-places",
+        }
+    }
 }
 
 /// What became of one step.
