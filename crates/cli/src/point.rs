@@ -4,7 +4,7 @@
 //! bytes.
 
 use refloat_engine::manifest;
-use refloat_engine::point_list::{Locator, PointSelector, PointSummary};
+use refloat_engine::point_list::{self, Locator, PointSelector, PointSummary};
 use refloat_engine::stored::StoredTree;
 use refloat_model::point::PointRecord;
 use refloat_model::tree_path::TreePath;
@@ -51,10 +51,7 @@ impl OpenPoint {
         selector: &PointSelector,
     ) -> Result<Self, CommandError> {
         let snapshots = repository.snapshots()?.snapshots;
-        let points: Vec<PointSummary> = snapshots
-            .iter()
-            .map(|(id, file)| PointSummary::of(*id, file))
-            .collect();
+        let points = point_list::summaries(&snapshots);
         let summary = selector.find(&points)?.clone();
         let root = snapshots
             .iter()

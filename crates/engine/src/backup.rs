@@ -10,8 +10,10 @@ mod closure;
 mod discover;
 mod history;
 mod parents;
+mod partial;
 mod plan;
 mod publish;
+mod punctual;
 mod run;
 mod skeleton;
 

@@ -6,7 +6,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
+pub use refloat_localfs::write::LEFT_OUT;
 use refloat_localfs::{FolderWriter, WriteError};
+pub use refloat_localfs::{Privileges, bytes_free};
 use refloat_model::cancel::Cancel;
 use refloat_model::entry::Metadata;
 use refloat_model::progress::Counters;
@@ -23,6 +25,13 @@ pub struct FolderPlan {
     metadata: Option<Metadata>,
     /// How much it is.
     pub survey: Survey,
+}
+
+impl FolderPlan {
+    /// The entries that are restored into the folder.
+    pub(crate) fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
 }
 
 /// Why a restore into a folder failed as a whole.
@@ -74,6 +83,17 @@ pub enum FolderItself {
     Kept,
 }
 
+/// How a plan is executed into a folder.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct IntoFolder<'a> {
+    /// The folder, which is there.
+    pub folder: &'a Path,
+    /// Whether it gets the metadata of what is restored into it.
+    pub itself: FolderItself,
+    /// Whether set-id bits, devices and file capabilities come back.
+    pub privileges: Privileges,
+}
+
 /// Executes a plan into an existing folder.
 ///
 /// Guarantees: repeating it after a failure writes only what differs.
@@ -84,13 +104,14 @@ pub enum FolderItself {
 pub fn execute(
     tree: &StoredTree,
     plan: FolderPlan,
-    folder: &Path,
-    itself: FolderItself,
+    into: IntoFolder<'_>,
     counters: Arc<Counters>,
     cancel: &Cancel,
 ) -> Result<RestoreReport, FolderRestoreError> {
-    let writer = FolderWriter::open(folder)?;
-    let metadata = plan.metadata.filter(|_| itself == FolderItself::Restored);
+    let writer = FolderWriter::open(into.folder)?.with_privileges(into.privileges);
+    let metadata = plan
+        .metadata
+        .filter(|_| into.itself == FolderItself::Restored);
     Ok(restore(
         tree.repository(),
         plan.nodes,

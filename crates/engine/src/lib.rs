@@ -10,6 +10,7 @@ pub mod backup;
 pub mod config;
 pub mod diff;
 pub mod find;
+pub mod folder_changes;
 pub mod folder_restore;
 pub mod manifest;
 pub mod period;

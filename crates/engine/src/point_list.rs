@@ -34,10 +34,27 @@ pub struct PointSummary {
 
 /// The tag that tells Refloat's snapshots from others.
 pub const TAG: &str = "refloat";
+/// The tag of what a run kept of items that it did not finish: no recovery point.
+pub const TAG_PARTIAL: &str = "refloat-partial";
 /// `point:<id>`.
 pub const TAG_POINT: &str = "point";
 /// `policy:<name>`.
 pub const TAG_POLICY: &str = "policy";
+
+/// Whether a snapshot is what a run kept of unfinished items, and so no recovery point.
+#[must_use]
+pub fn is_partial(file: &SnapshotFile) -> bool {
+    file.tags().iter().any(|tag| tag == TAG_PARTIAL)
+}
+
+/// The recovery points, and snapshots of other programs, among all snapshots.
+#[must_use]
+pub fn summaries(snapshots: &[(SnapshotId, SnapshotFile)]) -> Vec<PointSummary> {
+    let points = snapshots.iter().filter(|(_, file)| !is_partial(file));
+    points
+        .map(|(id, file)| PointSummary::of(*id, file))
+        .collect()
+}
 
 impl PointSummary {
     /// What a snapshot's record says.

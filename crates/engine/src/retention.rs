@@ -8,6 +8,8 @@
 //! drops them.
 
 mod execute;
+mod named;
+mod partial;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +21,9 @@ use serde::Serialize;
 use crate::config::Keep;
 use crate::point_list::PointSummary;
 
-pub use execute::{execute, load};
+pub use execute::{execute, load, load_partials};
+pub use named::{NamedError, plan_named};
+pub use partial::{PartialCandidate, PartialDecision, partials};
 
 /// What a point holds, by item.
 pub type Holdings = BTreeMap<TreePath, Holding>;
@@ -91,6 +95,8 @@ pub enum Reason {
     OnlyCopy(Vec<String>),
     /// Nobody can tell what would be lost with it.
     Unreadable,
+    /// Others were named to be dropped.
+    NotNamed,
 }
 
 impl std::fmt::Display for Reason {
@@ -105,6 +111,7 @@ impl std::fmt::Display for Reason {
             Self::Within => f.write_str("within"),
             Self::Tag(tag) => write!(f, "tag {tag}"),
             Self::Unreadable => f.write_str("its manifest cannot be read"),
+            Self::NotNamed => f.write_str("not named"),
             Self::OnlyCopy(items) => match items.as_slice() {
                 [one] => write!(f, "newest good copy of {one}"),
                 [one, rest @ ..] => {
@@ -150,6 +157,21 @@ pub struct ForgetGroup {
 pub struct ForgetPlan {
     /// By policy and host.
     pub groups: Vec<ForgetGroup>,
+    /// What no remaining point holds; only where points are dropped by name.
+    pub unprotected: Vec<Unprotected>,
+    /// What runs kept of items that they did not finish.
+    pub partials: Vec<PartialDecision>,
+}
+
+/// Something of which the last good copy is dropped.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+pub struct Unprotected {
+    /// The source.
+    pub source: String,
+    /// The item's name for people.
+    pub item: String,
+    /// When the last copy was taken.
+    pub last_copy: Timestamp,
 }
 
 impl ForgetPlan {
@@ -160,6 +182,11 @@ impl ForgetPlan {
             .flat_map(|g| &g.decisions)
             .filter(|d| !d.is_kept())
             .map(|d| &d.point)
+    }
+
+    /// Partial snapshots that nothing needs any more.
+    pub fn superseded(&self) -> impl Iterator<Item = &PartialDecision> {
+        self.partials.iter().filter(|partial| partial.superseded)
     }
 
     /// How many points stay.
@@ -196,7 +223,10 @@ pub fn plan(candidates: Vec<Candidate>, keep: impl Fn(&str) -> Option<Keep>) -> 
             })
         })
         .collect();
-    ForgetPlan { groups }
+    ForgetPlan {
+        groups,
+        ..ForgetPlan::default()
+    }
 }
 
 fn decide(mut candidates: Vec<Candidate>, keep: &Keep) -> Vec<Decision> {

@@ -6,6 +6,7 @@ use refloat_engine::backup::BackupError;
 use refloat_engine::folder_restore::FolderRestoreError;
 use refloat_engine::manifest::ManifestError;
 use refloat_engine::point_list::{InvalidSelector, SelectError};
+use refloat_engine::retention::NamedError;
 use refloat_engine::stored::TreePathError;
 use refloat_model::finding::{Finding, Severity};
 use refloat_model::tree_path::InvalidComponent;
@@ -97,6 +98,17 @@ impl From<SelectError> for CommandError {
             SelectError::Ambiguous { .. } => "give more digits",
             SelectError::None { .. } => "list them with `refloat points`",
         })
+    }
+}
+
+impl From<NamedError> for CommandError {
+    fn from(error: NamedError) -> Self {
+        match error {
+            NamedError::Select(error) => error.into(),
+            NamedError::Foreign(_) => {
+                Self::of(ErrorKind::Refused, &error).hint("drop it with the program that made it")
+            }
+        }
     }
 }
 

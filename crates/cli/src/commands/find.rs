@@ -3,7 +3,7 @@
 //! Invariant: a point that cannot be read is named, and the others are searched.
 
 use refloat_engine::find::Finder;
-use refloat_engine::point_list::{PointSelector, PointSummary};
+use refloat_engine::point_list::{self, PointSelector};
 use refloat_model::finding::Finding;
 use refloat_model::glob::Glob;
 use serde::Serialize;
@@ -52,11 +52,9 @@ pub fn run(
     let patterns: Result<Vec<Glob>, _> = args.patterns.iter().map(|p| Glob::new(p)).collect();
     let patterns = patterns.map_err(|e| CommandError::of(ErrorKind::Usage, &e))?;
     let repository = repository::open_indexed(settings)?;
-    let snapshots = repository.snapshots()?.snapshots;
-    let summaries: Vec<PointSummary> = snapshots
-        .iter()
-        .map(|(id, file)| PointSummary::of(*id, file))
-        .collect();
+    let mut snapshots = repository.snapshots()?.snapshots;
+    snapshots.retain(|(_, file)| !point_list::is_partial(file));
+    let summaries = point_list::summaries(&snapshots);
     let only = match &args.point {
         Some(text) => Some(text.parse::<PointSelector>()?.find(&summaries)?.snapshot),
         None => None,

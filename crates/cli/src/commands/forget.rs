@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use refloat_engine::config::Keep;
 use refloat_engine::period::Period;
+use refloat_engine::point_list::PointSelector;
 use refloat_engine::retention::{self, ForgetPlan};
 use refloat_model::finding::Finding;
 use refloat_model::id::RunId;
@@ -25,14 +26,18 @@ use crate::settings::Settings;
 use crate::signals::Signals;
 use crate::table;
 
-/// Drop recovery points that no rule keeps
+/// Drop recovery points that no rule keeps, or those that are named
 ///
 /// Rules come from the options, or else from `keep` of each policy in refloat.yaml. They are
 /// applied to the points of each policy and host apart, in UTC. Whatever the rules say, the
-/// newest point with a good copy of an item that is still selected stays. The space is reclaimed
-/// by `refloat prune`, or at once with `--prune`.
+/// newest point with a good copy of an item that is still selected stays; a point that is named
+/// goes all the same, and the plan says of what no copy would be left. The space is reclaimed by
+/// `refloat prune`, or at once with `--prune`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// Ids of points to drop, whatever rules would keep them
+    #[arg(value_name = "POINT", conflicts_with_all = ["Rules", "policy"])]
+    points: Vec<String>,
     #[command(flatten)]
     rules: Rules,
     /// Only points of this policy
@@ -97,9 +102,9 @@ pub fn run(
     settings: &Settings,
     signals: &Signals,
 ) -> Result<ExitStatus, CommandError> {
-    let keep = Keeps::of(args, settings)?;
+    let wanted = Wanted::of(args, settings)?;
     let repository = repository::open_indexed(settings)?;
-    let plan = plan(&repository, &keep, signals)?;
+    let plan = plan(&repository, &wanted, signals)?;
     let dropped = plan.dropped().count();
     let mut report = Report {
         dry_run: args.dry_run,
@@ -109,11 +114,11 @@ pub fn run(
         prune: None,
     };
     let mut status = ExitStatus::Success;
-    if !args.dry_run && dropped > 0 {
+    if !args.dry_run && dropped + plan.superseded().count() > 0 {
         if !args.yes {
             confirm(args, settings, &report)?;
         }
-        let kept = execute(&repository, &keep, &plan, signals)?;
+        let kept = execute(&repository, &wanted, &plan, signals)?;
         if !kept.is_empty() {
             status = ExitStatus::Incomplete;
         }
@@ -174,22 +179,28 @@ fn after_forget(error: CommandError, dropped: usize) -> CommandError {
 
 fn plan(
     repository: &IndexedRepository,
-    keep: &Keeps,
+    wanted: &Wanted,
     signals: &Signals,
 ) -> Result<ForgetPlan, CommandError> {
     let candidates = retention::load(repository, &signals.cancel)?;
-    Ok(retention::plan(candidates, |policy| keep.of_policy(policy)))
+    let partials = retention::load_partials(repository, &signals.cancel)?;
+    let partials = retention::partials(partials, &candidates);
+    let plan = match wanted {
+        Wanted::Points(ids) => retention::plan_named(candidates, ids)?,
+        rules => retention::plan(candidates, |policy| rules.of_policy(policy)),
+    };
+    Ok(ForgetPlan { partials, ..plan })
 }
 
 fn execute(
     repository: &IndexedRepository,
-    keep: &Keeps,
+    wanted: &Wanted,
     shown: &ForgetPlan,
     signals: &Signals,
 ) -> Result<Vec<SnapshotId>, CommandError> {
     let run = RunId::from_random(random::bytes()?);
     let lock = repository::lock(repository, LockMode::Exclusive, run)?;
-    let now = plan(&repository.reload()?, keep, signals)?;
+    let now = plan(&repository.reload()?, wanted, signals)?;
     if now != *shown {
         return Err(CommandError::new(
             ErrorKind::Refused,
@@ -205,16 +216,28 @@ fn execute(
     )?)
 }
 
-/// The rules by policy.
-enum Keeps {
+/// What decides: the rules by policy, or a list.
+enum Wanted {
+    /// These points go.
+    Points(Vec<String>),
     /// From the options, for these policies; for all if none is named.
     Options(Keep, Vec<String>),
     /// From the configuration.
     Policies(BTreeMap<String, Keep>),
 }
 
-impl Keeps {
+impl Wanted {
     fn of(args: &Args, settings: &Settings) -> Result<Self, CommandError> {
+        if !args.points.is_empty() {
+            let is_no_id = |id: &&String| !matches!(id.parse(), Ok(PointSelector::Prefix(_)));
+            if let Some(other) = args.points.iter().find(is_no_id) {
+                return Err(
+                    CommandError::usage(format!("{other:?} is no id of a recovery point"))
+                        .hint("refloat points lists them"),
+                );
+            }
+            return Ok(Self::Points(args.points.clone()));
+        }
         let keep = Keep {
             last: args.rules.keep_last,
             hourly: args.rules.keep_hourly,
@@ -234,8 +257,9 @@ impl Keeps {
             .filter_map(|(name, policy)| Some((name.clone(), policy.keep.clone()?)))
             .collect();
         if policies.is_empty() {
-            return Err(CommandError::usage("no rule says which points stay")
-                .hint("give one, for example --keep-daily 7, or keep: in refloat.yaml"));
+            return Err(CommandError::usage("no rule says which points stay").hint(
+                "give one, for example --keep-daily 7, or keep: in refloat.yaml; or name points",
+            ));
         }
         Ok(Self::Policies(policies))
     }
@@ -246,6 +270,7 @@ impl Keeps {
                 (names.is_empty() || names.iter().any(|name| name == policy)).then(|| keep.clone())
             }
             Self::Policies(policies) => policies.get(policy).cloned(),
+            Self::Points(_) => None,
         }
     }
 }
@@ -269,6 +294,31 @@ fn text(report: &Report<'_>) -> String {
             ]
         });
         text.push_str(&table::table(["point", "time (UTC)", "", "because"], rows));
+        text.push('\n');
+    }
+    if !report.plan.unprotected.is_empty() {
+        text.push_str("no other recovery point holds a good copy of\n");
+        let rows = report.plan.unprotected.iter().map(|lost| {
+            let (source, item) = (lost.source.clone(), lost.item.clone());
+            [source, item, table::time(lost.last_copy)]
+        });
+        let head = ["source", "item", "last copy (UTC)"];
+        text.push_str(&table::table(head, rows));
+        text.push('\n');
+    }
+    let partials = &report.plan.partials;
+    if !partials.is_empty() {
+        let rows = partials.iter().map(|partial| {
+            let verdict = if partial.superseded { "drop" } else { "keep" };
+            [
+                partial.snapshot.short(),
+                table::time(partial.time),
+                verdict.to_owned(),
+                partial.items.join(", "),
+            ]
+        });
+        let head = ["unfinished", "time (UTC)", "", "items"];
+        text.push_str(&table::table(head, rows));
         text.push('\n');
     }
     let would = if report.dry_run { "would be " } else { "" };

@@ -3,7 +3,7 @@
 //! Invariant: every snapshot is listed, also those of other programs and those that cannot be
 //! read.
 
-use refloat_engine::point_list::PointSummary;
+use refloat_engine::point_list::{self, PointSummary};
 use refloat_model::finding::Finding;
 use refloat_model::time::Timestamp;
 use serde::Serialize;
@@ -39,11 +39,7 @@ struct Report {
 /// Lists the points.
 pub fn run(args: &Args, settings: &Settings) -> Result<ExitStatus, CommandError> {
     let list = repository::open(settings)?.snapshots()?;
-    let mut points: Vec<PointSummary> = list
-        .snapshots
-        .iter()
-        .map(|(id, file)| PointSummary::of(*id, file))
-        .collect();
+    let mut points = point_list::summaries(&list.snapshots);
     let mut findings: Vec<Finding> = list
         .unreadable
         .iter()

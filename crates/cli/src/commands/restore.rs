@@ -6,11 +6,12 @@ mod accepted;
 mod folder;
 mod system;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
 use refloat_model::glob::Glob;
-use refloat_model::plan::{GitKeepers, OnConflict, RestoreRequest};
+use refloat_model::plan::{GitKeepers, OnConflict, Permission, RestoreRequest};
 
 use crate::command_error::{CommandError, ErrorKind};
 use crate::exit_status::ExitStatus;
@@ -51,6 +52,12 @@ struct FolderArgs {
     /// Write even into / or the home folder
     #[arg(long, requires = "into_existing")]
     into_system_folder: bool,
+    /// Restore set-id bits, device nodes and file capabilities too
+    #[arg(long, requires = "target")]
+    with_privileges: bool,
+    /// Begin even if the space seems not to suffice, as for files with many holes
+    #[arg(long, requires = "target")]
+    no_space_check: bool,
 }
 
 /// Options of `--to`.
@@ -66,6 +73,12 @@ struct SystemArgs {
     /// What to do about objects of the same name that differ
     #[arg(long, value_enum, default_value_t, requires = "to")]
     on_conflict: OnConflictArg,
+    /// Do what is refused otherwise
+    #[arg(long, value_enum, value_name = "WHAT", requires = "to")]
+    allow: Vec<AllowArg>,
+    /// The file with the value of a swarm secret, which no engine gives out: token=./token.txt
+    #[arg(long = "secret", value_name = "NAME=FILE", requires = "to")]
+    secrets: Vec<String>,
     /// Do not start restored containers
     #[arg(long, requires = "to")]
     leave_stopped: bool,
@@ -126,6 +139,24 @@ enum GitopsArg {
     Ignore,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum AllowArg {
+    /// Write binds and project files although what lies in their place cannot be looked at: on
+    /// an engine of another machine, or without being root
+    UnseenFiles,
+    /// Write binds and project files below /etc, /root, /usr and other places of the system
+    SystemPlaces,
+}
+
+impl From<&AllowArg> for Permission {
+    fn from(allow: &AllowArg) -> Self {
+        match allow {
+            AllowArg::UnseenFiles => Self::UnseenFiles,
+            AllowArg::SystemPlaces => Self::SystemPlaces,
+        }
+    }
+}
+
 /// Restores.
 pub fn run(
     args: &Args,
@@ -183,6 +214,28 @@ impl SystemArgs {
                         .map_err(|e| CommandError::io("read", path.display(), &e))
                 })
                 .collect::<Result<_, _>>()?,
+            allow: self.allow.iter().map(Into::into).collect(),
+            secrets: self.secrets()?,
         })
+    }
+
+    fn secrets(&self) -> Result<BTreeMap<String, PathBuf>, CommandError> {
+        let mut secrets = BTreeMap::new();
+        for text in &self.secrets {
+            let (name, file) = match text.split_once('=') {
+                Some((name, file)) if !name.is_empty() && !file.is_empty() => (name, file),
+                // Not repeated: it may be the secret itself.
+                _ => {
+                    return Err(CommandError::usage("a --secret names no file")
+                        .hint("write NAME=FILE, for example token=./token.txt"));
+                }
+            };
+            if secrets.insert(name.to_owned(), file.into()).is_some() {
+                return Err(CommandError::usage(format!(
+                    "the secret {name:?} is given twice"
+                )));
+            }
+        }
+        Ok(secrets)
     }
 }

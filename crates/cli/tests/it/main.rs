@@ -9,6 +9,7 @@ mod bad_input;
 mod cli_env;
 mod config;
 mod docker;
+mod folder_restore;
 mod interruption;
 mod keys;
 mod kubernetes;

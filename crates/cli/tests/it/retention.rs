@@ -140,3 +140,38 @@ fn size(folder: &Path) -> u64 {
     };
     entries.map(size_of).sum()
 }
+
+#[test]
+fn points_that_are_named_are_dropped_and_what_is_lost_with_them_is_told() {
+    let env = CliEnv::with_data();
+    env.write("old/file", "the only copy");
+    let old = format!("files:{}", env.path("old").display());
+    env.succeed(&[
+        "backup",
+        "--host",
+        "testhost",
+        "--source",
+        &format!("old={old}"),
+    ]);
+    env.back_up();
+    let points = env.json(&["points"]);
+    let id = points["points"][0]["id"].as_str().unwrap().to_owned();
+    assert_eq!(env.code(&["forget", "latest"]), 2, "an id is wanted");
+    assert_eq!(env.code(&["forget", &id, "--keep-last", "1"]), 2);
+    assert_eq!(env.code(&["forget", "ffffffff"]), 1);
+    let plan = env.json(&["forget", &id, "--dry-run"]);
+    assert_eq!(plan["dropped"], 1);
+    assert_eq!(plan["unprotected"][0]["source"], "old", "{plan:#}");
+    let shown = env.run(&["forget", &id]);
+    assert!(shown.starts_with("exit code: 1"), "{shown}");
+    assert!(
+        shown.contains("no other recovery point holds a good copy of"),
+        "{shown}"
+    );
+    assert_eq!(env.json(&["points"])["points"].as_array().unwrap().len(), 2);
+    env.succeed(&["forget", &id, "--yes"]);
+    let left = env.json(&["points"]);
+    assert_eq!(left["points"].as_array().unwrap().len(), 1);
+    assert_ne!(left["points"][0]["id"], id.as_str());
+    assert_eq!(env.code(&["check", "--read-data"]), 0);
+}

@@ -22,6 +22,7 @@ use refloat_source::{NothingHeld, Quiesced, Source, SourceError};
 use super::anomaly;
 use super::parents::{Parent, Parents};
 use super::plan::{BackupPlan, Group, SourcePlan, title};
+use super::punctual::Punctual;
 use super::run::{BackupError, BackupRun, Figures};
 use crate::chain;
 
@@ -39,6 +40,8 @@ pub struct CapturedItem {
     pub record: ItemRecord,
     /// Its entry in the tree; none if nothing of it was captured.
     pub node: Option<Node>,
+    /// What was finished of an item that failed or was late: for the next run, not for the point.
+    pub part: Option<Node>,
 }
 
 /// All items after their capture.
@@ -102,11 +105,14 @@ pub fn capture(
             .map(std::thread::ScopedJoinHandle::join)
             .collect();
         ended.store(true, Ordering::Relaxed);
-        results
-            .into_iter()
-            .try_for_each(|joined| joined.unwrap_or(Err(BackupError::Panicked)))
+        let results = results.into_iter();
+        let errors = results.filter_map(|r| r.unwrap_or(Err(BackupError::Panicked)).err());
+        // What stopped one worker stops all: the cause is told, not its echo.
+        errors.min_by_key(|e| matches!(e, BackupError::Repository(RepositoryError::Stopped)))
     });
-    result?;
+    if let Some(error) = result {
+        return Err(error);
+    }
     let done = captures.done.into_inner();
     Ok(done.unwrap_or_else(std::sync::PoisonError::into_inner))
 }
@@ -256,9 +262,14 @@ impl GroupCapture<'_, '_> {
         }
         run.progress.phase(&format!("capturing {}", title(item)));
         let parent = parents.by_path.get(&item.path);
-        let nodes = parent.map(|p| p.node.clone()).into_iter().collect();
-        let mut builder = archiver.tree(nodes);
-        let reason = match self.source.capture(item, &mut builder, late) {
+        let left = parents.parts.get(&item.path).cloned();
+        let nodes = parent.map(|p| p.node.clone()).into_iter().chain(left);
+        let mut builder = archiver.tree(nodes.collect());
+        let mut punctual = Punctual {
+            sink: &mut builder,
+            late,
+        };
+        let reason = match self.source.capture(item, &mut punctual, late) {
             Ok(capture) => return Ok(self.finished(item, parent, capture, builder.finish()?)),
             Err(SourceError::Sink(error)) => return Err(sink(error)),
             Err(SourceError::Cancelled) => {
@@ -267,7 +278,11 @@ impl GroupCapture<'_, '_> {
             }
             Err(error) => chain(&error),
         };
-        Ok(failed(self.plan, item, reason))
+        let part = part_of(item, builder.finish()?);
+        Ok(CapturedItem {
+            part,
+            ..failed(self.plan, item, reason)
+        })
     }
 
     fn finished(
@@ -332,6 +347,7 @@ impl GroupCapture<'_, '_> {
             source: self.plan.name.clone(),
             record,
             node: Some(node),
+            part: None,
         }
     }
 }
@@ -355,7 +371,17 @@ fn failed(plan: &SourcePlan, item: &Item, reason: String) -> CapturedItem {
             bytes: 0,
         },
         node: None,
+        part: None,
     }
+}
+
+/// What is worth keeping of an item that was broken off: an entry of its name with files in it.
+fn part_of(item: &Item, finished: FinishedTree) -> Option<Node> {
+    let statistics = finished.statistics;
+    let files = statistics.files_new + statistics.files_changed + statistics.files_unmodified;
+    let mut nodes = finished.nodes.into_iter();
+    let node = nodes.find(|node| Some(node.name()) == item.path.name());
+    node.filter(|node| files > 0 && node.subtree.is_some())
 }
 
 /// The repository's own error, where a sink's error is one.

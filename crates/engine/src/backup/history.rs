@@ -13,7 +13,7 @@ use super::parents::is_other_system;
 use super::plan::{BackupPlan, title};
 use super::run::BackupRun;
 use crate::manifest;
-use crate::point_list::TAG_POLICY;
+use crate::point_list::{TAG_POLICY, is_partial};
 use crate::stored::StoredTree;
 
 /// The newest point of the same policy and host.
@@ -24,7 +24,8 @@ pub fn previous(
     let newest = snapshots
         .iter()
         .filter(|(_, file)| {
-            file.tag_value(TAG_POLICY) == Some(&run.policy.name)
+            !is_partial(file)
+                && file.tag_value(TAG_POLICY) == Some(&run.policy.name)
                 && file.hostname == run.options.host
         })
         .max_by_key(|(id, file)| (file.time.instant(), *id));

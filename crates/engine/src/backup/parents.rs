@@ -12,7 +12,7 @@ use refloat_repository::{BlobId, IndexedRepository, Node, SnapshotFile, Snapshot
 
 use super::plan::{BackupPlan, SourcePlan};
 use crate::manifest;
-use crate::point_list::TAG;
+use crate::point_list::{TAG, is_partial};
 use crate::stored::StoredTree;
 
 /// How many points are looked through for items that are in none of the newer ones.
@@ -34,6 +34,8 @@ pub struct Parent {
 pub struct Parents {
     /// By the item's path.
     pub by_path: BTreeMap<TreePath, Parent>,
+    /// Newer than the saved copy: what unfinished captures left of an item.
+    pub parts: BTreeMap<TreePath, Node>,
     /// What was found on the way.
     pub findings: Vec<Finding>,
 }
@@ -56,8 +58,9 @@ pub fn find(
     };
     let mut newest_first: Vec<&(SnapshotId, SnapshotFile)> = snapshots
         .iter()
-        .filter(|(_, file)| file.tags().iter().any(|tag| tag == TAG))
+        .filter(|(_, file)| is_partial(file) || file.tags().iter().any(|tag| tag == TAG))
         .collect();
+    // Of one run, what it kept of unfinished items stands beside its point.
     newest_first.sort_by_key(|(id, file)| std::cmp::Reverse((file.time.instant(), *id)));
     for (_, file) in newest_first.into_iter().take(POINTS_SEARCHED_MAX) {
         search.wanted.retain(|_, paths| !paths.is_empty());
@@ -131,9 +134,18 @@ impl Search<'_> {
         let Some(wanted) = self.wanted.get_mut(source.name.as_str()) else {
             return;
         };
-        for record in items.into_iter().filter(|r| r.outcome.is_saved()) {
+        for record in items {
             let path = record.item.path.clone();
             if !wanted.contains(&path) {
+                continue;
+            }
+            if !record.outcome.is_saved() {
+                // The newest part counts; it only saves reading, so it need not be whole.
+                let is_new =
+                    record.outcome.is_incomplete() && !self.parents.parts.contains_key(&path);
+                if let Some(node) = tree.node(&path).ok().flatten().filter(|_| is_new) {
+                    self.parents.parts.insert(path, node);
+                }
                 continue;
             }
             // An entry that cannot be found or read is no parent; an older one may be.

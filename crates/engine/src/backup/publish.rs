@@ -16,6 +16,7 @@ use refloat_repository::{BlobId, SnapshotFile, SnapshotId};
 use super::capture::{Captured, CapturedItem};
 use super::closure;
 use super::history;
+use super::partial::{self, Parts};
 use super::plan::{BackupPlan, SourcePlan};
 use super::run::{BackupError, BackupReport, BackupRun, Figures, ItemReport};
 use super::skeleton::Skeleton;
@@ -42,6 +43,7 @@ pub fn publish(
         findings,
         mut figures,
     } = captured;
+    let parts = Parts::take(&mut items);
     let previous = history::previous(run, snapshots);
     let mut skeleton = Skeleton::default();
     for CapturedItem { record, node, .. } in &mut items {
@@ -61,7 +63,11 @@ pub fn publish(
     let record = record(run, plan, &by_source, findings, started);
     store_manifests(plan, &by_source, &record, &archiver, &mut skeleton)?;
     let root = skeleton.store(&archiver)?;
+    let parts = parts.store(plan, &record, &archiver)?;
     let archived = archiver.finish()?;
+    if let Some(root) = parts {
+        archived.publish(run.lock, &partial::snapshot(run, plan, root, started))?;
+    }
     let length = (run.now)().to_jiff().duration_since(started.to_jiff());
     figures.set(
         archived.added(),
@@ -111,7 +117,7 @@ fn settled(source: &SourcePlan) -> Vec<ItemRecord> {
     source.settled.iter().map(record).collect()
 }
 
-fn record(
+pub(super) fn record(
     run: &BackupRun<'_>,
     plan: &BackupPlan,
     by_source: &BTreeMap<String, Vec<ItemRecord>>,
@@ -171,7 +177,7 @@ pub fn is_complete(record: &PointRecord) -> bool {
             .any(|f| f.severity == Severity::Error)
 }
 
-fn store_manifests(
+pub(super) fn store_manifests(
     plan: &BackupPlan,
     by_source: &BTreeMap<String, Vec<ItemRecord>>,
     record: &PointRecord,
@@ -233,17 +239,11 @@ fn snapshot(
         format!("{TAG_POLICY}:{}", record.policy),
     ];
     tags.extend(run.options.tags.iter().cloned());
-    let mut paths: Vec<String> = plan
-        .sources
-        .iter()
-        .map(|s| format!("/{}/{}", s.kind, s.name))
-        .collect();
-    paths.sort();
     SnapshotFile {
         time: record.started.to_jiff().into(),
         parent,
         tree: Some(root),
-        paths,
+        paths: paths(plan),
         hostname: run.options.host.clone(),
         username: String::new(),
         uid: 0,
@@ -270,4 +270,14 @@ fn snapshot(
         }),
         unknown: serde_json::Map::new(),
     }
+}
+
+/// What a snapshot covers, as restic groups snapshots by it.
+pub(super) fn paths(plan: &BackupPlan) -> Vec<String> {
+    let sources = plan.sources.iter();
+    let mut paths: Vec<String> = sources
+        .map(|source| format!("/{}/{}", source.kind, source.name))
+        .collect();
+    paths.sort();
+    paths
 }

@@ -23,7 +23,7 @@ use serde::Serialize;
 
 use super::capture::{self, Captured};
 use super::plan::{BackupPlan, BackupPolicy};
-use super::{parents, publish};
+use super::{parents, partial, publish};
 use crate::manifest::ManifestError;
 use crate::period::Period;
 
@@ -185,7 +185,10 @@ pub fn execute(
     run.cancel.check()?;
     captured.findings.splice(0..0, unreachable);
     captured.findings.extend(parents.findings.iter().cloned());
-    refuse_if_nothing_saved(&captured)?;
+    if let Err(error) = refuse_if_nothing_saved(&captured) {
+        partial::keep(run, plan, captured, archiver, started)?;
+        return Err(error);
+    }
     publish::publish(run, plan, captured, archiver, &snapshots, started)
 }
 

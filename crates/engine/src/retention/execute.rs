@@ -9,9 +9,9 @@ use refloat_repository::forget::{ForgetOutcome, forget};
 use refloat_repository::lock::Lock;
 use refloat_repository::{IndexedRepository, RepositoryError, SnapshotId};
 
-use super::{Candidate, ForgetPlan, Holding, Holdings};
+use super::{Candidate, ForgetPlan, Holding, Holdings, PartialCandidate};
 use crate::manifest;
-use crate::point_list::PointSummary;
+use crate::point_list::{PointSummary, is_partial};
 use crate::stored::StoredTree;
 
 /// Every point with what it holds.
@@ -25,6 +25,9 @@ pub fn load(
     let mut candidates = Vec::new();
     for (id, file) in repository.snapshots()?.snapshots {
         cancel.check()?;
+        if is_partial(&file) {
+            continue;
+        }
         let point = PointSummary::of(id, &file);
         let tree = file
             .tree
@@ -35,6 +38,30 @@ pub fn load(
         candidates.push(Candidate { point, holdings });
     }
     Ok(candidates)
+}
+
+/// Every partial snapshot with what it holds.
+///
+/// # Errors
+/// The list of snapshots cannot be read, or the run was cancelled.
+pub fn load_partials(
+    repository: &IndexedRepository,
+    cancel: &Cancel,
+) -> Result<Vec<PartialCandidate>, RepositoryError> {
+    let mut partials = Vec::new();
+    for (snapshot, file) in repository.snapshots()?.snapshots {
+        cancel.check()?;
+        if is_partial(&file) {
+            let root = file.tree;
+            let tree = root.map(|root| StoredTree::new(repository.clone(), root));
+            partials.push(PartialCandidate {
+                snapshot,
+                time: file.time.instant().into(),
+                holdings: tree.and_then(|tree| holdings(&tree)),
+            });
+        }
+    }
+    Ok(partials)
 }
 
 /// None if a manifest cannot be read.
@@ -48,7 +75,7 @@ fn holdings(tree: &StoredTree) -> Option<Holdings> {
     Some(holdings)
 }
 
-/// Deletes the records of the points that the plan drops, and gives those that storage keeps
+/// Deletes the records of the points that the plan drops and of superseded partial snapshots, and gives those that storage keeps
 /// (append-only, object lock).
 ///
 /// # Errors
@@ -61,7 +88,9 @@ pub fn execute(
     cancel: &Cancel,
 ) -> Result<Vec<SnapshotId>, RepositoryError> {
     cancel.check()?;
-    let dropped: Vec<SnapshotId> = plan.dropped().map(|point| point.snapshot).collect();
+    let superseded = plan.superseded().map(|partial| partial.snapshot);
+    let dropped = plan.dropped().map(|point| point.snapshot);
+    let dropped: Vec<SnapshotId> = dropped.chain(superseded).collect();
     let outcomes = forget(repository, lock, &dropped)?;
     let kept = outcomes
         .into_iter()

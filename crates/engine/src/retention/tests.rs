@@ -215,3 +215,45 @@ fn a_point_that_cannot_be_judged_stays() {
     };
     assert_eq!(check(candidates, &keep)[5], "2 its manifest cannot be read");
 }
+
+#[test]
+fn named_points_go_and_what_no_other_holds_is_told() {
+    let candidates = || {
+        vec![
+            candidate(1, TIMES[1], &["old/gone", "s/data"]),
+            candidate(2, TIMES[4], &["s/data", "s/empty0"]),
+            candidate(4, TIMES[5], &["s/data!", "s/other"]),
+        ]
+    };
+    let id = |number: u8| format!("{number:02x}").repeat(4);
+    let named = |ids: &[String]| plan_named(candidates(), ids).unwrap();
+    let shown = |plan: &ForgetPlan| -> Vec<String> {
+        let lost = plan.unprotected.iter();
+        lost.map(|lost| format!("{}: {}", lost.source, lost.item))
+            .collect()
+    };
+    let plan = named(&[id(1)]);
+    let dropped: Vec<u8> = plan.dropped().map(|point| point.snapshot.0[0]).collect();
+    assert_eq!(dropped, [1]);
+    assert_eq!(
+        shown(&plan),
+        ["old: old/gone"],
+        "data is in a younger point"
+    );
+    assert_eq!(plan.groups[0].decisions[0].reasons, [Reason::NotNamed]);
+    assert_eq!(
+        shown(&named(&[id(1), id(2)])),
+        ["old: old/gone", "s: s/data", "s: s/empty"],
+        "a copy that failed protects nothing"
+    );
+    assert!(matches!(
+        plan_named(candidates(), &["ff".to_owned()]),
+        Err(NamedError::Select(_))
+    ));
+    let mut foreign = candidates();
+    foreign[0].point.id = None;
+    assert!(matches!(
+        plan_named(foreign, &[id(1)]),
+        Err(NamedError::Foreign(_))
+    ));
+}

@@ -4,4 +4,5 @@
 
 mod backup;
 mod parents;
+mod partial;
 mod playground;

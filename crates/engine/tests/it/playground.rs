@@ -42,6 +42,9 @@ pub enum Behaviour {
     Stalls(i64),
     /// The adapter panics.
     Panics,
+    /// Files of one directory; with a number of seconds the clock moves on by so many after the
+    /// first of them and the capture waits to be told to stop.
+    Files(Vec<&'static str>, Option<i64>),
 }
 
 /// A source that is data.
@@ -72,6 +75,46 @@ impl Drop for FakeHold {
             let mut log = self.1.lock().unwrap();
             log.push(format!("resume {} by dropping", self.0));
         }
+    }
+}
+
+impl FakeSource {
+    /// Real files, as far as a parent can tell; which of them are read is logged.
+    fn files(
+        &self,
+        directory: Entry,
+        names: &[&'static str],
+        stall: Option<i64>,
+        sink: &mut dyn TreeSink,
+        cancel: &Cancel,
+    ) -> Result<Capture, SourceError> {
+        sink.enter(directory)?;
+        for (number, name) in names.iter().copied().enumerate() {
+            let mut entry = Entry::synthetic_file(name, 4);
+            entry.metadata.inode = 100 + number as u64;
+            entry.metadata.changed.seconds = 5;
+            let log = Arc::clone(&self.log);
+            let read = move || {
+                log.lock().unwrap().push(format!("read {name}"));
+                Ok(&b"data"[..])
+            };
+            sink.file(entry, Box::new(read))?;
+            if let Some(seconds) = stall.filter(|_| number == 0) {
+                while !self.log.lock().unwrap().contains(&format!("read {name}")) {
+                    std::thread::yield_now();
+                }
+                self.clock.fetch_add(seconds, Ordering::SeqCst);
+                while !cancel.is_cancelled() {
+                    std::thread::yield_now();
+                }
+            }
+        }
+        cancel.check().map_err(|_| SourceError::Cancelled)?;
+        sink.leave()?;
+        Ok(Capture {
+            consistency: Consistency::Quiesced,
+            findings: Vec::new(),
+        })
     }
 }
 
@@ -142,6 +185,9 @@ impl Source for FakeSource {
                 return Err(SourceError::Cancelled);
             }
             Behaviour::Panics => panic!("the adapter has a defect"),
+            Behaviour::Files(names, stall) => {
+                return self.files(directory, names, *stall, sink, cancel);
+            }
         };
         sink.enter(directory)?;
         if item.kind == ItemKind::Volume {
@@ -302,6 +348,18 @@ impl Playground {
         };
         self.repository
             .lock(LockMode::Shared, owner, Arc::new(jiff::Timestamp::now))
+            .unwrap()
+    }
+
+    /// What `forget` and `prune` work under.
+    pub fn exclusive_lock(&self) -> Lock {
+        let owner = LockOwner {
+            host: "refloat-forget".into(),
+            user: "test".into(),
+            process: 1,
+        };
+        self.repository
+            .lock(LockMode::Exclusive, owner, Arc::new(jiff::Timestamp::now))
             .unwrap()
     }
 

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use refloat_engine::folder_restore::{self, FolderItself};
+use refloat_engine::folder_changes::{self, ChangeKind, FolderChanges};
+use refloat_engine::folder_restore::{self, FolderItself, IntoFolder, Privileges};
 use refloat_engine::point_list::Locator;
 use refloat_model::finding::Finding;
 use refloat_model::progress::{Counters, Progress as _};
@@ -18,6 +19,7 @@ use super::Args;
 use crate::command_error::{CommandError, ErrorKind};
 use crate::environment;
 use crate::exit_status::ExitStatus;
+use crate::output;
 use crate::point::OpenPoint;
 use crate::progress::Shown;
 use crate::repository;
@@ -36,6 +38,8 @@ struct PlanView {
     directories: u64,
     others: u64,
     bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changes: Option<FolderChanges>,
 }
 
 #[derive(Serialize)]
@@ -77,12 +81,25 @@ pub fn run(
     let _lock = repository::lock_for_reading(&opened)?;
     let open = OpenPoint::open(&opened.into_indexed()?, &locator.point)?;
     let plan = folder_restore::plan(&open.tree, &locator.path, &signals.cancel)?;
-    let view = view(args, target, locator, &open, plan.survey);
+    let mut view = view(args, target, locator, &open, plan.survey);
+    let changes = folder_changes::changes(&open.tree, &plan, target, &signals.cancel)?;
+    let room = check_space(args, target, &changes);
     if args.dry_run {
+        let lacks = room
+            .as_ref()
+            .err()
+            .map(|error| Finding::error("space", error.message.clone()));
+        settings.output.findings(lacks.as_slice());
+        let status = match (changes.blocked, room.is_ok()) {
+            (0, true) => ExitStatus::Success,
+            _ => ExitStatus::Incomplete,
+        };
+        view.changes = Some(changes);
         return settings
             .output
-            .result("restore", ExitStatus::Success, &view, || plan_text(&view));
+            .result("restore", status, &view, || plan_text(&view));
     }
+    room?;
     std::fs::create_dir_all(target)
         .map_err(|e| CommandError::io("make the folder", target.display(), &e))?;
     let progress = Shown::start(settings);
@@ -90,8 +107,15 @@ pub fn run(
     progress.phase(&format!("restoring into {}", target.display()));
     let begun = Instant::now();
     let counters = Arc::clone(progress.counters());
-    let done =
-        folder_restore::execute(&open.tree, plan, target, itself, counters, &signals.cancel)?;
+    let into = IntoFolder {
+        folder: target,
+        itself,
+        privileges: match args.folder.with_privileges {
+            true => Privileges::Restored,
+            false => Privileges::LeftOut,
+        },
+    };
+    let done = folder_restore::execute(&open.tree, plan, into, counters, &signals.cancel)?;
     drop(progress);
     let report = report(view, done, begun);
     let status = if report.complete {
@@ -132,6 +156,24 @@ fn check_target(args: &Args, target: &Path) -> Result<FolderItself, CommandError
     Ok(FolderItself::Kept)
 }
 
+/// Refuses what will not fit, before anything is written.
+fn check_space(args: &Args, target: &Path, changes: &FolderChanges) -> Result<(), CommandError> {
+    let needed = changes.bytes_needed;
+    match folder_restore::bytes_free(target) {
+        Some(free) if needed > free && !args.folder.no_space_check => Err(CommandError::new(
+            ErrorKind::Refused,
+            format!(
+                "{} are needed in {} and {} are free",
+                table::bytes(needed),
+                target.display(),
+                table::bytes(free)
+            ),
+        )
+        .hint("make room, restore a part (POINT:/PATH), or go on with --no-space-check")),
+        _ => Ok(()),
+    }
+}
+
 fn view(
     args: &Args,
     target: &Path,
@@ -148,12 +190,14 @@ fn view(
         directories: survey.directories,
         others: survey.others,
         bytes: survey.bytes,
+        changes: None,
     }
 }
 
 fn plan_text(plan: &PlanView) -> String {
+    let changes = plan.changes.as_ref().map(changes_text).unwrap_or_default();
     format!(
-        "would restore {} of point {} into {}:\n  {}, {}, {}, {}\n",
+        "{changes}would restore {} of point {} into {}:\n  {}, {}, {}, {}\n",
         table::printable(&plan.path),
         plan.point,
         plan.target.display(),
@@ -168,6 +212,29 @@ fn plan_text(plan: &PlanView) -> String {
             count => format!("{count} links or devices"),
         },
     )
+}
+
+fn changes_text(changes: &FolderChanges) -> String {
+    let mut text = String::new();
+    for change in &changes.listed {
+        let word = match change.change {
+            ChangeKind::Create => "create ",
+            ChangeKind::Replace => "replace",
+            ChangeKind::Blocked => "BLOCKED",
+        };
+        text.push_str(&format!("{word}  {}\n", table::printable(&change.path)));
+    }
+    let all = changes.created + changes.replaced + changes.blocked;
+    let more = all.saturating_sub(changes.listed.len() as u64);
+    if more > 0 {
+        text.push_str(&format!("and {more} more\n"));
+    }
+    text.push_str(&format!(
+        "{} to create, {} to replace, {} look unchanged, {} blocked by directories that are not \
+         empty, none to delete\n",
+        changes.created, changes.replaced, changes.unchanged, changes.blocked
+    ));
+    text
 }
 
 fn expect(counters: &Counters, survey: Survey) {
@@ -202,6 +269,12 @@ fn report(plan: PlanView, done: RestoreReport, begun: Instant) -> Report {
 
 fn tell(report: &Report, settings: &Settings) {
     settings.output.findings(&report.findings);
+    let left_out = |text: &str| text.ends_with(folder_restore::LEFT_OUT);
+    if report.findings.iter().any(|f| left_out(&f.message))
+        || report.failures.iter().any(|f| left_out(&f.reason))
+    {
+        output::say("hint: --with-privileges restores what is left out");
+    }
     let failures = report.failures.iter();
     let failures: Vec<Finding> = failures
         .map(|f| Finding::error(f.path.clone(), f.reason.clone()))

@@ -1,0 +1,171 @@
+//! `refloat restore --target`: what is listed, left out and refused.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+use crate::cli_env::CliEnv;
+
+fn stored(env: &CliEnv) -> String {
+    format!("latest:/files/local{}", env.path("data").display())
+}
+
+#[test]
+fn a_dry_run_lists_what_would_change_and_changes_nothing() {
+    let env = CliEnv::with_data();
+    env.write("data/blocked", "a file");
+    env.back_up();
+    let stored = stored(&env);
+    env.succeed(&["restore", &stored, "--target", "out"]);
+    fs::remove_file(env.path("out/readme.txt")).unwrap();
+    env.write("out/sub/numbers", "others");
+    fs::remove_file(env.path("out/blocked")).unwrap();
+    env.write("out/blocked/file", "in the way");
+    env.write("out/stranger", "mine");
+    let before = crate::cli_env::tree(&env.path("out"));
+    let dry = [
+        "restore",
+        &stored,
+        "--target",
+        "out",
+        "--into-existing",
+        "--dry-run",
+    ];
+    let plan = env.json(&dry);
+    let listed: Vec<String> = plan["changes"]["listed"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|c| {
+            format!(
+                "{} {}",
+                c["change"].as_str().unwrap(),
+                c["path"].as_str().unwrap()
+            )
+        })
+        .collect();
+    assert_eq!(
+        listed,
+        [
+            "blocked blocked",
+            "create readme.txt",
+            "replace sub/numbers"
+        ]
+    );
+    assert_eq!(plan["exit_code"], 3, "what is blocked will fail");
+    assert_eq!(plan["changes"]["unchanged"], 2);
+    assert_eq!(plan["changes"]["bytes_needed"], 10_006);
+    assert_eq!(crate::cli_env::tree(&env.path("out")), before);
+    let done = env.json(&dry[..5]);
+    assert_eq!(
+        (&done["failure_count"], &done["exit_code"]),
+        (&1.into(), &3.into()),
+        "{done:#}"
+    );
+    assert_eq!(
+        fs::read_to_string(env.path("out/stranger")).unwrap(),
+        "mine"
+    );
+}
+
+#[test]
+fn set_id_bits_are_left_out_and_named_unless_asked_for() {
+    let env = CliEnv::with_data();
+    env.write("data/program", "#!/bin/sh\n");
+    let program = env.path("data/program");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o4755)).unwrap();
+    env.back_up();
+    let stored = stored(&env);
+    let plain = env.run(&["restore", &stored, "--target", "plain"]);
+    assert!(plain.starts_with("exit code: 3"), "{plain}");
+    assert!(
+        plain.contains("program: set-id bits: left out") && plain.contains("--with-privileges"),
+        "{plain}"
+    );
+    let mode = |path: &str| fs::metadata(env.path(path)).unwrap().mode() & 0o7777;
+    assert_eq!(mode("plain/program"), 0o755);
+    env.succeed(&["restore", &stored, "--target", "whole", "--with-privileges"]);
+    assert_eq!(mode("whole/program"), 0o4755);
+}
+
+/// A small file system of its own; unmounted at the end.
+struct Room(std::path::PathBuf);
+
+impl Room {
+    /// Four MiB at `room`. None, after saying so, for a user who may not mount.
+    fn of(env: &CliEnv) -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            refloat_testkit::skip("mounting a small file system needs root");
+            return None;
+        }
+        fs::create_dir(env.path("room")).unwrap();
+        let room = Self(env.path("room"));
+        let mounted = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"])
+            .arg(&room.0)
+            .status()
+            .unwrap();
+        assert!(mounted.success());
+        Some(room)
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let _ended = std::process::Command::new("umount")
+            .arg("-l")
+            .arg(&self.0)
+            .status();
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused_before_anything_is_written() {
+    let env = CliEnv::with_data();
+    env.write("data/big", &"0123456789abcdef".repeat(512 * 1024));
+    env.back_up();
+    let Some(_room) = Room::of(&env) else {
+        return;
+    };
+    let into = ["restore", &stored(&env), "--target", "room/out"];
+    let refused = env.run(&into);
+    assert!(refused.starts_with("exit code: 1"), "{refused}");
+    assert!(
+        refused.contains("are needed") && refused.contains("--no-space-check"),
+        "{refused}"
+    );
+    assert!(!env.path("room/out").exists());
+    assert_eq!(env.code(&[&into[..], &["--dry-run"]].concat()), 3);
+    let full = env.run(&[&into[..], &["--no-space-check"]].concat());
+    assert!(
+        full.starts_with("exit code: 1") && full.contains("no space left"),
+        "{full}"
+    );
+}
+
+#[test]
+fn a_full_repository_is_told_as_such_whoever_meets_it_first() {
+    let env = CliEnv::new();
+    let Some(_room) = Room::of(&env) else {
+        return;
+    };
+    env.succeed(&["-r", "room/repo", "init"]);
+    let mut seed: u64 = 1;
+    let mut args = vec!["-r".to_owned(), "room/repo".to_owned(), "backup".to_owned()];
+    for name in ["a", "b", "c", "d"] {
+        let noise: String = (0..4_000_000)
+            .map(|_| {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                char::from(b' ' + u8::try_from((seed >> 57) % 94).unwrap())
+            })
+            .collect();
+        env.write(&format!("{name}/big"), &noise);
+        let source = format!("{name}=files:{}", env.path(name).display());
+        args.extend(["--source".to_owned(), source]);
+    }
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    for _ in 0..5 {
+        let full = env.run(&args);
+        assert!(full.starts_with("exit code: 1"), "{full}");
+        assert!(full.contains("make space there"), "{full}");
+    }
+}

@@ -1,0 +1,85 @@
+//! A sink whose files end with the run's deadline.
+//!
+//! Files are read by the archiver's workers, behind the adapter's back: a large one would hold up
+//! the commit long after the adapter was told to stop.
+//!
+//! Invariant: a file that is cut off fails as a whole; none is stored in part.
+
+use std::io::{self, Read};
+
+use refloat_model::cancel::Cancel;
+use refloat_model::entry::{Content, Entry, SinkError, TreeSink};
+
+/// See the module.
+pub struct Punctual<'s> {
+    /// Where everything goes.
+    pub sink: &'s mut dyn TreeSink,
+    /// Raised at the deadline.
+    pub late: &'s Cancel,
+}
+
+impl TreeSink for Punctual<'_> {
+    fn enter(&mut self, directory: Entry) -> Result<(), SinkError> {
+        self.sink.enter(directory)
+    }
+
+    fn leave(&mut self) -> Result<(), SinkError> {
+        self.sink.leave()
+    }
+
+    fn file(&mut self, file: Entry, content: Box<dyn Content>) -> Result<(), SinkError> {
+        let late = self.late.clone();
+        let content = move || {
+            in_time(&late)?;
+            let reader = content.open()?;
+            let reader: Box<dyn Read + Send> = Box::new(PunctualReader { reader, late });
+            Ok(reader)
+        };
+        self.sink.file(file, Box::new(content))
+    }
+
+    fn stream(&mut self, file: Entry, content: &mut dyn Read) -> Result<(), SinkError> {
+        let late = self.late.clone();
+        self.sink.stream(
+            file,
+            &mut PunctualReader {
+                reader: content,
+                late,
+            },
+        )
+    }
+
+    fn node(&mut self, entry: Entry) -> Result<(), SinkError> {
+        self.sink.node(entry)
+    }
+
+    fn reuse(&mut self, name: &[u8]) -> Result<bool, SinkError> {
+        self.sink.reuse(name)
+    }
+
+    fn fail(&mut self, name: &[u8], reason: String) {
+        self.sink.fail(name, reason);
+    }
+}
+
+struct PunctualReader<R> {
+    reader: R,
+    late: Cancel,
+}
+
+impl<R: Read> Read for PunctualReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        in_time(&self.late)?;
+        self.reader.read(buffer)
+    }
+}
+
+fn in_time(late: &Cancel) -> io::Result<()> {
+    match late.is_cancelled() {
+        false => Ok(()),
+        true => Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the run has to end",
+        )),
+    }
+}

@@ -1,0 +1,226 @@
+//! What restoring into a folder would change there, found by looking.
+//!
+//! Content is not read: a file of the same size and time looks unchanged. Executing compares
+//! contents, and may so write more than is listed here, never other entries.
+//!
+//! Invariant: a hostile tree with countless paths costs no more than what is listed and what is
+//! in the folder already: whole trees that are new are counted by their survey.
+
+use std::path::Path;
+
+use refloat_localfs::{FolderWriter, RelativePath};
+use refloat_model::cancel::Cancel;
+use refloat_model::entry::{Entry, EntryKind};
+use refloat_repository::restore::{Survey, survey};
+use refloat_repository::{BlobReader as _, IndexedRepository, Node};
+use serde::Serialize;
+
+use crate::folder_restore::{FolderPlan, FolderRestoreError};
+use crate::stored::StoredTree;
+
+/// How many entries are listed; all are counted.
+pub const LISTED_MAX: usize = 1000;
+/// From this size a file is replaced in place: what it has on the disk already counts.
+const IN_PLACE_BYTES_MIN: u64 = 64 << 20;
+
+/// What would happen to one entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ChangeKind {
+    /// It is not there.
+    Create,
+    /// Something else of its name is there and goes.
+    Replace,
+    /// A directory that is not empty has its name, and stays.
+    Blocked,
+}
+
+/// One entry that would change.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct FolderChange {
+    /// What happens.
+    pub change: ChangeKind,
+    /// Below the folder.
+    pub path: String,
+}
+
+/// All that would change.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct FolderChanges {
+    /// Entries that are not there.
+    pub created: u64,
+    /// Entries of which something else is there.
+    pub replaced: u64,
+    /// Entries that look as stored.
+    pub unchanged: u64,
+    /// Entries that cannot be written.
+    pub blocked: u64,
+    /// Space that is needed, in bytes, holes counted as full.
+    pub bytes_needed: u64,
+    /// The first [`LISTED_MAX`] that change.
+    pub listed: Vec<FolderChange>,
+}
+
+/// Looks at what executing `plan` into `folder` would change. A folder that is not there is empty.
+///
+/// # Errors
+/// The folder or the repository cannot be read, or the run was cancelled.
+pub fn changes(
+    tree: &StoredTree,
+    plan: &FolderPlan,
+    folder: &Path,
+    cancel: &Cancel,
+) -> Result<FolderChanges, FolderRestoreError> {
+    let writer = match folder.symlink_metadata() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        _ => Some(FolderWriter::open(folder)?),
+    };
+    let mut look = Look {
+        repository: tree.repository(),
+        writer,
+        cancel,
+        changes: FolderChanges::default(),
+    };
+    let there = look.writer.is_some();
+    look.nodes(RelativePath::root(), plan.nodes(), there)?;
+    Ok(look.changes)
+}
+
+struct Look<'a> {
+    repository: &'a IndexedRepository,
+    writer: Option<FolderWriter>,
+    cancel: &'a Cancel,
+    changes: FolderChanges,
+}
+
+impl Look<'_> {
+    /// Depth first without recursion; only directories that are there are entered.
+    fn nodes(
+        &mut self,
+        root: RelativePath,
+        nodes: &[Node],
+        there: bool,
+    ) -> Result<(), FolderRestoreError> {
+        let mut open = vec![(root, nodes.to_vec(), there)];
+        while let Some((directory, nodes, there)) = open.pop() {
+            let mut below = Vec::new();
+            for node in nodes {
+                self.cancel
+                    .check()
+                    .map_err(refloat_repository::RepositoryError::from)?;
+                // A name that cannot be one fails when it is restored.
+                let Ok(path) = directory.join(node.name()) else {
+                    continue;
+                };
+                let found = match &self.writer {
+                    Some(writer) if there => writer.existing(&path)?,
+                    _ => None,
+                };
+                if self.node(&path, &node, found.as_ref())?
+                    && let Some(tree) = node.subtree
+                {
+                    below.push((path, self.repository.read_tree(tree)?, true));
+                }
+            }
+            open.extend(below.into_iter().rev());
+        }
+        Ok(())
+    }
+
+    /// Decides one entry; whether it is a directory to look into.
+    fn node(
+        &mut self,
+        path: &RelativePath,
+        node: &Node,
+        found: Option<&Entry>,
+    ) -> Result<bool, FolderRestoreError> {
+        let wanted = &node.entry;
+        let change = match found {
+            Some(found) if looks_equal(wanted, found) => {
+                self.changes.unchanged += 1;
+                return Ok(wanted.kind == EntryKind::Directory);
+            }
+            None => ChangeKind::Create,
+            Some(found) if found.kind == EntryKind::Directory && self.is_filled(path)? => {
+                ChangeKind::Blocked
+            }
+            Some(_) => ChangeKind::Replace,
+        };
+        self.list(change, path);
+        match change {
+            ChangeKind::Create => self.changes.created += 1,
+            ChangeKind::Replace => self.changes.replaced += 1,
+            ChangeKind::Blocked => {
+                self.changes.blocked += 1;
+                return Ok(false);
+            }
+        }
+        if let EntryKind::File { size } = wanted.kind {
+            let kept = match found.map(|found| &found.kind) {
+                Some(EntryKind::File { size: old }) if size >= IN_PLACE_BYTES_MIN => *old,
+                _ => 0,
+            };
+            self.need(size.saturating_sub(kept));
+        }
+        if wanted.kind == EntryKind::Directory {
+            self.whole(path, node)?;
+        }
+        Ok(false)
+    }
+
+    /// A directory that is not there: all below it is new.
+    fn whole(&mut self, path: &RelativePath, node: &Node) -> Result<(), FolderRestoreError> {
+        let Survey {
+            files,
+            directories,
+            others,
+            bytes,
+        } = survey(self.repository, std::slice::from_ref(node), self.cancel)?;
+        self.changes.created += (files + directories + others).saturating_sub(1);
+        self.need(bytes);
+        let mut open = vec![(path.clone(), node.subtree)];
+        while let Some((directory, tree)) = open.pop() {
+            let Some(tree) = tree.filter(|_| self.changes.listed.len() < LISTED_MAX) else {
+                continue;
+            };
+            let mut below = Vec::new();
+            for node in self.repository.read_tree(tree)? {
+                if let Ok(path) = directory.join(node.name()) {
+                    self.list(ChangeKind::Create, &path);
+                    below.push((path, node.subtree));
+                }
+            }
+            open.extend(below.into_iter().rev());
+        }
+        Ok(())
+    }
+
+    fn need(&mut self, bytes: u64) {
+        self.changes.bytes_needed = self.changes.bytes_needed.saturating_add(bytes);
+    }
+
+    fn list(&mut self, change: ChangeKind, path: &RelativePath) {
+        if self.changes.listed.len() < LISTED_MAX {
+            let path = String::from_utf8_lossy(path.as_bytes()).into_owned();
+            self.changes.listed.push(FolderChange { change, path });
+        }
+    }
+
+    fn is_filled(&self, path: &RelativePath) -> Result<bool, FolderRestoreError> {
+        match &self.writer {
+            Some(writer) => Ok(writer.is_filled_directory(path)?),
+            None => Ok(false),
+        }
+    }
+}
+
+/// Whether what is there may stay as far as can be told without reading it.
+fn looks_equal(wanted: &Entry, found: &Entry) -> bool {
+    match (&wanted.kind, &found.kind) {
+        (EntryKind::Directory, EntryKind::Directory) => true,
+        (EntryKind::File { size }, EntryKind::File { size: old }) => {
+            size == old && wanted.metadata.modified == found.metadata.modified
+        }
+        (wanted, found) => wanted == found,
+    }
+}

@@ -1,0 +1,79 @@
+//! When what a run kept of unfinished items is needed no more.
+//!
+//! Invariant: a partial snapshot stays while it holds the newest that there is of an item which the
+//! newest account of its source still wants and does not have saved.
+
+use refloat_model::time::Timestamp;
+use refloat_model::tree_path::TreePath;
+use refloat_repository::SnapshotId;
+use serde::Serialize;
+
+use super::{Candidate, Holding, Holdings};
+
+/// A partial snapshot with what it holds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PartialCandidate {
+    /// The record.
+    pub snapshot: SnapshotId,
+    /// When its run began.
+    pub time: Timestamp,
+    /// What it holds; none if its manifest cannot be read.
+    pub holdings: Option<Holdings>,
+}
+
+/// What becomes of a partial snapshot.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct PartialDecision {
+    /// The record.
+    pub snapshot: SnapshotId,
+    /// When its run began.
+    pub time: Timestamp,
+    /// Whether nothing needs it, so that it goes.
+    pub superseded: bool,
+    /// The items it holds parts of.
+    pub items: Vec<String>,
+}
+
+/// Decides each partial snapshot, oldest first.
+#[must_use]
+pub fn partials(mut partials: Vec<PartialCandidate>, points: &[Candidate]) -> Vec<PartialDecision> {
+    partials.sort_by_key(|partial| (partial.time, partial.snapshot));
+    let decide = |(index, partial): (usize, &PartialCandidate)| {
+        let newer = partials.get(index + 1..).unwrap_or_default();
+        let needed = |(path, item): (&TreePath, &Holding)| {
+            !is_in_newer(path, newer) && is_wanted(path, item, partial.time, points)
+        };
+        let holdings = partial.holdings.as_ref();
+        PartialDecision {
+            snapshot: partial.snapshot,
+            time: partial.time,
+            // One that cannot be read serves nobody: it is only there to save reading.
+            superseded: !holdings.is_some_and(|items| items.iter().any(needed)),
+            items: holdings
+                .iter()
+                .flat_map(|items| items.values().map(|item| item.title.clone()))
+                .collect(),
+        }
+    };
+    partials.iter().enumerate().map(decide).collect()
+}
+
+fn is_in_newer(path: &TreePath, newer: &[PartialCandidate]) -> bool {
+    let mut newer = newer.iter().filter_map(|partial| partial.holdings.as_ref());
+    newer.any(|items| items.contains_key(path))
+}
+
+/// Whether the newest point since then that tells of the item's source still misses the item.
+fn is_wanted(path: &TreePath, item: &Holding, since: Timestamp, points: &[Candidate]) -> bool {
+    let accounts = points.iter().filter(|point| point.point.time > since);
+    let newest = accounts
+        .filter_map(|point| Some((point.point.time, point.holdings.as_ref()?)))
+        .filter(|(_, items)| items.values().any(|other| other.source == item.source))
+        .max_by_key(|(time, _)| *time);
+    match newest {
+        None => true,
+        Some((_, items)) => items
+            .get(path)
+            .is_some_and(|found| found.selected && !found.saved),
+    }
+}

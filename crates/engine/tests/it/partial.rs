@@ -1,0 +1,118 @@
+//! What a run keeps of items that it did not finish.
+
+use refloat_engine::backup::BackupError;
+use refloat_engine::config::Keep;
+use refloat_engine::point_list;
+use refloat_engine::retention;
+use refloat_model::cancel::Cancel;
+use refloat_model::progress::Counters;
+use refloat_repository::prune::{self, PruneOptions};
+
+use crate::playground::{Behaviour, Playground, volume};
+
+const NAMES: [&str; 3] = ["a", "b", "c"];
+
+fn files(stall: Option<i64>) -> Behaviour {
+    Behaviour::Files(NAMES.to_vec(), stall)
+}
+
+fn read(ground: &Playground) -> Vec<String> {
+    let mut log = ground.log();
+    log.retain(|line| line.starts_with("read"));
+    log.sort();
+    log
+}
+
+/// Which partial snapshots are kept (`keep`) and go (`drop`).
+fn verdicts(ground: &Playground) -> Vec<&'static str> {
+    let repository = ground.repository.reload().unwrap();
+    let cancel = Cancel::default();
+    let points = retention::load(&repository, &cancel).unwrap();
+    let partials = retention::load_partials(&repository, &cancel).unwrap();
+    let decisions = retention::partials(partials, &points);
+    let word = |superseded| if superseded { "drop" } else { "keep" };
+    decisions.iter().map(|d| word(d.superseded)).collect()
+}
+
+#[test]
+fn the_finished_part_of_a_late_item_is_the_next_runs_parent_and_goes_when_it_is_superseded() {
+    let mut ground = Playground::new();
+    ground.deadline = "1h".parse().ok();
+    let other = (volume("other"), Behaviour::Holds("bytes".into()));
+    let report = ground
+        .back_up(&[other.clone(), (volume("big"), files(Some(4000)))], &[])
+        .unwrap();
+    assert_eq!(
+        read(&ground),
+        ["read a"],
+        "what comes after the deadline is not read"
+    );
+    assert_eq!(report.record.outcomes["failed"], 1);
+    let repository = ground.repository.reload().unwrap();
+    let snapshots = repository.snapshots().unwrap().snapshots;
+    assert_eq!(snapshots.len(), 2);
+    let points = point_list::summaries(&snapshots);
+    assert_eq!(points.len(), 1, "a partial snapshot is no point");
+    assert_eq!(verdicts(&ground), ["keep"]);
+
+    // A prune keeps what it holds.
+    let (options, now) = (PruneOptions::default(), jiff::Timestamp::now());
+    let prune = prune::plan(
+        &repository,
+        options,
+        now,
+        &Counters::default(),
+        &Cancel::default(),
+    );
+    assert_eq!(prune.unwrap().plan().statistics.unused_blobs, 0);
+
+    let report = ground
+        .back_up(&[other.clone(), (volume("big"), files(None))], &[])
+        .unwrap();
+    assert_eq!(
+        read(&ground),
+        ["read b", "read c"],
+        "a is taken over from the part"
+    );
+    assert_eq!(report.record.outcomes["saved"], 2);
+    assert_eq!(verdicts(&ground), ["drop"]);
+
+    let repository = ground.repository.reload().unwrap();
+    let cancel = Cancel::default();
+    let points = retention::load(&repository, &cancel).unwrap();
+    let partials = retention::load_partials(&repository, &cancel).unwrap();
+    let partials = retention::partials(partials, &points);
+    let keep = Keep {
+        last: 5,
+        ..Keep::default()
+    };
+    let plan = retention::ForgetPlan {
+        partials,
+        ..retention::plan(points, |_| Some(keep.clone()))
+    };
+    let lock = ground.exclusive_lock();
+    retention::execute(&repository, &lock, &plan, &cancel).unwrap();
+    drop(lock);
+    assert_eq!(ground.points(), 2, "two points, and no partial snapshot");
+    ground
+        .back_up(&[other, (volume("big"), files(None))], &[])
+        .unwrap();
+    assert_eq!(read(&ground), [""; 0], "the saved copy is the parent");
+}
+
+#[test]
+fn a_run_that_comes_to_no_point_keeps_its_parts_and_they_add_up() {
+    let mut ground = Playground::new();
+    ground.deadline = "1h".parse().ok();
+    let result = ground.back_up(&[(volume("big"), files(Some(4000)))], &[]);
+    assert!(matches!(result, Err(BackupError::NothingSaved { .. })));
+    assert_eq!(ground.points(), 1);
+    assert_eq!(verdicts(&ground), ["keep"]);
+    assert_eq!(read(&ground), ["read a"]);
+    ground
+        .back_up(&[(volume("big"), files(None))], &[])
+        .unwrap();
+    assert_eq!(read(&ground), ["read b", "read c"]);
+    // An item that is wanted no more needs no part either.
+    assert_eq!(verdicts(&ground), ["drop"]);
+}
