@@ -15,12 +15,14 @@ mod project_files;
 mod references;
 mod rootfs;
 mod swarm;
+mod swarm_items;
 
 pub(crate) use binds::BindRule;
 pub(crate) use estate::{Estate, ReadError, RunningContainer, StoredVolume};
 pub(crate) use inventory::{Discovered, inventory};
 pub(crate) use project_files::project_definition;
 pub use rootfs::{Change, ChangeKind, Changes};
+pub(crate) use swarm::{ListedObject, is_manager, objects as swarm_objects};
 
 use crate::definition::{ContainerDefinition, ImageDefinition};
 

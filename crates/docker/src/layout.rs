@@ -118,6 +118,13 @@ impl Layout {
             .child(&format!("{name}.json"))
     }
 
+    /// `/docker/<source>/swarm/secret-values/<name>`: where a value would be if an engine gave it
+    /// out.
+    #[must_use]
+    pub fn secret_value(&self, name: &str) -> TreePath {
+        self.folder("swarm").child("secret-values").child(name)
+    }
+
     /// `/images/<source>/<repository>/<tag>`: [`IMAGE_FILE`] and an OCI layout.
     ///
     /// `reference` is `repository:tag`; an image without any is found by its id below

@@ -19,6 +19,7 @@ mod likeness;
 mod naming;
 mod pipe;
 mod plan;
+mod portable;
 mod present;
 mod projects;
 mod reach;
@@ -26,8 +27,11 @@ mod readback;
 mod selection;
 mod single_file;
 mod spec;
+mod swarm;
 
+use compare::Kin;
 use refloat_model::cancel::Cancel;
+use refloat_model::finding::Finding;
 use refloat_model::plan::{Action, RestorePlan, RestoreReport, RestoreRequest};
 use refloat_model::progress::Progress;
 use refloat_source::{Description, StoredPoint, Target, TargetError};
@@ -164,8 +168,10 @@ impl Target for DockerTarget {
         point: &dyn StoredPoint,
         request: &RestoreRequest,
     ) -> Result<RestorePlan, TargetError> {
-        let holding = Holding::read(point, &source_of(point, request)?)?;
+        let mut holding = Holding::read(point, &source_of(point, request)?)?;
         let present = self.present()?;
+        let kin = kin(&holding, &present);
+        let lost = portable::adapt(&mut holding, present.host.engine);
         let notes = Notes::read(&self.client, &point.record().id).map_err(|error| {
             unavailable("read the journal of", self.description().address, error)
         })?;
@@ -175,8 +181,20 @@ impl Target for DockerTarget {
             notes: &notes,
             reach: &reach,
             address: self.client.address().to_string(),
+            kin,
         };
-        plan::plan(point, &holding, request, &ground)
+        let mut plan = plan::plan(point, &holding, request, &ground)?;
+        if !lost.is_empty() {
+            let lost: Vec<String> = lost.into_iter().collect();
+            plan.findings.push(Finding::warning(
+                ground.address,
+                format!(
+                    "settings that it does not know are left out: {}",
+                    lost.join(", ")
+                ),
+            ));
+        }
+        Ok(plan)
     }
 
     fn execute(
@@ -192,10 +210,12 @@ impl Target for DockerTarget {
         }
         cancel.check().map_err(|_| TargetError::Cancelled)?;
         let mut holding = Holding::read(point, &source_of(point, request)?)?;
+        let present = self.present()?;
+        let kin = kin(&holding, &present);
+        portable::adapt(&mut holding, present.host.engine);
         let mut names = plan::requested_names(&holding, request)?;
         names.extend(Names::of_steps(&plan.steps));
         names.apply(&mut holding);
-        let present = self.present()?;
         let reach = self.reach(&present);
         let tools = Tools {
             client: &self.client,
@@ -203,6 +223,7 @@ impl Target for DockerTarget {
             holding,
             names,
             present,
+            kin,
             request,
             progress,
             cancel,
@@ -210,6 +231,14 @@ impl Target for DockerTarget {
         let execution =
             Execution::begin(tools, plan, reach).map_err(|failure| self.not_known(failure))?;
         Ok(execution.run())
+    }
+}
+
+/// Whether the point is of the same kind of engine as the target.
+fn kin(holding: &Holding, present: &Present) -> Kin {
+    match portable::is_foreign(holding, present.host.engine) {
+        true => Kin::Foreign,
+        false => Kin::Same,
     }
 }
 

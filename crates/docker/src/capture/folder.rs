@@ -59,6 +59,7 @@ impl<'a> Session<'a> {
         let data = VOLUME_DATA.as_bytes();
         let fits =
             |mount: &MountDefinition| mount.kind == MountKind::Volume && mount.source == name;
+        let writers = self.writers(fits);
         if volume.definition.options.get("type").map(String::as_str) == Some("tmpfs") {
             self.note("it is in memory only: its content is not captured");
             self.enter(data)?;
@@ -70,12 +71,13 @@ impl<'a> Session<'a> {
             self.archive(&reader, data)?;
         }
         self.leave()?;
-        Ok(self.mount_consistency(fits))
+        Ok(self.consistency_since(&writers, fits))
     }
 
     pub(super) fn bind(&mut self, source: &str) -> Result<Consistency, SourceError> {
         let fits =
             |mount: &MountDefinition| mount.kind == MountKind::Bind && mount.source == source;
+        let writers = self.writers(fits);
         let direct = self.source.options().volume_access == VolumeAccess::Auto
             && self.source.is_local(self.discovered);
         if direct && readable(Path::new(source)) {
@@ -84,7 +86,7 @@ impl<'a> Session<'a> {
             let reader = self.reader(fits, None)?;
             self.archive(&reader, self.name)?;
         }
-        Ok(self.mount_consistency(fits))
+        Ok(self.consistency_since(&writers, fits))
     }
 
     fn is_reachable(&self, volume: &StoredVolume) -> bool {

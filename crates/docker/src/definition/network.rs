@@ -58,6 +58,9 @@ impl NetworkDefinition {
     }
 }
 
+/// Which tunnels an overlay network was given: another swarm gives its own.
+const OVERLAY_TUNNELS: &str = "com.docker.network.driver.overlay.vxlanid_list";
+
 /// Networks every engine makes by itself.
 const BUILT_IN: &[&str] = &["bridge", "host", "none", "docker_gwbridge", "podman"];
 
@@ -82,6 +85,8 @@ impl NetworkDefinition {
                 &["Containers", "Created", "Id", "Peers", "Services", "Status"],
             ),
         };
+        // The number of the tunnel in this swarm.
+        definition.normalise();
         // Engines say "none" in their own ways.
         definition.ipam.retain(|_, value| !value.is_null());
         definition.other.retain(|_, value| match value {
@@ -90,6 +95,11 @@ impl NetworkDefinition {
             _ => true,
         });
         definition
+    }
+
+    /// Drops what points of before hold of one swarm.
+    pub(crate) fn normalise(&mut self) {
+        self.options.remove(OVERLAY_TUNNELS);
     }
 
     /// Whether the engine makes it by itself, so that it need not come back.

@@ -71,6 +71,14 @@ impl RunningContainer {
         self.definition.label("com.docker.swarm.service.name")
     }
 
+    /// The name under which its data lies in the point. A swarm gives each new task another one.
+    pub(crate) fn lasting_name(&self) -> &str {
+        let name = &self.definition.name;
+        let task = self.definition.label("com.docker.swarm.task.id");
+        let lasting = task.and_then(|task| name.strip_suffix(task)?.strip_suffix('.'));
+        lasting.unwrap_or(name)
+    }
+
     /// The stack of its swarm service.
     pub(crate) fn stack(&self) -> Option<&str> {
         self.definition.label("com.docker.stack.namespace")

@@ -210,11 +210,16 @@ impl<'a> Build<'a> {
     /// Adds to what a workload needs.
     pub(super) fn need(&mut self, container: &RunningContainer, requires: &[Reference]) {
         let (name, kind) = self.names.name(container);
+        self.need_of(&name, kind, requires);
+    }
+
+    /// Adds to what a workload of this name needs.
+    pub(super) fn need_of(&mut self, name: &str, kind: &str, requires: &[Reference]) {
         let workload = self
             .workloads
-            .entry(name.clone())
+            .entry(name.to_owned())
             .or_insert_with(|| Workload {
-                name,
+                name: name.to_owned(),
                 kind: kind.to_owned(),
                 requires: Vec::new(),
             });

@@ -11,7 +11,7 @@ use super::inventory::{Build, item, skip};
 use super::references::References;
 use super::{RunningContainer, Subject, image_names, image_subject};
 use crate::consistency::{DumpMode, Hold, excludes};
-use crate::definition::{ImageDefinition, MountDefinition, MountKind, ObjectKind};
+use crate::definition::{ImageDefinition, MountDefinition, MountKind};
 use crate::layout::UNTAGGED;
 use crate::options::{ImageSelection, RootfsSelection};
 
@@ -127,7 +127,8 @@ impl Build<'_> {
     fn bind(&mut self, container: &RunningContainer, index: usize, mount: &MountDefinition) {
         let name = &container.definition.name;
         let title = format!("{name}:{} ({})", mount.destination, mount.source);
-        let mut found = item(ItemKind::Bind, title, self.layout.bind(name, index));
+        let path = self.layout.bind(container.lasting_name(), index);
+        let mut found = item(ItemKind::Bind, title, path);
         found.workload = Some(self.workload(container));
         let key = (MountKind::Bind, mount.source.clone());
         if let Some(rule) = self.references.bind_rule(&mount.source) {
@@ -187,7 +188,8 @@ impl Build<'_> {
             };
             let name = &container.definition.name;
             let title = format!("{} in {name}", recipe.engine());
-            let mut found = item(ItemKind::Dump, title, self.layout.dumps(name));
+            let path = self.layout.dumps(container.lasting_name());
+            let mut found = item(ItemKind::Dump, title, path);
             found.workload = Some(self.workload(container));
             found.risks = recipe.risks().to_vec();
             found.sensitive = true;
@@ -221,11 +223,17 @@ impl Build<'_> {
     pub(super) fn root_filesystems(&mut self) {
         for container in self.captured() {
             let definition = &container.definition;
-            let path = self.layout.rootfs(&definition.name);
+            let path = self.layout.rootfs(container.lasting_name());
             let mut found = item(ItemKind::RootFilesystem, &definition.name, path);
             found.workload = Some(self.workload(container));
             let changes = &container.changes;
-            if self.options.rootfs == RootfsSelection::Ignore {
+            if container.swarm_service().is_some() {
+                skip(
+                    &mut found,
+                    "swarm-task",
+                    "the swarm throws it away with every task",
+                );
+            } else if self.options.rootfs == RootfsSelection::Ignore {
                 skip(&mut found, "not-selected", "the policy does not look at it");
             } else if changes.is_empty() {
                 skip(
@@ -254,7 +262,7 @@ impl Build<'_> {
             .map(|container| container.definition.image.id.as_str())
             .collect();
         for (id, image) in &self.estate.images {
-            let used = in_use.contains(id.as_str());
+            let used = in_use.contains(id.as_str()) || self.is_of_service(image);
             if !used && !self.selects_everything() {
                 continue;
             }
@@ -309,38 +317,6 @@ impl Build<'_> {
             found.workload = Some(project.to_owned());
             found.sensitive = true;
             self.add(found, Subject::Project(project.to_owned()));
-        }
-    }
-
-    pub(super) fn swarm(&mut self) {
-        for object in &self.estate.swarm {
-            let group = object.stack.as_deref();
-            if !self.options.selects(&object.name, group) {
-                continue;
-            }
-            let path = self.layout.swarm(object.kind, &object.name);
-            let title = format!("{} {}", object.kind.word(), object.name);
-            let mut found = item(ItemKind::Object, title, path);
-            found.workload = object
-                .stack
-                .clone()
-                .or_else(|| (object.kind == ObjectKind::Service).then(|| object.name.clone()));
-            found.sensitive = true;
-            let (kind, provided) = match object.kind {
-                ObjectKind::Service => (SubjectKind::Object, true),
-                ObjectKind::Config => (SubjectKind::Config, true),
-                // The name alone brings no secret back.
-                ObjectKind::Secret => (SubjectKind::Secret, false),
-            };
-            if provided {
-                found.provides = vec![self.references.subject(kind, &object.name)];
-            } else {
-                found
-                    .risks
-                    .push("the engine does not give its value out".to_owned());
-            }
-            let subject = Subject::Swarm(object.kind.folder().to_owned(), object.name.clone());
-            self.add(found, subject);
         }
     }
 

@@ -8,11 +8,11 @@ use serde_json::Value;
 
 use super::estate::{Estate, list, object};
 use crate::client::Client;
-use crate::definition::{Object, ObjectKind, SwarmObject, take_object, without};
+use crate::definition::{Object, ObjectKind, SwarmObject, take_object};
 use crate::error::EngineError;
 
 /// Whether the engine's `info` says that it manages a swarm.
-pub(super) fn is_manager(info: &Object) -> bool {
+pub(crate) fn is_manager(info: &Object) -> bool {
     info.get("Swarm")
         .and_then(|swarm| swarm.get("ControlAvailable"))
         .and_then(Value::as_bool)
@@ -23,24 +23,39 @@ pub(super) fn is_manager(info: &Object) -> bool {
 pub(super) fn read(client: &Client, estate: &mut Estate) -> Result<(), EngineError> {
     let mut swarm = object(client.get("/swarm")?);
     estate.host.swarm = Some(take_object(&mut swarm, "Spec"));
+    estate.swarm = objects(client)?.into_iter().map(|o| o.object).collect();
+    Ok(())
+}
+
+/// An object with what the engine knows it by.
+#[derive(Clone, Debug)]
+pub(crate) struct ListedObject {
+    pub(crate) object: SwarmObject,
+    pub(crate) id: String,
+    /// Raised by every change; an update names the one it knows.
+    pub(crate) version: u64,
+}
+
+/// All services, configs and secrets, sorted by kind and name.
+pub(crate) fn objects(client: &Client) -> Result<Vec<ListedObject>, EngineError> {
     let networks = list(Some(&client.get("/networks")?));
     let networks: HashMap<String, String> = networks
         .iter()
         .filter_map(|network| Some((word(network, "Id")?, word(network, "Name")?)))
         .collect();
-    for (kind, target) in [
-        (ObjectKind::Service, "/services"),
-        (ObjectKind::Config, "/configs"),
-        (ObjectKind::Secret, "/secrets"),
-    ] {
-        for listed in list(Some(&client.get(target)?)) {
-            estate.swarm.push(swarm_object(kind, listed, &networks));
+    let mut objects = Vec::new();
+    for kind in [ObjectKind::Service, ObjectKind::Config, ObjectKind::Secret] {
+        for listed in list(Some(&client.get(&format!("/{}", kind.folder()))?)) {
+            let version = listed.get("Version").and_then(|v| v.get("Index"));
+            objects.push(ListedObject {
+                id: word(&listed, "ID").unwrap_or_default(),
+                version: version.and_then(Value::as_u64).unwrap_or_default(),
+                object: swarm_object(kind, listed, &networks),
+            });
         }
     }
-    estate
-        .swarm
-        .sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
-    Ok(())
+    objects.sort_by(|a, b| (a.object.kind, &a.object.name).cmp(&(b.object.kind, &b.object.name)));
+    Ok(objects)
 }
 
 fn swarm_object(
@@ -52,10 +67,8 @@ fn swarm_object(
     name_networks(&mut spec, networks);
     if let Some(Value::Object(task)) = spec.get_mut("TaskTemplate") {
         name_networks(task, networks);
-        // Raised by every forced update; a restore begins at its own.
-        *task = without(std::mem::take(task), &["ForceUpdate"]);
     }
-    SwarmObject {
+    let mut object = SwarmObject {
         kind,
         name: word(&spec, "Name").unwrap_or_default(),
         stack: spec
@@ -64,7 +77,9 @@ fn swarm_object(
             .and_then(Value::as_str)
             .map(str::to_owned),
         spec,
-    }
+    };
+    object.normalise();
+    object
 }
 
 /// Replaces ids in a list of attachments by names.

@@ -176,7 +176,8 @@ fn space(planner: &Planner<'_>, findings: &mut Vec<Finding>) {
         steps.filter_map(|step| step.bytes).sum()
     };
     // `docker load` unpacks into a temporary folder first: images need their size twice.
-    let engine = made(&[ItemKind::Volume, ItemKind::Dump]) + 2 * made(&[ItemKind::Image]);
+    let own = [ItemKind::Volume, ItemKind::Dump, ItemKind::RootFilesystem];
+    let engine = made(&own) + 2 * made(&[ItemKind::Image]);
     let mut compare = |place: &Path, bytes: u64| {
         if let Some(free) = reach.bytes_free(place)
             && bytes > 0

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::spec;
-use crate::definition::{ContainerDefinition, NetworkDefinition, Object, VolumeDefinition};
+use crate::definition::{
+    ContainerDefinition, NetworkDefinition, Object, SwarmObject, VolumeDefinition,
+};
 
 /// Places that say nothing about what a container is: made up, or kept elsewhere.
 const CONFIG_IGNORED: &[&str] = &[
@@ -19,13 +21,52 @@ const CONFIG_IGNORED: &[&str] = &[
 ];
 const HOST_CONFIG_IGNORED: &[&str] = &["ContainerIDFile", "ConsoleSize", "Binds"];
 
+/// Whether what was captured and what is compared with it are of the same kind of engine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kin {
+    /// They use the same words.
+    Same,
+    /// One is Docker's, the other Podman's.
+    Foreign,
+}
+
 /// Where two containers differ.
-pub(super) fn containers(wanted: &ContainerDefinition, found: &ContainerDefinition) -> Vec<String> {
-    difference(&container_view(wanted), &container_view(found))
+pub(super) fn containers(
+    wanted: &ContainerDefinition,
+    found: &ContainerDefinition,
+    kin: Kin,
+) -> Vec<String> {
+    match kin {
+        Kin::Same => difference(&container_view(wanted), &container_view(found)),
+        Kin::Foreign => super::portable::difference(wanted, found),
+    }
 }
 
 /// Where two networks differ.
-pub(super) fn networks(wanted: &NetworkDefinition, found: &NetworkDefinition) -> Vec<String> {
+pub(super) fn networks(
+    wanted: &NetworkDefinition,
+    found: &NetworkDefinition,
+    kin: Kin,
+) -> Vec<String> {
+    if kin == Kin::Foreign {
+        let subnets = |network: &NetworkDefinition| {
+            let configs = network.ipam.get("Config").and_then(Value::as_array);
+            let subnets = configs
+                .into_iter()
+                .flatten()
+                .filter_map(|c| c.get("Subnet"));
+            subnets.cloned().collect::<Vec<Value>>()
+        };
+        let view = |network: &NetworkDefinition| {
+            json!({
+                "driver": network.driver,
+                "internal": network.internal,
+                "subnets": subnets(network),
+                "labels": network.labels,
+            })
+        };
+        return differences_of_set(&view(wanted), &view(found));
+    }
     let view = |network: &NetworkDefinition| {
         json!({
             "driver": network.driver,
@@ -43,6 +84,12 @@ pub(super) fn networks(wanted: &NetworkDefinition, found: &NetworkDefinition) ->
 /// Where two volumes differ, without their data.
 pub(super) fn volumes(wanted: &VolumeDefinition, found: &VolumeDefinition) -> Vec<String> {
     let view = |volume: &VolumeDefinition| json!({"driver": volume.driver, "options": volume.options, "labels": volume.labels});
+    difference(&view(wanted), &view(found))
+}
+
+/// Where two services or configs differ.
+pub(super) fn swarm_objects(wanted: &SwarmObject, found: &SwarmObject) -> Vec<String> {
+    let view = |object: &SwarmObject| Value::Object(object.spec.clone());
     difference(&view(wanted), &view(found))
 }
 
@@ -124,6 +171,27 @@ fn sorted(mut values: Vec<&Value>) -> Value {
     Value::Array(values.into_iter().cloned().collect())
 }
 
+/// Where `found` is not as `wanted` says; what only `found` has is no difference.
+pub(super) fn differences_of_set(wanted: &Value, found: &Value) -> Vec<String> {
+    let (wanted, mut found) = (normal(wanted), normal(found));
+    keep_known(&mut found, &wanted);
+    let mut places = Vec::new();
+    collect("", &wanted, &found, &mut places);
+    places
+}
+
+/// Drops keys that `known` does not have.
+fn keep_known(value: &mut Value, known: &Value) {
+    if let (Value::Object(object), Value::Object(known)) = (value, known) {
+        object.retain(|key, _| known.contains_key(key));
+        for (key, value) in object {
+            if let Some(known) = known.get(key) {
+                keep_known(value, known);
+            }
+        }
+    }
+}
+
 fn difference(wanted: &Value, found: &Value) -> Vec<String> {
     let mut places = Vec::new();
     collect("", &normal(wanted), &normal(found), &mut places);
@@ -144,7 +212,7 @@ fn normal(value: &Value) -> Value {
     }
 }
 
-fn is_unset(value: &Value) -> bool {
+pub(super) fn is_unset(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,
         Value::Number(number) => number.as_f64() == Some(0.0),
@@ -208,7 +276,7 @@ mod tests {
             "back".into(),
             serde_json::from_str(r#"{"Aliases": ["a", "b"]}"#).unwrap(),
         );
-        assert_eq!(containers(&a, &b), Vec::<String>::new());
+        assert_eq!(containers(&a, &b, Kin::Same), Vec::<String>::new());
     }
 
     #[test]
@@ -225,7 +293,7 @@ mod tests {
         b.mounts[0].read_only = true;
         b.image.id = "sha256:bb".into();
         assert_eq!(
-            containers(&a, &b),
+            containers(&a, &b, Kin::Same),
             [
                 "config.Env",
                 "host config.LogConfig.Type",

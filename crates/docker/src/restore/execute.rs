@@ -12,6 +12,8 @@ mod data;
 mod deliver;
 mod dumps;
 mod health;
+mod rootfs;
+mod swarm;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
@@ -24,6 +26,7 @@ use refloat_model::plan::{Action, RestorePlan, RestoreReport, RestoreRequest, St
 use refloat_model::progress::{Counters, Progress};
 use refloat_source::StoredPoint;
 
+use super::compare::Kin;
 use super::failure::Failure;
 use super::holding::Holding;
 use super::image_stream::Contents;
@@ -43,6 +46,7 @@ pub(super) struct Tools<'a> {
     pub(super) holding: Holding,
     pub(super) names: Names,
     pub(super) present: Present,
+    pub(super) kin: Kin,
     pub(super) request: &'a RestoreRequest,
     pub(super) progress: &'a dyn Progress,
     pub(super) cancel: &'a Cancel,
@@ -98,7 +102,7 @@ impl<'a> Execution<'a> {
     pub(super) fn run(mut self) -> RestoreReport {
         for (index, step) in self.plan.steps.iter().enumerate() {
             match step.kind {
-                ItemKind::Container | ItemKind::Dump => {}
+                ItemKind::Container | ItemKind::RootFilesystem | ItemKind::Dump => {}
                 _ => self.timed(index, step, Self::object),
             }
         }
@@ -109,6 +113,11 @@ impl<'a> Execution<'a> {
         let containers: Vec<(usize, &Step)> = containers().collect();
         for (index, step) in &containers {
             self.timed(*index, step, Self::create_container);
+        }
+        for (index, step) in self.plan.steps.iter().enumerate() {
+            if step.kind == ItemKind::RootFilesystem {
+                self.timed(index, step, Self::root_filesystem);
+            }
         }
         for (index, step) in self.plan.steps.iter().enumerate() {
             match step.kind {
@@ -180,6 +189,7 @@ impl<'a> Execution<'a> {
             ItemKind::Project => self.project(step)?,
             ItemKind::Volume => self.volume(step)?,
             ItemKind::Bind => self.bind(step)?,
+            ItemKind::Object => self.swarm_object(step)?,
             _ => return Ok(Vec::new()),
         };
         if is_made(&step.action) {
@@ -279,7 +289,7 @@ impl<'a> Execution<'a> {
         let client = self.tools.client;
         let failed = |operation| Failure::engine(operation, format!("network {}", wanted.name));
         if let Some(found) = self.tools.present.networks.get(&wanted.name) {
-            if super::compare::networks(wanted, found).is_empty() {
+            if super::compare::networks(wanted, found, self.tools.kin).is_empty() {
                 return Ok(vec!["it is there".to_owned()]);
             }
             if !matches!(step.action, Action::Replace { .. }) {

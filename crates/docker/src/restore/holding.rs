@@ -9,16 +9,17 @@ use std::io::Read;
 use refloat_model::entry::EntryKind;
 use refloat_model::item::ItemKind;
 use refloat_model::point::ItemRecord;
+use refloat_model::subject::SubjectKind;
 use refloat_model::tree_path::{TreePath, unescape};
 use refloat_source::{StoredError, StoredPoint, TargetError};
 
 use super::failure::Failure;
 use crate::definition::{
-    self, ContainerDefinition, Document, HostDefinition, ImageDefinition, NetworkDefinition,
-    ProjectDefinition, VolumeDefinition,
+    self, Changes, ContainerDefinition, Document, HostDefinition, ImageDefinition,
+    NetworkDefinition, ObjectKind, ProjectDefinition, SwarmObject, VolumeDefinition,
 };
 use crate::error::chain;
-use crate::layout::{IMAGE_FILE, Layout, PROJECT_FILE, VOLUME_FILE};
+use crate::layout::{IMAGE_FILE, Layout, PROJECT_FILE, ROOTFS_FILE, VOLUME_FILE};
 
 /// The largest document that is read, in bytes.
 const DOCUMENT_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -55,6 +56,10 @@ pub(super) struct Holding {
     pub(super) binds: BTreeMap<TreePath, ItemRecord>,
     /// By container name.
     pub(super) dumps: BTreeMap<String, HeldDumps>,
+    /// Changed root filesystems, by container name.
+    pub(super) rootfs: BTreeMap<String, Held<Changes>>,
+    /// By kind and name.
+    pub(super) swarm: BTreeMap<(ObjectKind, String), Held<SwarmObject>>,
     /// Items that are not whole or not readable, with the reason.
     pub(super) damaged: Vec<(ItemRecord, String)>,
 }
@@ -72,6 +77,8 @@ impl Holding {
             images: BTreeMap::new(),
             binds: BTreeMap::new(),
             dumps: BTreeMap::new(),
+            rootfs: BTreeMap::new(),
+            swarm: BTreeMap::new(),
             damaged: Vec::new(),
         };
         for record in point.items(source)? {
@@ -98,7 +105,8 @@ impl Holding {
                 self.containers.insert(name, Held { record, definition });
             }
             ItemKind::Network => {
-                let definition: NetworkDefinition = document(point, &path)?;
+                let mut definition: NetworkDefinition = document(point, &path)?;
+                definition.normalise();
                 let name = definition.name.clone();
                 self.networks.insert(name, Held { record, definition });
             }
@@ -119,23 +127,37 @@ impl Holding {
             }
             ItemKind::Bind => drop(self.binds.insert(path, record)),
             ItemKind::Dump => self.add_dump(point, record)?,
-            // Reported by the plan, restored as files by hand.
-            ItemKind::RootFilesystem | ItemKind::Folder | ItemKind::Object => {}
+            ItemKind::RootFilesystem => {
+                let definition: Changes = document(point, &path.child(ROOTFS_FILE))?;
+                let container = self.container_of(&path)?;
+                self.rootfs.insert(container, Held { record, definition });
+            }
+            ItemKind::Object => {
+                let mut definition: SwarmObject = document(point, &path)?;
+                // Points of before had ids beside the names.
+                definition.normalise();
+                let key = (definition.kind, definition.name.clone());
+                self.swarm.insert(key, Held { record, definition });
+            }
+            ItemKind::Folder => {}
         }
         Ok(())
+    }
+
+    /// The container whose things lie at `/docker/<source>/<kind>/<container>/…`.
+    fn container_of(&self, path: &TreePath) -> Result<String, Failure> {
+        let depth = self.layout.root().components().len() + 1;
+        let component = path.components().get(depth);
+        component
+            .and_then(|name| std::str::from_utf8(name).ok())
+            .and_then(unescape)
+            .ok_or_else(|| Failure::Needs(format!("{path} names no container")))
     }
 
     /// A dump item is one file, or the folder of all files of a container.
     fn add_dump(&mut self, point: &dyn StoredPoint, record: ItemRecord) -> Result<(), Failure> {
         let path = &record.item.path;
-        let depth = self.layout.root().components().len() + 1;
-        let component = path.components().get(depth);
-        let Some(container) = component
-            .and_then(|name| std::str::from_utf8(name).ok())
-            .and_then(unescape)
-        else {
-            return Err(Failure::Needs(format!("{path} names no container")));
-        };
+        let container = self.container_of(path)?;
         let entry = point.stat(path)?;
         let mut files = Vec::new();
         match entry.as_ref().map(|e| &e.kind) {
@@ -221,6 +243,11 @@ impl Holding {
             .filter(|mount| mount.kind == definition::MountKind::Bind)
             .filter(|mount| mount.data.as_ref() == Some(path))
             .map(|mount| mount.source.clone());
-        sources.next()
+        // Tasks of a swarm are no containers of the point; what the item brings back tells.
+        sources.next().or_else(|| {
+            let mut provides = self.binds.get(path)?.item.provides.iter();
+            let bind = provides.find(|subject| subject.kind == SubjectKind::Bind)?;
+            Some(bind.name.clone())
+        })
     }
 }

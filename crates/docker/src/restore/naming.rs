@@ -110,6 +110,12 @@ impl Names {
             definition.name = self.of(ItemKind::Network, &definition.name).to_owned();
             self.apply_to_labels(&mut definition.labels);
         }
+        for held in holding.swarm.values_mut() {
+            held.definition.rename(
+                |volume| self.of(ItemKind::Volume, volume).to_owned(),
+                |network| self.of(ItemKind::Network, network).to_owned(),
+            );
+        }
     }
 
     fn apply_to_labels(&self, labels: &mut BTreeMap<String, String>) {

@@ -1,7 +1,8 @@
 //! Decides what a restore does with every object, against the real target.
 //!
-//! Order: images, networks, project files, volumes, bind mounts, then containers in the order in
-//! which they start, each followed by its dump. All containers are created before the first is
+//! Order: images, networks, project files, volumes, bind mounts, a swarm's secrets, configs and
+//! services, then containers in the order in which they start, each followed by its own
+//! filesystem and its dump. All containers are created before the first is
 //! started; a dump is loaded between its server's start and the start of what depends on it.
 //!
 //! Databases: where a point holds both a dump of a database and a copy of its volume, the dump is
@@ -14,20 +15,22 @@
 mod containers;
 mod data;
 mod objects;
+mod swarm;
 
 pub(super) use containers::waits_for;
 pub(super) use data::recipe;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use refloat_model::finding::Finding;
 use refloat_model::item::ItemKind;
-use refloat_model::plan::{Action, OnConflict, RestorePlan, RestoreRequest, Step};
+use refloat_model::plan::{Action, OnConflict, Permission, RestorePlan, RestoreRequest, Step};
 use refloat_model::point::ItemRecord;
 use refloat_model::tree_path::TreePath;
 use refloat_source::{StoredPoint, TargetError};
 
 use super::checks;
+use super::compare::Kin;
 use super::holding::Holding;
 use super::journal::Notes;
 use super::naming::Names;
@@ -50,6 +53,7 @@ pub(super) struct Ground<'a> {
     pub(super) reach: &'a Reach,
     /// The target's address without credentials.
     pub(super) address: String,
+    pub(super) kin: Kin,
 }
 
 /// How a thing of the point relates to one of the same name on the target.
@@ -57,6 +61,8 @@ pub(super) enum Relation {
     Absent,
     Equal,
     Differs(String),
+    /// It may be there: nobody can look.
+    Unseen(String),
     /// An earlier run of this restore left it half-filled: ours to finish, whatever the user
     /// wants of conflicts.
     Unfinished,
@@ -72,6 +78,8 @@ pub(super) struct Planner<'a> {
     pub(super) names: Names,
     pub(super) steps: Vec<Step>,
     pub(super) findings: Vec<Finding>,
+    /// Containers of the target that must go because their volume is made anew.
+    pub(super) displaced: BTreeSet<String>,
     /// What was decided, by kind and name in the point.
     pub(super) decided: BTreeMap<(ItemKind, String), Action>,
 }
@@ -97,6 +105,7 @@ pub(super) fn plan(
             names: names.clone(),
             steps: Vec::new(),
             findings: Vec::new(),
+            displaced: BTreeSet::new(),
             decided: BTreeMap::new(),
         };
         planner.decide()?;
@@ -183,6 +192,7 @@ impl Planner<'_> {
         let rules = self.database_rules();
         self.decide_volumes(&rules);
         self.decide_binds(&rules);
+        self.decide_swarm();
         self.decide_containers(&rules);
         Ok(())
     }
@@ -243,6 +253,15 @@ impl Planner<'_> {
                 };
             }
             (Relation::Differs(why), _) => why,
+            (Relation::Unseen(why), _) if self.allows(Permission::UnseenFiles) => {
+                return Action::Replace { why };
+            }
+            (Relation::Unseen(why), _) if self.request.on_conflict == OnConflict::Fail => {
+                return Action::Conflict {
+                    why: format!("{why}; {}", allowing(Permission::UnseenFiles)),
+                };
+            }
+            (Relation::Unseen(why), _) => why,
         };
         match self.request.on_conflict {
             OnConflict::Fail => Action::Conflict {
@@ -261,10 +280,37 @@ impl Planner<'_> {
         }
     }
 
+    pub(super) fn allows(&self, permission: Permission) -> bool {
+        self.request.allow.contains(&permission)
+    }
+
+    /// The action for files at `places` of the host, which nobody writes into the system's own
+    /// places unless it is allowed or `named`: what is there and equal or kept is no matter.
+    pub(super) fn guarded(&self, action: Action, named: bool, places: &[&str]) -> Action {
+        let system = || {
+            let mut places = places.iter();
+            places.find(|place| self.ground.reach.is_system_place(place))
+        };
+        match system() {
+            Some(place) if is_made(&action) && !named && !self.allows(Permission::SystemPlaces) => {
+                let allowing = allowing(Permission::SystemPlaces);
+                Action::Conflict {
+                    why: format!("{place} is a place of the system; {allowing}"),
+                }
+            }
+            _ => action,
+        }
+    }
+
     /// What was decided for an object.
     pub(super) fn decision(&self, kind: ItemKind, name: &str) -> Option<&Action> {
         self.decided.get(&(kind, name.to_owned()))
     }
+}
+
+/// What to do about a refusal.
+fn allowing(permission: Permission) -> String {
+    format!("allow it ({}), or leave it out", permission.word())
 }
 
 /// Whether the step brings content of the point to the target.

@@ -10,9 +10,10 @@ use serde_json::Value;
 use super::failure::Failure;
 use crate::client::{Client, encode};
 use crate::definition::{
-    ContainerDefinition, HostDefinition, ImageDefinition, NetworkDefinition, Object, Surroundings,
-    VolumeDefinition,
+    ContainerDefinition, HostDefinition, ImageDefinition, NetworkDefinition, Object, ObjectKind,
+    Surroundings, VolumeDefinition,
 };
+use crate::discover::{ListedObject, is_manager, swarm_objects};
 use crate::error::EngineError;
 
 /// A container of the target.
@@ -46,6 +47,10 @@ pub(super) struct Present {
     /// By image id.
     pub(super) images: BTreeMap<String, ImageDefinition>,
     pub(super) ports: BTreeSet<TakenPort>,
+    /// Services, configs and secrets, where it manages a swarm.
+    pub(super) swarm: Vec<ListedObject>,
+    /// The nodes of the swarm it manages, as the engine says them.
+    pub(super) nodes: Vec<Object>,
 }
 
 impl Present {
@@ -67,6 +72,8 @@ impl Present {
             volumes: BTreeMap::new(),
             images: BTreeMap::new(),
             ports: BTreeSet::new(),
+            swarm: Vec::new(),
+            nodes: Vec::new(),
         };
         for network in objects(&get("list the networks of", "/networks")?) {
             let network = NetworkDefinition::from_inspect(network);
@@ -85,7 +92,23 @@ impl Present {
         }
         let listed = objects(&get("list the containers of", "/containers/json?all=true")?);
         present.read_containers(client, &listed)?;
+        if present.manages_swarm() {
+            let failed = Failure::engine("list the swarm of", client.address().to_string());
+            present.swarm = swarm_objects(client).map_err(failed)?;
+            present.nodes = objects(&get("list the nodes of", "/nodes")?);
+        }
         Ok(present)
+    }
+
+    /// Whether the target is a manager of a swarm.
+    pub(super) fn manages_swarm(&self) -> bool {
+        self.info.as_object().is_some_and(is_manager)
+    }
+
+    /// A service, config or secret.
+    pub(super) fn swarm_object(&self, kind: ObjectKind, name: &str) -> Option<&ListedObject> {
+        let mut objects = self.swarm.iter();
+        objects.find(|o| o.object.kind == kind && o.object.name == name)
     }
 
     fn read_image(&mut self, client: &Client, id: &str) -> Result<(), Failure> {

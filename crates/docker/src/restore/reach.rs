@@ -12,6 +12,24 @@ use crate::definition::{HostDefinition, Object, VolumeDefinition};
 use crate::discover::BindRule;
 use crate::locality;
 
+/// Where a system keeps what runs and who may run it. What is written there can take the whole
+/// machine over, so it is written only if it is asked for by name.
+const SYSTEM_PLACES: &[&str] = &[
+    "/bin",
+    "/boot",
+    "/etc",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/root",
+    "/sbin",
+    "/usr",
+    "/var/spool/cron",
+];
+/// The folder by which people log in, wherever it lies.
+const LOGIN_FOLDER: &str = ".ssh";
+
 /// What of the target's machine is within reach.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Reach {
@@ -108,13 +126,31 @@ impl Reach {
         Some(rule.why().to_owned())
     }
 
+    /// Whether a host path is a place of the system, as it is written or, where links can be
+    /// looked at, as they lead.
+    pub(super) fn is_system_place(&self, path: &str) -> bool {
+        let path = Path::new(path);
+        let real = || {
+            let there = path.ancestors().find(|path| path.exists())?;
+            let rest = path.strip_prefix(there).ok()?;
+            Some(there.canonicalize().ok()?.join(rest))
+        };
+        is_system_place(path)
+            || self.is_local() && real().is_some_and(|path| is_system_place(&path))
+    }
+
     /// Bytes free where a path is or would be; none if that is not known.
     pub(super) fn bytes_free(&self, path: &Path) -> Option<u64> {
         self.data_root.as_ref()?;
-        let existing = path.ancestors().find(|path| path.exists())?;
-        let found = rustix::fs::statvfs(existing).ok()?;
-        Some(found.f_bavail.saturating_mul(found.f_frsize))
+        refloat_localfs::bytes_free(path)
     }
+}
+
+fn is_system_place(path: &Path) -> bool {
+    SYSTEM_PLACES.iter().any(|place| path.starts_with(place))
+        || path
+            .components()
+            .any(|part| part.as_os_str() == LOGIN_FOLDER)
 }
 
 /// Who listens on a socket of this machine.
@@ -146,5 +182,35 @@ pub(super) fn inspect_volume(
         }
         Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_of_the_system_are_known_by_name_and_through_links() {
+        let folder = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/etc", folder.path().join("conf")).unwrap();
+        let linked = folder.path().join("conf/nowhere/app.conf");
+        let linked = linked.to_str().unwrap();
+        let local = Reach {
+            data_root: Some(PathBuf::from("/data")),
+            ..Reach::default()
+        };
+        for (path, expected) in [
+            ("/etc/nginx/nginx.conf", true),
+            ("/etc", true),
+            ("/root/shop/compose.yaml", true),
+            ("/home/me/.ssh/authorized_keys", true),
+            ("/etcetera/x", false),
+            ("/srv/etc/x", false),
+            ("/srv/shop", false),
+            (linked, true),
+        ] {
+            assert_eq!(local.is_system_place(path), expected, "{path}");
+        }
+        assert!(!Reach::default().is_system_place(linked), "not looked at");
     }
 }

@@ -17,20 +17,53 @@ use super::failure::Failure;
 /// How much of two files is compared at a time.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// Reads the archive of a folder to its end; gives the content bytes that were equal.
+/// What the paths of an archive begin with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Prefix {
+    /// The name of the folder that was asked for.
+    Folder,
+    /// Nothing.
+    None,
+}
+
+/// An archive that is read to its end.
+pub(super) struct Archive<'a> {
+    pub(super) stream: Box<dyn Read + 'a>,
+    pub(super) prefix: Prefix,
+    /// Paths that must not be in it, with a slash at the beginning.
+    pub(super) absent: BTreeSet<&'a str>,
+}
+
+impl<'a> Archive<'a> {
+    /// The archive of one folder.
+    pub(super) fn of_folder(stream: impl Read + 'a) -> Self {
+        Self {
+            stream: Box::new(stream),
+            prefix: Prefix::Folder,
+            absent: BTreeSet::new(),
+        }
+    }
+}
+
+/// Reads the archive to its end; gives the content bytes that were equal.
 pub(super) fn compare(
     point: &dyn StoredPoint,
     stored: &TreePath,
-    archive: impl Read,
+    archive: Archive<'_>,
     subject: &str,
 ) -> Result<u64, Failure> {
-    let unlike = |path: &TreePath, what: &str| Failure::NotEqual {
+    let unlike = |path: &dyn std::fmt::Display, what: &str| Failure::NotEqual {
         subject: subject.to_owned(),
         difference: format!("{path} {what}"),
     };
     let mut bytes = 0;
-    let mut seen = BTreeSet::new();
-    let mut archive = tar::Archive::new(archive);
+    let mut missing = entries(point, stored)?;
+    let Archive {
+        stream,
+        prefix,
+        absent,
+    } = archive;
+    let mut archive = tar::Archive::new(stream);
     for entry in archive.entries()? {
         let mut entry = entry?;
         let mut names: Vec<Vec<u8>> = entry
@@ -39,20 +72,27 @@ pub(super) fn compare(
             .filter(|name| !name.is_empty() && *name != b".")
             .map(<[u8]>::to_vec)
             .collect();
-        // The first component is the folder itself.
-        if names.len() < 2 {
+        if prefix == Prefix::Folder && !names.is_empty() {
+            names.remove(0);
+        }
+        if names.is_empty() {
             continue;
         }
-        names.remove(0);
+        let place = format!("/{}", String::from_utf8_lossy(&names.join(&b'/')));
+        if absent.contains(place.as_str()) {
+            return Err(unlike(&place, "is there and should not be"));
+        }
         let path = names
             .iter()
             .try_fold(stored.clone(), |path, name| path.join(name));
         let path = path.map_err(|error| Failure::Needs(error.to_string()))?;
+        // Others were there before us: of the image, or of a volume that was not empty.
+        if !missing.remove(&path) {
+            continue;
+        }
         let Some(expected) = point.stat(&path)? else {
-            // Only what was there before us, which a restore into a filled volume leaves.
             continue;
         };
-        seen.insert(path.clone());
         let kind = entry.header().entry_type();
         let link = entry.link_name_bytes().map(|name| name.into_owned());
         match (&expected.kind, kind) {
@@ -77,9 +117,9 @@ pub(super) fn compare(
             _ => return Err(unlike(&path, "is of another kind")),
         }
     }
-    match first_unseen(point, stored, &seen)? {
+    match missing.first() {
         None => Ok(bytes),
-        Some(path) => Err(unlike(&path, "did not arrive")),
+        Some(path) => Err(unlike(path, "did not arrive")),
     }
 }
 
@@ -113,39 +153,32 @@ fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(filled)
 }
 
-/// The first stored entry that was not seen in the archive; sockets cannot be.
-fn first_unseen(
-    point: &dyn StoredPoint,
-    stored: &TreePath,
-    seen: &BTreeSet<TreePath>,
-) -> Result<Option<TreePath>, Failure> {
-    let mut sink = Unseen {
-        seen,
+/// Every stored entry that an archive can carry; sockets it cannot.
+fn entries(point: &dyn StoredPoint, stored: &TreePath) -> Result<BTreeSet<TreePath>, Failure> {
+    let mut sink = Paths {
         path: stored.clone(),
-        first: None,
+        found: BTreeSet::new(),
     };
     point.walk(stored, &mut sink, &Cancel::default())?;
-    Ok(sink.first)
+    Ok(sink.found)
 }
 
-struct Unseen<'a> {
-    seen: &'a BTreeSet<TreePath>,
+struct Paths {
     path: TreePath,
-    first: Option<TreePath>,
+    found: BTreeSet<TreePath>,
 }
 
-impl Unseen<'_> {
+impl Paths {
     fn look(&mut self, entry: &Entry) {
         if let Ok(path) = self.path.clone().join(&entry.name)
             && entry.kind != EntryKind::Socket
-            && !self.seen.contains(&path)
         {
-            self.first.get_or_insert(path);
+            self.found.insert(path);
         }
     }
 }
 
-impl TreeSink for Unseen<'_> {
+impl TreeSink for Paths {
     fn enter(&mut self, directory: Entry) -> Result<(), SinkError> {
         self.look(&directory);
         self.path = self

@@ -2,14 +2,14 @@
 //!
 //! Invariant: whatever a selected container needs to run is selected with it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use refloat_model::item::ItemKind;
 use refloat_model::tree_path::TreePath;
 use refloat_source::TargetError;
 
 use super::holding::Holding;
-use crate::definition::{ContainerDefinition, MountKind};
+use crate::definition::{ContainerDefinition, MountKind, ObjectKind};
 use crate::discover::named_image;
 
 /// How many names an error suggests.
@@ -27,6 +27,7 @@ pub(super) struct Selection {
     pub(super) binds: BTreeSet<TreePath>,
     /// By container name.
     pub(super) dumps: BTreeSet<String>,
+    pub(super) swarm: BTreeSet<(ObjectKind, String)>,
     /// What was asked for by kind and name, not as part of a workload.
     pub(super) explicit: BTreeSet<(ItemKind, String)>,
     /// Whether the whole host was asked for.
@@ -52,6 +53,9 @@ impl Selection {
         for name in selection.containers.clone() {
             selection.add_needs(holding, &name);
         }
+        for key in selection.swarm.clone() {
+            selection.add_service_needs(holding, &key);
+        }
         Ok(selection)
     }
 
@@ -63,6 +67,7 @@ impl Selection {
         self.images.extend(holding.images.keys().cloned());
         self.binds.extend(holding.binds.keys().cloned());
         self.dumps.extend(holding.dumps.keys().cloned());
+        self.swarm.extend(holding.swarm.keys().cloned());
     }
 
     fn add_word(&mut self, holding: &Holding, word: &str) -> Result<(), TargetError> {
@@ -71,7 +76,14 @@ impl Selection {
         };
         let item_kind = match kind {
             "workload" => return self.add_workload(holding, name),
-            "project" => return self.add_project(holding, name),
+            "project" => {
+                self.explicit.insert((ItemKind::Project, name.to_owned()));
+                return self.add_project(holding, name);
+            }
+            "stack" => return self.add_stack(holding, name),
+            "service" => return self.add_object(holding, (ObjectKind::Service, name), word),
+            "config" => return self.add_object(holding, (ObjectKind::Config, name), word),
+            "secret" => return self.add_object(holding, (ObjectKind::Secret, name), word),
             "container" => ItemKind::Container,
             "volume" => ItemKind::Volume,
             "network" => ItemKind::Network,
@@ -99,7 +111,92 @@ impl Selection {
         if add(&mut self.containers, name, holding.containers.keys()) {
             return Ok(());
         }
+        let service = (ObjectKind::Service, name);
+        if self.add_stack(holding, name).is_ok() || self.add_object(holding, service, name).is_ok()
+        {
+            return Ok(());
+        }
         self.add_project(holding, name)
+    }
+
+    /// All of a swarm stack.
+    fn add_stack(&mut self, holding: &Holding, name: &str) -> Result<(), TargetError> {
+        let of_stack = |stack: Option<&str>| stack == Some(name);
+        let objects = holding.swarm.iter();
+        let objects = objects.filter(|(_, held)| of_stack(held.definition.stack.as_deref()));
+        let before = self.swarm.len();
+        self.swarm.extend(objects.map(|(key, _)| key.clone()));
+        if before == self.swarm.len() {
+            let stacks: BTreeSet<String> = holding
+                .swarm
+                .values()
+                .filter_map(|held| held.definition.stack.clone())
+                .collect();
+            return Err(missing(&format!("stack:{name}"), stacks));
+        }
+        let label = |labels: &BTreeMap<String, String>| {
+            of_stack(labels.get(LABEL_STACK).map(String::as_str))
+        };
+        let volumes = holding.volumes.iter();
+        let volumes = volumes.filter(|(_, held)| label(&held.definition.labels));
+        self.volumes.extend(volumes.map(|(name, _)| name.clone()));
+        let networks = holding.networks.iter();
+        let networks = networks.filter(|(_, held)| label(&held.definition.labels));
+        self.networks.extend(networks.map(|(name, _)| name.clone()));
+        Ok(())
+    }
+
+    /// One object of a swarm.
+    fn add_object(
+        &mut self,
+        holding: &Holding,
+        (kind, name): (ObjectKind, &str),
+        word: &str,
+    ) -> Result<(), TargetError> {
+        let key = (kind, name.to_owned());
+        if holding.swarm.contains_key(&key) {
+            self.swarm.insert(key);
+            return Ok(());
+        }
+        let known = holding.swarm.keys().filter(|(of, _)| *of == kind);
+        Err(missing(word, known.map(|(_, name)| name.clone())))
+    }
+
+    /// Whatever a service needs to run.
+    fn add_service_needs(&mut self, holding: &Holding, key: &(ObjectKind, String)) {
+        let Some(held) = holding.swarm.get(key) else {
+            return;
+        };
+        let service = &held.definition;
+        for kind in [ObjectKind::Config, ObjectKind::Secret] {
+            for name in service.files(kind) {
+                // The point may lack it: then the plan says so.
+                drop(self.add_object(holding, (kind, name), name));
+            }
+        }
+        for network in service.networks() {
+            add(&mut self.networks, network, holding.networks.keys());
+        }
+        if let Some(image) = service.image().and_then(|i| i.split('@').next()) {
+            self.add_image(holding, image);
+        }
+        for mount in service.mounts() {
+            match mount.kind.as_str() {
+                "volume" => drop(add(
+                    &mut self.volumes,
+                    &mount.source,
+                    holding.volumes.keys(),
+                )),
+                "bind" => {
+                    let binds = holding.binds.keys();
+                    let of = |path: &&TreePath| {
+                        holding.bind_source(path).as_deref() == Some(&mount.source)
+                    };
+                    self.binds.extend(binds.filter(of).cloned());
+                }
+                _ => {}
+            }
+        }
     }
 
     fn add_project(&mut self, holding: &Holding, name: &str) -> Result<(), TargetError> {
@@ -203,8 +300,15 @@ impl Selection {
     }
 }
 
-const KINDS: [&str; 7] = [
+/// The label by which a stack's volumes and networks are known.
+const LABEL_STACK: &str = "com.docker.stack.namespace";
+
+const KINDS: [&str; 11] = [
     "project",
+    "stack",
+    "service",
+    "config",
+    "secret",
     "container",
     "volume",
     "network",

@@ -1,9 +1,11 @@
 //! Hooks, pauses and stops, and that they are undone.
 
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 
 use refloat_docker::Options;
 use refloat_model::cancel::Cancel;
+use refloat_model::entry::{Content, Entry, SinkError, TreeSink};
 use refloat_model::item::{Inventory, Workload};
 use refloat_model::outcome::Consistency;
 use refloat_source::Source;
@@ -125,6 +127,87 @@ fn a_failed_command_undoes_what_was_done_and_tells_no_secret() {
         engine.docker(["exec", name, "test", "-e", "/after"]);
         assert_eq!(state(&engine, name), "running");
     }
+}
+
+/// Passes everything on, and does something when the first entry comes.
+struct Meanwhile<F: FnOnce()> {
+    tree: Tree,
+    act: Option<F>,
+}
+
+impl<F: FnOnce()> TreeSink for Meanwhile<F> {
+    fn enter(&mut self, directory: Entry) -> Result<(), SinkError> {
+        if let Some(act) = self.act.take() {
+            act();
+        }
+        self.tree.enter(directory)
+    }
+
+    fn leave(&mut self) -> Result<(), SinkError> {
+        self.tree.leave()
+    }
+
+    fn file(&mut self, file: Entry, content: Box<dyn Content>) -> Result<(), SinkError> {
+        self.tree.file(file, content)
+    }
+
+    fn stream(&mut self, file: Entry, content: &mut dyn Read) -> Result<(), SinkError> {
+        self.tree.stream(file, content)
+    }
+
+    fn node(&mut self, entry: Entry) -> Result<(), SinkError> {
+        TreeSink::node(&mut self.tree, entry)
+    }
+
+    fn reuse(&mut self, name: &[u8]) -> Result<bool, SinkError> {
+        self.tree.reuse(name)
+    }
+
+    fn fail(&mut self, name: &[u8], reason: String) {
+        self.tree.fail(name, reason);
+    }
+}
+
+#[test]
+fn whoever_stops_starts_or_appears_during_a_copy_wrote_to_it() {
+    let Some(engine) = engine() else { return };
+    engine.docker(["volume", "create", "data"]);
+    let mount = ["-v", "data:/data", IMAGE, "sleep", "1000"];
+    engine.docker([&["run", "-d", "--name=up"][..], &mount].concat());
+    engine.docker([&["create", "--name=down"][..], &mount].concat());
+    let source = connect(&engine, Options::default());
+    let copy_while = |act: &dyn Fn()| {
+        let inventory = discover(&source);
+        let mut sink = Meanwhile {
+            tree: Tree::default(),
+            act: Some(act),
+        };
+        let volume = item(&inventory, "/docker/web/volumes/data");
+        let made = source.capture(volume, &mut sink, &Cancel::default());
+        made.unwrap().consistency
+    };
+    assert_eq!(copy_while(&|| {}), Consistency::Crash, "it runs");
+    let stop = || drop(engine.docker(["stop", "-t", "0", "up"]));
+    assert_eq!(
+        copy_while(&stop),
+        Consistency::Crash,
+        "it stopped meanwhile"
+    );
+    assert_eq!(copy_while(&|| {}), Consistency::Application, "nobody runs");
+    let blip = || {
+        engine.docker(["start", "down"]);
+        engine.docker(["stop", "-t", "0", "down"]);
+    };
+    assert_eq!(copy_while(&blip), Consistency::Crash, "it ran in between");
+    let appear = || drop(engine.docker([&["run", "-d", "--name=new"][..], &mount].concat()));
+    assert_eq!(copy_while(&appear), Consistency::Crash, "a new one came");
+    engine.docker(["rm", "-f", "up", "new"]);
+    let vanish = || drop(engine.docker(["rm", "-f", "down"]));
+    assert_eq!(
+        copy_while(&vanish),
+        Consistency::Crash,
+        "nobody can be asked any more"
+    );
 }
 
 /// Stand-ins for the real programs: the recipe finds them by name.

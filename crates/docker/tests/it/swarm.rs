@@ -58,6 +58,15 @@ fn services_configs_and_names_of_secrets_are_captured() {
         .iter()
         .find(|item| item.title.starts_with("jobs.1."));
     assert_eq!(rule(task.unwrap()), "swarm-task");
+    let value = item(&inventory, "/docker/web/swarm/secret-values/token");
+    assert_eq!(rule(value), "not-given-out");
+    let jobs = item(&inventory, "/docker/web/swarm/services/jobs.json");
+    let needs: Vec<String> = jobs.requires.iter().map(ToString::to_string).collect();
+    assert_eq!(needs, ["config:settings", "secret:token"]);
+    assert_eq!(
+        value.provides[0], jobs.requires[1],
+        "missing until it is waived"
+    );
     let [workload] = inventory.workloads.as_slice() else {
         panic!("{:?}", inventory.workloads)
     };

@@ -4,7 +4,7 @@ use std::fs;
 
 use refloat_model::cancel::Cancel;
 use refloat_model::finding::Severity;
-use refloat_model::plan::{Action, OnConflict, RestorePlan, RestoreRequest};
+use refloat_model::plan::{Action, OnConflict, Permission, RestorePlan, RestoreRequest};
 use refloat_model::progress::Silent;
 use refloat_source::{Target, TargetError};
 
@@ -218,4 +218,64 @@ fn what_the_point_does_not_hold_is_refused_with_names_that_it_does() {
         refused(&["source:shop"]),
         ("Docker source \"shop\"".into(), vec!["source:web".into()])
     );
+}
+
+#[test]
+fn places_of_the_system_are_written_only_if_they_are_asked_for() {
+    let Some(engine) = engine() else { return };
+    // Below /etc by way of a link: the machine's own folder stays as it is.
+    let place = engine.folder().join("conf");
+    let real = tempfile::tempdir_in("/etc").unwrap();
+    std::os::unix::fs::symlink(real.path(), &place).unwrap();
+    fs::write(real.path().join("app.conf"), "old\n").unwrap();
+    let file = place.join("app.conf").display().to_string();
+    engine.import_busybox("bb:1");
+    let bind = format!("--volume={file}:/app.conf");
+    engine.docker(["create", "--name=app", &bind, "bb:1", "sleep", "9"]);
+    let point = Point::capture(&engine);
+    let target = target(&engine);
+    let request = only(&["container:app"]);
+    let action = |request: &RestoreRequest| {
+        let planned = plan(&target, &point, request);
+        let mut steps = planned.steps.into_iter();
+        steps
+            .find(|s| s.kind == refloat_model::item::ItemKind::Bind)
+            .unwrap()
+            .action
+    };
+    assert_eq!(
+        action(&request),
+        Action::Reuse,
+        "what is equal is no matter"
+    );
+    fs::remove_file(&file).unwrap();
+    let Action::Conflict { why } = action(&request) else {
+        panic!("it would be written")
+    };
+    assert!(
+        why.contains("a place of the system") && why.contains("system-places"),
+        "{why}"
+    );
+    let replacing = RestoreRequest {
+        on_conflict: OnConflict::Replace,
+        ..request.clone()
+    };
+    assert_eq!(
+        action(&replacing).word(),
+        "conflict",
+        "replacing is not enough"
+    );
+    let by_name = point
+        .items
+        .iter()
+        .find(|i| i.item.title.contains("app.conf"))
+        .unwrap();
+    let by_name = format!("bind:{}", by_name.item.title);
+    assert_eq!(action(&only(&[&by_name])), Action::Create);
+    let allowed = RestoreRequest {
+        allow: [Permission::SystemPlaces].into(),
+        ..request
+    };
+    restore_all(&target, &point, &allowed);
+    assert_eq!(fs::read_to_string(&file).unwrap(), "old\n");
 }

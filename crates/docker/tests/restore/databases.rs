@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use refloat_docker::VolumeAccess;
 use refloat_model::item::ItemKind;
-use refloat_model::plan::{Action, RestoreRequest};
+use refloat_model::plan::{Action, OnConflict, RestoreRequest};
 use refloat_testkit::docker::Engine;
 
 use crate::estate::{engine, only, plan, restore_all, target, words};
@@ -189,4 +190,43 @@ fn a_volume_asked_for_by_name_wins_over_the_dump() {
     restore_all(&target, &point, &request);
     await_psql(&empty);
     assert_eq!(psql(&empty, ROWS), "1000 500500");
+}
+
+#[test]
+fn a_replaced_database_in_use_is_emptied_before_its_dump_is_loaded() {
+    for access in [VolumeAccess::Auto, VolumeAccess::Engine] {
+        let Some(engine) = engine() else { return };
+        databases(&engine);
+        let point = Point::capture(&engine);
+        let target = target(&engine).with_volume_access(access);
+        psql(&engine, "DELETE FROM t WHERE n > 10");
+        psql(&engine, "CREATE TABLE later AS SELECT 1 one");
+        psql(&engine, "CREATE DATABASE later");
+        engine.docker(["exec", "cache", "redis-cli", "set", "later", "1"]);
+        let unasked = plan(&target, &point, &RestoreRequest::default());
+        assert!(
+            !unasked.is_executable(),
+            "data is never replaced unasked: {unasked:#?}"
+        );
+        let request = RestoreRequest {
+            on_conflict: OnConflict::Replace,
+            ..RestoreRequest::default()
+        };
+        let planned = plan(&target, &point, &request);
+        let said = "its present data is removed; the dump is loaded in its place";
+        let said = planned
+            .findings
+            .iter()
+            .filter(|finding| finding.message == said);
+        assert_eq!(said.count(), 2, "{planned:#?}");
+        restore_all(&target, &point, &request);
+        await_psql(&engine);
+        assert_eq!(psql(&engine, ROWS), "1000 500500");
+        let tables = "SELECT count(*) FROM pg_tables WHERE tablename = 'later'";
+        assert_eq!(psql(&engine, tables), "0");
+        let others = "SELECT count(*) FROM pg_database WHERE datname = 'later'";
+        assert_eq!(psql(&engine, others), "0");
+        let keys = ["exec", "cache", "redis-cli", "keys", "*"];
+        assert_eq!(engine.docker(keys), "greeting");
+    }
 }

@@ -7,7 +7,10 @@
 mod bad_input;
 mod conflicts;
 mod databases;
+mod engines;
 mod estate;
 mod failures;
 mod point;
+mod rootfs;
+mod swarm;
 mod whole;

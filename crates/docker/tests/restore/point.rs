@@ -42,9 +42,14 @@ pub struct Point {
 impl Point {
     /// Captures everything of an engine.
     pub fn capture(engine: &Engine) -> Self {
+        Self::capture_with(engine, Options::default())
+    }
+
+    /// Captures what a policy wants of an engine.
+    pub fn capture_with(engine: &Engine, options: Options) -> Self {
         let cancel = Cancel::default();
         let address: Address = engine.address().parse().unwrap();
-        let source = DockerSource::connect(SOURCE, &address, Options::default()).unwrap();
+        let source = DockerSource::connect(SOURCE, &address, options).unwrap();
         let inventory = source.discover(&cancel).unwrap();
         let mut point = Self::empty(1);
         for item in inventory.items {

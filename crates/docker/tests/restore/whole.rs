@@ -3,7 +3,7 @@
 use refloat_docker::{DockerTarget, VolumeAccess};
 use refloat_model::finding::{Finding, Severity};
 use refloat_model::item::ItemKind;
-use refloat_model::plan::{Action, OnConflict, RestoreRequest};
+use refloat_model::plan::{Action, Permission, RestoreRequest};
 
 use refloat_testkit::docker::Engine;
 
@@ -109,7 +109,7 @@ fn through_the_engines_api_alone_the_same_comes_back() {
     let conflicts: Vec<ItemKind> = conflicts.collect();
     assert_eq!(conflicts, [ItemKind::Project, ItemKind::Bind]);
     let request = RestoreRequest {
-        on_conflict: OnConflict::Replace,
+        allow: [Permission::UnseenFiles].into(),
         ..RestoreRequest::default()
     };
     restore_all(&target, &point, &request);

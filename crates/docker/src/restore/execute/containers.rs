@@ -42,7 +42,7 @@ impl Execution<'_> {
         let failed = |operation| Failure::engine(operation, format!("container {}", wanted.name));
         let found = self.find(&wanted.name)?;
         if let Some(found) = found {
-            let places = compare::containers(&wanted, &found);
+            let places = compare::containers(&wanted, &found, self.tools.kin);
             if places.is_empty() {
                 return Ok(vec!["it is there and equal".to_owned()]);
             }
@@ -67,6 +67,7 @@ impl Execution<'_> {
             restored && !self.failed.contains(&key)
         });
         self.make_bound_folders(&wanted)?;
+        self.expect_root_filesystem(&step.name)?;
         let target = format!("/containers/create?name={}", encode(&wanted.name));
         let target = match wanted.platform.is_empty() || !wanted.platform.contains('/') {
             true => target,
@@ -175,6 +176,10 @@ impl Execution<'_> {
         });
         if !wanted.started || self.tools.request.leave_stopped {
             return Ok(Vec::new());
+        }
+        if self.has_failed(ItemKind::RootFilesystem, &step.name) {
+            let why = "its own filesystem did not come back".to_owned();
+            return Err(Failure::Needs(why));
         }
         self.dependencies_are_up(&step.name)?;
         // Files of a dump are placed before the server runs: the dump's own step starts it.
@@ -330,7 +335,7 @@ impl Execution<'_> {
                 what: "is gone".to_owned(),
             });
         };
-        let places = compare::containers(&wanted, &found);
+        let places = compare::containers(&wanted, &found, self.tools.kin);
         if places.is_empty() {
             remarks.push("settings equal".to_owned());
         } else {

@@ -23,6 +23,7 @@ use crate::definition::VolumeDefinition;
 use crate::layout::{VOLUME_DATA, VOLUME_FILE};
 use crate::restore::failure::Failure;
 use crate::restore::journal::{Progress as Noted, gone};
+use crate::restore::plan::is_made;
 use crate::restore::reach::inspect_volume;
 use crate::restore::spec;
 
@@ -58,6 +59,8 @@ impl Execution<'_> {
         match filled {
             Ok(remarks) => {
                 self.journal.done(ItemKind::Volume, &wanted.name)?;
+                let mut stopped = stopped;
+                stopped.retain(|name| !self.waits_for_dump(name));
                 self.restart(&stopped);
                 Ok(remarks)
             }
@@ -88,6 +91,9 @@ impl Execution<'_> {
                 .map_err(failed)?;
         }
         if step.path.name() == Some(VOLUME_FILE.as_bytes()) {
+            if in_place {
+                self.empty_volume(&wanted.name)?;
+            }
             return Ok(vec!["empty, to be filled from a dump".to_owned()]);
         }
         let data = folder.child(VOLUME_DATA);
@@ -110,6 +116,38 @@ impl Execution<'_> {
             }
             None => self.deliver_volume(&wanted.name, &data, in_place),
         }
+    }
+
+    /// Empties a volume where it is: a server that finds old files does not take them for a new
+    /// database, and the dump would be loaded on top of them. Its users have been stopped.
+    fn empty_volume(&self, name: &str) -> Result<(), Failure> {
+        let found = self.look_at_volume(name)?;
+        let place = found.and_then(|(found, at)| self.reach.volume_folder(&found, &at));
+        let Some(place) = place else {
+            return Err(Failure::Needs(format!(
+                "volume {name} holds data that cannot be removed through the engine's API while a \
+                 container has it"
+            )));
+        };
+        for entry in fs::read_dir(&place).map_err(Failure::local("list", &place))? {
+            let entry = entry.map_err(Failure::local("list", &place))?;
+            let path = entry.path();
+            let removed = match entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                true => fs::remove_dir_all(&path),
+                false => fs::remove_file(&path),
+            };
+            removed.map_err(Failure::local("remove", path))?;
+        }
+        Ok(())
+    }
+
+    /// Whether a container of the target is started by the step that loads its dump, not before.
+    fn waits_for_dump(&self, container: &str) -> bool {
+        self.plan.steps.iter().any(|step| {
+            step.kind == ItemKind::Dump
+                && is_made(&step.action)
+                && self.tools.names.of(ItemKind::Container, &step.name) == container
+        })
     }
 
     /// Writes a stored folder into one of this machine; every byte is verified in place.

@@ -2,8 +2,6 @@
 //!
 //! Invariant: what was sent is read back and compared with what is stored before it counts.
 
-use std::io::Read;
-
 use refloat_model::entry::{Entry, EntryKind, TreeSink as _};
 use refloat_model::finding::Finding;
 use refloat_model::progress::Counters;
@@ -140,8 +138,8 @@ impl Execution<'_> {
         }
         let source = format!("/containers/{}/archive?path=/{MOUNT}", encode(carrier));
         let read = tools.client.download(&source, EXPORT_TIMEOUT, tools.cancel);
-        let read: Box<dyn Read> =
-            Box::new(read.map_err(Failure::engine("read back", title.to_owned()))?);
+        let read = read.map_err(Failure::engine("read back", title.to_owned()))?;
+        let read = readback::Archive::of_folder(read);
         let bytes = readback::compare(tools.point, stored, read, title)?;
         Counters::add(&tools.progress.counters().bytes_done, bytes);
         Counters::add(&tools.progress.counters().entries_done, entries);

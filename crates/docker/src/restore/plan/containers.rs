@@ -9,12 +9,13 @@ use std::path::Path;
 use refloat_model::finding::Finding;
 use refloat_model::item::ItemKind;
 use refloat_model::plan::{Action, Step};
+use refloat_model::point::ItemRecord;
 
 use super::super::journal::Progress;
 use super::super::selection::shared_with;
 use super::data::{DatabaseRules, recipe};
 use super::{MISSING, Planner, Relation, is_made, is_name};
-use crate::definition::{Condition, ContainerDefinition, MountDefinition, MountKind};
+use crate::definition::{Condition, ContainerDefinition, MountDefinition, MountKind, ObjectKind};
 
 /// What each of the containers waits for before it starts, by name in the map.
 pub(in crate::restore) fn waits_for(
@@ -93,6 +94,7 @@ impl Planner<'_> {
         }
         for name in order {
             self.decide_container(&name, rules);
+            self.decide_root_filesystem(&name);
             self.decide_dump(&name, rules);
         }
         // Dumps asked for without their container.
@@ -142,7 +144,11 @@ impl Planner<'_> {
             let relation = match self.ground.present.containers.get(&wanted.name) {
                 None => Relation::Absent,
                 Some(found) => {
-                    let places = super::super::compare::containers(wanted, &found.definition);
+                    let places = super::super::compare::containers(
+                        wanted,
+                        &found.definition,
+                        self.ground.kin,
+                    );
                     match places.is_empty() {
                         true => Relation::Equal,
                         false => Relation::Differs(format!(
@@ -153,10 +159,54 @@ impl Planner<'_> {
                     }
                 }
             };
-            self.action(ItemKind::Container, name, relation)
+            match self.action(ItemKind::Container, name, relation) {
+                Action::Reuse if self.displaced.contains(&wanted.name) => Action::Replace {
+                    why: "its volume is made anew".to_owned(),
+                },
+                action => action,
+            }
         };
         let path = held.record.item.path.clone();
         self.step(ItemKind::Container, name, &held.record, path, action, None);
+    }
+
+    /// What a container wrote into its own filesystem comes back with it, and only then.
+    fn decide_root_filesystem(&mut self, name: &str) {
+        let Some(held) = self.holding.rootfs.get(name).cloned() else {
+            return;
+        };
+        let target = self.names.of(ItemKind::Container, name);
+        let noted = self.ground.notes.progress(ItemKind::RootFilesystem, target);
+        let skip = |why: &str| Action::Skip {
+            why: why.to_owned(),
+        };
+        let action = match (self.decision(ItemKind::Container, name), noted) {
+            (Some(container), _) if is_made(container) => Action::Create,
+            (Some(Action::Reuse), Progress::Begun) => Action::Create,
+            (Some(Action::Reuse), Progress::Done) => Action::Reuse,
+            (Some(Action::Reuse), Progress::Untouched) => skip("its container is kept"),
+            _ => skip("its container is not restored"),
+        };
+        let path = held.record.item.path.clone();
+        let bytes = Some(held.record.bytes).filter(|_| is_made(&action));
+        self.step(
+            ItemKind::RootFilesystem,
+            name,
+            &held.record,
+            path,
+            action,
+            bytes,
+        );
+    }
+
+    /// Whether the point has what a container wrote into its own filesystem, but not whole.
+    fn lacks_own_files(&self, name: &str) -> bool {
+        let of = |record: &ItemRecord| {
+            record.item.kind == ItemKind::RootFilesystem && record.item.title == name
+        };
+        let held = self.holding.rootfs.get(name);
+        held.is_some_and(|held| !held.record.outcome.is_saved())
+            || self.holding.damaged.iter().any(|(record, _)| of(record))
     }
 
     /// Why a container cannot be created, if so.
@@ -183,6 +233,9 @@ impl Planner<'_> {
             if !known {
                 return Some(format!("{MISSING}its network {network}"));
             }
+        }
+        if self.lacks_own_files(name) {
+            return Some(format!("{MISSING}what it wrote into its own filesystem"));
         }
         wanted.mounts.iter().find_map(|mount| {
             let old = self.old_name(ItemKind::Volume, &mount.source);
@@ -244,7 +297,15 @@ impl Planner<'_> {
             .selection
             .explicit
             .contains(&(ItemKind::Dump, name.to_owned()));
+        let service = self.service_of_task(name);
         let action = match container.as_ref().and_then(recipe) {
+            None if service.is_some() => Action::Skip {
+                why: format!(
+                    "its server is a task of swarm service {}, whose volume comes back from its \
+                     copy; load the dump by hand if that is not enough",
+                    service.unwrap_or_default()
+                ),
+            },
             None => Action::Skip {
                 why: format!("{MISSING}the container that says how"),
             },
@@ -262,6 +323,15 @@ impl Planner<'_> {
             bytes: Some(bytes).filter(|_| is_made(&action)),
             action,
         });
+    }
+
+    /// The service whose task had this name: `web.1`, `web.1.<id>`.
+    fn service_of_task(&self, name: &str) -> Option<String> {
+        let services = self.holding.swarm.values().map(|held| &held.definition);
+        let mut services = services.filter(|object| object.kind == ObjectKind::Service);
+        let of = |service: &str| name.strip_prefix(service)?.strip_prefix('.');
+        let service = services.find(|service| of(&service.name).is_some())?;
+        Some(service.name.clone())
     }
 
     fn dump_action(

@@ -174,7 +174,13 @@ impl Planner<'_> {
                 let asked = (ItemKind::Volume, name.clone());
                 let asked = self.selection.explicit.contains(&asked);
                 let relation = self.volume_relation(&held.definition, data.as_ref(), asked);
-                self.action(ItemKind::Volume, name, relation)
+                let action = self.action(ItemKind::Volume, name, relation);
+                match (emptied, &action) {
+                    (true, Action::Replace { .. }) => {
+                        self.emptied_action(&held.definition.name, action)
+                    }
+                    _ => action,
+                }
             } else {
                 Action::Skip {
                     why: format!("{MISSING}its copy is not whole"),
@@ -223,6 +229,43 @@ impl Planner<'_> {
                 "the target has a volume {name} whose data cannot be looked at from here"
             )),
         }
+    }
+
+    /// Replacing a volume by an empty one that a dump fills: its old data must go. Where its
+    /// folder is out of reach the volume itself has to, and with it whoever has it.
+    fn emptied_action(&mut self, name: &str, replace: Action) -> Action {
+        let present = self.ground.present;
+        let place = present.volumes.get(name);
+        let in_reach =
+            place.is_some_and(|(v, at)| self.ground.reach.volume_folder(v, at).is_some());
+        let mut foreign = Vec::new();
+        for user in present.users_of_volume(name).filter(|_| !in_reach) {
+            let user = &user.definition.name;
+            let old = self.old_name(ItemKind::Container, user);
+            match self.selection.containers.contains(&old) {
+                true => drop(self.displaced.insert(user.clone())),
+                false => foreign.push(user.clone()),
+            }
+        }
+        if !foreign.is_empty() {
+            return Action::Conflict {
+                why: format!(
+                    "its data is to be replaced, cannot be removed from here, and {} has it; \
+                     remove that container first",
+                    foreign.join(", ")
+                ),
+            };
+        }
+        if !matches!(
+            self.ground.notes.progress(ItemKind::Volume, name),
+            Progress::Begun
+        ) {
+            self.findings.push(Finding::warning(
+                format!("volume {name}"),
+                "its present data is removed; the dump is loaded in its place",
+            ));
+        }
+        replace
     }
 
     /// Says whom replacing a volume's data stops.
@@ -277,7 +320,9 @@ impl Planner<'_> {
                 }
             } else {
                 let relation = self.bind_relation(&source, &path, &record.item.title);
-                match self.action(ItemKind::Bind, &source, relation) {
+                let named = self.is_bind_named(&path, &record.item.title);
+                let action = self.action(ItemKind::Bind, &source, relation);
+                match self.guarded(action, named, &[&source]) {
                     Action::Rename { .. } => {
                         self.names.remove(ItemKind::Bind, &source);
                         Action::Conflict {
@@ -297,11 +342,16 @@ impl Planner<'_> {
         }
     }
 
+    /// Whether a bind was asked for by itself.
+    fn is_bind_named(&self, path: &TreePath, title: &str) -> bool {
+        [path.to_string(), title.to_owned()]
+            .into_iter()
+            .any(|name| self.selection.explicit.contains(&(ItemKind::Bind, name)))
+    }
+
     fn bind_relation(&self, source: &str, path: &TreePath, title: &str) -> Relation {
         // What was asked for by name is looked at, whatever was noted.
-        let asked = [path.to_string(), title.to_owned()]
-            .into_iter()
-            .any(|name| self.selection.explicit.contains(&(ItemKind::Bind, name)));
+        let asked = self.is_bind_named(path, title);
         match self.ground.notes.progress(ItemKind::Bind, source) {
             Progress::Done if !asked && !self.ground.reach.is_gone(source) => {
                 return Relation::Equal;
@@ -311,7 +361,7 @@ impl Planner<'_> {
         }
         if !self.ground.reach.is_local() {
             // Files of other names stay, those of the same name are replaced: said by the check.
-            return Relation::Differs(format!("{source} cannot be looked at from here"));
+            return Relation::Unseen(format!("{source} cannot be looked at from here"));
         }
         let place = Path::new(source);
         let is_free = match place.symlink_metadata() {

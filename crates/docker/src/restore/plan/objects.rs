@@ -95,34 +95,30 @@ impl Planner<'_> {
             let relation = match self.ground.present.networks.get(&wanted.name) {
                 _ if wanted.is_built_in() => Relation::Equal,
                 None => Relation::Absent,
-                Some(found) => match super::super::compare::networks(wanted, found) {
-                    places if places.is_empty() => Relation::Equal,
-                    places => Relation::Differs(format!(
-                        "the target has a network {} that differs in {}",
-                        wanted.name,
-                        places.join(", ")
-                    )),
-                },
-            };
-            let action = if wanted.scope == "swarm" && !self.is_swarm_manager() {
-                Action::Skip {
-                    why: format!("{MISSING}the target manages no swarm"),
-                }
-            } else if is_name(&wanted.name) {
-                self.action(ItemKind::Network, name, relation)
-            } else {
-                Action::Skip {
-                    why: format!("{MISSING}the name is none an engine accepts"),
+                Some(found) => {
+                    match super::super::compare::networks(wanted, found, self.ground.kin) {
+                        places if places.is_empty() => Relation::Equal,
+                        places => Relation::Differs(format!(
+                            "the target has a network {} that differs in {}",
+                            wanted.name,
+                            places.join(", ")
+                        )),
+                    }
                 }
             };
+            let action =
+                if let Some(action) = self.without_swarm().filter(|_| wanted.scope == "swarm") {
+                    action
+                } else if is_name(&wanted.name) {
+                    self.action(ItemKind::Network, name, relation)
+                } else {
+                    Action::Skip {
+                        why: format!("{MISSING}the name is none an engine accepts"),
+                    }
+                };
             let path = held.record.item.path.clone();
             self.step(ItemKind::Network, name, &held.record, path, action, None);
         }
-    }
-
-    fn is_swarm_manager(&self) -> bool {
-        let swarm = self.ground.present.info.get("Swarm");
-        swarm.and_then(|s| s.get("ControlAvailable")?.as_bool()) == Some(true)
     }
 
     pub(super) fn decide_projects(&mut self) {
@@ -165,7 +161,7 @@ impl Planner<'_> {
             } else if !unseen.is_empty() {
                 let files = unseen.join(", ");
                 let why = format!("what is there cannot be looked at from here: {files}");
-                self.action(ItemKind::Project, name, Relation::Differs(why))
+                self.action(ItemKind::Project, name, Relation::Unseen(why))
             } else if found
                 .iter()
                 .all(|file| matches!(file.state, FileState::Equal))
@@ -182,7 +178,12 @@ impl Planner<'_> {
                         why: "other files are there; they are kept".to_owned(),
                     }
                 }
-                action => action,
+                action => {
+                    let project = (ItemKind::Project, name.clone());
+                    let named = self.selection.explicit.contains(&project);
+                    let places: Vec<&str> = found.iter().map(|f| f.target.as_str()).collect();
+                    self.guarded(action, named, &places)
+                }
             };
             let path = held.record.item.path.clone();
             let bytes = Some(held.record.bytes);
