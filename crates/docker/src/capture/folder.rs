@@ -54,12 +54,12 @@ impl<'a> Session<'a> {
             definition: VolumeDefinition::from_inspect(inspect),
             mountpoint,
         };
-        self.enter(self.name)?;
-        self.document(VOLUME_FILE.as_bytes(), &volume.definition)?;
-        let data = VOLUME_DATA.as_bytes();
         let fits =
             |mount: &MountDefinition| mount.kind == MountKind::Volume && mount.source == name;
         let writers = self.writers(fits);
+        self.enter(self.name)?;
+        self.document(VOLUME_FILE.as_bytes(), &volume.definition)?;
+        let data = VOLUME_DATA.as_bytes();
         if volume.definition.options.get("type").map(String::as_str) == Some("tmpfs") {
             self.note("it is in memory only: its content is not captured");
             self.enter(data)?;

@@ -93,24 +93,26 @@ pub(super) fn swarm_objects(wanted: &SwarmObject, found: &SwarmObject) -> Vec<St
     difference(&view(wanted), &view(found))
 }
 
-fn container_view(container: &ContainerDefinition) -> Value {
-    let without = |object: &Object, keys: &[&str]| {
-        let kept = object
-            .iter()
-            .filter(|(key, _)| !keys.contains(&key.as_str()));
-        Value::Object(
-            kept.map(|(key, value)| (key.clone(), value.clone()))
-                .collect(),
-        )
-    };
-    let mounts: BTreeMap<&str, Value> = container
-        .mounts
-        .iter()
+/// An object without some of its keys.
+pub(super) fn without(object: &Object, keys: &[&str]) -> Value {
+    let mut object = object.clone();
+    object.retain(|key, _| !keys.contains(&key.as_str()));
+    Value::Object(object)
+}
+
+/// What a container mounts, by place.
+pub(super) fn mounts_view(container: &ContainerDefinition) -> BTreeMap<&str, Value> {
+    let mounts = container.mounts.iter();
+    mounts
         .map(|mount| {
             let view = json!([mount.kind, mount.source, mount.read_only]);
             (mount.destination.as_str(), view)
         })
-        .collect();
+        .collect()
+}
+
+fn container_view(container: &ContainerDefinition) -> Value {
+    let mounts = mounts_view(container);
     let networks: BTreeMap<&str, Value> = container
         .networks
         .iter()

@@ -10,9 +10,9 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::compare;
+use super::compare::{self, mounts_view, without};
 use super::holding::Holding;
-use crate::definition::{ContainerDefinition, EngineKind, Object};
+use crate::definition::{ContainerDefinition, EngineKind};
 
 /// Host settings that mean the same to both.
 const SHARED: &[&str] = &[
@@ -207,23 +207,6 @@ pub(super) fn difference(wanted: &ContainerDefinition, found: &ContainerDefiniti
 }
 
 fn view(container: &ContainerDefinition) -> Value {
-    let kept = |object: &Object, keys: &[&str]| {
-        let kept = object
-            .iter()
-            .filter(|(key, _)| !keys.contains(&key.as_str()));
-        Value::Object(
-            kept.map(|(key, value)| (key.clone(), value.clone()))
-                .collect::<Map<_, _>>(),
-        )
-    };
-    let mounts: Map<String, Value> = container
-        .mounts
-        .iter()
-        .map(|mount| {
-            let view = json!([mount.kind, mount.source, mount.read_only]);
-            (mount.destination.clone(), view)
-        })
-        .collect();
     let environment = container.environment().into_iter().map(|variable| {
         let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
         (name.to_owned(), Value::from(value))
@@ -235,18 +218,18 @@ fn view(container: &ContainerDefinition) -> Value {
     json!({
         "image": container.image.id,
         "environment": environment.collect::<Map<_, _>>(),
-        "config": kept(
+        "config": without(
             &container.config,
             &["Env", "Hostname", "Domainname", "Image", "OnBuild", "AttachStderr", "AttachStdout",
               "Entrypoint", "WorkingDir", "StopSignal", "Volumes"],
         ),
         // Each says these in its own words; mounts and networks are compared as such.
-        "host config": kept(
+        "host config": without(
             &container.host_config,
             &["Binds", "Mounts", "NetworkMode", "CapAdd", "CapDrop", "Tmpfs", "Links", "Ulimits",
               "SecurityOpt", "IpcMode", "PidMode", "UTSMode", "Devices"],
         ),
-        "mounts": mounts,
+        "mounts": mounts_view(container),
         "networks": networks,
     })
 }

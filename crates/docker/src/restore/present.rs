@@ -10,8 +10,8 @@ use serde_json::Value;
 use super::failure::Failure;
 use crate::client::{Client, encode};
 use crate::definition::{
-    ContainerDefinition, HostDefinition, ImageDefinition, NetworkDefinition, Object, ObjectKind,
-    Surroundings, VolumeDefinition,
+    ContainerDefinition, EngineKind, HostDefinition, ImageDefinition, NetworkDefinition, Object,
+    ObjectKind, Surroundings, VolumeDefinition,
 };
 use crate::discover::{ListedObject, is_manager, swarm_objects};
 use crate::error::EngineError;
@@ -78,6 +78,12 @@ impl Present {
         for network in objects(&get("list the networks of", "/networks")?) {
             let network = NetworkDefinition::from_inspect(network);
             present.networks.insert(network.name.clone(), network);
+        }
+        // Podman lists its usual network under Docker's name, and takes it by its own.
+        if let (EngineKind::Podman, Some(usual)) =
+            (present.host.engine, present.networks.get("bridge").cloned())
+        {
+            present.networks.entry("podman".to_owned()).or_insert(usual);
         }
         let volumes = get("list the volumes of", "/volumes")?;
         for volume in volumes.get("Volumes").map(objects).unwrap_or_default() {

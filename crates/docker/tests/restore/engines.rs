@@ -9,17 +9,17 @@ use crate::point::Point;
 /// A store with a volume, a fixed address and a published port, and one that does not run.
 fn store(engine: &Engine) {
     engine.import_busybox("localhost/bb:1");
-    engine.docker(["network", "create", "--subnet=10.97.1.0/24", "back"]);
+    engine.docker(["network", "create", "--subnet=10.96.1.0/24", "rear"]);
     engine.docker(["volume", "create", "--label=of=store", "data"]);
-    let write = "mkdir -p /data/sub && echo hello > /data/sub/a && chmod 640 /data/sub/a && \
-        chown 12:34 /data/sub/a && ln /data/sub/a /data/b && ln -s sub/a /data/l; \
-        exec httpd -f -h /data";
+    let write = "[ -e /data/b ] || { mkdir -p /data/sub && echo hello > /data/sub/a && \
+        chmod 640 /data/sub/a && chown 12:34 /data/sub/a && ln -s sub/a /data/l && \
+        ln /data/sub/a /data/b; }; exec httpd -f -h /data";
     engine.docker([
         "run",
         "-d",
         "--name=store",
-        "--network=back",
-        "--ip=10.97.1.9",
+        "--network=rear",
+        "--ip=10.96.1.9",
         "-v",
         "data:/data",
         "-p",
@@ -90,10 +90,10 @@ fn what_docker_gave_comes_back_on_podman() {
     };
     there(&source, &empty);
     // Podman does not tell whether an address was asked for; Docker does.
-    let address = "{{(index .NetworkSettings.Networks \"back\").IPAddress}}";
+    let address = "{{(index .NetworkSettings.Networks \"rear\").IPAddress}}";
     assert_eq!(
         empty.docker(["inspect", "-f", address, "store"]),
-        "10.97.1.9"
+        "10.96.1.9"
     );
 }
 

@@ -20,8 +20,9 @@ fn writer(engine: &Engine) {
          echo y > /opt/z\n",
         &[],
     );
-    // It writes once: what is there after a restore was restored.
-    let start = "[ -e /srv/done ] || { echo new > /etc/app.conf; rm /etc/default.conf; \
+    // It writes once: what is there after a restore was restored. What it changes gets another
+    // size: engines do not see a change of the same size within a second.
+    let start = "[ -e /srv/done ] || { echo changed > /etc/app.conf; rm /etc/default.conf; \
         rm -r /opt; mkdir -p /srv/uploads; echo upload > /srv/uploads/a; chmod 640 /srv/uploads/a; \
         chown 12 /srv/uploads/a; ln -s uploads/a /srv/link; touch /srv/done; }; \
         exec httpd -f -p 8083 -h /srv";
@@ -125,7 +126,10 @@ fn what_the_engines_api_cannot_remove_is_named() {
         said.message.contains("2 paths") && said.message.contains("/etc/default.conf"),
         "{said:?}"
     );
-    assert_eq!(empty.docker(["exec", "app", "cat", "/etc/app.conf"]), "new");
+    assert_eq!(
+        empty.docker(["exec", "app", "cat", "/etc/app.conf"]),
+        "changed"
+    );
     assert_eq!(
         empty.docker(["exec", "app", "cat", "/etc/default.conf"]),
         "x"

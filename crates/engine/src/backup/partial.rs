@@ -94,19 +94,7 @@ pub fn snapshot(
         format!("{TAG_POLICY}:{}", run.policy.name),
     ];
     SnapshotFile {
-        time: started.to_jiff().into(),
-        parent: None,
-        tree: Some(root),
-        paths: publish::paths(plan),
-        hostname: run.options.host.clone(),
-        username: String::new(),
-        uid: 0,
-        gid: 0,
-        excludes: None,
         tags: Some(tags),
-        original: None,
-        program_version: Some(run.options.program.clone()),
-        summary: None,
-        unknown: serde_json::Map::new(),
+        ..publish::bare_snapshot(run, plan, root, started)
     }
 }

@@ -240,18 +240,8 @@ fn snapshot(
     ];
     tags.extend(run.options.tags.iter().cloned());
     SnapshotFile {
-        time: record.started.to_jiff().into(),
         parent,
-        tree: Some(root),
-        paths: paths(plan),
-        hostname: run.options.host.clone(),
-        username: String::new(),
-        uid: 0,
-        gid: 0,
-        excludes: None,
         tags: Some(tags),
-        original: None,
-        program_version: Some(record.program.clone()),
         summary: Some(SnapshotSummary {
             backup_start: record.started.to_string(),
             backup_end: (run.now)().to_string(),
@@ -268,12 +258,37 @@ fn snapshot(
             total_bytes_processed: figures.bytes_total,
             ..SnapshotSummary::default()
         }),
+        ..bare_snapshot(run, plan, root, record.started)
+    }
+}
+
+/// What the records of a run have in common: no tags, no parent, no figures.
+pub(super) fn bare_snapshot(
+    run: &BackupRun<'_>,
+    plan: &BackupPlan,
+    root: BlobId,
+    started: Timestamp,
+) -> SnapshotFile {
+    SnapshotFile {
+        time: started.to_jiff().into(),
+        parent: None,
+        tree: Some(root),
+        paths: paths(plan),
+        hostname: run.options.host.clone(),
+        username: String::new(),
+        uid: 0,
+        gid: 0,
+        excludes: None,
+        tags: None,
+        original: None,
+        program_version: Some(run.options.program.clone()),
+        summary: None,
         unknown: serde_json::Map::new(),
     }
 }
 
 /// What a snapshot covers, as restic groups snapshots by it.
-pub(super) fn paths(plan: &BackupPlan) -> Vec<String> {
+fn paths(plan: &BackupPlan) -> Vec<String> {
     let sources = plan.sources.iter();
     let mut paths: Vec<String> = sources
         .map(|source| format!("/{}/{}", source.kind, source.name))

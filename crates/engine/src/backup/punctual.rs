@@ -79,7 +79,7 @@ fn in_time(late: &Cancel) -> io::Result<()> {
         false => Ok(()),
         true => Err(io::Error::new(
             io::ErrorKind::TimedOut,
-            "the run has to end",
+            "not finished within the run's deadline",
         )),
     }
 }

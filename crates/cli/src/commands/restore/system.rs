@@ -89,7 +89,7 @@ pub fn run(
         output::say(&plan_text(&plan));
         return Err(
             CommandError::new(ErrorKind::Refused, "the plan cannot be executed")
-                .hint("see the conflicts above; choose with --on-conflict, --only or --as"),
+                .hint("see the conflicts above; choose with --on-conflict, --only, --as or --allow"),
         );
     }
     if accepted.is_none() {
