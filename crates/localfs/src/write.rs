@@ -36,8 +36,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use refloat_model::entry::Metadata;
 use rustix::fd::OwnedFd;
 use rustix::fs::{
-    Access, AtFlags, CWD, FileType, Mode, OFlags, access, chmodat, mkdirat, openat, statat,
-    syncfs, unlinkat,
+    Access, AtFlags, CWD, FileType, Mode, OFlags, access, chmodat, mkdirat, openat, statat, syncfs,
+    unlinkat,
 };
 use rustix::io::Errno;
 

@@ -88,8 +88,9 @@ pub fn run(
     if !executable {
         output::say(&plan_text(&plan));
         return Err(
-            CommandError::new(ErrorKind::Refused, "the plan cannot be executed")
-                .hint("see the conflicts above; choose with --on-conflict, --only, --as or --allow"),
+            CommandError::new(ErrorKind::Refused, "the plan cannot be executed").hint(
+                "see the conflicts above; choose with --on-conflict, --only, --as or --allow",
+            ),
         );
     }
     if accepted.is_none() {
