@@ -5,7 +5,7 @@
 use serde_saphyr::{Error as YamlError, Location};
 
 use super::error::{ConfigError, ConfigErrorKind};
-use super::{Config, DockerConfig, FilesConfig, HookCommand, SourceConfig};
+use super::{Config, DockerConfig, FilesConfig, HookCommand, SourceConfig, StorageConfig};
 use crate::suggest::closest;
 
 /// Kinds of sources that the design names and that this version does not have.
@@ -26,6 +26,12 @@ const KEYS_TO_COME: [(&str, &str); 2] = [
     ("namespaces", "selecting Kubernetes namespaces is"),
 ];
 
+/// Reads the options of a storage alone.
+pub(super) fn storage(text: &str) -> Result<StorageConfig, ConfigError> {
+    let options = serde_saphyr::options! { with_snippet: false };
+    serde_saphyr::from_str_with_options(text, options).map_err(translate)
+}
+
 /// The variants of `PasswordConfig`.
 const PASSWORD_WAYS: [&str; 3] = ["file", "command", "env"];
 
@@ -45,6 +51,12 @@ fn check(config: &Config) -> Result<(), ConfigError> {
             SourceConfig::Docker(docker) => check_hooks(name, docker)?,
         }
     }
+    for (name, repository) in &config.repositories {
+        check_name("repository", name)?;
+        if repository.url.is_none() {
+            return Err(unplaced(format!("repository {name:?} has no url")));
+        }
+    }
     for (name, policy) in &config.policies {
         check_name("policy", name)?;
         if policy.select.is_empty() {
@@ -52,6 +64,18 @@ fn check(config: &Config) -> Result<(), ConfigError> {
         }
         if policy.keep.as_ref().is_some_and(super::Keep::is_empty) {
             return Err(unplaced(format!("keep of policy {name:?} keeps nothing")));
+        }
+        for wanted in &policy.copy_to {
+            let known = config.repositories.keys().map(String::as_str);
+            if !config.repositories.contains_key(&wanted.value) {
+                return Err(ConfigError {
+                    suggestion: closest(&wanted.value, known).map(str::to_owned),
+                    ..placed(
+                        ConfigErrorKind::UnknownRepository(wanted.value.clone()),
+                        wanted.referenced,
+                    )
+                });
+            }
         }
         for select in &policy.select {
             let wanted = &select.source.value;
