@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use refloat_engine::config::ByteRate;
 
 use crate::commands;
 use crate::environment;
@@ -34,15 +35,23 @@ pub struct Cli {
 /// The whole command line with the list of environment variables, for parsing, manual pages and
 /// completions.
 pub fn command() -> clap::Command {
-    let lines = environment::ALL.map(|v| format!("  {:<26}{}", v.name, v.meaning));
-    Cli::command().after_help(format!("Environment:\n{}", lines.join("\n")))
+    let line = |v: &environment::Variable| format!("  {:<28}{}\n", v.name, v.meaning);
+    let ours: String = environment::ALL.iter().map(|v| line(v)).collect();
+    let services: String = environment::STORAGE.iter().map(line).collect();
+    let short = format!("Environment:\n{ours}");
+    let long = format!("{short}\nEnvironment of storage services:\n{services}");
+    Cli::command()
+        .after_help(short.trim_end().to_owned())
+        .after_long_help(long.trim_end().to_owned())
 }
 
 /// Options of every command.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct GlobalArgs {
-    /// Where the repository is: a folder [env: REFLOAT_REPOSITORY]
+    /// Where the repository is: a folder, s3://BUCKET/PREFIX, s3:https://HOST/BUCKET,
+    /// sftp://USER@HOST//PATH, rest:https://HOST/, webdavs://HOST/PATH, azblob://CONTAINER,
+    /// gcs://BUCKET [env: REFLOAT_REPOSITORY]
     #[arg(short, long, global = true, value_name = "URL")]
     pub repository: Option<String>,
     /// A file whose first line is the password [env: REFLOAT_PASSWORD_FILE, or the password
@@ -57,6 +66,25 @@ pub struct GlobalArgs {
     /// A command whose first line of output is the password [env: REFLOAT_PASSWORD_COMMAND]
     #[arg(long, global = true, value_name = "COMMAND")]
     pub password_command: Option<String>,
+    /// How the repository's storage is reached, as repository.options in refloat.yaml:
+    /// region=eu-west-1, ca-file=ca.pem, connections=16
+    #[arg(
+        short,
+        long = "option",
+        global = true,
+        value_name = "KEY=VALUE",
+        value_parser = crate::storage::parse_pair
+    )]
+    pub options: Vec<(String, String)>,
+    /// Send no more to storage than this in a second: 500K, 10M
+    #[arg(long, global = true, value_name = "RATE")]
+    pub limit_upload: Option<ByteRate>,
+    /// Receive no more from storage than this in a second
+    #[arg(long, global = true, value_name = "RATE")]
+    pub limit_download: Option<ByteRate>,
+    /// Keep no copies of indexes and snapshots of repositories on other machines
+    #[arg(long, global = true)]
+    pub no_cache: bool,
     /// The configuration; ./refloat.yaml if it is there [env: REFLOAT_CONFIG]
     #[arg(short, long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -90,6 +118,8 @@ pub enum Command {
     Check(commands::check::Args),
     Forget(commands::forget::Args),
     Prune(commands::prune::Args),
+    Copy(commands::copy::Args),
+    Protect(commands::protect::Args),
     Key(commands::key::Args),
     Completions(commands::completions::Args),
     Man(commands::man::Args),
@@ -112,6 +142,8 @@ impl Command {
             Self::Check(_) => "check",
             Self::Forget(_) => "forget",
             Self::Prune(_) => "prune",
+            Self::Copy(_) => "copy",
+            Self::Protect(_) => "protect",
             Self::Key(_) => "key",
             Self::Completions(_) => "completions",
             Self::Man(_) => "man",

@@ -6,6 +6,7 @@ pub mod backup;
 pub mod cat;
 pub mod check;
 pub mod completions;
+pub mod copy;
 pub mod diff;
 pub mod discover;
 pub mod find;
@@ -15,6 +16,7 @@ pub mod key;
 pub mod ls;
 pub mod man;
 pub mod points;
+pub mod protect;
 pub mod prune;
 pub mod restore;
 pub mod show;
@@ -30,12 +32,12 @@ use crate::signals::Signals;
 /// # Errors
 /// What the command could not do.
 pub fn run(cli: Cli, signals: &Signals) -> Result<ExitStatus, CommandError> {
-    let settings = || Settings::resolve(cli.global);
+    let settings = || Settings::resolve(cli.global, signals.cancel.clone());
     match cli.command {
         Command::Init(args) => init::run(&args, &settings()?),
         Command::Discover(args) => discover::run(&args, &settings()?, signals),
         Command::Backup(args) => backup::run(&args, &settings()?, signals),
-        Command::Points(args) => points::run(&args, &settings()?),
+        Command::Points(args) => points::run(&args, &settings()?, signals),
         Command::Show(args) => show::run(&args, &settings()?),
         Command::Ls(args) => ls::run(&args, &settings()?),
         Command::Cat(args) => cat::run(&args, &settings()?),
@@ -45,6 +47,8 @@ pub fn run(cli: Cli, signals: &Signals) -> Result<ExitStatus, CommandError> {
         Command::Check(args) => check::run(&args, &settings()?, signals),
         Command::Forget(args) => forget::run(&args, &settings()?, signals),
         Command::Prune(args) => prune::run(&args, &settings()?, signals),
+        Command::Copy(args) => copy::run(&args, &settings()?, signals),
+        Command::Protect(args) => protect::run(&args, &settings()?, signals),
         Command::Key(args) => key::run(args, &settings()?),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),

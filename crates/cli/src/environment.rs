@@ -3,7 +3,11 @@
 //! Invariant: nothing else in the workspace reads the environment; a value that is no text is an
 //! error, never ignored.
 
+mod storage;
+
 use std::path::PathBuf;
+
+pub use storage::{STORAGE, lookup};
 
 use crate::command_error::CommandError;
 
@@ -40,6 +44,26 @@ pub const CONFIG: Variable = Variable {
     name: "REFLOAT_CONFIG",
     meaning: "The configuration file; as --config",
 };
+/// The other repository of `copy`.
+pub const OTHER_REPOSITORY: Variable = Variable {
+    name: "REFLOAT_OTHER_REPOSITORY",
+    meaning: "The repository to copy to; as --to of copy",
+};
+/// The password of the other repository.
+pub const OTHER_PASSWORD: Variable = Variable {
+    name: "REFLOAT_OTHER_PASSWORD",
+    meaning: "The password of the other repository of copy and init --copy-chunker-params",
+};
+/// The file of the other repository's password.
+pub const OTHER_PASSWORD_FILE: Variable = Variable {
+    name: "REFLOAT_OTHER_PASSWORD_FILE",
+    meaning: "A file with the other repository's password; as --other-password-file",
+};
+/// The command of the other repository's password.
+pub const OTHER_PASSWORD_COMMAND: Variable = Variable {
+    name: "REFLOAT_OTHER_PASSWORD_COMMAND",
+    meaning: "A command for the other repository's password; as --other-password-command",
+};
 /// The home folder, for `~/` in paths.
 pub const HOME: Variable = Variable {
     name: "HOME",
@@ -53,12 +77,16 @@ pub const KUBECONFIG: Variable = Variable {
 };
 
 /// All of them.
-pub const ALL: [&Variable; 7] = [
+pub const ALL: [&Variable; 11] = [
     &REPOSITORY,
     &PASSWORD,
     &PASSWORD_FILE,
     &PASSWORD_COMMAND,
     &CONFIG,
+    &OTHER_REPOSITORY,
+    &OTHER_PASSWORD,
+    &OTHER_PASSWORD_FILE,
+    &OTHER_PASSWORD_COMMAND,
     &HOME,
     &KUBECONFIG,
 ];

@@ -14,6 +14,7 @@ mod environment;
 mod exit_status;
 mod home;
 mod mask;
+mod other;
 mod output;
 mod password;
 mod point;
@@ -23,6 +24,7 @@ mod repository;
 mod settings;
 mod signals;
 mod sources;
+mod storage;
 mod table;
 
 fn main() -> std::process::ExitCode {

@@ -14,13 +14,14 @@ use crate::command_error::CommandError;
 use crate::password;
 use crate::random;
 use crate::settings::Settings;
+use crate::storage::Place;
 
 /// The storage of the repository that the settings name.
 ///
 /// # Errors
 /// None is named.
 pub fn storage(settings: &Settings) -> Result<SharedStorage, CommandError> {
-    Ok(refloat_storage::open(settings.repository()?)?)
+    settings.repository()?.open(&settings.cancel)
 }
 
 /// Opens the repository.
@@ -28,7 +29,10 @@ pub fn storage(settings: &Settings) -> Result<SharedStorage, CommandError> {
 /// # Errors
 /// There is none, or the password does not open it.
 pub fn open(settings: &Settings) -> Result<Repository, CommandError> {
-    let storage = storage(settings)?;
+    open_storage(storage(settings)?, settings)
+}
+
+fn open_storage(storage: SharedStorage, settings: &Settings) -> Result<Repository, CommandError> {
     // Told before the password is asked for: a wrong path is not worth typing one.
     if storage.size(&refloat_storage::FileKey::CONFIG)?.is_none() {
         let location = storage.location();
@@ -36,6 +40,19 @@ pub fn open(settings: &Settings) -> Result<Repository, CommandError> {
     }
     let password = password::get(&settings.password)?;
     Ok(Repository::open(storage, &password)?)
+}
+
+/// Opens the repository as it is in storage, without the copies of this machine, for whoever
+/// judges it.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_uncached(settings: &Settings) -> Result<Repository, CommandError> {
+    let place = Place {
+        cache: None,
+        ..settings.repository()?.clone()
+    };
+    open_storage(place.open(&settings.cancel)?, settings)
 }
 
 /// Opens the repository and loads its index.

@@ -7,8 +7,9 @@
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
-use refloat_engine::config::{Config, PasswordConfig, PolicyConfig};
+use refloat_engine::config::{Config, PasswordConfig, PolicyConfig, StorageConfig};
 use refloat_engine::suggest::closest;
+use refloat_model::cancel::Cancel;
 use refloat_storage::Location;
 
 use crate::args::GlobalArgs;
@@ -16,6 +17,7 @@ use crate::command_error::{CommandError, ErrorKind};
 use crate::environment;
 use crate::home;
 use crate::output::{Output, Verbosity};
+use crate::storage::{self, Place};
 
 /// A configuration that is used when it is in the working folder and none was named.
 const CONFIG_DEFAULT: &str = "refloat.yaml";
@@ -23,8 +25,8 @@ const CONFIG_DEFAULT: &str = "refloat.yaml";
 /// What a command works with.
 #[derive(Debug)]
 pub struct Settings {
-    /// The repository's address; only commands that need one ask for it.
-    pub repository: Option<Location>,
+    /// Where the repository is; only commands that need one ask for it.
+    pub repository: Option<Place>,
     /// Where the password comes from.
     pub password: PasswordSource,
     /// The configuration; none if there is no file.
@@ -33,6 +35,12 @@ pub struct Settings {
     pub output: Output,
     /// How progress is shown.
     pub progress: ProgressStyle,
+    /// What is said of every storage on the command line.
+    pub options: StorageConfig,
+    /// Where copies of files of repositories on other machines are kept; none for not at all.
+    pub cache: Option<PathBuf>,
+    /// Raised when the run is to stop.
+    pub cancel: Cancel,
 }
 
 /// A configuration and the folder that its paths are relative to.
@@ -73,7 +81,7 @@ impl Settings {
     ///
     /// # Errors
     /// The configuration cannot be read, or settings contradict each other.
-    pub fn resolve(global: GlobalArgs) -> Result<Self, CommandError> {
+    pub fn resolve(global: GlobalArgs, cancel: Cancel) -> Result<Self, CommandError> {
         let output = Output::from(&global);
         let GlobalArgs {
             repository,
@@ -84,7 +92,12 @@ impl Settings {
             quiet: _,
             verbose: _,
             no_progress,
+            options,
+            limit_upload,
+            limit_download,
+            no_cache,
         } = global;
+        let cache = storage::cache_usual().filter(|_| !no_cache);
         let config = load_config(config)?;
         let file = config.as_ref();
         let progress = if no_progress || output.verbosity == Verbosity::Quiet {
@@ -94,20 +107,32 @@ impl Settings {
         } else {
             ProgressStyle::Lines
         };
+        let options = StorageConfig {
+            limit_upload,
+            limit_download,
+            ..StorageConfig::default()
+        }
+        .or(options_of(&options)?);
         Ok(Self {
-            repository: repository_address(repository, file)?,
+            repository: repository_place(repository, file, &options)?.map(|place| Place {
+                cache: cache.clone(),
+                ..place
+            }),
             password: password_source(password_file, password_command, file)?,
             output,
             progress,
             config,
+            options,
+            cache,
+            cancel,
         })
     }
 
-    /// The repository's address.
+    /// Where the repository is.
     ///
     /// # Errors
     /// None was given.
-    pub fn repository(&self) -> Result<&Location, CommandError> {
+    pub fn repository(&self) -> Result<&Place, CommandError> {
         self.repository.as_ref().ok_or_else(|| {
             CommandError::usage("no repository given").hint(
                 "name it with --repository, REFLOAT_REPOSITORY, or repository.url in refloat.yaml",
@@ -182,24 +207,47 @@ fn load_config(flag: Option<PathBuf>) -> Result<Option<LoadedConfig>, CommandErr
     Ok(Some(LoadedConfig { config, base }))
 }
 
-fn repository_address(
+/// Options as pairs of the command line.
+///
+/// # Errors
+/// A key or value is not known.
+pub fn options_of(pairs: &[(String, String)]) -> Result<StorageConfig, CommandError> {
+    StorageConfig::of_pairs(pairs).map_err(|error| {
+        let this = CommandError::usage(format!("--option: {}", error.kind));
+        match &error.suggestion {
+            Some(word) => this.hint(format!("did you mean {word:?}?")),
+            None => this.hint("the keys are those of repository.options in refloat.yaml"),
+        }
+    })
+}
+
+fn repository_place(
     flag: Option<String>,
     file: Option<&LoadedConfig>,
-) -> Result<Option<Location>, CommandError> {
+    options: &StorageConfig,
+) -> Result<Option<Place>, CommandError> {
     let given = match flag {
         Some(url) => Some(url),
         None => environment::text(&environment::REPOSITORY)?,
     };
     if let Some(url) = given {
-        return location(&url, Path::new("")).map(Some);
+        return place(&url, Path::new(""), options.clone()).map(Some);
     }
-    file.and_then(|f| Some((f.config.repository.as_ref()?.url.as_ref()?, &f.base)))
-        .map(|(url, base)| location(url, base))
-        .transpose()
+    let configured = file.and_then(|f| Some((f.config.repository.as_ref()?, &f.base)));
+    let Some((repository, base)) = configured else {
+        return Ok(None);
+    };
+    let Some(url) = &repository.url else {
+        return Ok(None);
+    };
+    place(url, base, options.clone().or(repository.options.clone())).map(Some)
 }
 
-/// A location in `base`; a configuration has no shell that expands `~/`.
-fn location(text: &str, base: &Path) -> Result<Location, CommandError> {
+/// A place whose address stands in `base`; a configuration has no shell that expands `~/`.
+///
+/// # Errors
+/// The address is none.
+pub fn place(text: &str, base: &Path, options: StorageConfig) -> Result<Place, CommandError> {
     let home = Path::new(text).starts_with("~");
     let location = if home && !base.as_os_str().is_empty() {
         Location::Folder(PathBuf::from(text))
@@ -207,8 +255,16 @@ fn location(text: &str, base: &Path) -> Result<Location, CommandError> {
         text.parse()
             .map_err(|e| CommandError::of(ErrorKind::Usage, &e))?
     };
-    let Location::Folder(path) = location;
-    Ok(Location::Folder(home::resolve(&path, base)))
+    let location = match location {
+        Location::Folder(path) => Location::Folder(home::resolve(&path, base)),
+        remote @ Location::Remote(_) => remote,
+    };
+    Ok(Place {
+        location,
+        options,
+        base: base.to_owned(),
+        cache: None,
+    })
 }
 
 fn password_source(
@@ -243,12 +299,20 @@ fn password_source(
     }
     let configured =
         config.and_then(|c| Some((c.config.repository.as_ref()?.password.as_ref()?, &c.base)));
-    Ok(match configured {
-        Some((PasswordConfig::File(path), base)) => PasswordSource::File(home::resolve(path, base)),
-        Some((PasswordConfig::Command(command), _)) => PasswordSource::Command(command.clone()),
-        Some((PasswordConfig::Env(name), _)) => PasswordSource::Environment(name.clone()),
-        None => PasswordSource::Ask,
-    })
+    Ok(configured.map_or(PasswordSource::Ask, |(config, base)| {
+        PasswordSource::of(config, base)
+    }))
+}
+
+impl PasswordSource {
+    /// What a configuration in the folder `base` says.
+    pub fn of(config: &PasswordConfig, base: &Path) -> Self {
+        match config {
+            PasswordConfig::File(path) => Self::File(home::resolve(path, base)),
+            PasswordConfig::Command(command) => Self::Command(command.clone()),
+            PasswordConfig::Env(name) => Self::Environment(name.clone()),
+        }
+    }
 }
 
 impl LoadedConfig {

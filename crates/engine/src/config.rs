@@ -10,6 +10,7 @@ mod kubernetes;
 mod parse;
 mod policy;
 mod source;
+mod storage;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -24,6 +25,9 @@ pub use source::{
     ContainerConsistency, DockerConfig, Dumps, FilesConfig, HoldMode, HookCommand, Images,
     RootFilesystems, SourceConfig, TlsConfig, VolumeReading,
 };
+pub use storage::{
+    AddressingConfig, ByteRate, InvalidRate, ObjectLockConfig, PlainHttpConfig, StorageConfig,
+};
 
 /// The whole file.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -31,6 +35,9 @@ pub use source::{
 pub struct Config {
     /// Where recovery points are kept.
     pub repository: Option<RepositoryConfig>,
+    /// More repositories, by names that policies use for copies.
+    #[serde(default)]
+    pub repositories: BTreeMap<String, RepositoryConfig>,
     /// The systems of the estate, by the name they have in recovery points.
     #[serde(default)]
     pub sources: BTreeMap<String, SourceConfig>,
@@ -43,10 +50,14 @@ pub struct Config {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RepositoryConfig {
-    /// A folder; relative to this file.
+    /// A folder, relative to this file, or s3://…, sftp://…, rest:https://…, webdavs://…,
+    /// azblob://…, gcs://….
     pub url: Option<String>,
     /// Where the password comes from; never the password itself.
     pub password: Option<PasswordConfig>,
+    /// How its storage is reached.
+    #[serde(default)]
+    pub options: StorageConfig,
 }
 
 /// Where the repository's password comes from.

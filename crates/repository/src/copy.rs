@@ -40,7 +40,7 @@ const RUN_BYTES_MAX: u64 = 8 << 20;
 /// What a copy did.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct CopyReport {
-    /// Snapshots that were copied: their ids there and here.
+    /// Snapshots that were copied: their ids here and there.
     pub copied: Vec<(SnapshotId, SnapshotId)>,
     /// Snapshots that had been copied before.
     pub present: Vec<(SnapshotId, SnapshotId)>,
@@ -48,6 +48,40 @@ pub struct CopyReport {
     pub added: Added,
     /// Whether both repositories cut content at the same places.
     pub same_chunker: bool,
+}
+
+/// What a copy has to do.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// Snapshots that the other repository lacks, and what they would be there.
+    pub wanted: Vec<(SnapshotId, SnapshotFile)>,
+    /// Those that it has: their ids here and there.
+    pub present: Vec<(SnapshotId, SnapshotId)>,
+}
+
+/// Which snapshots the other repository lacks.
+///
+/// # Errors
+/// A snapshot is not there or cannot be read; storage failed.
+pub fn survey(
+    from: &Repository,
+    to: &Repository,
+    snapshots: &[SnapshotId],
+) -> Result<Survey, RepositoryError> {
+    let known = to.snapshots()?.snapshots;
+    let mut survey = Survey::default();
+    for id in snapshots {
+        let file = FileKey::new(FileKind::Snapshot, id.0);
+        let snapshot = copied(*id, from.read_json(&file)?);
+        match known
+            .iter()
+            .find(|(there, known)| is_copy(*there, known, &snapshot))
+        {
+            Some((there, _)) => survey.present.push((*id, *there)),
+            None => survey.wanted.push((*id, snapshot)),
+        }
+    }
+    Ok(survey)
 }
 
 /// Copies snapshots from one repository to another, for which a shared lock is held; who may
@@ -67,20 +101,12 @@ pub fn copy(
     counters: &Arc<Counters>,
     cancel: &Cancel,
 ) -> Result<CopyReport, RepositoryError> {
+    let Survey { wanted, present } = survey(from, to, snapshots)?;
     let mut report = CopyReport {
         same_chunker: same_chunker(from, to),
+        present,
         ..CopyReport::default()
     };
-    let known = to.snapshots()?.snapshots;
-    let mut wanted = Vec::new();
-    for id in snapshots {
-        let file = FileKey::new(FileKind::Snapshot, id.0);
-        let snapshot = copied(*id, from.read_json(&file)?);
-        match known.iter().find(|(_, known)| is_copy(known, &snapshot)) {
-            Some((there, _)) => report.present.push((*id, *there)),
-            None => wanted.push((*id, snapshot)),
-        }
-    }
     for group in wanted.chunks(GROUP_SNAPSHOTS) {
         let to = to.reload()?;
         let options = ArchiveOptions::default();
@@ -104,8 +130,10 @@ fn copied(id: SnapshotId, snapshot: SnapshotFile) -> SnapshotFile {
     }
 }
 
-fn is_copy(known: &SnapshotFile, copied: &SnapshotFile) -> bool {
-    known.original == copied.original
+/// Whether a snapshot is the same as one that is to be copied: both are copies of one, or one is
+/// the other's original that went there first.
+fn is_copy(id: SnapshotId, known: &SnapshotFile, copied: &SnapshotFile) -> bool {
+    Some(known.original.unwrap_or(id)) == copied.original
         && known.tree == copied.tree
         && known.time.instant() == copied.time.instant()
 }

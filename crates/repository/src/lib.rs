@@ -26,6 +26,7 @@ pub mod lock;
 mod pack_reading;
 mod pack_writing;
 mod parallel;
+pub mod protect;
 pub mod prune;
 pub mod repair;
 mod repository;
@@ -40,4 +41,6 @@ pub use format::snapshot::SnapshotFile;
 pub use format::tree::Node;
 pub use id::{BlobId, IndexId, KeyId, LockId, PackId, SnapshotId};
 pub use keys::KeyRecord;
-pub use repository::{ChunkerChoice, IndexedRepository, InitOptions, Repository};
+pub use repository::{
+    ChunkerChoice, ChunkerParameters, IndexedRepository, InitOptions, Repository,
+};

@@ -32,13 +32,41 @@ pub enum ChunkerChoice {
     Rabin,
 }
 
+/// Where a repository cuts content; secret, because sizes of blobs tell content to who knows it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ChunkerParameters {
+    polynomial: Polynomial,
+    gear: Option<ChunkerConfig>,
+}
+
+impl std::fmt::Debug for ChunkerParameters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ChunkerParameters(***)")
+    }
+}
+
 /// How a new repository is made.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct InitOptions {
     /// Which chunker.
     pub chunker: ChunkerChoice,
+    /// Another repository's, so that copies between the two deduplicate; wins over the choice.
+    pub chunker_parameters: Option<ChunkerParameters>,
     /// Recorded in the first key.
     pub origin: KeyOrigin,
+}
+
+impl ChunkerParameters {
+    fn random(choice: ChunkerChoice) -> Result<Self, RepositoryError> {
+        let seed = hex(&random_bytes::<32>()?);
+        Ok(Self {
+            polynomial: Polynomial::random()?,
+            gear: (choice == ChunkerChoice::Gear).then(|| ChunkerConfig {
+                kind: ChunkerConfig::GEAR_V1.to_owned(),
+                seed,
+            }),
+        })
+    }
 }
 
 /// An opened repository.
@@ -81,15 +109,15 @@ impl Repository {
             return Err(occupied());
         }
         storage.create()?;
-        let seed = hex(&random_bytes::<32>()?);
+        let chunker = match options.chunker_parameters {
+            Some(parameters) => parameters,
+            None => ChunkerParameters::random(options.chunker)?,
+        };
         let config = Config {
             version: VERSION_MAX,
             id: hex(&random_bytes::<32>()?),
-            chunker_polynomial: Polynomial::random()?,
-            refloat_chunker: (options.chunker == ChunkerChoice::Gear).then(|| ChunkerConfig {
-                kind: ChunkerConfig::GEAR_V1.to_owned(),
-                seed,
-            }),
+            chunker_polynomial: chunker.polynomial,
+            refloat_chunker: chunker.gear,
         };
         let master = Key::random()?;
         let key = keys::write(&storage, &master, password, options.origin)?;
@@ -105,6 +133,15 @@ impl Repository {
             return Err(if lost_race { occupied() } else { error.into() });
         }
         Self::assemble(storage, master, key, config)
+    }
+
+    /// Where this repository cuts content, for another one that is to do the same.
+    #[must_use]
+    pub fn chunker_parameters(&self) -> ChunkerParameters {
+        ChunkerParameters {
+            polynomial: self.config.chunker_polynomial,
+            gear: self.config.refloat_chunker.clone(),
+        }
     }
 
     /// Opens a repository with a password, trying its keys one after the other.

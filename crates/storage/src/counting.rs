@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::protection::Protection;
 use crate::{FileKey, FileKind, Listed, SharedStorage, Storage, StorageError};
 
 /// The calls of [`Storage`] that go to the place itself.
@@ -171,6 +172,10 @@ impl Storage for CountingStorage {
 
     fn connections(&self) -> usize {
         self.inner.connections()
+    }
+
+    fn protection(&self) -> Option<&dyn Protection> {
+        self.inner.protection()
     }
 }
 

@@ -15,6 +15,14 @@ pub enum StorageErrorKind {
     AlreadyExists,
     /// The storage refuses: rights, append-only, object lock.
     Denied,
+    /// The storage does not know who we are: credentials are wrong, expired or missing.
+    Unauthorized,
+    /// The bucket, container or folder that should hold the repository does not exist.
+    NoPlace,
+    /// The other side could not prove who it is.
+    Untrusted,
+    /// This machine's clock is too far from the storage's.
+    ClockSkew,
     /// No space or quota left.
     Full,
     /// The file ends before the range that was asked for.

@@ -3,12 +3,16 @@
 //! Invariant: a file that [`Storage::list`] shows is complete; a writer that dies leaves nothing
 //! under its final name.
 
+pub mod cache;
+pub mod concurrency;
 pub mod counting;
 mod error;
 mod file;
 pub mod local;
 pub mod location;
 pub mod memory;
+pub mod pace;
+pub mod protection;
 pub mod read_only;
 pub mod retry;
 
@@ -16,7 +20,7 @@ use std::sync::Arc;
 
 pub use error::{StorageError, StorageErrorKind};
 pub use file::{FileKey, FileKind, Listed};
-pub use location::{Location, LocationError, open};
+pub use location::{Location, LocationError, open_folder};
 
 /// A place for the files of one repository.
 ///
@@ -84,6 +88,11 @@ pub trait Storage: Send + Sync {
     /// How many calls at once make sense: a local disk 2, an object store 8 or more.
     fn connections(&self) -> usize {
         2
+    }
+
+    /// What keeps files from deletion; none if nothing does.
+    fn protection(&self) -> Option<&dyn protection::Protection> {
+        None
     }
 }
 

@@ -3,9 +3,13 @@
 //! Invariant: a [`Location`] never holds a secret: text with one is refused, and the refusal does
 //! not repeat it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
+
+mod remote;
+
+pub use remote::{Endpoint, RemoteAddress, Service, Transport};
 
 use crate::local::LocalStorage;
 use crate::{SharedStorage, StorageError, StorageErrorKind};
@@ -15,6 +19,8 @@ use crate::{SharedStorage, StorageError, StorageErrorKind};
 pub enum Location {
     /// A folder: `/path`, `./path`, `path`, `file:/path`, `file:///path`, `local:path`.
     Folder(PathBuf),
+    /// Another machine.
+    Remote(RemoteAddress),
 }
 
 /// Why text is no usable address of a repository.
@@ -28,13 +34,13 @@ pub enum LocationError {
         "the repository's location holds credentials: give them by environment, file or command"
     )]
     Credentials,
-    /// A place that Refloat knows of, but this build has no client for.
-    #[error("{place} ({scheme}:) is not supported by this build yet; use a folder")]
-    NotSupported {
+    /// A place that is reached in another way.
+    #[error("{scheme}: is not supported: {instead}")]
+    Elsewhere {
         /// The scheme as written.
         scheme: String,
-        /// What it stands for.
-        place: &'static str,
+        /// What it stands for, and what to do.
+        instead: &'static str,
     },
     /// A scheme nobody knows.
     #[error(
@@ -53,30 +59,46 @@ pub enum LocationError {
     /// A NUL byte.
     #[error("the repository's location holds a NUL byte")]
     Nul,
+    /// An address of a known service that lacks a part or has one too many.
+    #[error("not an address of {place}: {what}; write {example}")]
+    Malformed {
+        /// The service.
+        place: &'static str,
+        /// What is wrong.
+        what: &'static str,
+        /// How it is written.
+        example: &'static str,
+    },
 }
 
-/// Schemes of places that are planned, with restic's and rustic's spellings.
-const PLANNED: [(&str, &str); 20] = [
-    ("s3", "S3 object storage"),
-    ("s3s", "S3 object storage"),
-    ("sftp", "SFTP"),
-    ("azblob", "Azure Blob Storage"),
-    ("azure", "Azure Blob Storage"),
-    ("gcs", "Google Cloud Storage"),
-    ("gs", "Google Cloud Storage"),
-    ("b2", "Backblaze B2"),
-    ("swift", "OpenStack Swift"),
-    ("webdav", "WebDAV"),
-    ("webdavs", "WebDAV"),
-    ("http", "WebDAV"),
-    ("https", "WebDAV"),
-    ("rest", "restic's REST server"),
-    ("rclone", "rclone"),
-    ("opendal", "OpenDAL"),
-    ("smb", "SMB"),
-    ("nfs", "NFS without a mount"),
-    ("ssh", "SSH"),
-    ("ftp", "FTP"),
+/// Schemes that other programs know, and what to do instead.
+const ELSEWHERE: [(&str, &str); 11] = [
+    (
+        "b2",
+        "Backblaze B2: use its S3 address, s3:https://s3.REGION.backblazeb2.com/BUCKET",
+    ),
+    (
+        "swift",
+        "OpenStack Swift: use its S3 address, s3:https://HOST/BUCKET",
+    ),
+    (
+        "http",
+        "a web address alone: write webdav:http://… or rest:http://…",
+    ),
+    (
+        "https",
+        "a web address alone: write webdav:https://…, rest:https://… or s3:https://…",
+    ),
+    (
+        "rclone",
+        "rclone: serve it with `rclone serve restic` and use rest:http://127.0.0.1:PORT/",
+    ),
+    ("opendal", "OpenDAL: name the service itself"),
+    ("smb", "SMB: mount it and use the folder"),
+    ("nfs", "NFS: mount it and use the folder"),
+    ("ftp", "FTP: use sftp:"),
+    ("ssh", "SSH: use sftp:"),
+    ("scp", "SCP: use sftp:"),
 ];
 
 /// Parameters of addresses that carry secrets: signatures, keys, tokens.
@@ -106,7 +128,11 @@ impl FromStr for Location {
         match scheme(text) {
             None => Ok(Self::Folder(text.into())),
             Some(("file" | "local", path)) => folder(path),
-            Some((scheme, address)) => Err(refusal(scheme, address)),
+            Some((_, address)) if holds_credentials(address) => Err(LocationError::Credentials),
+            Some((scheme, address)) => match Service::of_scheme(scheme) {
+                Some(service) => RemoteAddress::parse(service, scheme, address).map(Self::Remote),
+                None => Err(refusal(scheme)),
+            },
         }
     }
 }
@@ -115,6 +141,7 @@ impl std::fmt::Display for Location {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Folder(path) => path.display().fmt(f),
+            Self::Remote(address) => address.fmt(f),
         }
     }
 }
@@ -137,15 +164,12 @@ fn folder(path: &str) -> Result<Location, LocationError> {
     Ok(Location::Folder(path.into()))
 }
 
-fn refusal(scheme: &str, address: &str) -> LocationError {
-    if holds_credentials(address) {
-        return LocationError::Credentials;
-    }
+fn refusal(scheme: &str) -> LocationError {
     let lower = scheme.to_ascii_lowercase();
     let base = lower.split('+').next().unwrap_or_default();
     let scheme = scheme.to_owned();
-    match PLANNED.iter().find(|(planned, _)| *planned == base) {
-        Some(&(_, place)) => LocationError::NotSupported { scheme, place },
+    match ELSEWHERE.iter().find(|(other, _)| *other == base) {
+        Some(&(_, instead)) => LocationError::Elsewhere { scheme, instead },
         None => LocationError::UnknownScheme { scheme },
     }
 }
@@ -174,27 +198,23 @@ fn holds_credentials(address: &str) -> bool {
     has_password || parameters.split(['&', ';']).any(is_secret)
 }
 
-/// The storage at a location; nothing is created or contacted yet.
+/// The storage in a folder; nothing is created or contacted yet.
 ///
 /// A relative folder is taken from the working folder of this moment.
 ///
 /// # Errors
 /// The working folder is gone, so that a relative path names nothing.
-pub fn open(location: &Location) -> Result<SharedStorage, StorageError> {
-    match location {
-        Location::Folder(path) => {
-            let root = std::path::absolute(path).map_err(|source| {
-                StorageError::on(
-                    StorageErrorKind::Failed,
-                    "find",
-                    "the working folder",
-                    location.to_string(),
-                    Some(Box::new(source)),
-                )
-            })?;
-            Ok(Arc::new(LocalStorage::new(root)))
-        }
-    }
+pub fn open_folder(path: &Path) -> Result<SharedStorage, StorageError> {
+    let root = std::path::absolute(path).map_err(|source| {
+        StorageError::on(
+            StorageErrorKind::Failed,
+            "find",
+            "the working folder",
+            path.display().to_string(),
+            Some(Box::new(source)),
+        )
+    })?;
+    Ok(Arc::new(LocalStorage::new(root)))
 }
 
 #[cfg(test)]
@@ -225,24 +245,15 @@ mod tests {
     }
 
     #[test]
-    fn other_places_are_recognised_and_refused() {
-        let table = [
-            ("s3://bucket/prefix", "S3 object storage (s3:)"),
-            ("s3:https://host/bucket", "S3 object storage (s3:)"),
-            ("sftp://user@host:22//srv", "SFTP (sftp:)"),
-            ("sftp:user@host:/srv", "SFTP (sftp:)"),
-            ("azblob://container", "Azure Blob Storage (azblob:)"),
-            ("gcs://bucket", "Google Cloud Storage (gcs:)"),
-            ("webdav:https://host/path", "WebDAV (webdav:)"),
-            ("rest:https://host/repo", "restic's REST server (rest:)"),
-        ];
-        for (text, place) in table {
-            assert_eq!(
-                parse(text).unwrap_err().to_string(),
-                format!("{place} is not supported by this build yet; use a folder"),
-                "{text}"
-            );
-        }
+    fn places_of_other_programs_are_recognised_and_refused() {
+        assert_eq!(
+            parse("smb://host/share").unwrap_err().to_string(),
+            "smb: is not supported: SMB: mount it and use the folder"
+        );
+        assert!(matches!(
+            parse("https://host/repo"),
+            Err(LocationError::Elsewhere { .. })
+        ));
     }
 
     #[test]
@@ -261,7 +272,7 @@ mod tests {
         }
         assert!(matches!(
             parse("s3://bucket?monkey=1"),
-            Err(LocationError::NotSupported { .. })
+            Err(LocationError::Malformed { .. })
         ));
     }
 
@@ -290,7 +301,7 @@ mod tests {
 
     #[test]
     fn opened_folders_are_absolute() {
-        let storage = open(&parse("file:some/repo").unwrap()).unwrap();
+        let storage = open_folder(Path::new("some/repo")).unwrap();
         let expected = std::env::current_dir().unwrap().join("some/repo");
         assert_eq!(storage.location(), expected.display().to_string());
     }

@@ -3,6 +3,7 @@
 //!
 //! Invariant: no mutation reaches the inner storage.
 
+use crate::protection::Protection;
 use crate::{FileKey, FileKind, Listed, SharedStorage, Storage, StorageError, StorageErrorKind};
 
 /// Refuses every mutation before anything else is done.
@@ -73,6 +74,10 @@ impl Storage for ReadOnlyStorage {
 
     fn connections(&self) -> usize {
         self.inner.connections()
+    }
+
+    fn protection(&self) -> Option<&dyn Protection> {
+        self.inner.protection()
     }
 }
 

@@ -6,10 +6,14 @@
 mod system;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
 
 pub use system::SystemWorld;
 
+use crate::protection::Protection;
 use crate::{FileKey, FileKind, Listed, SharedStorage, Storage, StorageError, StorageErrorKind};
 
 /// Limits of trying again.
@@ -23,16 +27,19 @@ pub struct RetryLimits {
     pub pause_max: Duration,
     /// No attempt starts when this much time has passed since the first one.
     pub deadline: Duration,
+    /// The same until a call succeeded for the first time: a wrong address must not cost minutes.
+    pub first_deadline: Duration,
 }
 
 impl Default for RetryLimits {
-    /// Ten attempts within 15 minutes: an object store's upgrade or a router's restart passes.
+    /// As many attempts as 15 minutes hold: an object store's upgrade or a router's restart passes.
     fn default() -> Self {
         Self {
-            attempts_max: 10,
+            attempts_max: 60,
             first_pause_max: Duration::from_secs(1),
             pause_max: Duration::from_secs(60),
             deadline: Duration::from_mins(15),
+            first_deadline: Duration::from_secs(20),
         }
     }
 }
@@ -68,12 +75,17 @@ pub trait RetryWorld: Send + Sync {
 /// A short read ends the trying once the storage confirms that the file is that short: a damaged
 /// repository must not cost minutes per file.
 ///
+/// A whole file whose content is not what its name says is read once more: what broke on its way
+/// is right then, and what is damaged costs one call.
+///
 /// A config whose write is reported as taken on a later attempt, and that holds the bytes of this
 /// very call, was written by an earlier attempt whose answer got lost: the write succeeded.
 pub struct RetryStorage {
     inner: SharedStorage,
     limits: RetryLimits,
     world: Arc<dyn RetryWorld>,
+    /// Whether any call succeeded yet.
+    reached: AtomicBool,
 }
 
 impl RetryStorage {
@@ -84,6 +96,7 @@ impl RetryStorage {
             inner,
             limits,
             world,
+            reached: AtomicBool::new(false),
         }
     }
 
@@ -104,17 +117,28 @@ impl RetryStorage {
         let mut failures = 0;
         loop {
             let error = match call(failures) {
-                Ok(value) => return Ok(value),
+                Ok(value) => {
+                    self.reached.store(true, Ordering::Relaxed);
+                    return Ok(value);
+                }
                 Err(error) => error,
             };
             failures += 1;
+            if error.kind() != StorageErrorKind::Unavailable {
+                self.reached.store(true, Ordering::Relaxed);
+            }
             if !error.is_retryable() || failures >= self.limits.attempts_max || is_final(&error) {
                 return Err(error);
             }
             let bound = self.limits.pause_bound(failures);
             let pause = bound.mul_f64(self.world.random_fraction().clamp(0.0, 1.0));
             let spent = self.world.now().saturating_sub(start);
-            if spent.saturating_add(pause) >= self.limits.deadline || !self.world.sleep(pause) {
+            let deadline = if self.reached.load(Ordering::Relaxed) {
+                self.limits.deadline
+            } else {
+                self.limits.first_deadline
+            };
+            if spent.saturating_add(pause) >= deadline || !self.world.sleep(pause) {
                 return Err(error);
             }
         }
@@ -128,6 +152,10 @@ impl RetryStorage {
     fn is_own_config(&self, key: &FileKey, bytes: &[u8]) -> bool {
         key.kind() == FileKind::Config && self.inner.read(key).is_ok_and(|found| found == bytes)
     }
+}
+
+fn is_as_named(key: &FileKey, bytes: &[u8]) -> bool {
+    key.kind() == FileKind::Config || Sha256::digest(bytes).as_slice() == key.id()
 }
 
 impl Storage for RetryStorage {
@@ -154,6 +182,10 @@ impl Storage for RetryStorage {
     }
 
     fn read(&self, key: &FileKey) -> Result<Vec<u8>, StorageError> {
+        let first = self.repeat(|| self.inner.read(key))?;
+        if is_as_named(key, &first) {
+            return Ok(first);
+        }
         self.repeat(|| self.inner.read(key))
     }
 
@@ -183,6 +215,10 @@ impl Storage for RetryStorage {
 
     fn connections(&self) -> usize {
         self.inner.connections()
+    }
+
+    fn protection(&self) -> Option<&dyn Protection> {
+        self.inner.protection()
     }
 }
 

@@ -11,8 +11,10 @@ use std::process::Command;
 #[derive(Clone, Debug)]
 pub struct Restic {
     program: PathBuf,
-    repository: PathBuf,
+    repository: OsString,
     password: String,
+    environment: Vec<(String, String)>,
+    flags: Vec<String>,
 }
 
 /// A restic repository format.
@@ -85,8 +87,29 @@ impl Restic {
         };
         Some(Self {
             program,
-            repository: repository.to_owned(),
+            repository: repository.as_os_str().to_owned(),
             password: password.to_owned(),
+            environment: Vec::new(),
+            flags: Vec::new(),
+        })
+    }
+
+    /// The same for a repository on another machine, with what its service needs.
+    ///
+    /// # Panics
+    /// As for [`find`](Self::find).
+    #[must_use]
+    pub fn find_remote(
+        address: &str,
+        password: &str,
+        environment: &[(&str, &str)],
+        flags: &[&str],
+    ) -> Option<Self> {
+        let owned = |pair: &(&str, &str)| (pair.0.to_owned(), pair.1.to_owned());
+        Some(Self {
+            environment: environment.iter().map(owned).collect(),
+            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            ..Self::find(Path::new(address), password)?
         })
     }
 
@@ -198,7 +221,9 @@ impl Restic {
             .env("LC_ALL", "C")
             .env("RESTIC_PASSWORD", &self.password)
             .env("RESTIC_REPOSITORY", &self.repository)
-            .arg("--no-cache");
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .arg("--no-cache")
+            .args(&self.flags);
         command
     }
 }

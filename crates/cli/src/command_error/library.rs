@@ -28,8 +28,19 @@ impl From<StorageError> for CommandError {
                 this.hint("make space there; what was already stored is used by the next run")
             }
             StorageErrorKind::Denied => {
-                this.hint("check the owner and mode of the repository's folder")
+                this.hint("check who may read and write there: mode, owner, policy")
             }
+            StorageErrorKind::Unauthorized => this.hint(
+                "check the credentials of the storage; docs/storage.md names where they come from",
+            ),
+            StorageErrorKind::NoPlace => {
+                this.hint("make the bucket or container first, or check its name and region")
+            }
+            StorageErrorKind::Untrusted => this.hint(
+                "check the name in the address; a certificate of your own is trusted with \
+                 --option ca-file=FILE",
+            ),
+            StorageErrorKind::ClockSkew => this.hint("set this machine's clock"),
             _ => this,
         }
     }

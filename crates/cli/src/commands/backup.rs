@@ -2,6 +2,8 @@
 //!
 //! Invariant: exit code 0 means that everything the policies select is in a recovery point.
 
+mod copies;
+
 use std::fmt::Write as _;
 
 use refloat_engine::backup::{
@@ -17,6 +19,8 @@ use refloat_repository::archive::ArchiveOptions;
 use refloat_repository::codec::Compression;
 use refloat_repository::lock::LockMode;
 use serde::Serialize;
+
+use copies::Copies;
 
 use super::show;
 use crate::command_error::{CommandError, one_line};
@@ -77,6 +81,8 @@ struct Report {
     points: Vec<PointView>,
     /// Policies of which none could be made.
     failed: Vec<FailedPolicy>,
+    #[serde(flatten)]
+    copies: Copies,
 }
 
 #[derive(Serialize)]
@@ -111,6 +117,8 @@ struct Wanted {
     policy: BackupPolicy,
     deadline: Option<Period>,
     sources: Vec<Declared>,
+    /// Names of repositories that the points are copied to.
+    copy_to: Vec<String>,
 }
 
 /// Runs the policies one after the other.
@@ -132,6 +140,10 @@ pub fn run(
                     complete,
                     report: made,
                 });
+                let policy = &wanted.policy.name;
+                report
+                    .copies
+                    .update(policy, &wanted.copy_to, settings, signals)?;
             }
             Err(error) if signals.cancel.is_cancelled() => return Err(error),
             Err(error) => {
@@ -151,7 +163,9 @@ pub fn run(
             .for_each(|f| settings.output.error_text(&f.error));
         return Err(failed.error);
     }
-    let all = report.failed.is_empty() && report.points.iter().all(|p| p.complete);
+    let all = report.failed.is_empty()
+        && report.copies.are_complete()
+        && report.points.iter().all(|p| p.complete);
     let status = if all {
         ExitStatus::Success
     } else {
@@ -159,12 +173,8 @@ pub fn run(
     };
     tell(&report, settings.output);
     settings.output.report("backup", status, &report, || {
-        report
-            .points
-            .iter()
-            .map(summary)
-            .collect::<Vec<_>>()
-            .join("\n")
+        let points: Vec<String> = report.points.iter().map(summary).collect();
+        format!("{}{}", points.join("\n"), report.copies.text())
     })
 }
 
@@ -187,6 +197,7 @@ fn wanted(args: &Args, settings: &Settings) -> Result<Vec<Wanted>, CommandError>
             policy,
             deadline: args.deadline.clone(),
             sources: declared,
+            copy_to: Vec::new(),
         }]);
     }
     let policies = settings.policies(&args.policies)?;
@@ -203,6 +214,7 @@ fn wanted(args: &Args, settings: &Settings) -> Result<Vec<Wanted>, CommandError>
                 })
             })
             .collect(),
+        copy_to: config.copy_to.iter().map(|c| c.value.clone()).collect(),
     };
     Ok(policies.into_iter().map(of).collect())
 }
@@ -360,6 +372,7 @@ fn tell(report: &Report, output: Output) {
         .failed
         .iter()
         .for_each(|f| output.error_text(&f.error));
+    report.copies.tell(output);
 }
 
 fn summary(point: &PointView) -> String {

@@ -82,7 +82,7 @@ pub fn run(
     settings: &Settings,
     signals: &Signals,
 ) -> Result<ExitStatus, CommandError> {
-    let repository = repository::open(settings)?;
+    let repository = repository::open_uncached(settings)?;
     let _lock = repository::lock_for_reading(&repository)?;
     let read_data = match args.read_data_subset {
         _ if args.read_data => ReadData::All,

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::command_error::CommandError;
 use crate::exit_status::ExitStatus;
+use crate::other::{Other, OtherArgs};
 use crate::password;
 use crate::repository;
 use crate::settings::{PasswordSource, Settings};
@@ -20,6 +21,12 @@ pub struct Args {
     /// How files are cut into pieces; rabin only if restic will write to this repository too
     #[arg(long, value_enum, default_value_t)]
     chunker: Chunker,
+    /// Cut files where this other repository does, so that copies between the two deduplicate: a
+    /// name under repositories in refloat.yaml, or an address
+    #[arg(long, value_name = "REPOSITORY", conflicts_with = "chunker")]
+    copy_chunker_params: Option<String>,
+    #[command(flatten)]
+    other: OtherArgs,
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -46,12 +53,20 @@ struct Report {
 /// Makes the repository.
 pub fn run(args: &Args, settings: &Settings) -> Result<ExitStatus, CommandError> {
     let storage = repository::storage(settings)?;
+    let chunker_parameters = match &args.copy_chunker_params {
+        None => None,
+        Some(name) => {
+            let other = Other::resolve(name, &args.other, settings)?;
+            Some(other.open(settings)?.chunker_parameters())
+        }
+    };
     let password = password::get_new(&settings.password)?;
     let options = InitOptions {
         chunker: match args.chunker {
             Chunker::Gear => ChunkerChoice::Gear,
             Chunker::Rabin => ChunkerChoice::Rabin,
         },
+        chunker_parameters,
         origin: repository::key_origin(),
     };
     let made = Repository::init(storage, &password, options)?;

@@ -6,12 +6,14 @@
 use refloat_engine::point_list::{self, PointSummary};
 use refloat_model::finding::Finding;
 use refloat_model::time::Timestamp;
+use refloat_repository::{Repository, protect};
 use serde::Serialize;
 
 use crate::command_error::{CommandError, one_line};
 use crate::exit_status::ExitStatus;
 use crate::repository;
 use crate::settings::{LoadedConfig, Settings};
+use crate::signals::Signals;
 use crate::table;
 
 /// A policy is overdue when its newest point is older than this many of its periods.
@@ -26,19 +28,37 @@ pub struct Args {
     /// Only points of this host
     #[arg(long, value_name = "NAME")]
     host: Option<String>,
+    /// Show until when the storage keeps each point from deletion; asks for every file it needs
+    #[arg(long)]
+    protection: bool,
+}
+
+#[derive(Serialize)]
+struct PointView {
+    #[serde(flatten)]
+    point: PointSummary,
+    /// Until when nobody can delete any part of it; only with --protection, and null if part of
+    /// it is not protected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    protected_until: Option<Option<Timestamp>>,
 }
 
 #[derive(Serialize)]
 struct Report {
     /// Oldest first.
-    points: Vec<PointSummary>,
+    points: Vec<PointView>,
     /// Snapshots that cannot be read, and policies that are overdue.
     findings: Vec<Finding>,
 }
 
 /// Lists the points.
-pub fn run(args: &Args, settings: &Settings) -> Result<ExitStatus, CommandError> {
-    let list = repository::open(settings)?.snapshots()?;
+pub fn run(
+    args: &Args,
+    settings: &Settings,
+    signals: &Signals,
+) -> Result<ExitStatus, CommandError> {
+    let repository = repository::open(settings)?;
+    let list = repository.snapshots()?;
     let mut points = point_list::summaries(&list.snapshots);
     let mut findings: Vec<Finding> = list
         .unreadable
@@ -62,17 +82,41 @@ pub fn run(args: &Args, settings: &Settings) -> Result<ExitStatus, CommandError>
     };
     points.retain(|p| fits(&args.policy, p.policy.as_deref()) && fits(&args.host, Some(&p.host)));
     settings.output.findings(&findings);
+    let points = view(args, repository, points, signals)?;
     let report = Report { points, findings };
     settings
         .output
         .result("points", status, &report, || text(&report.points))
 }
 
-fn text(points: &[PointSummary]) -> String {
+fn view(
+    args: &Args,
+    repository: Repository,
+    points: Vec<PointSummary>,
+    signals: &Signals,
+) -> Result<Vec<PointView>, CommandError> {
+    let mut ends = None;
+    if args.protection {
+        let repository = repository.into_indexed()?;
+        let mut list = repository.snapshots()?.snapshots;
+        list.retain(|(id, _)| points.iter().any(|point| point.snapshot == *id));
+        ends = protect::protected_until(&repository, &list, &signals.cancel)?;
+        ends.get_or_insert_default();
+    }
+    let view = |point: PointSummary| PointView {
+        protected_until: ends
+            .as_ref()
+            .map(|ends| ends.get(&point.snapshot).copied().flatten()),
+        point,
+    };
+    Ok(points.into_iter().map(view).collect())
+}
+
+fn text(points: &[PointView]) -> String {
     if points.is_empty() {
         return "no recovery points\n".to_owned();
     }
-    let rows = points.iter().map(|point| {
+    let rows = points.iter().map(|PointView { point, .. }| {
         let policy = point
             .policy
             .clone()
@@ -89,7 +133,25 @@ fn text(points: &[PointSummary]) -> String {
             covers,
         ]
     });
-    table::table(["point", "time (UTC)", "policy", "host", "covers"], rows)
+    if points.iter().all(|point| point.protected_until.is_none()) {
+        return table::table(["point", "time (UTC)", "policy", "host", "covers"], rows);
+    }
+    let rows = rows
+        .zip(points)
+        .map(|([point, time, policy, host, covers], view)| {
+            let until = view.protected_until.flatten();
+            let until = until.map_or_else(|| "not protected".to_owned(), table::time);
+            [point, time, until, policy, host, covers]
+        });
+    let head = [
+        "point",
+        "time (UTC)",
+        "kept until (UTC)",
+        "policy",
+        "host",
+        "covers",
+    ];
+    table::table(head, rows)
 }
 
 /// Alarm on absence: policies whose newest point is too old for the period they state.

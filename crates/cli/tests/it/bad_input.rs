@@ -41,7 +41,7 @@ fn a_repository_is_made_once() {
 #[test]
 fn places_that_this_version_cannot_use() {
     let env = CliEnv::new();
-    assert_cli!(env, "s3", "-r", "s3://bucket/prefix", "points");
+    assert_cli!(env, "ftp", "-r", "ftp://host/path", "points");
     let refused = env.run(&["-r", "sftp://me:hunter2@host/path", "points"]);
     assert!(refused.starts_with("exit code: 2"), "{refused}");
     assert!(!refused.contains("hunter2"), "{refused}");

@@ -47,6 +47,9 @@ pub enum ConfigErrorKind {
     /// A name that is not declared.
     #[error("source {0:?} is not declared under sources")]
     UnknownSource(String),
+    /// A repository that is not declared.
+    #[error("repository {0:?} is not declared under repositories")]
+    UnknownRepository(String),
     /// A value out of bounds, or two that do not fit together.
     #[error("{0}")]
     Invalid(String),

@@ -7,6 +7,7 @@ use serde_saphyr::{Error as YamlError, Location};
 use super::error::{ConfigError, ConfigErrorKind};
 use super::{
     Config, DockerConfig, FilesConfig, HookCommand, KubernetesConfig, PolicyConfig, SourceConfig,
+    StorageConfig,
 };
 use crate::suggest::closest;
 
@@ -23,6 +24,12 @@ const SOURCES_TO_COME: [&str; 7] = [
 
 /// Keys that the design names and that this version does not have, and what to say of them.
 const KEYS_TO_COME: [(&str, &str); 1] = [("cron", "cron schedules are")];
+
+/// Reads the options of a storage alone.
+pub(super) fn storage(text: &str) -> Result<StorageConfig, ConfigError> {
+    let options = serde_saphyr::options! { with_snippet: false };
+    serde_saphyr::from_str_with_options(text, options).map_err(translate)
+}
 
 /// The variants of `PasswordConfig`.
 const PASSWORD_WAYS: [&str; 3] = ["file", "command", "env"];
@@ -44,6 +51,12 @@ fn check(config: &Config) -> Result<(), ConfigError> {
             SourceConfig::Kubernetes(cluster) => check_access(name, cluster)?,
         }
     }
+    for (name, repository) in &config.repositories {
+        check_name("repository", name)?;
+        if repository.url.is_none() {
+            return Err(unplaced(format!("repository {name:?} has no url")));
+        }
+    }
     for (name, policy) in &config.policies {
         check_name("policy", name)?;
         if policy.select.is_empty() {
@@ -53,6 +66,18 @@ fn check(config: &Config) -> Result<(), ConfigError> {
             return Err(unplaced(format!("keep of policy {name:?} keeps nothing")));
         }
         check_namespaces(config, name, policy)?;
+        for wanted in &policy.copy_to {
+            let known = config.repositories.keys().map(String::as_str);
+            if !config.repositories.contains_key(&wanted.value) {
+                return Err(ConfigError {
+                    suggestion: closest(&wanted.value, known).map(str::to_owned),
+                    ..placed(
+                        ConfigErrorKind::UnknownRepository(wanted.value.clone()),
+                        wanted.referenced,
+                    )
+                });
+            }
+        }
         for select in &policy.select {
             let wanted = &select.source.value;
             if !config.sources.contains_key(wanted) {

@@ -27,6 +27,10 @@ pub struct PolicyConfig {
     pub deadline: Option<Period>,
     /// Which points `refloat forget` keeps.
     pub keep: Option<Keep>,
+    /// Repositories that each point is copied to after the backup: names under repositories.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub copy_to: Vec<Spanned<String>>,
     /// References that need not be captured.
     #[serde(default)]
     pub waive: Vec<WaiverConfig>,

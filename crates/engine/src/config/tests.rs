@@ -2,6 +2,11 @@ use super::*;
 
 const WHOLE: &str = r#"
 repository: {url: ./backups, password: {file: ~/.config/refloat/key}}
+repositories:
+  offsite:
+    url: s3://bucket/prefix
+    password: {env: OFFSITE}
+    options: {endpoint: "https://s3.example", object-lock: governance, object-lock-period: 30d}
 sources:
   web: {docker: {}}
   far:
@@ -30,6 +35,7 @@ policies:
       - {source: prod, namespaces: {labels: {tier: gold}}}
     every: 1h
     deadline: 2h
+    copy-to: [offsite]
     keep: {hourly: 24, daily: 7, weekly: 4, monthly: 12, within: 30d, tags: [audit]}
     waive: [{reference: "image:legacy/tool@*", who: "platform team", why: "rebuilt", until: 2027-06-30}]
 "#;
@@ -106,6 +112,10 @@ fn mistakes_are_named_with_place_and_suggestion() {
         (
             "sources: {web: {docker: {}}}\npolicies:\n  p: {select: [{source: wbe}]}",
             r#"source "wbe" is not declared under sources at line 3, column 25; did you mean "web"?"#,
+        ),
+        (
+            "repositories: {far: {url: ./far}}\nsources: {web: {docker: {}}}\npolicies:\n  p: {select: [{source: web}], copy-to: [fra]}",
+            r#"repository "fra" is not declared under repositories at line 4, column 42; did you mean "far"?"#,
         ),
         (
             "sources: {web: {docker: {images: used}}}",

@@ -116,6 +116,7 @@ const LIMITS: RetryLimits = RetryLimits {
     first_pause_max: Duration::from_secs(2),
     pause_max: Duration::from_secs(6),
     deadline: Duration::from_mins(1),
+    first_deadline: Duration::from_mins(1),
 };
 
 const UNAVAILABLE: (StorageErrorKind, bool) = (StorageErrorKind::Unavailable, false);
@@ -150,12 +151,72 @@ fn no_attempt_starts_after_the_deadline() {
     let limits = RetryLimits {
         attempts_max: u32::MAX,
         deadline: SECOND * 7,
+        first_deadline: SECOND * 2,
         ..LIMITS
     };
     let setup = Setup::new(&[UNAVAILABLE; 100], limits);
     setup.storage.delete(&PACK).unwrap_err();
+    assert_eq!(setup.slept(), [SECOND], "nothing answered yet");
+    setup.storage.reached.store(true, Ordering::Relaxed);
+    setup.world.slept.lock().unwrap().clear();
+    setup.storage.delete(&PACK).unwrap_err();
     // 1 + 2 + 3 seconds are spent; 3 more would pass the deadline.
     assert_eq!(setup.slept(), [SECOND, SECOND * 2, SECOND * 3]);
+}
+
+/// Breaks the first bytes of the first reads.
+struct Breaking(MemoryStorage, Mutex<u32>);
+
+impl Storage for Breaking {
+    fn location(&self) -> String {
+        self.0.location()
+    }
+    fn create(&self) -> Result<(), StorageError> {
+        self.0.create()
+    }
+    fn write(&self, key: &FileKey, bytes: &[u8]) -> Result<(), StorageError> {
+        self.0.write(key, bytes)
+    }
+    fn read(&self, key: &FileKey) -> Result<Vec<u8>, StorageError> {
+        let mut bytes = self.0.read(key)?;
+        let mut left = self.1.lock().unwrap();
+        if *left > 0 {
+            *left -= 1;
+            bytes[0] ^= 1;
+        }
+        Ok(bytes)
+    }
+    fn read_range(&self, key: &FileKey, at: u64, length: usize) -> Result<Vec<u8>, StorageError> {
+        self.0.read_range(key, at, length)
+    }
+    fn size(&self, key: &FileKey) -> Result<Option<u64>, StorageError> {
+        self.0.size(key)
+    }
+    fn list(&self, kind: FileKind) -> Result<Vec<Listed>, StorageError> {
+        self.0.list(kind)
+    }
+    fn delete(&self, key: &FileKey) -> Result<(), StorageError> {
+        self.0.delete(key)
+    }
+}
+
+#[test]
+fn a_file_that_broke_on_its_way_is_read_once_more() {
+    let key = FileKey::new(FileKind::Index, Sha256::digest(b"index").into());
+    let read = |broken| {
+        let memory = MemoryStorage::new();
+        memory.write(&key, b"index").unwrap();
+        let breaking = Arc::new(Breaking(memory, Mutex::new(broken)));
+        let world = Arc::new(SystemWorld::new(refloat_model::cancel::Cancel::default()));
+        let storage = RetryStorage::new(breaking, LIMITS, world);
+        storage.read(&key).unwrap()
+    };
+    assert_eq!(read(1), b"index");
+    assert_ne!(
+        read(2),
+        b"index",
+        "what stays broken is the reader's to judge"
+    );
 }
 
 #[test]

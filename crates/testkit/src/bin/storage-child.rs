@@ -49,5 +49,9 @@ const fn code(kind: StorageErrorKind) -> u8 {
         StorageErrorKind::ShortRead => 14,
         StorageErrorKind::Unavailable => 15,
         StorageErrorKind::Failed => 16,
+        StorageErrorKind::Unauthorized => 17,
+        StorageErrorKind::NoPlace => 18,
+        StorageErrorKind::Untrusted => 19,
+        StorageErrorKind::ClockSkew => 20,
     }
 }

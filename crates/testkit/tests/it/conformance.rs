@@ -70,6 +70,7 @@ fn retrying_hides_faults_that_pass() {
             first_pause_max: Duration::from_micros(10),
             pause_max: Duration::from_micros(50),
             deadline: Duration::from_mins(5),
+            first_deadline: Duration::from_mins(5),
         };
         let world = Arc::new(SystemWorld::new(Cancel::default()));
         Arc::new(RetryStorage::new(faulty, limits, world))

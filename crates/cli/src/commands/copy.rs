@@ -1,0 +1,283 @@
+//! `refloat copy`.
+//!
+//! Invariant: exit code 0 means that every point that was asked for is whole in the other
+//! repository.
+
+use std::collections::HashSet;
+
+use refloat_engine::point_list::{PointSelector, PointSummary};
+use refloat_model::finding::Finding;
+use refloat_model::id::RunId;
+use refloat_model::progress::Progress as _;
+use refloat_repository::copy::{self, CopyReport};
+use refloat_repository::lock::LockMode;
+use refloat_repository::{IndexedRepository, SnapshotId};
+use serde::Serialize;
+
+use crate::command_error::{CommandError, ErrorKind, one_line};
+use crate::environment;
+use crate::exit_status::ExitStatus;
+use crate::other::{Other, OtherArgs};
+use crate::progress::Shown;
+use crate::random;
+use crate::repository;
+use crate::settings::Settings;
+use crate::signals::Signals;
+use crate::table;
+
+/// Copy recovery points into another repository
+///
+/// Only what the other repository lacks is read and written, and everything is verified on the
+/// way. A copy that is interrupted goes on where it stopped when it is repeated.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Points to copy; all that fit the filters if none is named
+    #[arg(value_name = "POINT")]
+    points: Vec<String>,
+    /// Where to: a name under repositories in refloat.yaml, or an address
+    /// [env: REFLOAT_OTHER_REPOSITORY]
+    #[arg(long, value_name = "REPOSITORY")]
+    to: Option<String>,
+    #[command(flatten)]
+    other: OtherArgs,
+    /// Only points of this policy
+    #[arg(long, value_name = "NAME", conflicts_with = "points")]
+    policy: Option<String>,
+    /// Only points of this host
+    #[arg(long, value_name = "NAME", conflicts_with = "points")]
+    host: Option<String>,
+    /// Only points that carry this tag
+    #[arg(long, value_name = "TAG", conflicts_with = "points")]
+    tag: Option<String>,
+    /// Only the newest so many of them
+    #[arg(long, value_name = "N", conflicts_with = "points")]
+    newest: Option<usize>,
+    /// Print what would be copied and stop
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// What a copy to one repository did.
+#[derive(Serialize)]
+pub struct Copied {
+    /// The other repository's name or address.
+    pub to: String,
+    dry_run: bool,
+    /// Points that were copied, or would be.
+    copied: Vec<CopiedPoint>,
+    /// How many points it had.
+    present: usize,
+    /// Bytes that were written there.
+    bytes_written: u64,
+    /// Whether both repositories cut content at the same places.
+    same_chunker: bool,
+}
+
+#[derive(Serialize)]
+struct CopiedPoint {
+    #[serde(flatten)]
+    point: PointSummary,
+    /// The snapshot's id in the other repository; none if it was not copied yet.
+    there: Option<SnapshotId>,
+}
+
+#[derive(Serialize)]
+struct Report {
+    #[serde(flatten)]
+    copied: Copied,
+    findings: Vec<Finding>,
+}
+
+/// Copies.
+pub fn run(
+    args: &Args,
+    settings: &Settings,
+    signals: &Signals,
+) -> Result<ExitStatus, CommandError> {
+    let named = match &args.to {
+        Some(name) => Some(name.clone()),
+        None => environment::text(&environment::OTHER_REPOSITORY)?,
+    };
+    let named = named.ok_or_else(|| {
+        CommandError::usage("no repository to copy to")
+            .hint("name it with --to or REFLOAT_OTHER_REPOSITORY")
+    })?;
+    let other = Other::resolve(&named, &args.other, settings)?;
+    let from = repository::open(settings)?;
+    let _lock = repository::lock_for_reading(&from)?;
+    let from = from.into_indexed()?;
+    let list = from.snapshots()?;
+    let points: Vec<PointSummary> = list
+        .snapshots
+        .iter()
+        .map(|(id, file)| PointSummary::of(*id, file))
+        .collect();
+    let wanted = select(args, points)?;
+    let mut findings: Vec<Finding> = list
+        .unreadable
+        .iter()
+        .map(|(id, error)| Finding::error(format!("snapshot {}", id.short()), one_line(error)))
+        .collect();
+    let status = if findings.is_empty() || !args.points.is_empty() {
+        ExitStatus::Success
+    } else {
+        ExitStatus::Incomplete
+    };
+    let copied = if args.dry_run {
+        survey(&from, &other, wanted, settings)?
+    } else {
+        copy_points(&from, &other, wanted, settings, signals)?
+    };
+    findings.extend(copied.advice());
+    settings.output.findings(&findings);
+    let report = Report { copied, findings };
+    settings
+        .output
+        .report("copy", status, &report, || text(&report.copied))
+}
+
+fn select(args: &Args, points: Vec<PointSummary>) -> Result<Vec<PointSummary>, CommandError> {
+    if !args.points.is_empty() {
+        let mut seen = HashSet::new();
+        let mut wanted = Vec::new();
+        for text in &args.points {
+            let found = text.parse::<PointSelector>()?.find(&points)?;
+            if seen.insert(found.snapshot) {
+                wanted.push(found.clone());
+            }
+        }
+        return Ok(wanted);
+    }
+    let fits = |wanted: &Option<String>, have: Option<&str>| {
+        wanted.as_deref().is_none_or(|wanted| have == Some(wanted))
+    };
+    let mut wanted: Vec<PointSummary> = points
+        .into_iter()
+        .filter(|p| fits(&args.policy, p.policy.as_deref()) && fits(&args.host, Some(&p.host)))
+        .filter(|p| args.tag.as_ref().is_none_or(|tag| p.tags.contains(tag)))
+        .collect();
+    wanted.sort_by_key(|point| point.time);
+    let spared = args.newest.map_or(0, |n| wanted.len().saturating_sub(n));
+    Ok(wanted.split_off(spared))
+}
+
+fn open_other(
+    from: &IndexedRepository,
+    other: &Other,
+    settings: &Settings,
+) -> Result<refloat_repository::Repository, CommandError> {
+    let to = other.open(settings)?;
+    if to.config().id == from.config().id {
+        return Err(CommandError::new(
+            ErrorKind::Refused,
+            format!("{} is the same repository", other.name),
+        ));
+    }
+    Ok(to)
+}
+
+fn survey(
+    from: &IndexedRepository,
+    other: &Other,
+    points: Vec<PointSummary>,
+    settings: &Settings,
+) -> Result<Copied, CommandError> {
+    let to = open_other(from, other, settings)?;
+    let ids: Vec<SnapshotId> = points.iter().map(|point| point.snapshot).collect();
+    let survey = copy::survey(from, &to, &ids)?;
+    let lacking: HashSet<SnapshotId> = survey.wanted.iter().map(|(id, _)| *id).collect();
+    let lacking = points
+        .into_iter()
+        .filter(|point| lacking.contains(&point.snapshot))
+        .map(|point| CopiedPoint { point, there: None });
+    Ok(Copied {
+        to: other.name.clone(),
+        dry_run: true,
+        copied: lacking.collect(),
+        present: survey.present.len(),
+        bytes_written: 0,
+        same_chunker: from.chunker_parameters() == to.chunker_parameters(),
+    })
+}
+
+/// Copies points, oldest first.
+///
+/// # Errors
+/// The other repository cannot be opened, something is damaged, or storage failed; points that
+/// were finished before stay.
+pub fn copy_points(
+    from: &IndexedRepository,
+    other: &Other,
+    points: Vec<PointSummary>,
+    settings: &Settings,
+    signals: &Signals,
+) -> Result<Copied, CommandError> {
+    let to = open_other(from, other, settings)?;
+    let run = RunId::from_random(random::bytes()?);
+    let lock = repository::lock(&to, LockMode::Shared, run)?;
+    let to = to.into_indexed()?;
+    let progress = Shown::start(settings);
+    progress.phase(&format!("copying to {}", other.name));
+    let ids: Vec<SnapshotId> = points.iter().map(|point| point.snapshot).collect();
+    let report = copy::copy(from, &to, &ids, &lock, progress.counters(), &signals.cancel)?;
+    drop(progress);
+    Ok(Copied::of(other, &report, points))
+}
+
+impl Copied {
+    fn of(other: &Other, report: &CopyReport, points: Vec<PointSummary>) -> Self {
+        let there = |id: SnapshotId| {
+            let found = report.copied.iter().find(|(here, _)| *here == id);
+            found.map(|(_, there)| *there)
+        };
+        let copied = points.into_iter().filter_map(|point| {
+            let there = Some(there(point.snapshot)?);
+            Some(CopiedPoint { point, there })
+        });
+        Self {
+            to: other.name.clone(),
+            dry_run: false,
+            copied: copied.collect(),
+            present: report.present.len(),
+            bytes_written: report.added.packed_bytes,
+            same_chunker: report.same_chunker,
+        }
+    }
+
+    /// What a person should know beside the result.
+    pub fn advice(&self) -> Option<Finding> {
+        (!self.same_chunker).then(|| {
+            Finding::note(
+                format!("repository {}", self.to),
+                "cuts files at other places, so files that change are stored there once more; \
+                 `init --copy-chunker-params` avoids that for a new one",
+            )
+        })
+    }
+}
+
+/// The text for people.
+pub fn text(copied: &Copied) -> String {
+    let verb = if copied.dry_run {
+        "would be copied"
+    } else {
+        "copied"
+    };
+    let mut text = String::new();
+    for CopiedPoint { point, .. } in &copied.copied {
+        let policy = point.policy.as_deref().unwrap_or("(another program)");
+        text.push_str(&format!(
+            "{verb}: {} of {policy}, {}\n",
+            point.short(),
+            table::time(point.time)
+        ));
+    }
+    let count = table::count(copied.copied.len() as u64, "recovery point");
+    text.push_str(&format!(
+        "{count} {verb} to {}, {} there already, {} written\n",
+        copied.to,
+        copied.present,
+        table::bytes(copied.bytes_written)
+    ));
+    text
+}

@@ -1,0 +1,115 @@
+//! The other repository of commands that work on two.
+//!
+//! Invariant: it has a password of its own; that of the first is never tried on it.
+
+use std::path::{Path, PathBuf};
+
+use refloat_engine::config::StorageConfig;
+use refloat_repository::{Repository, RepositoryError};
+
+use crate::command_error::CommandError;
+use crate::environment;
+use crate::password;
+use crate::settings::{self, PasswordSource, Settings};
+use crate::storage::{Place, parse_pair};
+
+/// How the other repository is opened.
+#[derive(Debug, Default, clap::Args)]
+pub struct OtherArgs {
+    /// A file with the other repository's password [env: REFLOAT_OTHER_PASSWORD_FILE, or the
+    /// password itself in REFLOAT_OTHER_PASSWORD]
+    #[arg(long, value_name = "FILE", conflicts_with = "other_password_command")]
+    other_password_file: Option<PathBuf>,
+    /// A command for the other repository's password [env: REFLOAT_OTHER_PASSWORD_COMMAND]
+    #[arg(long, value_name = "COMMAND")]
+    other_password_command: Option<String>,
+    /// How the other repository's storage is reached; as --option
+    #[arg(long = "other-option", value_name = "KEY=VALUE", value_parser = parse_pair)]
+    other_options: Vec<(String, String)>,
+}
+
+/// Another repository.
+#[derive(Clone, Debug)]
+pub struct Other {
+    /// Its name in the configuration, or its address.
+    pub name: String,
+    place: Place,
+    password: PasswordSource,
+}
+
+impl Other {
+    /// The repository of a name under `repositories`, or at an address.
+    ///
+    /// # Errors
+    /// It is neither, or options are not known.
+    pub fn resolve(
+        name: &str,
+        args: &OtherArgs,
+        settings: &Settings,
+    ) -> Result<Self, CommandError> {
+        let declared = settings
+            .config
+            .as_ref()
+            .and_then(|loaded| Some((loaded.config.repositories.get(name)?, &loaded.base)));
+        // Limits of bandwidth are the machine's and count for both.
+        let limits = StorageConfig {
+            limit_upload: settings.options.limit_upload,
+            limit_download: settings.options.limit_download,
+            ..StorageConfig::default()
+        };
+        let options = settings::options_of(&args.other_options)?.or(limits);
+        let (place, configured) = match declared {
+            None => (settings::place(name, Path::new(""), options)?, None),
+            Some((repository, base)) => {
+                let options = options.or(repository.options.clone());
+                let url = repository.url.as_deref().unwrap_or_default();
+                let configured = repository.password.as_ref();
+                let configured = configured.map(|config| PasswordSource::of(config, base));
+                (settings::place(url, base, options)?, configured)
+            }
+        };
+        // The variables are for one other repository; a configuration names each one's own.
+        let password = match args.password().or(configured) {
+            Some(source) => source,
+            None => of_environment()?.unwrap_or(PasswordSource::Ask),
+        };
+        Ok(Self {
+            name: name.to_owned(),
+            place: Place {
+                cache: settings.cache.clone(),
+                ..place
+            },
+            password,
+        })
+    }
+
+    /// Opens it.
+    ///
+    /// # Errors
+    /// There is none, or the password does not open it.
+    pub fn open(&self, settings: &Settings) -> Result<Repository, CommandError> {
+        let storage = self.place.open(&settings.cancel)?;
+        if storage.size(&refloat_storage::FileKey::CONFIG)?.is_none() {
+            let location = storage.location();
+            return Err(RepositoryError::NoRepository { location }.into());
+        }
+        let password = password::get(&self.password)?;
+        Ok(Repository::open(storage, &password)?)
+    }
+}
+
+impl OtherArgs {
+    fn password(&self) -> Option<PasswordSource> {
+        let file = self.other_password_file.clone().map(PasswordSource::File);
+        let command = self.other_password_command.clone();
+        file.or(command.map(PasswordSource::Command))
+    }
+}
+
+fn of_environment() -> Result<Option<PasswordSource>, CommandError> {
+    let own = environment::text(&environment::OTHER_PASSWORD)?;
+    let own = own.map(|_| PasswordSource::Environment(environment::OTHER_PASSWORD.name.to_owned()));
+    let file = environment::path(&environment::OTHER_PASSWORD_FILE).map(PasswordSource::File);
+    let command = environment::text(&environment::OTHER_PASSWORD_COMMAND)?;
+    Ok(own.or(file).or(command.map(PasswordSource::Command)))
+}

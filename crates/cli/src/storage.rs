@@ -1,0 +1,283 @@
+//! From an address and options to the storage that commands work on, with everything around it.
+//!
+//! Invariant: every storage that a command uses repeats what may pass by itself, within a limit.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use refloat_engine::config::{AddressingConfig, ObjectLockConfig, PlainHttpConfig, StorageConfig};
+use refloat_model::cancel::Cancel;
+use refloat_model::secret::Secret;
+use refloat_model::time::Timestamp;
+use refloat_storage::cache::CachedStorage;
+use refloat_storage::concurrency::LimitedStorage;
+use refloat_storage::local::LocalStorage;
+use refloat_storage::location::{Endpoint, RemoteAddress, Service};
+use refloat_storage::pace::{Pace, PacedStorage, Traffic};
+use refloat_storage::retry::{RetryLimits, RetryStorage, SystemWorld};
+use refloat_storage::{Location, SharedStorage};
+use refloat_storage_remote::{
+    Addressing, AzureOptions, ConnectError, ConnectOptions, LockMode, Login, ObjectLock, Options,
+    PlainHttp, S3Options, Surroundings,
+};
+
+use crate::command_error::{CommandError, ErrorKind};
+use crate::environment;
+use crate::home;
+use crate::password;
+use crate::settings::PasswordSource;
+
+/// Where a repository is, and how it is reached.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The address.
+    pub location: Location,
+    /// What is said beside it.
+    pub options: StorageConfig,
+    /// What relative paths of the options are relative to.
+    pub base: PathBuf,
+    /// Where copies of indexes and snapshots of other machines are kept; none for not at all.
+    pub cache: Option<PathBuf>,
+}
+
+impl Place {
+    /// The storage; nothing is contacted yet. Calls end soon after `cancel` is raised.
+    ///
+    /// # Errors
+    /// Options do not fit, or what they name cannot be read.
+    pub fn open(&self, cancel: &Cancel) -> Result<SharedStorage, CommandError> {
+        let traffic = self.traffic();
+        let storage = match &self.location {
+            Location::Folder(path) => {
+                let folder = refloat_storage::open_folder(path)?;
+                match (&traffic.upload, &traffic.download) {
+                    (None, None) => folder,
+                    _ => Arc::new(PacedStorage::new(folder, traffic)),
+                }
+            }
+            Location::Remote(address) => {
+                let options = self.remote(address, traffic, cancel)?;
+                refloat_storage_remote::open(address, options, &surroundings())?
+            }
+        };
+        let world = Arc::new(SystemWorld::new(cancel.clone()));
+        let storage = match self.options.connections {
+            Some(limit) => Arc::new(LimitedStorage::new(storage, limit.into())) as SharedStorage,
+            None => storage,
+        };
+        let storage = Arc::new(RetryStorage::new(storage, RetryLimits::default(), world));
+        Ok(match (&self.cache, &self.location) {
+            (Some(folder), Location::Remote(address)) => {
+                // Names of files are their content's, so repositories that follow each other at
+                // one address cannot be taken for each other.
+                let folder = folder.join(cache_name(&address.to_string()));
+                Arc::new(CachedStorage::new(storage, LocalStorage::new(folder)))
+            }
+            _ => storage,
+        })
+    }
+
+    fn traffic(&self) -> Traffic {
+        let pace = |rate: Option<refloat_engine::config::ByteRate>| {
+            rate.map(|rate| Arc::new(Pace::new(rate.0)))
+        };
+        Traffic {
+            upload: pace(self.options.limit_upload),
+            download: pace(self.options.limit_download),
+        }
+    }
+
+    fn remote(
+        &self,
+        address: &RemoteAddress,
+        traffic: Traffic,
+        cancel: &Cancel,
+    ) -> Result<Options, CommandError> {
+        let usual = ConnectOptions::default();
+        let options = &self.options;
+        let now = Timestamp::from(jiff::Timestamp::now());
+        let connect = ConnectOptions {
+            ca_file: options
+                .ca_file
+                .as_ref()
+                .map(|path| home::resolve(path, &self.base)),
+            plain_http: match options.plain_http {
+                Some(PlainHttpConfig::Anywhere) => PlainHttp::Anywhere,
+                Some(PlainHttpConfig::Loopback) | None => PlainHttp::Loopback,
+            },
+            proxy: proxy(address).map(Arc::new),
+            silence_max: options
+                .timeout
+                .as_ref()
+                .map_or(usual.silence_max, |timeout| timeout.duration_from(now)),
+            connections: options
+                .connections
+                .map_or(usual.connections, usize::from)
+                .max(1),
+            traffic,
+            cancel: cancel.clone(),
+            ..usual
+        };
+        Ok(Options {
+            connect,
+            login: self.login(address)?,
+            s3: self.s3()?,
+            azure: AzureOptions {
+                account: options.account.clone(),
+                endpoint: self.endpoint()?,
+            },
+            google: self.endpoint()?,
+            ssh_config: options
+                .ssh_config
+                .as_ref()
+                .map(|path| home::resolve(path, &self.base)),
+        })
+    }
+
+    fn login(&self, address: &RemoteAddress) -> Result<Option<Login>, CommandError> {
+        if !matches!(address.service, Service::Rest | Service::WebDav) {
+            return Ok(None);
+        }
+        let text = |name| {
+            let value = environment::lookup(name)?;
+            String::from_utf8(value.expose().to_vec()).ok()
+        };
+        let user = self
+            .options
+            .user
+            .clone()
+            .or_else(|| text("REFLOAT_STORAGE_USER"));
+        let Some(user) = user.filter(|user| !user.is_empty()) else {
+            return Ok(None);
+        };
+        let password = match &self.options.password {
+            Some(config) => password::get(&PasswordSource::of(config, &self.base))?,
+            None => environment::lookup("REFLOAT_STORAGE_PASSWORD").ok_or_else(|| {
+                CommandError::new(
+                    ErrorKind::NoPassword,
+                    format!("no password for the user {user} of {address}"),
+                )
+                .hint(
+                    "set REFLOAT_STORAGE_PASSWORD, or repository.options.password in refloat.yaml",
+                )
+            })?,
+        };
+        Ok(Some(Login { user, password }))
+    }
+
+    fn endpoint(&self) -> Result<Option<Endpoint>, CommandError> {
+        let endpoint = self.options.endpoint.as_deref().map(str::parse).transpose();
+        endpoint.map_err(|what| {
+            CommandError::new(ErrorKind::Config, format!("the option endpoint is {what}"))
+        })
+    }
+
+    fn s3(&self) -> Result<S3Options, CommandError> {
+        let options = &self.options;
+        let wrong = |text: &str| CommandError::new(ErrorKind::Config, text);
+        let lock = match (options.object_lock, &options.object_lock_period) {
+            (None, None) => None,
+            (Some(mode), Some(period)) => {
+                let length = period.duration_from(Timestamp::from(jiff::Timestamp::now()));
+                Some(ObjectLock {
+                    mode: match mode {
+                        ObjectLockConfig::Governance => LockMode::Governance,
+                        ObjectLockConfig::Compliance => LockMode::Compliance,
+                    },
+                    period: length
+                        .try_into()
+                        .map_err(|_| wrong("object-lock-period is too long"))?,
+                })
+            }
+            _ => {
+                return Err(wrong(
+                    "object-lock and object-lock-period are given together or not at all",
+                ));
+            }
+        };
+        Ok(S3Options {
+            endpoint: self.endpoint()?,
+            region: options.region.clone(),
+            addressing: options.addressing.map(|addressing| match addressing {
+                AddressingConfig::Path => Addressing::Path,
+                AddressingConfig::Virtual => Addressing::Virtual,
+            }),
+            profile: options.profile.clone(),
+            storage_class: options.storage_class.clone(),
+            lock,
+        })
+    }
+}
+
+/// The folder of one repository among the copies.
+fn cache_name(address: &str) -> String {
+    address
+        .bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' => char::from(byte).to_string(),
+            other => format!("_{other:02x}"),
+        })
+        .collect()
+}
+
+/// Where copies are kept when nobody says otherwise; none without a home.
+pub fn cache_usual() -> Option<PathBuf> {
+    let named = environment::lookup("XDG_CACHE_HOME").filter(|value| !value.expose().is_empty());
+    let named = named.and_then(|value| String::from_utf8(value.expose().to_vec()).ok());
+    let home = || environment::path(&environment::HOME).map(|home| home.join(".cache"));
+    let folder = named.map(PathBuf::from).or_else(home)?;
+    Some(folder.join("refloat/repositories"))
+}
+
+/// What storage clients see of this process.
+fn surroundings() -> Surroundings {
+    Surroundings {
+        lookup: Arc::new(environment::lookup),
+        home: environment::path(&environment::HOME),
+        clock: Arc::new(jiff::Timestamp::now),
+    }
+}
+
+/// The proxy for an address, unless its host is excepted or this machine.
+fn proxy(address: &RemoteAddress) -> Option<Secret> {
+    let either = |upper, lower| {
+        environment::lookup(upper)
+            .or_else(|| environment::lookup(lower))
+            .filter(|value| !value.expose().is_empty())
+    };
+    let endpoint = address.endpoint.as_ref();
+    if endpoint.is_some_and(Endpoint::is_loopback) {
+        return None;
+    }
+    let proxy = either("HTTPS_PROXY", "https_proxy")?;
+    let excepted = either("NO_PROXY", "no_proxy");
+    let excepted = excepted.map(|list| String::from_utf8_lossy(list.expose()).into_owned());
+    let host = endpoint.map_or("", |endpoint| endpoint.host.as_str());
+    let is_excepted = excepted.is_some_and(|list| {
+        list.split(',').map(str::trim).any(|entry| {
+            let suffix = entry.trim_start_matches('.');
+            entry == "*" || host == suffix || host.ends_with(&format!(".{suffix}"))
+        })
+    });
+    (!is_excepted).then_some(proxy)
+}
+
+impl From<ConnectError> for CommandError {
+    fn from(error: ConnectError) -> Self {
+        let this = Self::of(ErrorKind::Config, &error);
+        match error {
+            ConnectError::PlainHttp(_) => this.hint(
+                "use https, or say --option plain-http=anywhere if nobody else can read that network",
+            ),
+            _ => this,
+        }
+    }
+}
+
+/// Reads `KEY=VALUE`.
+pub fn parse_pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("write KEY=VALUE, for example region=eu-west-1".to_owned()),
+    }
+}

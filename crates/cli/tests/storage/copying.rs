@@ -1,0 +1,150 @@
+//! From one repository to another, with another password and on another storage.
+
+use refloat_testkit::servers::RcloneServer;
+
+use crate::cli_env::CliEnv;
+use crate::cycle::Remote;
+
+const OTHER: (&str, &str) = ("REFLOAT_OTHER_PASSWORD", "other words");
+
+fn local() -> Remote {
+    let mut remote = Remote::new("repo", &[OTHER]);
+    let _made = remote.succeed(&["init"]);
+    remote
+        .variables
+        .push(("REFLOAT_OTHER_REPOSITORY", "second".to_owned()));
+    remote
+}
+
+/// The second repository, as its owner sees it.
+fn second(first: &Remote) -> Vec<(&'static str, String)> {
+    let mut variables = first.variables.clone();
+    variables.push(("REFLOAT_REPOSITORY", "second".to_owned()));
+    variables.push(("REFLOAT_PASSWORD", OTHER.1.to_owned()));
+    variables.push((OTHER.0, "secret words".to_owned()));
+    variables
+}
+
+fn json(remote: &Remote, args: &[&str]) -> serde_json::Value {
+    let output = remote.command(args).arg("--json").output().unwrap();
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|e| panic!("{args:?}: {e}: {}", remote.env.show(&output)))
+}
+
+#[test]
+fn points_are_copied_once_and_deduplicate() {
+    let mut first = local();
+    first.back_up(1);
+    first.back_up(2);
+    let own = std::mem::take(&mut first.variables);
+    first.variables = own.clone();
+    first.variables = second(&first);
+    let made = first.succeed(&["init", "--copy-chunker-params", "repo"]);
+    assert!(made.contains("made the repository"), "{made}");
+    first.variables = own.clone();
+
+    let planned = json(&first, &["copy", "--dry-run"]);
+    assert_eq!(planned["copied"].as_array().unwrap().len(), 2);
+    let newest = json(&first, &["copy", "--newest", "1"]);
+    assert_eq!(newest["copied"].as_array().unwrap().len(), 1);
+    assert_eq!(newest["same_chunker"], true);
+    assert!(newest["bytes_written"].as_u64().unwrap() > 3_000_000);
+    let rest = json(&first, &["copy"]);
+    assert_eq!(rest["copied"].as_array().unwrap().len(), 1);
+    assert_eq!(rest["present"], 1);
+    assert!(
+        rest["bytes_written"].as_u64().unwrap() < 100_000,
+        "the older point's content is in the newer one: {rest}"
+    );
+    let nothing = json(&first, &["copy"]);
+    assert_eq!(nothing["copied"].as_array().unwrap().len(), 0);
+    assert_eq!(nothing["bytes_written"], 0);
+
+    first.variables = second(&first);
+    let _sound = first.succeed(&["check", "--read-data"]);
+    first.restores_equal("out");
+    // And back: what came from there is known there.
+    first
+        .variables
+        .push(("REFLOAT_OTHER_REPOSITORY", "repo".to_owned()));
+    let back = json(&first, &["copy"]);
+    assert_eq!(back["present"], 2, "{back}");
+    let (code, shown) = first.run(&["copy", "--to", "second"]);
+    assert_eq!(
+        code, 12,
+        "the other password does not open this one: {shown}"
+    );
+}
+
+#[test]
+fn a_policy_brings_its_copies_up_to_date() {
+    let Some(server) = RcloneServer::rest() else {
+        return;
+    };
+    let env = CliEnv::with_data();
+    env.write("key", "secret words\n");
+    env.write("offsite-key", "offsite words\n");
+    env.write("storage-key", &format!("{}\n", RcloneServer::LOGIN.1));
+    let far = format!("rest:http://127.0.0.1:{}/r/", server.port);
+    env.write(
+        "refloat.yaml",
+        &format!(
+            "repository: {{url: repo, password: {{file: key}}}}\n\
+             repositories:\n  \
+             offsite:\n    url: {far}\n    password: {{file: offsite-key}}\n    \
+             options: {{user: {}, password: {{file: storage-key}}, connections: 4}}\n  \
+             absent: {{url: ./absent, password: {{file: key}}}}\n\
+             sources: {{srv: {{files: {{paths: [{}]}}}}}}\n\
+             policies:\n  \
+             nightly: {{select: [{{source: srv}}], copy-to: [offsite]}}\n  \
+             broken: {{select: [{{source: srv}}], copy-to: [absent, offsite]}}\n",
+            RcloneServer::LOGIN.0,
+            env.path("data").display()
+        ),
+    );
+    let run = |args: &[&str]| {
+        let mut command = env.command(args);
+        command
+            .env_remove("REFLOAT_REPOSITORY")
+            .env_remove("REFLOAT_PASSWORD");
+        command.output().unwrap()
+    };
+    let at_far = |args: &[&str]| {
+        let mut command = env.command(args);
+        command
+            .env("REFLOAT_REPOSITORY", &far)
+            .env("REFLOAT_PASSWORD", "offsite words")
+            .env("REFLOAT_STORAGE_USER", RcloneServer::LOGIN.0)
+            .env("REFLOAT_STORAGE_PASSWORD", RcloneServer::LOGIN.1)
+            .env("REFLOAT_CONFIG", "/dev/null");
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", env.show(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let early = run(&["backup", "nightly"]);
+    assert_eq!(early.status.code(), Some(3), "{}", env.show(&early));
+    assert!(
+        env.show(&early)
+            .contains("copy of policy nightly to offsite: failed")
+    );
+    let _made = at_far(&["init"]);
+    let done = run(&["backup", "nightly"]);
+    assert_eq!(done.status.code(), Some(0), "{}", env.show(&done));
+    let listed = at_far(&["points"]);
+    assert_eq!(
+        listed.matches("nightly").count(),
+        2,
+        "the missed one too: {listed}"
+    );
+    let _sound = at_far(&["check", "--read-data"]);
+    let broken = run(&["backup", "broken", "--json"]);
+    assert_eq!(broken.status.code(), Some(3));
+    let document: serde_json::Value = serde_json::from_slice(&broken.stdout).unwrap();
+    assert_eq!(document["points"].as_array().unwrap().len(), 1);
+    assert_eq!(document["copies"][0]["to"], "offsite");
+    assert_eq!(document["copies_failed"][0]["to"], "absent");
+    assert_eq!(
+        document["copies_failed"][0]["error"]["kind"],
+        "no-repository"
+    );
+}

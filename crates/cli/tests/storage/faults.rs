@@ -1,0 +1,165 @@
+//! Whole backups to a real S3 server through a proxy that misbehaves: exit code 0 means that
+//! nothing is lost, and anything else says why within its time.
+//!
+//! `REFLOAT_TEST_TIER=N` makes 500 runs instead of a few.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use refloat_testkit::http_proxy::{Fault, HttpProxy, Seen};
+use refloat_testkit::random::Random;
+use refloat_testkit::servers::Radosgw;
+
+use crate::cycle::Remote;
+
+const FAULTS: [Fault; 14] = [
+    Fault::Answer(500, ""),
+    Fault::Answer(502, "<html>bad gateway</html>"),
+    Fault::Answer(503, "<Error><Code>SlowDown</Code></Error>"),
+    Fault::Answer(429, ""),
+    Fault::Answer(200, "<html>please log in</html>"),
+    Fault::ResetBefore,
+    Fault::ResetAfter,
+    Fault::ResetInside,
+    Fault::Silence(Duration::from_secs(3)),
+    Fault::ShortWithLength,
+    Fault::ShortChunked,
+    Fault::OtherRange,
+    Fault::ErrorInSuccess,
+    Fault::CutUpload,
+];
+
+fn runs() -> u64 {
+    match std::env::var("REFLOAT_TEST_TIER").as_deref() {
+        Ok("N") => 500,
+        Ok("R") => 5_000,
+        _ => 6,
+    }
+}
+
+fn remote(port: u16, path: &str) -> Remote {
+    let (access, secret) = Radosgw::OWNER;
+    let mut remote = Remote::new(
+        &format!("s3:http://127.0.0.1:{port}/bucket/{path}"),
+        &[
+            ("AWS_ACCESS_KEY_ID", access),
+            ("AWS_SECRET_ACCESS_KEY", secret),
+        ],
+    );
+    remote.options.push("timeout=1s".to_owned());
+    remote
+}
+
+/// The same place, reached directly.
+fn directly(mut remote: Remote, port: u16, path: &str) -> Remote {
+    let address = format!("s3:http://127.0.0.1:{port}/bucket/{path}");
+    remote.variables.push(("REFLOAT_REPOSITORY", address));
+    remote
+}
+
+#[test]
+fn faults_now_and_then_lose_nothing() {
+    let Some(server) = Radosgw::start() else {
+        return;
+    };
+    server.make_bucket("bucket");
+    let (mut complete, mut struck) = (0, 0);
+    for seed in 0..runs() {
+        let per_mille = [10, 50, 200][usize::try_from(seed % 3).unwrap()];
+        let random = Mutex::new(Random::new(seed));
+        let proxy = HttpProxy::start(server.port, move |_seen: &Seen| {
+            let mut random = random.lock().unwrap();
+            let strikes = random.below(1_000) < per_mille;
+            let which = random.below(FAULTS.len() as u64);
+            strikes.then(|| FAULTS[usize::try_from(which).unwrap()].clone())
+        });
+        let path = format!("run-{seed}");
+        let mut place = remote(proxy.port, &path);
+        let start = Instant::now();
+        let (made, shown) = place.run(&["init"]);
+        assert!(
+            made == 0 || start.elapsed() < Duration::from_mins(16),
+            "{seed}: {shown}"
+        );
+        if made == 0 {
+            let (saved, shown) = place.try_back_up(seed);
+            struck += proxy.faults();
+            assert!(start.elapsed() < Duration::from_mins(16), "{seed}: {shown}");
+            if saved == 0 {
+                complete += 1;
+                place = directly(place, server.port, &path);
+                let _sound = place.succeed(&["check", "--read-data"]);
+                place.restores_equal("out");
+            } else {
+                eprintln!("seed {seed} at {per_mille} per mille: {shown}");
+            }
+        }
+    }
+    eprintln!("{complete} of {} runs complete, {struck} faults", runs());
+    assert!(struck > 0, "the proxy did something");
+    assert!(complete * 10 >= runs() * 8, "{complete} runs survived");
+}
+
+#[test]
+fn an_upload_that_was_only_claimed_is_found_before_publishing() {
+    let Some(server) = Radosgw::start() else {
+        return;
+    };
+    server.make_bucket("bucket");
+    let proxy = HttpProxy::start(server.port, |seen: &Seen| {
+        let is_pack = seen.method == "PUT" && seen.path.contains("/data/");
+        is_pack.then_some(Fault::Swallowed)
+    });
+    let place = remote(proxy.port, "lies");
+    let _made = place.succeed(&["init"]);
+    let (saved, shown) = place.try_back_up(1);
+    assert_eq!(saved, 1, "{shown}");
+    assert!(
+        shown.contains("is not in the storage as it was uploaded"),
+        "{shown}"
+    );
+    let place = directly(place, server.port, "lies");
+    assert!(place.succeed(&["points"]).contains("no recovery points"));
+    // The next run stores again what the first one only believed to have stored; its index, which
+    // names packs that never were, is told by check.
+    place.back_up(1);
+    place.restores_equal("out");
+    let (code, shown) = place.run(&["check", "--read-data"]);
+    assert!(
+        code == 1 && shown.contains("0 paths cannot be restored"),
+        "{shown}"
+    );
+}
+
+/// The server is gone for some seconds in the middle of a run, which goes on afterwards.
+#[test]
+fn a_partition_is_waited_for() {
+    let Some(server) = Radosgw::start() else {
+        return;
+    };
+    server.make_bucket("bucket");
+    let (gone, struck) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(None)));
+    let (seen_gone, first) = (Arc::clone(&gone), Arc::clone(&struck));
+    let proxy = HttpProxy::start(server.port, move |seen: &Seen| {
+        let mut first = first.lock().unwrap();
+        if seen.method == "PUT" && seen.path.contains("/data/") && first.is_none() {
+            *first = Some(Instant::now());
+        }
+        let away = first.is_some_and(|start: Instant| start.elapsed() < Duration::from_secs(12));
+        seen_gone.store(away, Ordering::SeqCst);
+        away.then_some(Fault::ResetBefore)
+    });
+    let place = remote(proxy.port, "partition");
+    let _made = place.succeed(&["init"]);
+    let start = Instant::now();
+    let (saved, shown) = place.try_back_up(1);
+    assert_eq!(saved, 0, "{shown}");
+    assert!(
+        start.elapsed() > Duration::from_secs(12),
+        "{:?}",
+        start.elapsed()
+    );
+    assert!(!gone.load(Ordering::SeqCst) && proxy.faults() > 0);
+    place.restores_equal("out");
+}

@@ -1,0 +1,194 @@
+//! Who we are to Azure: a key, a signature that somebody gave us, or an identity.
+//!
+//! Invariant: a key or secret goes to nobody; a token only to the storage.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use refloat_model::secret::Secret;
+use refloat_storage::location::Endpoint;
+use ureq::http::Method;
+
+use super::sign;
+use crate::Surroundings;
+use crate::failure::Failure;
+use crate::http::{
+    ConnectError, ConnectOptions, Http, PlainHttp, Request, Slash, encode, is_unreachable,
+};
+use crate::tokens::{self, TOKEN_BYTES_MAX, Token, Tokens, bearer, form};
+
+/// Whom tokens are for.
+const RESOURCE: &str = "https://storage.azure.com/";
+/// The address of a machine's own records.
+const MACHINE: &str = "http://169.254.169.254";
+/// It answers at once, or this is no machine of Azure's.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// See the module.
+pub(super) struct Identity {
+    account: String,
+    way: Way,
+    connect: ConnectOptions,
+    around: Surroundings,
+    tokens: Tokens,
+}
+
+enum Way {
+    Key(Secret),
+    /// Parameters of a URL.
+    Signature(Secret),
+    Token,
+}
+
+impl Identity {
+    pub(super) fn new(
+        account: String,
+        connect: &ConnectOptions,
+        around: &Surroundings,
+    ) -> Result<Self, ConnectError> {
+        let way = if let Some(key) = around.secret("AZURE_STORAGE_KEY") {
+            let key = STANDARD.decode(key.expose()).map_err(|_| {
+                ConnectError::Options("AZURE_STORAGE_KEY is no key: it is not base64".to_owned())
+            })?;
+            Way::Key(Secret::new(key))
+        } else if let Some(signature) = around.secret("AZURE_STORAGE_SAS_TOKEN") {
+            Way::Signature(signature)
+        } else {
+            Way::Token
+        };
+        Ok(Self {
+            account,
+            way,
+            connect: connect.clone(),
+            around: around.clone(),
+            tokens: Tokens::default(),
+        })
+    }
+
+    /// Adds what proves who we are.
+    pub(super) fn authorise<'a>(
+        &self,
+        request: Request<'a>,
+        now: Timestamp,
+    ) -> Result<Request<'a>, Failure> {
+        match &self.way {
+            Way::Key(key) => {
+                let value = sign::authorization(&request, &self.account, key.expose());
+                Ok(request.header("authorization", value))
+            }
+            Way::Signature(signature) => {
+                let text = String::from_utf8_lossy(signature.expose());
+                let text = text.trim().trim_start_matches('?');
+                let separator = if request.url.contains('?') { '&' } else { '?' };
+                let url = format!("{}{separator}{text}", request.url);
+                Ok(Request { url, ..request })
+            }
+            Way::Token => {
+                let token = self.tokens.get(now, || self.fetch())?;
+                Ok(request.header("authorization", bearer(&token)))
+            }
+        }
+    }
+
+    fn fetch(&self) -> Result<Token, Failure> {
+        let tenant = self.around.text("AZURE_TENANT_ID");
+        let client = self.around.text("AZURE_CLIENT_ID");
+        if let (Some(tenant), Some(client)) = (&tenant, &client) {
+            if let Some(path) = self.around.path("AZURE_FEDERATED_TOKEN_FILE") {
+                let bytes = std::fs::read(&path).map_err(|source| Failure::CredentialSource {
+                    place: path.display().to_string(),
+                    source: Box::new(source),
+                })?;
+                let assertion = String::from_utf8_lossy(&bytes).trim().to_owned();
+                let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+                let proof = [
+                    ("client_assertion_type", kind),
+                    ("client_assertion", &assertion),
+                ];
+                return self.directory(tenant, client, &proof);
+            }
+            if let Some(secret) = self.around.secret("AZURE_CLIENT_SECRET") {
+                let secret = String::from_utf8_lossy(secret.expose());
+                return self.directory(tenant, client, &[("client_secret", &secret)]);
+            }
+        }
+        self.machine(client.as_deref())
+    }
+
+    fn directory(
+        &self,
+        tenant: &str,
+        client: &str,
+        proof: &[(&str, &str)],
+    ) -> Result<Token, Failure> {
+        let host = self.around.text("AZURE_AUTHORITY_HOST");
+        let host = host.unwrap_or_else(|| "https://login.microsoftonline.com".to_owned());
+        let scope = format!("{RESOURCE}.default");
+        let mut pairs = vec![
+            ("grant_type", "client_credentials"),
+            ("client_id", client),
+            ("scope", &scope),
+        ];
+        pairs.extend_from_slice(proof);
+        let body = form(&pairs);
+        let url = format!(
+            "{}/{}/oauth2/v2.0/token",
+            host.trim_end_matches('/'),
+            encode(tenant, Slash::Encoded)
+        );
+        let request = Request::new(Method::POST, url)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(body.as_bytes());
+        self.ask(&host, request, &self.connect)
+    }
+
+    /// The identity that this machine or service has by itself.
+    fn machine(&self, client: Option<&str>) -> Result<Token, Failure> {
+        let chosen = client.map(|client| format!("&client_id={}", encode(client, Slash::Encoded)));
+        let chosen = chosen.unwrap_or_default();
+        let resource = encode(RESOURCE, Slash::Encoded);
+        let connect = ConnectOptions {
+            plain_http: PlainHttp::Anywhere,
+            connect_timeout: PATIENCE,
+            silence_max: PATIENCE * 5,
+            cancel: self.connect.cancel.clone(),
+            ..ConnectOptions::default()
+        };
+        let place = self.around.text("IDENTITY_ENDPOINT");
+        let header = self.around.text("IDENTITY_HEADER");
+        if let (Some(place), Some(header)) = (place, header) {
+            let url = format!("{place}?api-version=2019-08-01&resource={resource}{chosen}");
+            let request = Request::new(Method::GET, url).header("x-identity-header", header);
+            return self.ask(&place, request, &connect);
+        }
+        let url = format!(
+            "{MACHINE}/metadata/identity/oauth2/token?api-version=2018-02-01&resource={resource}{chosen}"
+        );
+        let request = Request::new(Method::GET, url).header("metadata", "true");
+        match self.ask(MACHINE, request, &connect) {
+            Err(failure) if is_unreachable(&failure) => Err(Failure::Credentials(
+                "no credentials for Azure: no AZURE_STORAGE_KEY, no AZURE_STORAGE_SAS_TOKEN, no \
+                 identity in AZURE_CLIENT_ID, and this machine has none of its own"
+                    .to_owned(),
+            )),
+            other => other,
+        }
+    }
+
+    fn ask(
+        &self,
+        host: &str,
+        mut request: Request<'_>,
+        connect: &ConnectOptions,
+    ) -> Result<Token, Failure> {
+        let wrong = || Failure::Credentials(format!("{host} is no address of a token service"));
+        let authority = host.split('/').take(3).collect::<Vec<_>>().join("/");
+        let endpoint: Endpoint = authority.parse().map_err(|_| wrong())?;
+        let http = Http::new(&endpoint, connect).map_err(|_| wrong())?;
+        request.answer_bytes_max = TOKEN_BYTES_MAX;
+        let answer = http.call(&request)?;
+        tokens::read(&answer, &endpoint.authority(), &self.around)
+    }
+}

@@ -1,0 +1,426 @@
+//! Requests to one server: connection, encryption, patience, pace.
+//!
+//! Invariants: nothing is sent unencrypted to another machine unless that was asked for by name;
+//! no redirect is followed; whoever does not answer is given up after a limit; an answer that is
+//! shorter than declared is never handed on.
+
+mod body;
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use refloat_model::cancel::Cancel;
+use refloat_storage::StorageErrorKind;
+use refloat_storage::location::{Endpoint, Transport};
+use refloat_storage::pace::Traffic;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use ureq::http::{HeaderMap, Method, Request as HttpRequest};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::{Agent, SendBody};
+
+use crate::failure::Failure;
+
+/// Read from and written to the network at once, in bytes.
+const BUFFER_BYTES: usize = 128 << 10;
+/// Connections that nothing was sent over for this long are not used again: servers and the
+/// boxes between close them.
+const IDLE_MAX: Duration = Duration::from_secs(10);
+/// What a refusal says is not longer, in bytes.
+const REFUSAL_BYTES_MAX: u64 = 256 << 10;
+/// No file of a repository and no listing's page is larger, in bytes.
+pub(crate) const ANSWER_BYTES_MAX: u64 = 4 << 30;
+
+/// Whether requests may go unencrypted to other machines.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum PlainHttp {
+    /// Only on this machine.
+    #[default]
+    Loopback,
+    /// Wherever the address says so: somebody asked for it by name.
+    Anywhere,
+}
+
+/// How a server is reached.
+#[derive(Clone, Debug)]
+pub struct ConnectOptions {
+    /// More certificates to trust, beside the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Whether unencrypted requests may leave this machine.
+    pub plain_http: PlainHttp,
+    /// A proxy's URL, which may hold its password.
+    pub proxy: Option<std::sync::Arc<refloat_model::secret::Secret>>,
+    /// How long a connection may take.
+    pub connect_timeout: Duration,
+    /// How long the other side may be silent.
+    pub silence_max: Duration,
+    /// How many calls go at once.
+    pub connections: usize,
+    /// Limits of bandwidth.
+    pub traffic: Traffic,
+    /// Ends calls of a run that is stopped, once set.
+    pub cancel: Cancel,
+}
+
+impl Default for ConnectOptions {
+    fn default() -> Self {
+        Self {
+            ca_file: None,
+            plain_http: PlainHttp::Loopback,
+            proxy: None,
+            connect_timeout: Duration::from_secs(20),
+            silence_max: Duration::from_secs(60),
+            connections: 8,
+            traffic: Traffic::default(),
+            cancel: Cancel::default(),
+        }
+    }
+}
+
+/// Why no connection is even tried.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Unencrypted, and not on this machine.
+    #[error("{0} is not encrypted and not on this machine")]
+    PlainHttp(String),
+    /// Certificates that cannot be used.
+    #[error("cannot read the certificates in {path}")]
+    Certificates {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A proxy's address that cannot be used; it is not repeated, as it may hold a password.
+    #[error("the proxy's address is not understood")]
+    Proxy,
+    /// Options that do not fit together or the service.
+    #[error("{0}")]
+    Options(String),
+}
+
+/// A connection to one server, for many threads.
+pub(crate) struct Http {
+    agent: Agent,
+    host: String,
+    traffic: Traffic,
+    cancel: Cancel,
+}
+
+/// One request.
+pub(crate) struct Request<'a> {
+    pub(crate) method: Method,
+    /// Whole, with its parameters.
+    pub(crate) url: String,
+    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) body: Option<&'a [u8]>,
+    /// No longer answer is read, in bytes.
+    pub(crate) answer_bytes_max: u64,
+}
+
+impl<'a> Request<'a> {
+    pub(crate) const fn new(method: Method, url: String) -> Self {
+        Self {
+            method,
+            url,
+            headers: Vec::new(),
+            body: None,
+            answer_bytes_max: ANSWER_BYTES_MAX,
+        }
+    }
+
+    pub(crate) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    pub(crate) const fn body(mut self, body: &'a [u8]) -> Self {
+        self.body = Some(body);
+        self
+    }
+}
+
+/// One answer, whole.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    pub(crate) const fn is_success(&self) -> bool {
+        self.status >= 200 && self.status < 300
+    }
+}
+
+impl Http {
+    /// Connects to nothing yet.
+    pub(crate) fn new(endpoint: &Endpoint, options: &ConnectOptions) -> Result<Self, ConnectError> {
+        let is_plain = endpoint.transport == Transport::Plain;
+        if is_plain && !endpoint.is_loopback() && options.plain_http == PlainHttp::Loopback {
+            return Err(ConnectError::PlainHttp(endpoint.to_string()));
+        }
+        Ok(Self {
+            agent: agent(endpoint, options)?,
+            host: endpoint.authority(),
+            traffic: options.traffic.clone(),
+            cancel: options.cancel.clone(),
+        })
+    }
+
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Sends a request and reads its whole answer.
+    pub(crate) fn call(&self, request: &Request<'_>) -> Result<Answer, Failure> {
+        let mut builder = HttpRequest::builder()
+            .method(request.method.clone())
+            .uri(request.url.as_str());
+        for (name, value) in &request.headers {
+            builder = builder.header(*name, value);
+        }
+        let malformed = |_| Failure::Malformed {
+            host: self.host.clone(),
+            what: "an impossible URL or header",
+        };
+        let answer = match request.body {
+            None => {
+                let request = builder.body(SendBody::none()).map_err(malformed)?;
+                self.agent.run(request)
+            }
+            Some(bytes) => {
+                let mut body = body::Paced::new(bytes, &self.traffic, &self.cancel);
+                let request = builder
+                    .header("content-length", bytes.len())
+                    .body(SendBody::from_reader(&mut body))
+                    .map_err(malformed)?;
+                self.agent.run(request)
+            }
+        };
+        let answer = answer.map_err(|error| self.transport(error))?;
+        let (parts, body) = answer.into_parts();
+        let is_head = request.method == Method::HEAD;
+        let body = if is_head {
+            Vec::new()
+        } else {
+            let reader = body.into_reader();
+            let limit = if parts.status.is_success() {
+                request.answer_bytes_max
+            } else {
+                REFUSAL_BYTES_MAX
+            };
+            self.read(reader, &parts.headers, limit)?
+        };
+        Ok(Answer {
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+            body,
+        })
+    }
+
+    fn read(
+        &self,
+        mut reader: impl io::Read,
+        headers: &HeaderMap,
+        limit: u64,
+    ) -> Result<Vec<u8>, Failure> {
+        let declared = headers
+            .get("content-length")
+            .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        let mut bytes = Vec::new();
+        let mut buffer = vec![0; BUFFER_BYTES];
+        loop {
+            if self.cancel.is_cancelled() {
+                return Err(Failure::Interrupted);
+            }
+            let read = match reader.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(self.broken(error, bytes.len() as u64, declared)),
+            };
+            self.traffic.down(read);
+            bytes.extend_from_slice(buffer.get(..read).unwrap_or_default());
+            if bytes.len() as u64 > limit {
+                return Err(Failure::TooLarge {
+                    host: self.host.clone(),
+                    limit,
+                });
+            }
+        }
+        match declared {
+            Some(expected) if expected != bytes.len() as u64 => Err(Failure::Cut {
+                host: self.host.clone(),
+                got: bytes.len() as u64,
+                expected,
+            }),
+            _ => Ok(bytes),
+        }
+    }
+
+    fn broken(&self, error: io::Error, got: u64, declared: Option<u64>) -> Failure {
+        match declared {
+            Some(expected) if error.kind() == io::ErrorKind::UnexpectedEof => Failure::Cut {
+                host: self.host.clone(),
+                got,
+                expected,
+            },
+            _ => self.transport(ureq::Error::from(error)),
+        }
+    }
+
+    /// The client's error without what could hold a secret: URLs.
+    fn transport(&self, error: ureq::Error) -> Failure {
+        use ureq::Error as E;
+        let host = self.host.clone();
+        if self.cancel.is_cancelled() {
+            return Failure::Interrupted;
+        }
+        match error {
+            // So come the errors of TLS handshakes; trying again does not change a certificate.
+            E::Io(source) if source.kind() == io::ErrorKind::InvalidData => {
+                Failure::Tls { host, source }
+            }
+            E::Io(source) if source.kind() == io::ErrorKind::TimedOut => Failure::Silent(host),
+            E::Io(source) => Failure::Connection { host, source },
+            E::Timeout(_) | E::BodyStalled => Failure::Silent(host),
+            E::HostNotFound => Failure::HostUnknown(host),
+            E::ConnectionFailed => Failure::Connection {
+                host,
+                source: io::Error::from(io::ErrorKind::NotConnected),
+            },
+            other => Failure::Protocol {
+                host,
+                source: Box::new(other),
+            },
+        }
+    }
+}
+
+fn agent(endpoint: &Endpoint, options: &ConnectOptions) -> Result<Agent, ConnectError> {
+    let roots = match endpoint.transport {
+        Transport::Tls => roots(options)?,
+        Transport::Plain => Vec::new(),
+    };
+    let proxy = match &options.proxy {
+        None => None,
+        Some(url) => {
+            let url = std::str::from_utf8(url.expose()).map_err(|_| ConnectError::Proxy)?;
+            Some(ureq::Proxy::new(url).map_err(|_| ConnectError::Proxy)?)
+        }
+    };
+    let tls = TlsConfig::builder()
+        .root_certs(RootCerts::new_with_certs(&roots))
+        .unversioned_rustls_crypto_provider(rustls::crypto::aws_lc_rs::default_provider().into())
+        .build();
+    let idle = options.connections.max(1);
+    let config = Agent::config_builder()
+        .tls_config(tls)
+        .proxy(proxy)
+        .https_only(endpoint.transport == Transport::Tls)
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .allow_non_standard_methods(true)
+        .user_agent(concat!("refloat/", env!("CARGO_PKG_VERSION")))
+        .input_buffer_size(BUFFER_BYTES)
+        .output_buffer_size(BUFFER_BYTES)
+        .max_idle_connections(idle)
+        .max_idle_connections_per_host(idle)
+        .max_idle_age(IDLE_MAX)
+        .timeout_connect(Some(options.connect_timeout))
+        .timeout_resolve(Some(options.connect_timeout))
+        .timeout_recv_response(Some(options.silence_max))
+        .timeout_per_read(Some(options.silence_max))
+        .timeout_per_write(Some(options.silence_max))
+        .build();
+    Ok(config.new_agent())
+}
+
+fn roots(options: &ConnectOptions) -> Result<Vec<Certificate<'static>>, ConnectError> {
+    // Single files of the system's store that cannot be read do not matter; none at all does, and
+    // then TLS says so.
+    let system = rustls_native_certs::load_native_certs().certs;
+    let mut roots: Vec<Certificate<'static>> = system
+        .iter()
+        .map(|der| Certificate::from_der(der).to_owned())
+        .collect();
+    let Some(path) = &options.ca_file else {
+        return Ok(roots);
+    };
+    let failed = |source: Box<dyn std::error::Error + Send + Sync>| ConnectError::Certificates {
+        path: path.clone(),
+        source,
+    };
+    let before = roots.len();
+    for der in CertificateDer::pem_file_iter(path).map_err(|e| failed(e.into()))? {
+        let der = der.map_err(|e| failed(e.into()))?;
+        roots.push(Certificate::from_der(&der).to_owned());
+    }
+    if roots.len() == before {
+        return Err(failed("it holds none".into()));
+    }
+    Ok(roots)
+}
+
+/// Percent-encodes all but unreserved characters; slashes stay if they separate parts of a path.
+pub(crate) fn encode(text: &str, slash: Slash) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        let unreserved = byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+        if unreserved || (byte == b'/' && slash == Slash::Kept) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
+/// What encoding does to slashes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Slash {
+    Kept,
+    Encoded,
+}
+
+/// Whether a failure says that nothing was reached at all, so that asking somebody else is right.
+pub(crate) const fn is_unreachable(failure: &Failure) -> bool {
+    matches!(failure.kind(), StorageErrorKind::Unavailable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_http_goes_to_this_machine_or_where_it_is_allowed() {
+        let connect = |text: &str, plain_http| {
+            let options = ConnectOptions {
+                plain_http,
+                ..ConnectOptions::default()
+            };
+            let http = Http::new(&text.parse().unwrap(), &options);
+            http.map(|_| ()).map_err(|e| e.to_string())
+        };
+        assert_eq!(connect("http://127.0.0.1:1", PlainHttp::Loopback), Ok(()));
+        assert_eq!(connect("http://10.0.0.1", PlainHttp::Anywhere), Ok(()));
+        assert_eq!(
+            connect("http://10.0.0.1", PlainHttp::Loopback),
+            Err("http://10.0.0.1 is not encrypted and not on this machine".to_owned())
+        );
+    }
+
+    #[test]
+    fn text_is_encoded_as_signatures_want_it() {
+        assert_eq!(encode("a/b c~é", Slash::Kept), "a/b%20c~%C3%A9");
+        assert_eq!(encode("a/b=", Slash::Encoded), "a%2Fb%3D");
+    }
+}

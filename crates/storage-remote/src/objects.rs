@@ -1,0 +1,385 @@
+//! A storage over any service that keeps objects and speaks HTTP.
+//!
+//! What the services have in common is here once: ranges, sizes, second writes. What they differ
+//! in is [`Objects`].
+//!
+//! Invariant: bytes that are handed on are exactly those that were asked for; what the server
+//! says of their place and number is compared.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use refloat_model::time::Timestamp;
+use refloat_storage::protection::Protection;
+use refloat_storage::{FileKey, FileKind, Listed, Storage, StorageError, StorageErrorKind};
+use ureq::http::Method;
+
+use crate::failure::{Failure, Meaning};
+use crate::http::{Answer, Request};
+
+/// What a service does in its own way.
+pub(crate) trait Objects: Send + Sync {
+    /// The place without credentials.
+    fn location(&self) -> String;
+
+    /// How many calls at once make sense.
+    fn connections(&self) -> usize;
+
+    /// Makes what a new repository needs.
+    fn create(&self) -> Result<(), Failure>;
+
+    /// A request for the object of a file, not yet signed.
+    fn object(&self, method: Method, key: &FileKey) -> Request<'static>;
+
+    /// Signs and sends a request; refusals are failures with their meaning.
+    fn send(&self, request: Request<'_>) -> Result<Answer, Failure>;
+
+    /// Writes an object; [`Failure::Exists`] or a refusal of that meaning if one must not be
+    /// replaced and is.
+    fn put(&self, key: &FileKey, bytes: &[u8], present: Present) -> Result<(), Failure>;
+
+    /// Removes an object; one that is not there is no failure.
+    fn remove(&self, key: &FileKey) -> Result<(), Failure> {
+        match self.send(self.object(Method::DELETE, key)) {
+            Ok(_) => Ok(()),
+            Err(failure) if failure.meaning() == Some(Meaning::NoFile) => Ok(()),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// All objects of a kind.
+    fn list(&self, kind: FileKind) -> Result<Vec<Listed>, Failure>;
+
+    /// For how long objects are kept from deletion; none if they are not.
+    fn period(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Whether files of a kind are kept from deletion.
+    fn is_protected(&self, _kind: FileKind) -> bool {
+        false
+    }
+
+    /// Until when an object is kept.
+    fn protected_until(&self, _key: &FileKey) -> Result<Option<Timestamp>, Failure> {
+        Ok(None)
+    }
+
+    /// Keeps an object until a later time.
+    fn protect_until(&self, _key: &FileKey, _until: Timestamp) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+/// What happens to an object that is there already.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Present {
+    /// It stays, and the write fails.
+    Kept,
+    /// It is replaced.
+    Replaced,
+}
+
+/// See the module.
+pub(crate) struct ObjectStorage<O>(pub(crate) O);
+
+/// What a range request was answered with.
+enum Part {
+    Bytes(Vec<u8>),
+    /// The object ends before.
+    Beyond,
+}
+
+impl<O: Objects> ObjectStorage<O> {
+    fn failed(&self, operation: &'static str, subject: String, failure: Failure) -> StorageError {
+        let cause: Box<dyn std::error::Error + Send + Sync> = Box::new(failure);
+        let kind = cause
+            .downcast_ref::<Failure>()
+            .map_or(StorageErrorKind::Failed, Failure::kind);
+        StorageError::on(kind, operation, subject, self.0.location(), Some(cause))
+    }
+
+    fn on<T>(
+        &self,
+        operation: &'static str,
+        key: &FileKey,
+        result: Result<T, Failure>,
+    ) -> Result<T, StorageError> {
+        result.map_err(|failure| self.failed(operation, key.path(), failure))
+    }
+
+    fn part(&self, key: &FileKey, offset: u64, length: usize) -> Result<Part, Failure> {
+        let end = offset.saturating_add(length as u64);
+        if length == 0 || end == u64::MAX {
+            // No request can ask for nothing; what matters is where the object ends.
+            let size = self.end(key)?.ok_or_else(|| self.no_file())?;
+            return Ok(if end <= size {
+                Part::Bytes(Vec::new())
+            } else {
+                Part::Beyond
+            });
+        }
+        let mut request = self
+            .0
+            .object(Method::GET, key)
+            .header("range", format!("bytes={offset}-{}", end - 1));
+        request.answer_bytes_max = length as u64;
+        match self.0.send(request) {
+            Ok(answer) => self.checked_part(answer, offset, length),
+            Err(failure) if failure.meaning() == Some(Meaning::OutOfRange) => Ok(Part::Beyond),
+            // A server that ignores ranges sends the whole.
+            Err(Failure::TooLarge { .. }) => {
+                let whole = self.0.send(self.0.object(Method::GET, key))?.body;
+                let start = usize::try_from(offset).unwrap_or(usize::MAX);
+                let bytes = whole.get(start..).and_then(|rest| rest.get(..length));
+                Ok(bytes.map_or(Part::Beyond, |bytes| Part::Bytes(bytes.to_vec())))
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    fn checked_part(&self, answer: Answer, offset: u64, length: usize) -> Result<Part, Failure> {
+        let range = answer.header("content-range").and_then(content_range);
+        match (answer.status, range) {
+            (206, Some((start, _))) if start == offset && answer.body.len() == length => {
+                Ok(Part::Bytes(answer.body))
+            }
+            (206, Some((start, size))) if start == offset && (answer.body.len()) < length => {
+                let got = offset + answer.body.len() as u64;
+                if size.is_some_and(|size| size <= got) {
+                    return Ok(Part::Beyond);
+                }
+                // Less than asked for though there is more: a proxy cut it.
+                Err(self.malformed("a part is shorter than the server says"))
+            }
+            // The whole object, which a server may send instead of a part from its start.
+            (200, _) if offset == 0 && answer.body.len() == length => Ok(Part::Bytes(answer.body)),
+            (200, _) => {
+                let start = usize::try_from(offset).unwrap_or(usize::MAX);
+                let bytes = answer.body.get(start..).and_then(|rest| rest.get(..length));
+                Ok(bytes.map_or(Part::Beyond, |bytes| Part::Bytes(bytes.to_vec())))
+            }
+            _ => Err(self.malformed("another part than was asked for")),
+        }
+    }
+
+    /// Where an object ends: its size; none if there is none.
+    ///
+    /// Asked for by reading its first byte: an answer without a body would not say why it is
+    /// refused.
+    fn end(&self, key: &FileKey) -> Result<Option<u64>, Failure> {
+        let mut request = self.0.object(Method::GET, key).header("range", "bytes=0-0");
+        request.answer_bytes_max = 1;
+        match self.0.send(request) {
+            Ok(answer) => match answer.header("content-range").and_then(content_range) {
+                Some((_, Some(size))) if answer.status == 206 => Ok(Some(size)),
+                _ if answer.status == 200 && is_of_a_file(&answer) => {
+                    Ok(Some(answer.body.len() as u64))
+                }
+                _ => Err(self.malformed("a part of an unknown whole")),
+            },
+            Err(failure) => match failure.meaning() {
+                Some(Meaning::NoFile) => Ok(None),
+                // There is no first byte.
+                Some(Meaning::OutOfRange) => Ok(Some(0)),
+                _ if matches!(failure, Failure::TooLarge { .. }) => {
+                    let whole = self.0.send(self.0.object(Method::GET, key))?;
+                    Ok(Some(whole.body.len() as u64))
+                }
+                _ => Err(failure),
+            },
+        }
+    }
+
+    fn malformed(&self, what: &'static str) -> Failure {
+        Failure::Malformed {
+            host: self.0.location(),
+            what,
+        }
+    }
+
+    fn no_file(&self) -> Failure {
+        Failure::Refused {
+            host: self.0.location(),
+            refusal: crate::failure::Refusal::new(404, None, None),
+        }
+    }
+
+    /// Writes under a name that is not taken; content-named files that are there stay if they are
+    /// the same, and are replaced if something damaged them.
+    fn store(&self, key: &FileKey, bytes: &[u8]) -> Result<(), Failure> {
+        let failure = match self.0.put(key, bytes, Present::Kept) {
+            Ok(()) => return Ok(()),
+            Err(failure) => failure,
+        };
+        let exists = failure.kind() == StorageErrorKind::AlreadyExists;
+        if !exists || key.kind() == FileKind::Config {
+            return Err(failure);
+        }
+        // A repetition of a write whose answer got lost, or a copy of the same content.
+        let present = self.0.send(self.0.object(Method::GET, key));
+        match present {
+            Ok(answer) if answer.body == bytes => Ok(()),
+            Ok(_) => self.0.put(key, bytes, Present::Replaced),
+            Err(failure) if failure.meaning() == Some(Meaning::NoFile) => {
+                self.0.put(key, bytes, Present::Replaced)
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+}
+
+impl<O: Objects> Storage for ObjectStorage<O> {
+    fn location(&self) -> String {
+        self.0.location()
+    }
+
+    fn create(&self) -> Result<(), StorageError> {
+        let created = self.0.create();
+        created.map_err(|failure| self.failed("create", "the repository's place".into(), failure))
+    }
+
+    fn write(&self, key: &FileKey, bytes: &[u8]) -> Result<(), StorageError> {
+        self.on("write", key, self.store(key, bytes))
+    }
+
+    fn read(&self, key: &FileKey) -> Result<Vec<u8>, StorageError> {
+        let answer = self.0.send(self.0.object(Method::GET, key));
+        self.on("read", key, answer.map(|answer| answer.body))
+    }
+
+    fn read_range(
+        &self,
+        key: &FileKey,
+        offset: u64,
+        length: usize,
+    ) -> Result<Vec<u8>, StorageError> {
+        let part = match self.part(key, offset, length) {
+            Ok(Part::Bytes(bytes)) => Ok(bytes),
+            Ok(Part::Beyond) => Err(Failure::ShortRead(offset.saturating_add(length as u64))),
+            Err(failure) => Err(failure),
+        };
+        self.on("read", key, part)
+    }
+
+    fn size(&self, key: &FileKey) -> Result<Option<u64>, StorageError> {
+        self.on("find the size of", key, self.end(key))
+    }
+
+    fn list(&self, kind: FileKind) -> Result<Vec<Listed>, StorageError> {
+        let listed = self.0.list(kind);
+        listed.map_err(|failure| self.failed("list", kind.folder().to_owned(), failure))
+    }
+
+    fn delete(&self, key: &FileKey) -> Result<(), StorageError> {
+        self.on("delete", key, self.0.remove(key))
+    }
+
+    fn connections(&self) -> usize {
+        self.0.connections()
+    }
+
+    fn protection(&self) -> Option<&dyn Protection> {
+        self.0.period().map(|_period| self as &dyn Protection)
+    }
+}
+
+impl<O: Objects> Protection for ObjectStorage<O> {
+    fn period(&self) -> Duration {
+        self.0.period().unwrap_or_default()
+    }
+
+    fn covers(&self, kind: FileKind) -> bool {
+        self.0.is_protected(kind)
+    }
+
+    fn protected_until(&self, key: &FileKey) -> Result<Option<Timestamp>, StorageError> {
+        let until = self.0.protected_until(key);
+        self.on("look up the protection of", key, until)
+    }
+
+    fn protect_until(&self, key: &FileKey, until: Timestamp) -> Result<(), StorageError> {
+        let done = self.0.protect_until(key, until);
+        self.on("extend the protection of", key, done)
+    }
+}
+
+impl<O> Debug for ObjectStorage<O> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ObjectStorage")
+    }
+}
+
+/// Whether an answer describes a file, which an empty page of some box in between does not.
+pub(crate) fn is_of_a_file(answer: &Answer) -> bool {
+    ["etag", "last-modified"]
+        .iter()
+        .any(|name| answer.header(name).is_some())
+}
+
+/// Start and whole size of `bytes 0-9/100`; the size may be unknown, `*`.
+fn content_range(text: &str) -> Option<(u64, Option<u64>)> {
+    let (range, size) = text.strip_prefix("bytes ")?.split_once('/')?;
+    let (start, _) = range.split_once('-')?;
+    Some((start.trim().parse().ok()?, size.trim().parse().ok()))
+}
+
+/// The path below the repository's root: `config`, `keys/…`, `data/ab/ab…`.
+pub(crate) fn below(path: &str, name: &str) -> String {
+    if path.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{path}/{name}")
+    }
+}
+
+/// The file of a name in a listing of one kind; none for names that are no ids.
+pub(crate) fn file_of(kind: FileKind, name: &str) -> Option<FileKey> {
+    if kind == FileKind::Config {
+        return (name == "config").then_some(FileKey::CONFIG);
+    }
+    let name = name.as_bytes();
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    if name.len() != 64 {
+        return None;
+    }
+    let mut id = [0; 32];
+    for (byte, pair) in id.iter_mut().zip(name.chunks_exact(2)) {
+        let [high, low] = pair else { return None };
+        *byte = digit(*high)? << 4 | digit(*low)?;
+    }
+    Some(FileKey::new(kind, id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_of_answers_are_read() {
+        assert_eq!(content_range("bytes 5-9/100"), Some((5, Some(100))));
+        assert_eq!(content_range("bytes 5-9/*"), Some((5, None)));
+        assert_eq!(content_range("bytes */100"), None);
+        assert_eq!(content_range("5-9/100"), None);
+    }
+
+    #[test]
+    fn only_names_of_files_count() {
+        let key = FileKey::new(FileKind::Pack, [0xab; 32]);
+        assert_eq!(file_of(FileKind::Pack, &key.name()), Some(key));
+        for name in [
+            "",
+            "config",
+            &"AB".repeat(32),
+            &"a".repeat(63),
+            &"a".repeat(65),
+        ] {
+            assert_eq!(file_of(FileKind::Pack, name), None, "{name}");
+        }
+        assert_eq!(file_of(FileKind::Config, "config"), Some(FileKey::CONFIG));
+    }
+}

@@ -1,0 +1,296 @@
+//! WebDAV servers.
+//!
+//! Source: RFC 4918.
+//!
+//! Invariant: a file gets its name by a `MOVE` of one that was written whole; the protocol cannot
+//! keep two writers at the same moment from both finding the name free.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use refloat_storage::location::RemoteAddress;
+use refloat_storage::{FileKey, FileKind, Listed};
+use ureq::http::Method;
+
+use crate::Surroundings;
+use crate::basic::Login;
+use crate::failure::{Failure, Meaning, Refusal};
+use crate::http::{Answer, ConnectError, ConnectOptions, Http, Request, Slash, encode};
+use crate::objects::{Objects, Present, file_of};
+use crate::xml::{Element, parse};
+
+/// What listings ask for.
+const PROPERTIES: &[u8] = b"<?xml version=\"1.0\"?><D:propfind xmlns:D=\"DAV:\"><D:prop>\
+    <D:resourcetype/><D:getcontentlength/><D:getlastmodified/></D:prop></D:propfind>";
+
+/// A repository below a folder of such a server.
+pub(crate) struct WebDav {
+    http: Http,
+    /// The server alone.
+    server: String,
+    /// Ends in a slash.
+    base: String,
+    shown: String,
+    login: Option<Login>,
+    connections: usize,
+    around: Surroundings,
+    written: AtomicU64,
+    /// Folders of packs that are there.
+    folders: Mutex<HashSet<String>>,
+}
+
+/// One entry of a folder.
+struct Entry {
+    name: String,
+    is_folder: bool,
+    size: Option<u64>,
+    modified: Option<refloat_model::time::Timestamp>,
+}
+
+impl WebDav {
+    pub(crate) fn new(
+        address: &RemoteAddress,
+        login: Option<Login>,
+        connect: &ConnectOptions,
+        around: &Surroundings,
+    ) -> Result<Self, ConnectError> {
+        let endpoint = crate::endpoint_of(address)?;
+        let path = encode(&address.path, Slash::Kept);
+        let slash = if path.is_empty() { "" } else { "/" };
+        Ok(Self {
+            http: Http::new(endpoint, connect)?,
+            server: endpoint.to_string(),
+            base: format!("{endpoint}/{path}{slash}"),
+            shown: address.to_string(),
+            login,
+            connections: connect.connections,
+            around: around.clone(),
+            written: AtomicU64::new(0),
+            folders: Mutex::default(),
+        })
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    fn method(&self, name: &'static str) -> Result<Method, Failure> {
+        Method::from_bytes(name.as_bytes()).map_err(|_| self.malformed(name))
+    }
+
+    fn malformed(&self, what: &'static str) -> Failure {
+        Failure::Malformed {
+            host: self.http.host().to_owned(),
+            what,
+        }
+    }
+
+    /// Makes a folder; one that is there is right.
+    fn make_folder(&self, url: String) -> Result<(), Failure> {
+        match self.send(Request::new(self.method("MKCOL")?, url)) {
+            Ok(_) => Ok(()),
+            Err(Failure::Refused { refusal, .. }) if refusal.status == 405 => Ok(()),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Writes under a name that no listing takes for a file.
+    fn write_aside(&self, key: &FileKey, bytes: &[u8]) -> Result<String, Failure> {
+        let path = key.path();
+        let number = self.written.fetch_add(1, Ordering::Relaxed);
+        let now = (self.around.clock)().as_nanosecond();
+        let aside = self.url(&format!("{path}.{now}-{number}.tmp"));
+        if key.kind() == FileKind::Pack {
+            self.make_pack_folder(&path)?;
+        }
+        let request = Request::new(Method::PUT, aside.clone()).body(bytes);
+        let request = request.header("content-type", "application/octet-stream");
+        self.send(request).map(|_answer| aside)
+    }
+
+    /// The folder of these packs, made when this process writes the first of them: a server that
+    /// lacks it may break the connection instead of answering.
+    fn make_pack_folder(&self, path: &str) -> Result<(), Failure> {
+        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let known = || self.folders.lock().unwrap_or_else(PoisonError::into_inner);
+        if known().contains(folder) {
+            return Ok(());
+        }
+        self.make_folder(self.url(&format!("{folder}/")))?;
+        let _new = known().insert(folder.to_owned());
+        Ok(())
+    }
+
+    fn folder(&self, path: &str) -> Result<Vec<Entry>, Failure> {
+        let request = Request::new(self.method("PROPFIND")?, self.url(path))
+            .header("depth", "1")
+            .header("content-type", "application/xml")
+            .body(PROPERTIES);
+        let answer = match self.send(request) {
+            Ok(answer) => answer,
+            Err(failure) if failure.meaning() == Some(Meaning::NoFile) => return Ok(Vec::new()),
+            Err(failure) => return Err(failure),
+        };
+        let broken = || self.malformed("a listing");
+        let root = parse(&answer.body).filter(|root| root.name == "multistatus");
+        root.ok_or_else(broken)?
+            .children_named("response")
+            .map(|response| entry(response).ok_or_else(broken))
+            .collect()
+    }
+
+    fn packs(&self) -> Result<Vec<Listed>, Failure> {
+        let folders = self.folder("data/")?;
+        let folders: Vec<String> = folders
+            .into_iter()
+            .filter(|entry| entry.is_folder && entry.name.len() == 2)
+            .map(|entry| format!("data/{}/", entry.name))
+            .collect();
+        let rest = Mutex::new(folders.into_iter());
+        let next = || {
+            let mut rest = rest.lock().unwrap_or_else(PoisonError::into_inner);
+            rest.next()
+        };
+        let work = || -> Result<Vec<Listed>, Failure> {
+            let mut listed = Vec::new();
+            while let Some(folder) = next() {
+                listed.extend(self.files(FileKind::Pack, &folder)?);
+            }
+            Ok(listed)
+        };
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..self.connections.max(1))
+                .map(|_thread| scope.spawn(work))
+                .collect();
+            let mut all = Vec::new();
+            for thread in threads {
+                // A thread that panicked has no listing to give.
+                let listed = thread.join().map_err(|_| self.malformed("a listing"))?;
+                all.extend(listed?);
+            }
+            Ok(all)
+        })
+    }
+
+    fn files(&self, kind: FileKind, folder: &str) -> Result<Vec<Listed>, Failure> {
+        let mut listed = Vec::new();
+        for entry in self.folder(folder)? {
+            let Some(key) = file_of(kind, &entry.name).filter(|_| !entry.is_folder) else {
+                continue;
+            };
+            let size = entry
+                .size
+                .ok_or_else(|| self.malformed("a file without a size"))?;
+            listed.push(Listed {
+                key,
+                size,
+                modified: entry.modified,
+            });
+        }
+        Ok(listed)
+    }
+}
+
+impl Objects for WebDav {
+    fn location(&self) -> String {
+        self.shown.clone()
+    }
+
+    fn connections(&self) -> usize {
+        self.connections
+    }
+
+    fn create(&self) -> Result<(), Failure> {
+        let below_server = self.base.strip_prefix(&self.server).unwrap_or_default();
+        let mut url = self.server.clone();
+        for part in below_server.split('/').filter(|part| !part.is_empty()) {
+            url = format!("{url}/{part}");
+            match self.make_folder(format!("{url}/")) {
+                // Folders above may belong to somebody else, and be there.
+                Err(failure) if failure.meaning() == Some(Meaning::Denied) => {}
+                other => other?,
+            }
+        }
+        for kind in FileKind::FOLDERS {
+            self.make_folder(self.url(&format!("{}/", kind.folder())))?;
+        }
+        Ok(())
+    }
+
+    fn object(&self, method: Method, key: &FileKey) -> Request<'static> {
+        Request::new(method, self.url(&key.path()))
+    }
+
+    fn send(&self, mut request: Request<'_>) -> Result<Answer, Failure> {
+        if let Some(login) = &self.login {
+            request = request.header("authorization", login.header());
+        }
+        let answer = self.http.call(&request)?;
+        if answer.is_success() {
+            return Ok(answer);
+        }
+        Err(Failure::Refused {
+            host: self.http.host().to_owned(),
+            refusal: Refusal::new(answer.status, None, None),
+        })
+    }
+
+    fn put(&self, key: &FileKey, bytes: &[u8], present: Present) -> Result<(), Failure> {
+        // Asked before a whole pack is sent for nothing.
+        if present == Present::Kept {
+            match self.send(self.object(Method::HEAD, key)) {
+                Ok(_) => return Err(Failure::Exists),
+                Err(failure) if failure.meaning() == Some(Meaning::NoFile) => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+        let aside = self.write_aside(key, bytes)?;
+        let overwrite = match present {
+            Present::Kept => "F",
+            Present::Replaced => "T",
+        };
+        let moved = Request::new(self.method("MOVE")?, aside.clone())
+            .header("destination", self.url(&key.path()))
+            .header("overwrite", overwrite);
+        let moved = self.send(moved);
+        if moved.is_err() {
+            // What stays of it is no file of the repository.
+            let _removed = self.send(Request::new(Method::DELETE, aside));
+        }
+        moved.map(|_answer| ())
+    }
+
+    fn list(&self, kind: FileKind) -> Result<Vec<Listed>, Failure> {
+        match kind {
+            FileKind::Config => Ok(Vec::new()),
+            FileKind::Pack => self.packs(),
+            kind => self.files(kind, &format!("{}/", kind.folder())),
+        }
+    }
+}
+
+fn entry(response: &Element) -> Option<Entry> {
+    let href = response.text_of("href")?;
+    let name = href.trim_end_matches('/').rsplit('/').next()?.to_owned();
+    let good = |stat: &&Element| stat.text_of("status").is_some_and(|s| s.contains(" 200"));
+    let properties = response
+        .children_named("propstat")
+        .find(good)?
+        .child("prop")?;
+    let is_folder = properties
+        .child("resourcetype")
+        .is_some_and(|kind| kind.child("collection").is_some());
+    let modified = properties
+        .text_of("getlastmodified")
+        .and_then(|text| jiff::fmt::rfc2822::parse(text).ok())
+        .map(|zoned| zoned.timestamp().into());
+    Some(Entry {
+        name,
+        is_folder,
+        size: properties
+            .text_of("getcontentlength")
+            .and_then(|text| text.parse().ok()),
+        modified,
+    })
+}

@@ -1,0 +1,226 @@
+//! A local copy of the small files that every command reads: indexes and snapshots.
+//!
+//! Their names are the SHA-256 of their bytes, so a copy proves by itself that it is right; what is
+//! there is decided by the storage's own listing alone, never by the copies.
+//!
+//! Invariant: without the cache, with a damaged one, and where it cannot be written, every answer
+//! is the same.
+
+use std::collections::HashSet;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::local::LocalStorage;
+use crate::protection::Protection;
+use crate::{FileKey, FileKind, Listed, SharedStorage, Storage, StorageError};
+
+/// Keeps copies of files that were read or written in a folder.
+///
+/// Copies of files that a listing no longer shows are removed.
+pub struct CachedStorage {
+    inner: SharedStorage,
+    copies: LocalStorage,
+}
+
+impl CachedStorage {
+    /// Keeps copies in a folder, which need not exist yet.
+    #[must_use]
+    pub const fn new(inner: SharedStorage, copies: LocalStorage) -> Self {
+        Self { inner, copies }
+    }
+
+    fn copy(&self, key: &FileKey) -> Option<Vec<u8>> {
+        let bytes = self.copies.read(key).ok()?;
+        if is_as_named(key, &bytes) {
+            return Some(bytes);
+        }
+        // A damaged copy is replaced by the next read.
+        let _removed = self.copies.delete(key);
+        None
+    }
+
+    fn keep(&self, key: &FileKey, bytes: &[u8]) {
+        if !is_kept(key.kind()) || !is_as_named(key, bytes) {
+            return;
+        }
+        // A cache that cannot be written costs time only.
+        let kept = self.copies.write(key, bytes);
+        if kept.is_err() && self.copies.create().is_ok() {
+            let _kept = self.copies.write(key, bytes);
+        }
+    }
+}
+
+const fn is_kept(kind: FileKind) -> bool {
+    matches!(kind, FileKind::Index | FileKind::Snapshot)
+}
+
+fn is_as_named(key: &FileKey, bytes: &[u8]) -> bool {
+    Sha256::digest(bytes).as_slice() == key.id()
+}
+
+impl Storage for CachedStorage {
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+
+    fn create(&self) -> Result<(), StorageError> {
+        self.inner.create()
+    }
+
+    fn write(&self, key: &FileKey, bytes: &[u8]) -> Result<(), StorageError> {
+        self.inner.write(key, bytes)?;
+        self.keep(key, bytes);
+        Ok(())
+    }
+
+    fn read(&self, key: &FileKey) -> Result<Vec<u8>, StorageError> {
+        if is_kept(key.kind())
+            && let Some(copy) = self.copy(key)
+        {
+            return Ok(copy);
+        }
+        let bytes = self.inner.read(key)?;
+        self.keep(key, &bytes);
+        Ok(bytes)
+    }
+
+    fn read_range(
+        &self,
+        key: &FileKey,
+        offset: u64,
+        length: usize,
+    ) -> Result<Vec<u8>, StorageError> {
+        self.inner.read_range(key, offset, length)
+    }
+
+    fn size(&self, key: &FileKey) -> Result<Option<u64>, StorageError> {
+        self.inner.size(key)
+    }
+
+    fn list(&self, kind: FileKind) -> Result<Vec<Listed>, StorageError> {
+        let listed = self.inner.list(kind)?;
+        if is_kept(kind)
+            && let Ok(copies) = self.copies.list(kind)
+        {
+            let there: HashSet<FileKey> = listed.iter().map(|file| file.key).collect();
+            for copy in copies.iter().filter(|copy| !there.contains(&copy.key)) {
+                let _removed = self.copies.delete(&copy.key);
+            }
+        }
+        Ok(listed)
+    }
+
+    fn delete(&self, key: &FileKey) -> Result<(), StorageError> {
+        self.inner.delete(key)?;
+        if is_kept(key.kind()) {
+            let _removed = self.copies.delete(key);
+        }
+        Ok(())
+    }
+
+    fn connections(&self) -> usize {
+        self.inner.connections()
+    }
+
+    fn protection(&self) -> Option<&dyn Protection> {
+        self.inner.protection()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::counting::{CountingStorage, Operation};
+    use crate::memory::MemoryStorage;
+
+    fn key(kind: FileKind, bytes: &[u8]) -> FileKey {
+        FileKey::new(kind, Sha256::digest(bytes).into())
+    }
+
+    struct Setup {
+        folder: tempfile::TempDir,
+        memory: Arc<MemoryStorage>,
+        counting: Arc<CountingStorage>,
+    }
+
+    impl Setup {
+        fn new() -> Self {
+            let memory = Arc::new(MemoryStorage::new());
+            Self {
+                folder: tempfile::tempdir().unwrap(),
+                counting: Arc::new(CountingStorage::new(Arc::clone(&memory) as SharedStorage)),
+                memory,
+            }
+        }
+
+        fn cached(&self) -> CachedStorage {
+            let copies = LocalStorage::new(self.folder.path().join("copies"));
+            CachedStorage::new(Arc::clone(&self.counting) as SharedStorage, copies)
+        }
+
+        fn reads(&self) -> u64 {
+            self.counting.take().calls_of(Operation::Read)
+        }
+    }
+
+    #[test]
+    fn what_was_read_or_written_is_not_read_again() {
+        let setup = Setup::new();
+        let (index, lock) = (key(FileKind::Index, b"index"), key(FileKind::Lock, b"lock"));
+        setup.memory.write(&index, b"index").unwrap();
+        setup.memory.write(&lock, b"lock").unwrap();
+        for reads in [2, 1] {
+            assert_eq!(setup.cached().read(&index).unwrap(), b"index");
+            assert_eq!(setup.cached().read(&lock).unwrap(), b"lock");
+            assert_eq!(setup.reads(), reads, "locks are always read");
+        }
+        let snapshot = key(FileKind::Snapshot, b"snapshot");
+        setup.cached().write(&snapshot, b"snapshot").unwrap();
+        assert_eq!(setup.cached().read(&snapshot).unwrap(), b"snapshot");
+        assert_eq!(setup.reads(), 0);
+    }
+
+    #[test]
+    fn damaged_copies_are_replaced_and_old_ones_removed() {
+        let setup = Setup::new();
+        let index = key(FileKind::Index, b"index");
+        setup.memory.write(&index, b"index").unwrap();
+        setup.cached().read(&index).unwrap();
+        let copy = setup.folder.path().join("copies").join(index.path());
+        for damage in [b"indey".as_slice(), b""] {
+            std::fs::write(&copy, damage).unwrap();
+            assert_eq!(setup.cached().read(&index).unwrap(), b"index");
+            assert_eq!(std::fs::read(&copy).unwrap(), b"index");
+        }
+        setup.memory.delete(&index).unwrap();
+        assert_eq!(setup.cached().list(FileKind::Index).unwrap(), []);
+        assert!(!copy.exists());
+        setup.cached().read(&index).unwrap_err();
+    }
+
+    #[test]
+    fn a_damaged_original_is_handed_on_and_not_kept() {
+        let setup = Setup::new();
+        let index = key(FileKind::Index, b"index");
+        setup.memory.write(&index, b"indey").unwrap();
+        for _time in 0..2 {
+            assert_eq!(setup.cached().read(&index).unwrap(), b"indey");
+        }
+        assert_eq!(setup.reads(), 2);
+    }
+
+    #[test]
+    fn a_cache_that_cannot_be_written_changes_nothing() {
+        let setup = Setup::new();
+        std::fs::write(setup.folder.path().join("copies"), "a file in the way").unwrap();
+        let index = key(FileKind::Index, b"index");
+        setup.cached().write(&index, b"index").unwrap();
+        assert_eq!(setup.cached().read(&index).unwrap(), b"index");
+        assert_eq!(setup.cached().list(FileKind::Index).unwrap().len(), 1);
+        setup.cached().delete(&index).unwrap();
+        assert_eq!(setup.memory.size(&index).unwrap(), None);
+    }
+}
