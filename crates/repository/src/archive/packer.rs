@@ -32,7 +32,7 @@ const INDEX_BLOBS_MAX: usize = 50_000;
 /// What a pack's last blob and its header usually take beyond the size at which it is closed.
 const PACK_BYTES_OVER: usize = 1536 << 10;
 /// Buffers of chunks that are kept for the next ones.
-const SPARE_BUFFERS_MAX: usize = 3;
+const SPARE_BUFFERS_MAX: usize = 2;
 /// Locks of the set of claimed blobs, so that workers rarely meet.
 const CLAIM_SHARDS: usize = 16;
 
@@ -107,9 +107,11 @@ impl Packer {
         uploads: Sender<SealedPack>,
     ) -> Result<Self, RepositoryError> {
         let open_data_packs = (options.workers + 1).min(OPEN_DATA_PACKS_MAX);
-        // More than can be open besides the one that waits, so somebody gives one back.
-        let (memory, free) = bounded(open_data_packs + uploaders);
-        for _ in 0..open_data_packs + uploaders {
+        // One more than can be open besides the pack that waits, so somebody gives one back; and
+        // one for each further uploader.
+        let packs_max = open_data_packs + uploaders.max(2) - 1;
+        let (memory, free) = bounded(packs_max);
+        for _ in 0..packs_max {
             drop(memory.send(Vec::new()));
         }
         let seed = match options.placement_seed {
