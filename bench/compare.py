@@ -28,6 +28,7 @@ TOOLS = ("refloat", "restic", "rustic", "borg")
 WORKLOADS = ("large", "small", "source", "one", "duplicates", "sparse", "media")
 STEPS = ("first", "unchanged", "restore", "changed", "ls", "check", "prune")
 PASSWORD = "benchmark"
+INODES_REST_SECONDS = 61
 
 
 def environment():
@@ -117,7 +118,7 @@ def one_turn(tool, program, source, options, tag):
     """All steps of one tool on one workload; a result for each."""
     place = os.path.join(options.work, tag)
     repository, target, cache = (os.path.join(place, part) for part in ("repo", "out", "cache"))
-    os.makedirs(place)
+    os.makedirs(place, exist_ok=True)
     steps = commands(tool, program, repository, source, target, cache)
     log = os.path.join(options.work, "errors.log")
     name = os.path.basename(source)
@@ -146,19 +147,20 @@ def measure(options, tools):
             start = (turn + number) % len(tools)
             order = list(tools)[start:] + list(tools)[:start]
             for tool in order:
-                source = original
+                tag, source = f"{name}-{turn}-{tool}", original
                 if "changed" in options.steps:
-                    source = os.path.join(options.work, "changing", name)
-                    shutil.rmtree(source, ignore_errors=True)
+                    source = os.path.join(options.work, tag, "source", name)
                     os.makedirs(source)
                     subprocess.run(["cp", "-a", original + "/.", source], check=True)
                 if name not in options.digests:
                     options.digests[name] = digest(source)
-                tag = f"{name}-{turn}-{tool}"
                 for step, result in one_turn(tool, tools[tool], source, options, tag).items():
                     rows.setdefault((name, step, tool), []).append(result)
-                # Not between the steps: the kernel is slow to reuse inodes that were just freed.
-                shutil.rmtree(os.path.join(options.work, tag))
+            for tool in order:
+                shutil.rmtree(os.path.join(options.work, f"{name}-{turn}-{tool}"))
+            os.sync()
+            # For so long ext4 passes over each inode that was just freed, looking for one that was not.
+            time.sleep(INODES_REST_SECONDS)
         for (workload, step, tool), results in rows.items():
             if workload == name:
                 middle = {key: statistics.median(r[key] for r in results) for key in ("wall", "cpu", "memory", "size")}

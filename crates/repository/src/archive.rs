@@ -52,7 +52,7 @@ use worker::{ChunkJob, Job};
 const JOBS_QUEUED_MAX: usize = 256;
 /// Chunks of large files that wait, at most 8 MiB each, 1.3 MiB on average.
 const CHUNKS_QUEUED_MAX: usize = 4;
-/// Packs of 16 MiB that wait for upload, besides one in each uploader's hands.
+/// Packs that wait for upload, besides one in each uploader's hands. Their memory bounds them, too.
 const UPLOADS_QUEUED_MAX: usize = 1;
 
 /// How to write.
@@ -252,9 +252,10 @@ impl Archiver {
             .iter()
             .map(|pack| listed.contains(pack))
             .collect();
+        let connections = repository.storage().connections().max(1);
         let shared = Arc::new(Shared {
             present,
-            packer: Packer::new(&options, uploads)?,
+            packer: Packer::new(&options, connections, uploads)?,
             repository,
             options,
             chunks: bounded(CHUNKS_QUEUED_MAX),
@@ -267,14 +268,13 @@ impl Archiver {
             tree_blobs: AtomicU64::new(0),
             plaintext_bytes: AtomicU64::new(0),
         });
-        let connections = shared.repository.storage().connections();
         let worker = || (Arc::clone(&shared), job_queue.clone());
         let uploader = || (Arc::clone(&shared), upload_queue.clone());
         let workers = spawn("archive", options.workers.max(1), || {
             let (shared, jobs) = worker();
             move || worker::work(&shared, &jobs)
         })?;
-        let uploaders = spawn("upload", connections.max(1), || {
+        let uploaders = spawn("upload", connections, || {
             let (shared, queue) = uploader();
             move || packer::upload(&shared, &queue)
         })?;

@@ -7,7 +7,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use refloat_model::progress::Counters;
 use refloat_storage::{FileKey, FileKind};
 
@@ -31,8 +31,8 @@ const OPEN_DATA_PACKS_MAX: usize = 8;
 const INDEX_BLOBS_MAX: usize = 50_000;
 /// What a pack's last blob and its header usually take beyond the size at which it is closed.
 const PACK_BYTES_OVER: usize = 1536 << 10;
-/// Packs whose memory is kept for the next ones.
-const SPARE_PACKS_MAX: usize = 2;
+/// Buffers of chunks that are kept for the next ones.
+const SPARE_BUFFERS_MAX: usize = 2;
 /// Locks of the set of claimed blobs, so that workers rarely meet.
 const CLAIM_SHARDS: usize = 16;
 
@@ -87,8 +87,10 @@ pub struct Packer {
     claimed: [Mutex<IdSet>; CLAIM_SHARDS],
     uploads: Mutex<Option<Sender<SealedPack>>>,
     spare: Mutex<Vec<Vec<u8>>>,
-    /// Memory of packs that were stored.
-    spare_packs: Mutex<Vec<Vec<u8>>>,
+    /// The memory of all packs that are not in use: taken when a pack is begun, given back when
+    /// it was stored, and so many that some are on their way whenever none is here. A bound on
+    /// memory, and what workers wait for when storage is slow.
+    memory: (Sender<Vec<u8>>, Receiver<Vec<u8>>),
     random: AtomicU64,
     packed_bytes: AtomicU64,
     index: Mutex<NewIndex>,
@@ -101,9 +103,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Packer {
     pub fn new(
         options: &ArchiveOptions,
+        uploaders: usize,
         uploads: Sender<SealedPack>,
     ) -> Result<Self, RepositoryError> {
         let open_data_packs = (options.workers + 1).min(OPEN_DATA_PACKS_MAX);
+        // One more than can be open besides the pack that waits, so somebody gives one back; and
+        // one for each further uploader.
+        let packs_max = open_data_packs + uploaders.max(2) - 1;
+        let (memory, free) = bounded(packs_max);
+        for _ in 0..packs_max {
+            drop(memory.send(Vec::new()));
+        }
         let seed = match options.placement_seed {
             Some(seed) => seed,
             None => u64::from_le_bytes(random_bytes()?),
@@ -115,7 +125,7 @@ impl Packer {
             claimed: Default::default(),
             uploads: Mutex::new(Some(uploads)),
             spare: Mutex::default(),
-            spare_packs: Mutex::default(),
+            memory: (memory, free),
             random: AtomicU64::new(seed | 1),
             packed_bytes: AtomicU64::new(0),
             index: Mutex::default(),
@@ -143,17 +153,11 @@ impl Packer {
         compression: Compression,
     ) -> Result<(), RepositoryError> {
         let prepared = codec.prepare(id, plaintext, compression)?;
-        let mut open = self.open_pack(kind);
+        let mut open = self.open_pack(kind)?;
         let offset = u32::try_from(open.bytes.len()).map_err(|e| RepositoryError::Encode {
             what: "a pack",
             cause: e.into(),
         })?;
-        if open.bytes.capacity() == 0 {
-            open.bytes = lock(&self.spare_packs).pop().unwrap_or_default();
-            // Exactly what a pack takes: doubling would waste as much again, five times over.
-            open.bytes
-                .reserve_exact(self.pack_bytes_min + PACK_BYTES_OVER);
-        }
         open.bytes.reserve_exact(prepared.sealed_length());
         let OpenPack { bytes, hash, .. } = &mut *open;
         let sealed = codec.seal(prepared, bytes, hash)?;
@@ -179,17 +183,47 @@ impl Packer {
         self.hand_over(codec, full)
     }
 
-    /// A pack at random among those that nobody is using; if all are in use, one at random.
-    fn open_pack(&self, kind: BlobKind) -> MutexGuard<'_, OpenPack> {
-        if kind == BlobKind::Tree {
-            return lock(&self.trees);
+    /// A pack at random among those that nobody is using and that have memory; if there is none,
+    /// one at random.
+    fn open_pack(&self, kind: BlobKind) -> Result<MutexGuard<'_, OpenPack>, RepositoryError> {
+        let mut open = match kind {
+            BlobKind::Tree => lock(&self.trees),
+            BlobKind::Data => {
+                let first = self.random_below(self.data.len());
+                let (before, from_first) = self.data.split_at(first);
+                for pack in from_first.iter().chain(before) {
+                    let Ok(mut open) = pack.try_lock() else {
+                        continue;
+                    };
+                    if open.bytes.capacity() > 0 {
+                        return Ok(open);
+                    }
+                    if let Ok(memory) = self.memory.1.try_recv() {
+                        self.begin(&mut open, memory);
+                        return Ok(open);
+                    }
+                }
+                lock(&self.data[first])
+            }
+        };
+        if open.bytes.capacity() == 0 {
+            let memory = self.memory.1.recv();
+            let memory = memory.map_err(|_all_gone| RepositoryError::Stopped)?;
+            self.begin(&mut open, memory);
         }
-        let first = self.random_below(self.data.len());
-        let (before, from_first) = self.data.split_at(first);
-        let mut packs = from_first.iter().chain(before);
-        packs
-            .find_map(|pack| pack.try_lock().ok())
-            .unwrap_or_else(|| lock(&self.data[first]))
+        Ok(open)
+    }
+
+    /// Exactly what a pack takes: doubling would waste as much again, several times over.
+    fn begin(&self, open: &mut OpenPack, mut memory: Vec<u8>) {
+        memory.reserve_exact(self.pack_bytes_min + PACK_BYTES_OVER);
+        open.bytes = memory;
+    }
+
+    fn give_back(&self, mut memory: Vec<u8>) {
+        memory.clear();
+        // There is room for all that were ever taken.
+        drop(self.memory.0.try_send(memory));
     }
 
     /// xorshift64 (Marsaglia, "Xorshift RNGs", 2003): spreading blobs needs no better one.
@@ -216,26 +250,29 @@ impl Packer {
     /// Keeps a few buffers of usual size for reuse.
     pub fn recycle(&self, buffer: Vec<u8>) {
         let mut spare = lock(&self.spare);
-        if spare.len() < 4 && buffer.capacity() <= 9 << 20 {
+        if spare.len() < SPARE_BUFFERS_MAX && buffer.capacity() <= 9 << 20 {
             spare.push(buffer);
         }
     }
 
     fn hand_over(&self, codec: &Codec, mut pack: OpenPack) -> Result<(), RepositoryError> {
         let blobs_end = pack.bytes.len();
-        finish_pack(codec.cipher(), &mut pack.bytes, &pack.blobs)?;
+        if let Err(error) = finish_pack(codec.cipher(), &mut pack.bytes, &pack.blobs) {
+            self.give_back(pack.bytes);
+            return Err(error.into());
+        }
         pack.hash.update(&pack.bytes[blobs_end..]);
         let sealed = SealedPack {
             id: PackId(pack.hash.finish()),
             bytes: pack.bytes,
             blobs: pack.blobs,
         };
-        let uploads = lock(&self.uploads)
-            .clone()
-            .ok_or(RepositoryError::Stopped)?;
-        uploads
-            .send(sealed)
-            .map_err(|_all_uploaders_ended| RepositoryError::Stopped)
+        let uploads = lock(&self.uploads).clone();
+        let uploads = uploads.ok_or(RepositoryError::Stopped)?;
+        uploads.send(sealed).map_err(|all_uploaders_ended| {
+            self.give_back(all_uploaders_ended.into_inner().bytes);
+            RepositoryError::Stopped
+        })
     }
 
     /// Hands all open packs over.
@@ -255,19 +292,12 @@ impl Packer {
     }
 
     /// Records a stored pack; writes an index file when enough wait for one.
-    fn stored(&self, repository: &Repository, pack: SealedPack) -> Result<(), RepositoryError> {
-        let SealedPack {
-            id,
-            mut bytes,
-            blobs,
-        } = pack;
-        let size = bytes.len() as u64;
-        bytes.clear();
-        let mut spare = lock(&self.spare_packs);
-        if spare.len() < SPARE_PACKS_MAX {
-            spare.push(bytes);
-        }
-        drop(spare);
+    fn stored(
+        &self,
+        repository: &Repository,
+        (id, size): StoredPack,
+        blobs: Vec<PackedBlob>,
+    ) -> Result<(), RepositoryError> {
         let full = {
             let mut index = lock(&self.index);
             index.stored.push((id, size));
@@ -309,16 +339,31 @@ fn write_index(repository: &Repository, packs: Vec<IndexPack>) -> Result<(), Rep
 /// An uploader: stores packs until there are no more.
 pub fn upload(shared: &Shared, queue: &Receiver<SealedPack>) {
     for pack in queue {
+        let SealedPack { id, bytes, blobs } = pack;
         // After a failure packs are only taken from the queue, so that nobody waits for ever.
-        if shared.check().is_err() {
-            continue;
+        if shared.check().is_ok() {
+            let work = std::panic::AssertUnwindSafe(|| store(shared, id, &bytes, blobs));
+            let done = std::panic::catch_unwind(work).unwrap_or_else(|_panic| {
+                Err(RepositoryError::Encode {
+                    what: "the run's data",
+                    cause: "a thread of the pipeline panicked".into(),
+                })
+            });
+            done.unwrap_or_else(|error| shared.fail(error));
         }
-        let key = FileKey::new(FileKind::Pack, pack.id.0);
-        let stored = shared.repository.storage().write(&key, &pack.bytes);
-        Counters::add(&shared.counters.bytes_stored, pack.bytes.len() as u64);
-        stored
-            .map_err(RepositoryError::from)
-            .and_then(|()| shared.packer.stored(&shared.repository, pack))
-            .unwrap_or_else(|error| shared.fail(error));
+        shared.packer.give_back(bytes);
     }
+}
+
+fn store(
+    shared: &Shared,
+    id: PackId,
+    bytes: &[u8],
+    blobs: Vec<PackedBlob>,
+) -> Result<(), RepositoryError> {
+    let key = FileKey::new(FileKind::Pack, id.0);
+    shared.repository.storage().write(&key, bytes)?;
+    let size = bytes.len() as u64;
+    Counters::add(&shared.counters.bytes_stored, size);
+    shared.packer.stored(&shared.repository, (id, size), blobs)
 }

@@ -209,6 +209,8 @@ enum Ended {
 /// Appends to `buffer` until it holds `length` bytes or the reader ends.
 fn fill(reader: &mut dyn Read, buffer: &mut Vec<u8>, length: usize) -> io::Result<Ended> {
     let have = buffer.len();
+    // Exactly: doubling would hold twice the memory of every chunk.
+    buffer.reserve_exact(length.saturating_sub(have));
     buffer.resize(length.max(have), 0);
     let read = read_full(reader, &mut buffer[have..])?;
     buffer.truncate(have + read);
