@@ -259,6 +259,19 @@ fn what_stands_in_the_way_of_a_restore_is_in_the_plan() {
     );
     b.kubectl(&["delete", "service", "first"], "");
 
+    let renamed = RestoreRequest {
+        rename: vec![("storage-class:blocked-disk".into(), "gone".into())],
+        ..request(&["blocked"])
+    };
+    let plan = target.plan(&point, &renamed).unwrap();
+    let claim = plan
+        .steps
+        .iter()
+        .find(|s| s.name == "persistentvolumeclaims/blocked/data");
+    assert!(
+        matches!(&claim.unwrap().action, Action::Conflict { why } if why.contains("no storage class gone"))
+    );
+
     let missing = target.plan(&point, &request(&["elsewhere"])).err().unwrap();
     assert!(
         matches!(missing, TargetError::NotInPoint { what, candidates }
