@@ -57,6 +57,18 @@ pub struct GlobalArgs {
     /// A command whose first line of output is the password [env: REFLOAT_PASSWORD_COMMAND]
     #[arg(long, global = true, value_name = "COMMAND")]
     pub password_command: Option<String>,
+    /// A descriptor whose first line is the password, which the caller opened: 3, 4, …
+    #[arg(
+        long,
+        global = true,
+        value_name = "N",
+        conflicts_with_all = ["password_file", "password_command"]
+    )]
+    pub password_fd: Option<u32>,
+    /// A file, not in the repository, in which points and keys are recorded: so that what somebody
+    /// else deletes or puts back is noticed [env: REFLOAT_LEDGER]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub ledger: Option<PathBuf>,
     /// The configuration; ./refloat.yaml if it is there [env: REFLOAT_CONFIG]
     #[arg(short, long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -90,6 +102,8 @@ pub enum Command {
     Check(commands::check::Args),
     Forget(commands::forget::Args),
     Prune(commands::prune::Args),
+    Audit(commands::audit::Args),
+    Repair(commands::repair::Args),
     Key(commands::key::Args),
     Completions(commands::completions::Args),
     Man(commands::man::Args),
@@ -112,6 +126,8 @@ impl Command {
             Self::Check(_) => "check",
             Self::Forget(_) => "forget",
             Self::Prune(_) => "prune",
+            Self::Audit(_) => "audit",
+            Self::Repair(_) => "repair",
             Self::Key(_) => "key",
             Self::Completions(_) => "completions",
             Self::Man(_) => "man",

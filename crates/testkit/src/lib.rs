@@ -14,6 +14,7 @@ pub mod conformance;
 pub mod damage;
 pub mod docker;
 pub mod faults;
+pub mod intercept;
 pub mod kubernetes;
 pub mod latency;
 pub mod manifest;
@@ -21,6 +22,8 @@ pub mod random;
 pub mod restic;
 mod skip;
 pub mod storage_child;
+pub mod tier;
 pub mod tree;
+pub mod zero_loss;
 
 pub use skip::skip;

@@ -21,6 +21,7 @@ use serde::Serialize;
 use super::show;
 use crate::command_error::{CommandError, one_line};
 use crate::exit_status::ExitStatus;
+use crate::ledger::{self, Changes};
 use crate::output::Output;
 use crate::progress::Shown;
 use crate::random;
@@ -241,7 +242,7 @@ fn run_policy(
     let opened = repository::open(settings)?;
     let run = RunId::from_random(random::bytes()?);
     let lock = repository::lock(&opened, LockMode::Shared, run)?;
-    let repository = opened.into_indexed()?;
+    let repository = repository::indexed(opened, settings)?;
     let mut connected = Connected::to(&wanted.sources, args.sources.plain_tcp())?;
     let progress = Shown::start(settings);
     let (plan, unreachable) = plan(wanted, &mut connected, signals)?;
@@ -273,7 +274,9 @@ fn run_policy(
         progress: &progress,
         cancel: &signals.cancel,
     };
-    Ok(backup::execute(&run, &plan, unreachable)?)
+    let report = backup::execute(&run, &plan, unreachable)?;
+    ledger::note(&repository, settings, "backup", &Changes::default())?;
+    Ok(report)
 }
 
 fn dry_run(

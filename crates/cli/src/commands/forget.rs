@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 
 use refloat_engine::config::Keep;
 use refloat_engine::period::Period;
-use refloat_engine::retention::{self, ForgetPlan};
+use refloat_engine::retention::{self, Changes as Accepting, Circumstances, ForgetPlan};
 use refloat_model::finding::Finding;
 use refloat_model::id::RunId;
+use refloat_model::time::Timestamp;
 use refloat_repository::lock::LockMode;
 use refloat_repository::prune::PruneOptions;
 use refloat_repository::{IndexedRepository, SnapshotId};
@@ -18,6 +19,7 @@ use serde::Serialize;
 use crate::command_error::{CommandError, ErrorKind};
 use crate::commands::prune::{self, Consent, Reclaimed};
 use crate::exit_status::ExitStatus;
+use crate::ledger::{self, Changes};
 use crate::output;
 use crate::random;
 use crate::repository;
@@ -38,6 +40,10 @@ pub struct Args {
     /// Only points of this policy
     #[arg(long, value_name = "NAME")]
     policy: Vec<String>,
+    /// Let suspicious copies (empty, shrunk, all renamed) replace the ones before them; without this
+    /// the last copy that was not suspicious stays
+    #[arg(long)]
+    accept_changes: bool,
     /// Reclaim the space afterwards, as `refloat prune` does
     #[arg(long)]
     prune: bool,
@@ -113,7 +119,7 @@ pub fn run(
         if !args.yes {
             confirm(args, settings, &report)?;
         }
-        let kept = execute(&repository, &keep, &plan, signals)?;
+        let kept = execute(&repository, &keep, &plan, settings, signals)?;
         if !kept.is_empty() {
             status = ExitStatus::Incomplete;
         }
@@ -178,13 +184,20 @@ fn plan(
     signals: &Signals,
 ) -> Result<ForgetPlan, CommandError> {
     let candidates = retention::load(repository, &signals.cancel)?;
-    Ok(retention::plan(candidates, |policy| keep.of_policy(policy)))
+    let circumstances = Circumstances {
+        now: Timestamp::from(jiff::Timestamp::now()),
+        changes: keep.changes,
+    };
+    Ok(retention::plan_under(candidates, circumstances, |policy| {
+        keep.of_policy(policy)
+    }))
 }
 
 fn execute(
     repository: &IndexedRepository,
     keep: &Keeps,
     shown: &ForgetPlan,
+    settings: &Settings,
     signals: &Signals,
 ) -> Result<Vec<SnapshotId>, CommandError> {
     let run = RunId::from_random(random::bytes()?);
@@ -197,23 +210,43 @@ fn execute(
         )
         .hint("run it again"));
     }
-    Ok(retention::execute(
-        repository,
-        &lock,
-        shown,
-        &signals.cancel,
-    )?)
+    let kept = retention::execute(repository, &lock, shown, &signals.cancel)?;
+    let dropped = shown.dropped().map(|point| point.snapshot);
+    ledger::note(repository, settings, "forget", &Changes::dropped(dropped))?;
+    Ok(kept)
+}
+
+/// The rules, and what a person said about suspicious copies.
+struct Keeps {
+    rules: KeepRules,
+    changes: Accepting,
+}
+
+impl Keeps {
+    fn of(args: &Args, settings: &Settings) -> Result<Self, CommandError> {
+        let changes = if args.accept_changes {
+            Accepting::Accepted
+        } else {
+            Accepting::Suspicious
+        };
+        let rules = KeepRules::of(args, settings)?;
+        Ok(Self { rules, changes })
+    }
+
+    fn of_policy(&self, policy: &str) -> Option<Keep> {
+        self.rules.of_policy(policy)
+    }
 }
 
 /// The rules by policy.
-enum Keeps {
+enum KeepRules {
     /// From the options, for these policies; for all if none is named.
     Options(Keep, Vec<String>),
     /// From the configuration.
     Policies(BTreeMap<String, Keep>),
 }
 
-impl Keeps {
+impl KeepRules {
     fn of(args: &Args, settings: &Settings) -> Result<Self, CommandError> {
         let keep = Keep {
             last: args.rules.keep_last,

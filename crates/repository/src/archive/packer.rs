@@ -15,8 +15,9 @@ use super::{ArchiveOptions, Shared};
 use crate::codec::{Codec, Compression};
 use crate::crypto::random_bytes;
 use crate::error::RepositoryError;
+use crate::flips::{self, Stage};
 use crate::format::index::{IndexFile, IndexPack};
-use crate::format::pack::{BlobKind, PackedBlob, finish_pack};
+use crate::format::pack::{BlobKind, PackedBlob, finish_pack, is_intact};
 use crate::hash::Sha256;
 use crate::id::{BlobId, PackId};
 use crate::repository::Repository;
@@ -171,6 +172,7 @@ impl Packer {
         };
         Counters::add(&self.packed_bytes, u64::from(blob.length));
         open.blobs.push(blob);
+        flips::touch(Stage::Proven, &mut open.bytes);
         if open.bytes.len() < self.pack_bytes_min {
             return Ok(());
         }
@@ -308,16 +310,22 @@ fn write_index(repository: &Repository, packs: Vec<IndexPack>) -> Result<(), Rep
 
 /// An uploader: stores packs until there are no more.
 pub fn upload(shared: &Shared, queue: &Receiver<SealedPack>) {
-    for pack in queue {
+    for mut pack in queue {
         // After a failure packs are only taken from the queue, so that nobody waits for ever.
         if shared.check().is_err() {
             continue;
         }
+        flips::touch(Stage::Pack, &mut pack.bytes);
         let key = FileKey::new(FileKind::Pack, pack.id.0);
-        let stored = shared.repository.storage().write(&key, &pack.bytes);
+        let cipher = shared.repository.codec().cipher();
+        let stored = if is_intact(cipher, &pack.bytes, &pack.blobs) {
+            let stored = shared.repository.storage().write(&key, &pack.bytes);
+            stored.map_err(RepositoryError::from)
+        } else {
+            Err(RepositoryError::NotReadBack { what: "a pack" })
+        };
         Counters::add(&shared.counters.bytes_stored, pack.bytes.len() as u64);
         stored
-            .map_err(RepositoryError::from)
             .and_then(|()| shared.packer.stored(&shared.repository, pack))
             .unwrap_or_else(|error| shared.fail(error));
     }
