@@ -85,6 +85,18 @@ pub struct GlobalArgs {
     /// Keep no copies of indexes and snapshots of repositories on other machines
     #[arg(long, global = true)]
     pub no_cache: bool,
+    /// A descriptor whose first line is the password, which the caller opened: 3, 4, …
+    #[arg(
+        long,
+        global = true,
+        value_name = "N",
+        conflicts_with_all = ["password_file", "password_command"]
+    )]
+    pub password_fd: Option<u32>,
+    /// A file, not in the repository, in which points and keys are recorded: so that what somebody
+    /// else deletes or puts back is noticed [env: REFLOAT_LEDGER]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub ledger: Option<PathBuf>,
     /// The configuration; ./refloat.yaml if it is there [env: REFLOAT_CONFIG]
     #[arg(short, long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -120,6 +132,8 @@ pub enum Command {
     Prune(commands::prune::Args),
     Copy(commands::copy::Args),
     Protect(commands::protect::Args),
+    Audit(commands::audit::Args),
+    Repair(commands::repair::Args),
     Key(commands::key::Args),
     Completions(commands::completions::Args),
     Man(commands::man::Args),
@@ -144,6 +158,8 @@ impl Command {
             Self::Prune(_) => "prune",
             Self::Copy(_) => "copy",
             Self::Protect(_) => "protect",
+            Self::Audit(_) => "audit",
+            Self::Repair(_) => "repair",
             Self::Key(_) => "key",
             Self::Completions(_) => "completions",
             Self::Man(_) => "man",

@@ -2,6 +2,7 @@
 //!
 //! Invariant: a command that writes to the repository holds a lock while it does.
 
+pub mod audit;
 pub mod backup;
 pub mod cat;
 pub mod check;
@@ -18,6 +19,7 @@ pub mod man;
 pub mod points;
 pub mod protect;
 pub mod prune;
+pub mod repair;
 pub mod restore;
 pub mod show;
 
@@ -49,6 +51,8 @@ pub fn run(cli: Cli, signals: &Signals) -> Result<ExitStatus, CommandError> {
         Command::Prune(args) => prune::run(&args, &settings()?, signals),
         Command::Copy(args) => copy::run(&args, &settings()?, signals),
         Command::Protect(args) => protect::run(&args, &settings()?, signals),
+        Command::Audit(args) => audit::run(&args, &settings()?),
+        Command::Repair(args) => repair::run(&args, &settings()?, signals),
         Command::Key(args) => key::run(args, &settings()?),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),

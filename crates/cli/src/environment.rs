@@ -39,6 +39,11 @@ pub const PASSWORD_COMMAND: Variable = Variable {
     name: "REFLOAT_PASSWORD_COMMAND",
     meaning: "A command whose first line of output is the password; as --password-command",
 };
+/// The ledger's file.
+pub const LEDGER: Variable = Variable {
+    name: "REFLOAT_LEDGER",
+    meaning: "The file that records points and keys, kept elsewhere; as --ledger",
+};
 /// The configuration file.
 pub const CONFIG: Variable = Variable {
     name: "REFLOAT_CONFIG",
@@ -82,6 +87,7 @@ pub const ALL: [&Variable; 11] = [
     &PASSWORD,
     &PASSWORD_FILE,
     &PASSWORD_COMMAND,
+    &LEDGER,
     &CONFIG,
     &OTHER_REPOSITORY,
     &OTHER_PASSWORD,

@@ -13,6 +13,7 @@ mod commands;
 mod environment;
 mod exit_status;
 mod home;
+mod ledger;
 mod mask;
 mod other;
 mod output;

@@ -25,6 +25,7 @@ pub fn get(source: &PasswordSource) -> Result<Secret, CommandError> {
     match source {
         PasswordSource::File(path) => from_file(path),
         PasswordSource::Command(command) => from_command(command),
+        PasswordSource::Descriptor(number) => from_descriptor(*number),
         PasswordSource::Environment(name) => from_environment(name),
         PasswordSource::Ask => ask("password of the repository: "),
     }
@@ -79,6 +80,18 @@ fn from_command(command: &str) -> Result<Secret, CommandError> {
     first_line(output.stdout, "the output of the password command")
 }
 
+/// Standard output and standard error give nothing to read.
+fn from_descriptor(number: u32) -> Result<Secret, CommandError> {
+    let subject = format!("descriptor {number}");
+    if matches!(number, 1 | 2) {
+        return Err(CommandError::usage(format!("{subject} is for output"))
+            .hint("open another one, for example: refloat --password-fd 3 … 3< FILE"));
+    }
+    let bytes = std::fs::read(format!("/proc/self/fd/{number}"))
+        .map_err(|e| CommandError::io("read the password from", &subject, &e))?;
+    first_line(bytes, &subject)
+}
+
 fn from_environment(name: &str) -> Result<Secret, CommandError> {
     match environment::named(name)? {
         Some(password) => Ok(Secret::new(password)),
@@ -92,8 +105,9 @@ fn from_environment(name: &str) -> Result<Secret, CommandError> {
 fn ask(prompt: &str) -> Result<Secret, CommandError> {
     if !std::io::stdin().is_terminal() {
         return Err(
-            CommandError::new(ErrorKind::NoPassword, "no password given")
-                .hint("set REFLOAT_PASSWORD, or use --password-file or --password-command"),
+            CommandError::new(ErrorKind::NoPassword, "no password given").hint(
+                "set REFLOAT_PASSWORD, or use --password-file, --password-fd or --password-command",
+            ),
         );
     }
     let typed = rpassword::prompt_password(prompt)

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use refloat_model::finding::Finding;
 use refloat_model::id::RunId;
 use refloat_repository::format::key::KeyOrigin;
 use refloat_repository::lock::{Lock, LockMode, LockOwner};
@@ -60,7 +61,26 @@ pub fn open_uncached(settings: &Settings) -> Result<Repository, CommandError> {
 /// # Errors
 /// As [`open`], or the index cannot be read.
 pub fn open_indexed(settings: &Settings) -> Result<IndexedRepository, CommandError> {
-    Ok(open(settings)?.into_indexed()?)
+    indexed(open(settings)?, settings)
+}
+
+/// Loads the index, and tells which files of it are damaged.
+///
+/// # Errors
+/// An index file is out of reach.
+pub fn indexed(
+    repository: Repository,
+    settings: &Settings,
+) -> Result<IndexedRepository, CommandError> {
+    let repository = repository.into_indexed()?;
+    let damaged = repository.damaged_indexes().iter();
+    let damaged = damaged.map(|index| {
+        let message =
+            "is damaged: what only it lists counts as missing until `refloat repair index`";
+        Finding::warning(format!("index {index}"), message)
+    });
+    settings.output.findings(&damaged.collect::<Vec<_>>());
+    Ok(repository)
 }
 
 /// Locks the repository for one run.

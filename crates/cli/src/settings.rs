@@ -31,6 +31,8 @@ pub struct Settings {
     pub password: PasswordSource,
     /// The configuration; none if there is no file.
     pub config: Option<LoadedConfig>,
+    /// The ledger's file; none if nothing is recorded.
+    pub ledger: Option<PathBuf>,
     /// Where results go.
     pub output: Output,
     /// How progress is shown.
@@ -59,6 +61,8 @@ pub enum PasswordSource {
     File(PathBuf),
     /// The first line of a command's output.
     Command(String),
+    /// The first line of what an open descriptor gives.
+    Descriptor(u32),
     /// An environment variable of this name.
     Environment(String),
     /// Nothing was said: ask on the terminal.
@@ -87,6 +91,8 @@ impl Settings {
             repository,
             password_file,
             password_command,
+            password_fd,
+            ledger,
             config,
             json: _,
             quiet: _,
@@ -118,7 +124,15 @@ impl Settings {
                 cache: cache.clone(),
                 ..place
             }),
-            password: password_source(password_file, password_command, file)?,
+            password: password_source(
+                [
+                    password_file.map(PasswordSource::File),
+                    password_command.map(PasswordSource::Command),
+                    password_fd.map(PasswordSource::Descriptor),
+                ],
+                file,
+            )?,
+            ledger: ledger.or_else(|| environment::path(&environment::LEDGER)),
             output,
             progress,
             config,
@@ -268,14 +282,9 @@ pub fn place(text: &str, base: &Path, options: StorageConfig) -> Result<Place, C
 }
 
 fn password_source(
-    file_flag: Option<PathBuf>,
-    command_flag: Option<String>,
+    given: [Option<PasswordSource>; 3],
     config: Option<&LoadedConfig>,
 ) -> Result<PasswordSource, CommandError> {
-    let given = [
-        file_flag.map(PasswordSource::File),
-        command_flag.map(PasswordSource::Command),
-    ];
     if let Some(source) = given.into_iter().flatten().next() {
         return Ok(source);
     }

@@ -41,6 +41,8 @@ pub struct Holding {
     pub has_data: bool,
     /// Whether the point's policy wanted it: false if a rule left it out.
     pub selected: bool,
+    /// Whether the backup found it suspicious: empty, shrunk or renamed all at once.
+    pub suspicious: bool,
 }
 
 impl Holding {
@@ -57,6 +59,7 @@ impl Holding {
             saved: record.outcome.is_saved(),
             has_data: record.has_data(),
             selected: !skipped,
+            suspicious: false,
         };
         (record.item.path.clone(), holding)
     }
@@ -93,6 +96,12 @@ pub enum Reason {
     Tag(String),
     /// No younger point holds these items saved.
     OnlyCopy(Vec<String>),
+    /// These items looked suspicious, and nobody accepted that yet.
+    Suspicious(Vec<String>),
+    /// The last copies of these items before one that looked suspicious, which nobody accepted.
+    BeforeChange(Vec<String>),
+    /// Its time is not to come for a while: some clock is wrong, or it is forged. No rule counts it.
+    Future,
     /// Nobody can tell what would be lost with it.
     Unreadable,
     /// Others were named to be dropped.
@@ -112,14 +121,21 @@ impl std::fmt::Display for Reason {
             Self::Tag(tag) => write!(f, "tag {tag}"),
             Self::Unreadable => f.write_str("its manifest cannot be read"),
             Self::NotNamed => f.write_str("not named"),
-            Self::OnlyCopy(items) => match items.as_slice() {
-                [one] => write!(f, "newest good copy of {one}"),
-                [one, rest @ ..] => {
-                    write!(f, "newest good copy of {one} and {} more", rest.len())
-                }
-                [] => f.write_str("newest good copy"),
-            },
+            Self::Future => f.write_str("its time is in the future: no rule counts it"),
+            Self::OnlyCopy(items) => write!(f, "newest good copy{}", of(items)),
+            Self::Suspicious(items) => write!(f, "suspicious copy{}, not accepted", of(items)),
+            Self::BeforeChange(items) => {
+                write!(f, "last copy{} before a suspicious change", of(items))
+            }
         }
+    }
+}
+
+fn of(items: &[String]) -> String {
+    match items {
+        [one] => format!(" of {one}"),
+        [one, rest @ ..] => format!(" of {one} and {} more", rest.len()),
+        [] => String::new(),
     }
 }
 
@@ -200,6 +216,74 @@ impl ForgetPlan {
     }
 }
 
+/// How far in the future a point may lie, in seconds: clocks differ.
+const FUTURE_SECONDS_MAX: i64 = 300;
+
+/// When the plan is made, and what a person said about suspicious copies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Circumstances {
+    /// The moment, by our clock.
+    pub now: Timestamp,
+    /// Whether a suspicious copy replaces the one before it.
+    pub changes: Changes,
+}
+
+/// Whether a suspicious copy replaces the one before it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Changes {
+    /// It does not: the last copy that was not suspicious stays.
+    #[default]
+    Suspicious,
+    /// A person looked and says that they are right.
+    Accepted,
+}
+
+/// Decides for each policy and host, under circumstances: points of the future are counted by no rule
+/// and kept, so that forged ones cannot push real ones out.
+#[must_use]
+pub fn plan_under(
+    mut candidates: Vec<Candidate>,
+    circumstances: Circumstances,
+    keep: impl Fn(&str) -> Option<Keep>,
+) -> ForgetPlan {
+    if circumstances.changes == Changes::Accepted {
+        let holdings = candidates.iter_mut().filter_map(|c| c.holdings.as_mut());
+        for holding in holdings.flat_map(|holdings| holdings.values_mut()) {
+            holding.suspicious = false;
+        }
+    }
+    let latest = circumstances.now.seconds.saturating_add(FUTURE_SECONDS_MAX);
+    let is_future = |c: &Candidate| c.point.time.seconds > latest;
+    let (future, present): (Vec<_>, Vec<_>) = candidates.into_iter().partition(is_future);
+    let mut plan = plan(present, &keep);
+    for candidate in future {
+        let host = candidate.point.host.clone();
+        let Some(policy) = candidate.point.policy.clone() else {
+            continue;
+        };
+        if keep(&policy).is_none_or(|keep| keep.is_empty()) {
+            continue;
+        }
+        let decision = Decision {
+            point: candidate.point,
+            reasons: vec![Reason::Future],
+        };
+        let group = plan.groups.iter_mut();
+        match group
+            .into_iter()
+            .find(|g| g.policy == policy && g.host == host)
+        {
+            Some(group) => group.decisions.insert(0, decision),
+            None => plan.groups.push(ForgetGroup {
+                policy,
+                host,
+                decisions: vec![decision],
+            }),
+        }
+    }
+    plan
+}
+
 /// Decides for each policy and host. `keep` gives the rules of a policy; a policy for which it
 /// gives none keeps everything and is not part of the plan.
 #[must_use]
@@ -241,8 +325,14 @@ fn decide(mut candidates: Vec<Candidate>, keep: &Keep) -> Vec<Decision> {
             if candidate.holdings.is_none() {
                 reasons.push(Reason::Unreadable);
             }
-            if !only.is_empty() {
-                reasons.push(Reason::OnlyCopy(only));
+            if !only.newest.is_empty() {
+                reasons.push(Reason::OnlyCopy(only.newest));
+            }
+            if !only.suspicious.is_empty() {
+                reasons.push(Reason::Suspicious(only.suspicious));
+            }
+            if !only.before_change.is_empty() {
+                reasons.push(Reason::BeforeChange(only.before_change));
             }
             Decision {
                 point: candidate.point,
@@ -252,21 +342,40 @@ fn decide(mut candidates: Vec<Candidate>, keep: &Keep) -> Vec<Decision> {
         .collect()
 }
 
+/// The items that a point is kept for.
+#[derive(Default)]
+struct OnlyCopies {
+    newest: Vec<String>,
+    suspicious: Vec<String>,
+    before_change: Vec<String>,
+}
+
 /// For each point, newest first, the still selected items of which it holds the newest good copy.
 ///
-/// An empty copy does not replace one with data: it may be the accident to recover from.
-fn only_copies(newest_first: &[Candidate]) -> Vec<Vec<String>> {
+/// An empty or otherwise suspicious copy does not replace one with data: it may be the accident to
+/// recover from.
+fn only_copies(newest_first: &[Candidate]) -> Vec<OnlyCopies> {
     let mut wanted = still_selected(newest_first);
     let mut empty_only = wanted.clone();
+    let mut unseen = wanted.clone();
+    let mut doubted: BTreeSet<&TreePath> = BTreeSet::new();
     newest_first
         .iter()
         .map(|candidate| {
-            let mut only = Vec::new();
+            let mut only = OnlyCopies::default();
             for (path, holding) in candidate.holdings.iter().flatten().filter(|(_, h)| h.saved) {
                 let newest_with_data = holding.has_data && wanted.remove(path);
                 let newest_at_all = empty_only.remove(path);
                 if newest_with_data || newest_at_all {
-                    only.push(holding.title.clone());
+                    only.newest.push(holding.title.clone());
+                }
+                // The newest suspicious copy stays, so that the doubt does, and the last copy
+                // before it that was not suspicious.
+                if holding.suspicious && unseen.remove(path) {
+                    doubted.insert(path);
+                    only.suspicious.push(holding.title.clone());
+                } else if holding.has_data && !holding.suspicious && doubted.remove(path) {
+                    only.before_change.push(holding.title.clone());
                 }
             }
             only

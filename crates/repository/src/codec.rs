@@ -8,6 +8,7 @@ mod scratch;
 
 use crate::crypto::{Authentic, Cipher, IV_BYTES, MAC_BYTES, OVERHEAD_BYTES};
 use crate::error::RepositoryError;
+use crate::flips::{self, Stage};
 use crate::hash::Sha256;
 use crate::id::BlobId;
 use scratch::{Scratch, with_scratch};
@@ -141,6 +142,7 @@ impl Codec {
                     return Ok(None);
                 }
                 scratch.compress(plaintext, level)?;
+                flips::touch(Stage::Compressed, &mut scratch.compressed);
                 let helps = scratch.compressed.len() < plaintext.len();
                 Ok(helps.then(|| std::mem::take(&mut scratch.compressed)))
             })?,
@@ -166,6 +168,7 @@ impl Codec {
         let start = pack.len();
         let body = blob.compressed.as_deref().unwrap_or(blob.plaintext);
         self.cipher.seal_into(body, pack)?;
+        flips::touch(Stage::Sealed, &mut pack[start..]);
         let uncompressed = blob.compressed.as_ref().map(|_| blob.plaintext.len());
         let verified = self.verify(blob.id, &pack[start..], uncompressed, hash);
         // The memory goes back to where it came from.

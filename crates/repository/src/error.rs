@@ -98,6 +98,12 @@ pub enum RepositoryError {
         /// Which.
         blob: BlobId,
     },
+    /// A pack or another file did not survive in memory until its upload; nothing was uploaded.
+    #[error("{what} did not read back equal before upload (faulty memory?)")]
+    NotReadBack {
+        /// What.
+        what: &'static str,
+    },
     /// Somebody else holds a lock that excludes ours.
     #[error("the repository is locked {mode} by {holder} since {since}")]
     Locked {

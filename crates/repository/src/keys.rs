@@ -3,12 +3,13 @@
 //! Invariant: at least one key that is proven to open the repository remains, always.
 
 use refloat_model::secret::Secret;
-use refloat_storage::{FileKey, FileKind, SharedStorage};
+use refloat_storage::{FileKey, FileKind, SharedStorage, StorageErrorKind};
 
 use crate::crypto::Key;
 use crate::error::RepositoryError;
 use crate::format::key::{KeyError, KeyFile, KeyOrigin};
 use crate::id::{KeyId, sha256};
+use crate::lock::Lock;
 use crate::repository::Repository;
 
 /// How many keys are tried with a password: each costs a key derivation.
@@ -134,12 +135,16 @@ impl Repository {
 
     /// Removes a key. That does not revoke what its owner knows already: the master key stays.
     ///
+    /// Needs an exclusive lock: two runs that remove each other's key at once would leave none.
+    ///
     /// # Errors
-    /// It is the one in use or the only one, or storage refuses.
-    pub fn remove_key(&self, id: KeyId) -> Result<(), RepositoryError> {
+    /// It is the one in use, or the only one that is known to open; the lock is lost; or storage
+    /// refuses.
+    pub fn remove_key(&self, id: KeyId, lock: &Lock) -> Result<(), RepositoryError> {
         if id == self.key_id() {
             return Err(RepositoryError::KeyInUse(id));
         }
+        lock.prove_exclusive()?;
         let keys = self.storage().list(FileKind::Key)?;
         let key = FileKey::new(FileKind::Key, id.0);
         if !keys.iter().any(|listed| listed.key == key) {
@@ -148,16 +153,21 @@ impl Repository {
                 id: id.to_string(),
             });
         }
-        // The one that is known to open the repository must be there, or the last may go.
-        let own = FileKey::new(FileKind::Key, self.key_id().0);
-        if keys.len() < 2 || !keys.iter().any(|listed| listed.key == own) {
-            return Err(RepositoryError::OnlyKey(id));
+        // The one that is known to open the repository must be there as it was, or the last may go.
+        match read(
+            self.storage(),
+            &FileKey::new(FileKind::Key, self.key_id().0),
+        ) {
+            Ok(_own) => Ok(self.storage().delete(&key)?),
+            Err(RepositoryError::Storage(e)) if e.kind() != StorageErrorKind::NotFound => {
+                Err(e.into())
+            }
+            Err(_gone_or_damaged) => Err(RepositoryError::OnlyKey(id)),
         }
-        Ok(self.storage().delete(&key)?)
     }
 
     /// Changes the password of the key in use: adds a key with the new one, proves that it opens
-    /// the stored repository, and only then removes the old.
+    /// the stored repository, and only then removes the old. Needs an exclusive lock.
     ///
     /// Crash behaviour: at every step at least one of the two passwords opens the repository.
     ///
@@ -167,7 +177,9 @@ impl Repository {
         &self,
         password: &Secret,
         origin: KeyOrigin,
+        lock: &Lock,
     ) -> Result<Self, RepositoryError> {
+        lock.prove_exclusive()?;
         let new = self.add_key(password, origin)?;
         let stored = read(self.storage(), &FileKey::new(FileKind::Key, new.0))?;
         let _opens: Key = stored
@@ -175,7 +187,11 @@ impl Repository {
             .map_err(|e| RepositoryError::damaged(FileKey::new(FileKind::Key, new.0), e))?;
         let reopened = Self::open(std::sync::Arc::clone(self.storage()), password)?;
         if reopened.key_id() != self.key_id() {
-            reopened.remove_key(self.key_id())?;
+            match reopened.remove_key(self.key_id(), lock) {
+                // Somebody else removed it, which is what was wanted.
+                Ok(()) | Err(RepositoryError::NotFound { .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(reopened)
     }

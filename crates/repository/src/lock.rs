@@ -5,25 +5,35 @@
 //! is dead and is taken over without asking anybody. Source: restic's `doc/design.rst`, section
 //! "Locks", and its `internal/repository/lock_file.go`.
 //!
+//! How old a lock is, the storage's clock says, compared with itself: the time of the lock's file
+//! against that of our own, written just now. So no clock of ours or of the holder's can make a
+//! living lock look dead (borg #9870), nor a dead one that came from the future live for ever.
+//!
 //! Invariant: whoever publishes has proven, after its last upload, that its lock still stands.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread::JoinHandle;
+mod age;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use refloat_storage::{FileKey, FileKind, SharedStorage, StorageErrorKind};
 
+pub use crate::clock::{Clock, Repetition, Timekeeper, Work};
 use crate::error::RepositoryError;
 use crate::format::lock::LockFile;
 use crate::repository::Repository;
 
+use age::{Ages, is_dead};
+
 /// How often a lock is refreshed.
 const REFRESH_EVERY: Duration = Duration::from_mins(5);
-/// A lock not refreshed for this long is dead.
-const STALE_AFTER: jiff::SignedDuration = jiff::SignedDuration::from_mins(30);
 /// Our own lock counts as lost this long after its last refresh: well before others take it for
 /// dead, so that clocks may differ by some minutes.
 const LOST_AFTER: jiff::SignedDuration = jiff::SignedDuration::from_mins(22);
+/// How often deleting our own lock is tried when the run ends.
+const UNLOCK_TRIES_MAX: usize = 3;
+/// How long to wait between these tries.
+const UNLOCK_PAUSE: Duration = Duration::from_millis(100);
 /// How long to wait between writing a lock and looking for others: two that start together see
 /// each other.
 const SETTLE: Duration = Duration::from_millis(200);
@@ -48,12 +58,18 @@ pub struct LockOwner {
     pub process: u32,
 }
 
-/// Tells the time; injected.
-pub type Clock = Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>;
-
 struct Held {
     file: FileKey,
     refreshed: jiff::Timestamp,
+    /// Lock files of ours that should be gone and may still be there: their deletion or their
+    /// write failed.
+    leftovers: Vec<FileKey>,
+}
+
+impl Held {
+    fn is_own(&self, file: &FileKey) -> bool {
+        self.file == *file || self.leftovers.contains(file)
+    }
 }
 
 struct Shared {
@@ -61,7 +77,6 @@ struct Shared {
     content: LockFile,
     clock: Clock,
     held: Mutex<Held>,
-    stop: (Mutex<bool>, Condvar),
 }
 
 /// What a lock needs of a repository; outlives the borrow.
@@ -73,7 +88,7 @@ struct LockStore {
 /// A lock that stands until it is dropped.
 pub struct Lock {
     shared: Arc<Shared>,
-    refresher: Option<JoinHandle<()>>,
+    refresher: Option<Box<dyn Repetition>>,
 }
 
 impl std::fmt::Debug for Lock {
@@ -101,7 +116,7 @@ impl Repository {
             storage: Arc::clone(self.storage()),
             codec: Arc::clone(self.codec()),
         };
-        let now = clock();
+        let now = clock.now();
         let content = LockFile {
             time: now,
             exclusive: mode == LockMode::Exclusive,
@@ -111,14 +126,23 @@ impl Repository {
             uid: 0,
             gid: 0,
         };
-        store.refuse_if_excluded(&content, None, now)?;
-        let file = store.write(&content)?;
+        let first = store.look(&content, None, now)?;
+        let file = store.begin(&content)?;
+        let held = Held {
+            file,
+            refreshed: now,
+            leftovers: Vec::new(),
+        };
         // A shared holder deletes nothing, so it may begin at once: an exclusive one that starts
         // at the same moment sees its lock and gives up, and `prove` looks again before anything
-        // is published.
-        if mode == LockMode::Exclusive {
-            std::thread::sleep(SETTLE);
-            if let Err(error) = store.refuse_if_excluded(&content, Some(file), clock()) {
+        // is published. But where a lock was taken for dead, the storage's clock has the last
+        // word, and it can be read only now.
+        if mode == LockMode::Exclusive || first.saw_dead {
+            if mode == LockMode::Exclusive {
+                clock.sleep(SETTLE);
+            }
+            let looked = store.look(&content, Some(&held), clock.now());
+            if let Err(error) = looked.and_then(|seen| store.bury(&seen.dead)) {
                 // The refusal is what the caller must know; a lock left behind dies by itself.
                 drop(store.storage.delete(&file));
                 return Err(error);
@@ -128,22 +152,21 @@ impl Repository {
             store,
             content,
             clock,
-            held: Mutex::new(Held {
-                file,
-                refreshed: now,
-            }),
-            stop: (Mutex::new(false), Condvar::new()),
+            held: Mutex::new(held),
         });
-        let refresher = std::thread::Builder::new()
-            .name("lock refresh".to_owned())
-            .spawn({
-                let shared = Arc::clone(&shared);
-                move || shared.keep_fresh()
-            });
-        let refresher = refresher.map_err(|e| RepositoryError::Encode {
-            what: "a thread that refreshes the lock",
-            cause: e.into(),
-        })?;
+        let refreshing = Arc::clone(&shared);
+        // A failed refresh is tried again at the next turn; `prove` notices when too many fail.
+        let work = Box::new(move || drop(refreshing.refresh()));
+        let refresher = match shared.clock.every(REFRESH_EVERY, work) {
+            Ok(refresher) => refresher,
+            Err(error) => {
+                shared.unlock();
+                return Err(RepositoryError::Encode {
+                    what: "a thread that refreshes the lock",
+                    cause: error.into(),
+                });
+            }
+        };
         Ok(Lock {
             shared,
             refresher: Some(refresher),
@@ -151,16 +174,40 @@ impl Repository {
     }
 }
 
+/// What was seen among the locks; none of it excludes ours.
+struct Seen {
+    /// Locks that are dead by the storage's clock.
+    dead: Vec<FileKey>,
+    /// Whether any lock looks dead, by ours or by the storage's clock.
+    saw_dead: bool,
+}
+
 impl LockStore {
-    fn write(&self, content: &LockFile) -> Result<FileKey, RepositoryError> {
+    fn seal(&self, content: &LockFile) -> Result<(FileKey, Vec<u8>), RepositoryError> {
         let json = serde_json::to_vec(content).map_err(|e| RepositoryError::Encode {
             what: "a lock",
             cause: e.into(),
         })?;
         let sealed = self.codec.seal_file(&json)?;
         let file = FileKey::new(FileKind::Lock, crate::id::sha256(&sealed));
-        self.storage.write(&file, &sealed)?;
+        Ok((file, sealed))
+    }
+
+    /// Writes the first lock of a run. If that fails, it may be there all the same.
+    fn begin(&self, content: &LockFile) -> Result<FileKey, RepositoryError> {
+        let (file, sealed) = self.seal(content)?;
+        if let Err(error) = self.storage.write(&file, &sealed) {
+            drop(self.storage.delete(&file));
+            return Err(error.into());
+        }
         Ok(file)
+    }
+
+    fn bury(&self, dead: &[FileKey]) -> Result<(), RepositoryError> {
+        for file in dead {
+            self.storage.delete(file)?;
+        }
+        Ok(())
     }
 
     /// A lock; none if it was deleted since it was listed.
@@ -179,62 +226,70 @@ impl LockStore {
             .map_err(|e| RepositoryError::damaged(*file, e))
     }
 
-    fn refuse_if_excluded(
+    /// Looks at the locks of others. `held` is our own, once it is written.
+    ///
+    /// # Errors
+    /// A living one excludes ours.
+    fn look(
         &self,
         ours: &LockFile,
-        own: Option<FileKey>,
+        held: Option<&Held>,
         now: jiff::Timestamp,
-    ) -> Result<(), RepositoryError> {
-        for listed in self.storage.list(FileKind::Lock)? {
-            if Some(listed.key) == own {
+    ) -> Result<Seen, RepositoryError> {
+        let listed = self.storage.list(FileKind::Lock)?;
+        let own = held.and_then(|held| listed.iter().find(|file| file.key == held.file));
+        let storage_now = own.and_then(|file| file.modified).map(|at| at.to_jiff());
+        let mut seen = Seen {
+            dead: Vec::new(),
+            saw_dead: false,
+        };
+        for file in &listed {
+            if held.is_some_and(|held| held.is_own(&file.key)) {
                 continue;
             }
-            let other = match self.read(&listed.key) {
-                Ok(Some(lock)) => lock,
+            let other = match self.read(&file.key) {
+                Ok(Some(lock)) => Some(lock),
                 Ok(None) => continue,
-                // Unreadable: torn or of a foreign key. The storage's own clock tells its age.
-                Err(RepositoryError::DamagedFile { .. }) => {
-                    if listed
-                        .modified
-                        .is_some_and(|at| is_stale(at.to_jiff(), now))
-                    {
-                        self.storage.delete(&listed.key)?;
-                        continue;
-                    }
-                    unreadable_lock(listed.modified.map(|at| at.to_jiff()))
-                }
+                // Torn or of a foreign key; the storage's clock tells its age.
+                Err(RepositoryError::DamagedFile { .. }) => None,
                 Err(error) => return Err(error),
             };
-            // Dead only if both its own clock and the storage's say so: a holder whose clock is
-            // wrong still refreshes its file.
-            let stored_recently = listed
-                .modified
-                .is_some_and(|at| !is_stale(at.to_jiff(), now));
-            if is_stale(other.time, now) && !stored_recently {
-                self.storage.delete(&listed.key)?;
+            let ages = Ages {
+                claimed: other.as_ref().map(|lock| lock.time),
+                modified: file.modified.map(|at| at.to_jiff()),
+                now,
+                storage_now,
+            };
+            if is_dead(&ages) {
+                seen.saw_dead = true;
+                // Without the storage's own time only a look may be wrong, not a deletion.
+                if storage_now.is_some() || file.modified.is_none() {
+                    seen.dead.push(file.key);
+                }
                 continue;
             }
+            let other = other.unwrap_or_else(|| unreadable_lock(ages.modified));
             if ours.exclusive || other.exclusive {
-                return Err(RepositoryError::Locked {
-                    mode: if other.exclusive {
-                        "exclusively"
-                    } else {
-                        "by a reader or writer"
-                    },
-                    holder: format!(
-                        "{}@{} (process {})",
-                        other.username, other.hostname, other.pid
-                    ),
-                    since: other.time.to_string(),
-                });
+                return Err(locked_by(&other));
             }
         }
-        Ok(())
+        Ok(seen)
     }
 }
 
-fn is_stale(time: jiff::Timestamp, now: jiff::Timestamp) -> bool {
-    now.duration_since(time) > STALE_AFTER
+fn locked_by(other: &LockFile) -> RepositoryError {
+    RepositoryError::Locked {
+        mode: if other.exclusive {
+            "exclusively"
+        } else {
+            "by a reader or writer"
+        },
+        holder: format!(
+            "{}@{} (process {})",
+            other.username, other.hostname, other.pid
+        ),
+        since: other.time.to_string(),
+    }
 }
 
 fn unreadable_lock(modified: Option<jiff::Timestamp>) -> LockFile {
@@ -250,42 +305,60 @@ fn unreadable_lock(modified: Option<jiff::Timestamp>) -> LockFile {
 }
 
 impl Shared {
-    fn keep_fresh(&self) {
-        let (stopped, wake) = &self.stop;
-        let mut stop = stopped.lock().unwrap_or_else(PoisonError::into_inner);
-        while !*stop {
-            let waited = wake.wait_timeout_while(stop, REFRESH_EVERY, |stop| !*stop);
-            let (guard, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
-            stop = guard;
-            if timeout.timed_out() {
-                // A failed refresh is tried again at the next turn; `prove` notices when too many
-                // fail.
-                drop(self.refresh());
-            }
-        }
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the lock that is held is there and young enough for others to honour it.
+    fn stands(&self, held: &Held, now: jiff::Timestamp) -> Result<bool, RepositoryError> {
+        let there = self.store.storage.size(&held.file)?.is_some();
+        Ok(there && now.duration_since(held.refreshed) <= LOST_AFTER)
     }
 
     fn refresh(&self) -> Result<(), RepositoryError> {
-        let now = (self.clock)();
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.store.storage.size(&held.file)?.is_none() {
+        let now = self.clock.now();
+        let mut held = self.held();
+        self.sweep_leftovers(&mut held);
+        if !self.stands(&held, now)? {
             return Err(RepositoryError::LostLock);
         }
-        if now.duration_since(held.refreshed) > LOST_AFTER {
-            return Err(RepositoryError::LostLock);
-        }
-        let file = self.store.write(&LockFile {
+        let (file, sealed) = self.store.seal(&LockFile {
             time: now,
             ..self.content.clone()
         })?;
-        let old = std::mem::replace(
-            &mut *held,
-            Held {
-                file,
-                refreshed: now,
-            },
-        );
-        Ok(self.store.storage.delete(&old.file)?)
+        if let Err(error) = self.store.storage.write(&file, &sealed) {
+            // It may be there although the answer did not come; nobody would ever delete it.
+            held.leftovers.push(file);
+            return Err(error.into());
+        }
+        let old = std::mem::replace(&mut held.file, file);
+        held.refreshed = now;
+        held.leftovers.push(old);
+        self.sweep_leftovers(&mut held);
+        Ok(())
+    }
+
+    /// Deletes what should be gone; what cannot be deleted is tried again at the next turn and at
+    /// the end, so that no file of ours keeps others out after the run.
+    fn sweep_leftovers(&self, held: &mut Held) {
+        held.leftovers
+            .retain(|file| self.store.storage.delete(file).is_err());
+    }
+
+    fn unlock(&self) {
+        let mut held = self.held();
+        let file = held.file;
+        held.leftovers.push(file);
+        for turn in 0..UNLOCK_TRIES_MAX {
+            if turn > 0 {
+                self.clock.sleep(UNLOCK_PAUSE);
+            }
+            self.sweep_leftovers(&mut held);
+            if held.leftovers.is_empty() {
+                return;
+            }
+        }
+        // A lock that cannot be deleted is dead in thirty minutes.
     }
 }
 
@@ -297,39 +370,36 @@ impl Lock {
     /// It does not; nothing may be published any more.
     pub fn prove(&self) -> Result<(), RepositoryError> {
         let shared = &*self.shared;
-        let held = shared.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = (shared.clock)();
-        let there = shared.store.storage.size(&held.file)?.is_some();
-        if !there || now.duration_since(held.refreshed) > LOST_AFTER {
+        let held = shared.held();
+        let now = shared.clock.now();
+        if !shared.stands(&held, now)? {
             return Err(RepositoryError::LostLock);
         }
-        shared
-            .store
-            .refuse_if_excluded(&shared.content, Some(held.file), now)
+        let _seen = shared.store.look(&shared.content, Some(&held), now)?;
+        Ok(())
+    }
+
+    /// Proves that the lock is exclusive and still stands.
+    ///
+    /// # Errors
+    /// As [`Lock::prove`]; a shared lock proves nothing here.
+    pub fn prove_exclusive(&self) -> Result<(), RepositoryError> {
+        if !self.shared.content.exclusive {
+            return Err(RepositoryError::LostLock);
+        }
+        self.prove()
     }
 
     /// The moment by the lock's clock.
     #[must_use]
     pub fn now(&self) -> jiff::Timestamp {
-        (self.shared.clock)()
+        self.shared.clock.now()
     }
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        let (stopped, wake) = &self.shared.stop;
-        *stopped.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        wake.notify_all();
-        if let Some(refresher) = self.refresher.take() {
-            // A refresher that panicked has nothing left to undo.
-            drop(refresher.join());
-        }
-        let held = self
-            .shared
-            .held
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        // A lock that cannot be deleted is dead in thirty minutes.
-        drop(self.shared.store.storage.delete(&held.file));
+        drop(self.refresher.take());
+        self.shared.unlock();
     }
 }

@@ -11,7 +11,7 @@ use refloat_storage::FileKind;
 
 use crate::error::RepositoryError;
 use crate::format::index::{IndexFile, IndexPack};
-use crate::format::pack::{BlobKind, PackedBlob, finish_pack};
+use crate::format::pack::{BlobKind, PackedBlob, finish_pack, is_intact};
 use crate::id::{IndexId, PackId, sha256};
 use crate::pack_reading::pack_file;
 use crate::parallel::lock;
@@ -99,6 +99,9 @@ impl<'a> PackWriter<'a> {
         let codec = self.repository.codec();
         finish_pack(codec.cipher(), &mut pack.bytes, &pack.blobs)?;
         let id = PackId(sha256(&pack.bytes));
+        if !is_intact(codec.cipher(), &pack.bytes, &pack.blobs) {
+            return Err(RepositoryError::NotReadBack { what: "a pack" });
+        }
         self.repository
             .storage()
             .write(&pack_file(id), &pack.bytes)?;

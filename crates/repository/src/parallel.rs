@@ -10,10 +10,14 @@ use refloat_storage::SharedStorage;
 
 use crate::error::RepositoryError;
 
-/// How many threads read a storage: one a core, more where the storage takes more calls at once.
+/// How many threads read a storage: one a core, more where the storage takes more calls at once,
+/// and one where it takes one at a time.
 pub fn threads(storage: &SharedStorage) -> usize {
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
-    cores.max(storage.connections())
+    match storage.connections() {
+        0 | 1 => 1,
+        connections => cores.max(connections),
+    }
 }
 
 /// The content of a mutex: no holder of ours leaves it half changed, so a panic spoils nothing.

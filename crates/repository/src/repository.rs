@@ -9,15 +9,17 @@ use refloat_storage::{FileKey, FileKind, SharedStorage, StorageErrorKind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::catalogue::read_twice;
 use crate::chunker::{Chunker, gear::Gear, rabin::Polynomial, rabin::Rabin};
 use crate::codec::Codec;
 use crate::crypto::{Cipher, Key, random_bytes};
 use crate::error::RepositoryError;
+use crate::flips::{self, Stage};
 use crate::format::config::{ChunkerConfig, Config, VERSION_MAX};
 use crate::format::index::IndexFile;
 use crate::format::key::KeyOrigin;
 use crate::format::snapshot::SnapshotFile;
-use crate::id::{KeyId, PackId, SnapshotId, sha256};
+use crate::id::{IndexId, KeyId, PackId, SnapshotId, sha256};
 use crate::index::{Index, IndexBuilder};
 use crate::keys;
 use crate::parallel::{for_each, lock, threads};
@@ -106,7 +108,10 @@ impl Repository {
             location: location.clone(),
         };
         if storage.size(&FileKey::CONFIG)?.is_some() {
-            return Err(occupied());
+            if !is_interrupted_init(&storage, password)? {
+                return Err(occupied());
+            }
+            storage.delete(&FileKey::CONFIG)?;
         }
         storage.create()?;
         let chunker = match options.chunker_parameters {
@@ -255,8 +260,16 @@ impl Repository {
         what: &'static str,
         value: &T,
     ) -> Result<FileKey, RepositoryError> {
-        let sealed = self.codec.seal_file(&to_json(what, value)?)?;
+        let json = to_json(what, value)?;
+        let mut sealed = self.codec.seal_file(&json)?;
         let file = FileKey::new(kind, sha256(&sealed));
+        flips::touch(Stage::File, &mut sealed);
+        // What does not open to what was meant is not stored: one flipped bit in a snapshot or an
+        // index costs more than one in a blob.
+        let opened = self.codec.open_file(sealed.clone());
+        if !opened.is_ok_and(|opened| opened == json) || sha256(&sealed) != *file.id() {
+            return Err(RepositoryError::NotReadBack { what });
+        }
         self.storage.write(&file, &sealed)?;
         Ok(file)
     }
@@ -286,33 +299,73 @@ impl Repository {
 
     /// Loads the index and goes on with it.
     ///
+    /// An index file that is damaged is left out and [named](IndexedRepository::damaged_indexes):
+    /// what only it lists counts as missing until the index is repaired, all else can be restored,
+    /// and a backup stores again what it does not find.
+    ///
     /// # Errors
-    /// An index file is unreachable or damaged: better no backup than one that stores everything
-    /// again, and better no restore than one that reports what is there as missing.
+    /// An index file is unreachable: better no backup than one that stores everything again, and
+    /// better no restore than one that reports what is there as missing.
     pub fn into_indexed(self) -> Result<IndexedRepository, RepositoryError> {
-        let index = self.load_index()?;
+        let loaded = self.load_index()?;
         Ok(IndexedRepository {
             repository: Arc::new(self),
-            index: Arc::new(index),
+            loaded: Arc::new(loaded),
         })
     }
 
-    fn load_index(&self) -> Result<Index, RepositoryError> {
-        let builder = Mutex::new(IndexBuilder::default());
+    fn load_index(&self) -> Result<LoadedIndex, RepositoryError> {
+        let loading = Mutex::new((IndexBuilder::default(), Vec::new()));
         let files = self.storage.list(FileKind::Index)?;
         for_each(&files, threads(&self.storage), |listed| {
-            let file = self.read_json::<IndexFile>(&listed.key)?;
-            lock(&builder).add_file(&file);
+            match read_twice::<IndexFile>(self, &listed.key) {
+                Ok(file) => lock(&loading).0.add_file(&file),
+                Err(RepositoryError::DamagedFile { .. }) => {
+                    lock(&loading).1.push(IndexId(*listed.key.id()));
+                }
+                Err(error) => return Err(error),
+            }
             Ok(())
         })?;
-        let builder = builder.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let loading = loading.into_inner();
+        let (builder, mut damaged) = loading.unwrap_or_else(PoisonError::into_inner);
+        damaged.sort();
         let listed = self.storage.list(FileKind::Pack)?;
         let present = listed
             .into_iter()
             .map(|pack| PackId(*pack.key.id()))
             .collect();
-        Ok(builder.build_preferring(&present))
+        Ok(LoadedIndex {
+            index: builder.build_preferring(&present),
+            damaged,
+        })
     }
+}
+
+/// What the index files say, as far as they can be read.
+#[derive(Debug)]
+struct LoadedIndex {
+    index: Index,
+    damaged: Vec<IndexId>,
+}
+
+/// Whether an `init` with this password died while it wrote the config, on a storage that shows
+/// half of a file: a key opens, the config is not whole, and nothing was ever stored.
+fn is_interrupted_init(
+    storage: &SharedStorage,
+    password: &Secret,
+) -> Result<bool, RepositoryError> {
+    for kind in [FileKind::Snapshot, FileKind::Index, FileKind::Pack] {
+        if !storage.list(kind)?.is_empty() {
+            return Ok(false);
+        }
+    }
+    let config = storage.read(&FileKey::CONFIG)?;
+    let opened = keys::open_any(storage, password, |_key| true);
+    let Ok((_, master)) = opened else {
+        return Ok(false);
+    };
+    Ok(Cipher::new(&master)?.open(&config).is_err())
 }
 
 /// Whether a file vanished between listing and reading: somebody deleted it meanwhile.
@@ -333,14 +386,20 @@ pub struct SnapshotList {
 #[derive(Clone, Debug)]
 pub struct IndexedRepository {
     repository: Arc<Repository>,
-    index: Arc<Index>,
+    loaded: Arc<LoadedIndex>,
 }
 
 impl IndexedRepository {
     /// The index as it was when it was loaded.
     #[must_use]
     pub fn index(&self) -> &Index {
-        &self.index
+        &self.loaded.index
+    }
+
+    /// Index files that are damaged and were left out.
+    #[must_use]
+    pub fn damaged_indexes(&self) -> &[IndexId] {
+        &self.loaded.damaged
     }
 
     /// The same repository with the index as it is now.
@@ -348,10 +407,10 @@ impl IndexedRepository {
     /// # Errors
     /// As [`Repository::into_indexed`].
     pub fn reload(&self) -> Result<Self, RepositoryError> {
-        let index = Arc::new(self.repository.load_index()?);
+        let loaded = Arc::new(self.repository.load_index()?);
         Ok(Self {
             repository: Arc::clone(&self.repository),
-            index,
+            loaded,
         })
     }
 }

@@ -15,6 +15,7 @@ pub mod damage;
 pub mod docker;
 pub mod faults;
 pub mod http_proxy;
+pub mod intercept;
 pub mod kubernetes;
 pub mod latency;
 pub mod link;
@@ -24,6 +25,8 @@ pub mod restic;
 pub mod servers;
 mod skip;
 pub mod storage_child;
+pub mod tier;
 pub mod tree;
+pub mod zero_loss;
 
 pub use skip::skip;

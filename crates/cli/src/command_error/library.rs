@@ -61,7 +61,8 @@ impl From<RepositoryError> for CommandError {
             R::AlreadyInitialized { .. } => of(ErrorKind::AlreadyInitialized)
                 .hint("it was not touched; choose another place for a new one"),
             R::WrongPassword { .. } => of(ErrorKind::WrongPassword).hint(
-                "passwords come from REFLOAT_PASSWORD, --password-file or --password-command",
+                "passwords come from REFLOAT_PASSWORD, --password-file, --password-fd or \
+                 --password-command",
             ),
             R::UnsupportedVersion { .. } | R::UnsupportedFeature { .. } => {
                 of(ErrorKind::UnsupportedRepository)

@@ -25,6 +25,7 @@ use copies::Copies;
 use super::show;
 use crate::command_error::{CommandError, one_line};
 use crate::exit_status::ExitStatus;
+use crate::ledger::{self, Changes};
 use crate::output::Output;
 use crate::progress::Shown;
 use crate::random;
@@ -253,7 +254,7 @@ fn run_policy(
     let opened = repository::open(settings)?;
     let run = RunId::from_random(random::bytes()?);
     let lock = repository::lock(&opened, LockMode::Shared, run)?;
-    let repository = opened.into_indexed()?;
+    let repository = repository::indexed(opened, settings)?;
     let mut connected = Connected::to(&wanted.sources, args.sources.plain_tcp())?;
     let progress = Shown::start(settings);
     let (plan, unreachable) = plan(wanted, &mut connected, signals)?;
@@ -285,7 +286,9 @@ fn run_policy(
         progress: &progress,
         cancel: &signals.cancel,
     };
-    Ok(backup::execute(&run, &plan, unreachable)?)
+    let report = backup::execute(&run, &plan, unreachable)?;
+    ledger::note(&repository, settings, "backup", &Changes::default())?;
+    Ok(report)
 }
 
 fn dry_run(

@@ -4,10 +4,12 @@
 
 use refloat_model::progress::Progress as _;
 use refloat_repository::check::{self, CheckOptions, CheckReport, ReadData};
+use refloat_repository::ledger::{LedgerFinding, Observation};
 use serde::Serialize;
 
 use crate::command_error::CommandError;
 use crate::exit_status::ExitStatus;
+use crate::ledger::{self, Book};
 use crate::output;
 use crate::progress::Shown;
 use crate::random;
@@ -46,6 +48,9 @@ struct Report {
     sound: bool,
     /// What was found, as text.
     messages: Vec<String>,
+    /// What differs from the ledger; none if there is no ledger.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ledger: Option<Vec<LedgerFinding>>,
     #[serde(flatten)]
     report: CheckReport,
 }
@@ -98,7 +103,15 @@ pub fn run(
     let options = CheckOptions { read_data };
     let report = check::check(&repository, &options, progress.counters(), &signals.cancel)?;
     drop(progress);
-    let sound = report.is_clean();
+    let ledger = settings.ledger.as_ref().map(|path| {
+        let book = Book::open(path, &repository)?;
+        Ok::<_, CommandError>(book.ledger.compare(&Observation::of(&repository)?))
+    });
+    let ledger = ledger.transpose()?;
+    settings
+        .output
+        .findings(&ledger::findings(ledger.as_deref().unwrap_or_default()));
+    let sound = report.is_clean() && ledger.as_ref().is_none_or(Vec::is_empty);
     let status = if sound {
         ExitStatus::Success
     } else {
@@ -116,6 +129,7 @@ pub fn run(
     let report = Report {
         sound,
         messages,
+        ledger,
         report,
     };
     settings
@@ -125,7 +139,13 @@ pub fn run(
 
 fn text(report: &Report) -> String {
     let counts = &report.report.counts;
-    let verdict = if report.sound {
+    let differences = report.ledger.as_ref().map_or(0, Vec::len) as u64;
+    let verdict = if differences > 0 && report.report.is_clean() {
+        format!(
+            "nothing is damaged, but {} from the ledger",
+            table::count(differences, "difference")
+        )
+    } else if report.sound {
         "nothing is lost or damaged".to_owned()
     } else {
         format!(

@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use refloat_engine::config::Keep;
 use refloat_engine::period::Period;
 use refloat_engine::point_list::PointSelector;
-use refloat_engine::retention::{self, ForgetPlan};
+use refloat_engine::retention::{self, Changes as Accepting, Circumstances, ForgetPlan};
 use refloat_model::finding::Finding;
 use refloat_model::id::RunId;
+use refloat_model::time::Timestamp;
 use refloat_repository::lock::LockMode;
 use refloat_repository::prune::PruneOptions;
 use refloat_repository::{IndexedRepository, SnapshotId};
@@ -19,6 +20,7 @@ use serde::Serialize;
 use crate::command_error::{CommandError, ErrorKind};
 use crate::commands::prune::{self, Consent, Reclaimed};
 use crate::exit_status::ExitStatus;
+use crate::ledger::{self, Changes};
 use crate::output;
 use crate::random;
 use crate::repository;
@@ -43,6 +45,10 @@ pub struct Args {
     /// Only points of this policy
     #[arg(long, value_name = "NAME")]
     policy: Vec<String>,
+    /// Let suspicious copies (empty, shrunk, all renamed) replace the ones before them; without this
+    /// the last copy that was not suspicious stays
+    #[arg(long)]
+    accept_changes: bool,
     /// Reclaim the space afterwards, as `refloat prune` does
     #[arg(long)]
     prune: bool,
@@ -102,9 +108,9 @@ pub fn run(
     settings: &Settings,
     signals: &Signals,
 ) -> Result<ExitStatus, CommandError> {
-    let wanted = Wanted::of(args, settings)?;
+    let request = Request::of(args, settings)?;
     let repository = repository::open_indexed(settings)?;
-    let plan = plan(&repository, &wanted, signals)?;
+    let plan = plan(&repository, &request, signals)?;
     let dropped = plan.dropped().count();
     let mut report = Report {
         dry_run: args.dry_run,
@@ -118,7 +124,7 @@ pub fn run(
         if !args.yes {
             confirm(args, settings, &report)?;
         }
-        let kept = execute(&repository, &wanted, &plan, signals)?;
+        let kept = execute(&repository, &request, &plan, settings, signals)?;
         if !kept.is_empty() {
             status = ExitStatus::Incomplete;
         }
@@ -179,28 +185,35 @@ fn after_forget(error: CommandError, dropped: usize) -> CommandError {
 
 fn plan(
     repository: &IndexedRepository,
-    wanted: &Wanted,
+    request: &Request,
     signals: &Signals,
 ) -> Result<ForgetPlan, CommandError> {
     let candidates = retention::load(repository, &signals.cancel)?;
     let partials = retention::load_partials(repository, &signals.cancel)?;
     let partials = retention::partials(partials, &candidates);
-    let plan = match wanted {
+    let circumstances = Circumstances {
+        now: Timestamp::from(jiff::Timestamp::now()),
+        changes: request.changes,
+    };
+    let plan = match &request.wanted {
         Wanted::Points(ids) => retention::plan_named(candidates, ids)?,
-        rules => retention::plan(candidates, |policy| rules.of_policy(policy)),
+        rules => {
+            retention::plan_under(candidates, circumstances, |policy| rules.of_policy(policy))
+        }
     };
     Ok(ForgetPlan { partials, ..plan })
 }
 
 fn execute(
     repository: &IndexedRepository,
-    wanted: &Wanted,
+    request: &Request,
     shown: &ForgetPlan,
+    settings: &Settings,
     signals: &Signals,
 ) -> Result<Vec<SnapshotId>, CommandError> {
     let run = RunId::from_random(random::bytes()?);
     let lock = repository::lock(repository, LockMode::Exclusive, run)?;
-    let now = plan(&repository.reload()?, wanted, signals)?;
+    let now = plan(&repository.reload()?, request, signals)?;
     if now != *shown {
         return Err(CommandError::new(
             ErrorKind::Refused,
@@ -208,12 +221,28 @@ fn execute(
         )
         .hint("run it again"));
     }
-    Ok(retention::execute(
-        repository,
-        &lock,
-        shown,
-        &signals.cancel,
-    )?)
+    let kept = retention::execute(repository, &lock, shown, &signals.cancel)?;
+    let dropped = shown.dropped().map(|point| point.snapshot);
+    ledger::note(repository, settings, "forget", &Changes::dropped(dropped))?;
+    Ok(kept)
+}
+
+/// What goes, and what a person said about suspicious copies.
+struct Request {
+    wanted: Wanted,
+    changes: Accepting,
+}
+
+impl Request {
+    fn of(args: &Args, settings: &Settings) -> Result<Self, CommandError> {
+        let changes = if args.accept_changes {
+            Accepting::Accepted
+        } else {
+            Accepting::Suspicious
+        };
+        let wanted = Wanted::of(args, settings)?;
+        Ok(Self { wanted, changes })
+    }
 }
 
 /// What decides: the rules by policy, or a list.

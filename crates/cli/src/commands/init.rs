@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::command_error::CommandError;
 use crate::exit_status::ExitStatus;
+use crate::ledger::{self, Changes};
 use crate::other::{Other, OtherArgs};
 use crate::password;
 use crate::repository;
@@ -70,6 +71,7 @@ pub fn run(args: &Args, settings: &Settings) -> Result<ExitStatus, CommandError>
         origin: repository::key_origin(),
     };
     let made = Repository::init(storage, &password, options)?;
+    ledger::note(&made, settings, "init", &Changes::default())?;
     let report = Report {
         repository: made.storage().location(),
         id: made.config().id.clone(),
@@ -97,6 +99,7 @@ fn password_place(source: &PasswordSource) -> String {
         PasswordSource::File(path) => format!("the file {}", path.display()),
         PasswordSource::Command(_) => "the password command".to_owned(),
         PasswordSource::Environment(name) => format!("the environment variable {name}"),
+        PasswordSource::Descriptor(number) => format!("descriptor {number}"),
         PasswordSource::Ask => "the terminal".to_owned(),
     }
 }

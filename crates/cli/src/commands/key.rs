@@ -2,16 +2,22 @@
 //!
 //! Invariant: at least one key that opens the repository remains.
 
+mod escrow;
+
 use std::path::PathBuf;
 
 use clap::Subcommand;
+use refloat_model::id::RunId;
+use refloat_repository::lock::{Lock, LockMode};
 use refloat_repository::{KeyId, KeyRecord, Repository};
 use serde::Serialize;
 
 use crate::command_error::{CommandError, ErrorKind};
 use crate::exit_status::ExitStatus;
+use crate::ledger::{self, Changes};
 use crate::output::Output;
 use crate::password;
+use crate::random;
 use crate::repository;
 use crate::settings::{PasswordSource, Settings};
 use crate::table;
@@ -36,6 +42,17 @@ enum Action {
     },
     /// Replace the key in use by one with a new password
     Passwd(NewPassword),
+    /// Write config and keys into a new file, to be kept elsewhere: they stay sealed by their
+    /// passwords
+    Export {
+        /// The file
+        file: PathBuf,
+    },
+    /// Put config and keys back that are gone or damaged, from an exported file
+    Import {
+        /// The file
+        file: PathBuf,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -68,24 +85,46 @@ struct ChangeReport<'a> {
 
 /// Runs one of the actions.
 pub fn run(args: Args, settings: &Settings) -> Result<ExitStatus, CommandError> {
-    let repository = repository::open(settings)?;
     let output = settings.output;
+    if let Action::Import { file } = &args.action {
+        return escrow::import(file, settings);
+    }
+    let repository = repository::open(settings)?;
     match args.action {
+        Action::Export { file } => escrow::export(&repository, &file, output),
+        Action::Import { file } => escrow::import(&file, settings),
         Action::List => list(&repository, output),
         Action::Add(new) => {
             let key = repository.add_key(&new.get()?, repository::key_origin())?;
+            let changes = Changes::default().key_added(key);
+            ledger::note(&repository, settings, "key add", &changes)?;
             changed(output, "added", key)
         }
         Action::Remove { id } => {
             let key = find(&repository.keys()?, &id)?;
-            repository.remove_key(key)?;
+            let lock = exclusive(&repository)?;
+            repository.remove_key(key, &lock)?;
+            let changes = Changes::default().key_removed(key);
+            ledger::note(&repository, settings, "key remove", &changes)?;
             changed(output, "removed", key)
         }
         Action::Passwd(new) => {
-            let reopened = repository.change_password(&new.get()?, repository::key_origin())?;
+            let (password, origin) = (new.get()?, repository::key_origin());
+            let lock = exclusive(&repository)?;
+            let reopened = repository.change_password(&password, origin, &lock)?;
+            let changes = Changes::default()
+                .key_added(reopened.key_id())
+                .key_removed(repository.key_id());
+            ledger::note(&reopened, settings, "key passwd", &changes)?;
             changed(output, "replaced by", reopened.key_id())
         }
     }
+}
+
+/// Two runs that remove keys at once could remove the last.
+fn exclusive(repository: &Repository) -> Result<Lock, CommandError> {
+    let run = RunId::from_random(random::bytes()?);
+    repository::lock(repository, LockMode::Exclusive, run)
 }
 
 impl NewPassword {

@@ -8,6 +8,37 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::cli_env::CliEnv;
 
+/// A backup that has begun and will not end by itself; ends when dropped.
+pub struct Waiting(std::process::Child);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        kill_process(Pid::from_child(&self.0), Signal::TERM).unwrap();
+        let _status = self.0.wait().unwrap();
+    }
+}
+
+/// Starts a backup of a folder that takes long enough.
+pub fn backup_that_waits(env: &CliEnv) -> Waiting {
+    std::fs::create_dir(env.path("endless")).unwrap();
+    File::create(env.path("endless/large"))
+        .unwrap()
+        .set_len(64 << 30)
+        .unwrap();
+    let source = format!("files:{}", env.path("endless").display());
+    let mut child = env
+        .command(&["backup", "--source", &source])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let capturing = lines.find(|line| line.as_ref().unwrap().starts_with("capturing"));
+    assert!(capturing.is_some());
+    // What it goes on to say must find a reader.
+    let _reader = std::thread::spawn(move || lines.count());
+    Waiting(child)
+}
+
 #[test]
 fn an_interrupted_backup_publishes_nothing_and_the_next_one_completes() {
     let env = CliEnv::with_data();

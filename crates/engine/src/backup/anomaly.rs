@@ -1,19 +1,23 @@
-//! A copy that is suspiciously smaller than the one before.
+//! A copy that is suspiciously unlike the one before: empty, far smaller, or all files renamed.
 //!
 //! Invariant: an anomaly makes the run incomplete, so that nobody takes an emptied volume for a
-//! good backup; the copy itself is kept.
+//! good backup; the copy itself is kept, and `forget` keeps the last one that was not suspicious.
 
 use refloat_model::finding::Finding;
 use refloat_model::item::ItemKind;
 use refloat_model::outcome::Outcome;
 use refloat_model::point::ItemRecord;
+use refloat_repository::archive::TreeStatistics;
 
 use super::parents::Parent;
 use super::plan::title;
 
+/// With fewer files a rename of most of them is everyday work.
+const RENAMED_FILES_MIN: u64 = 20;
+
 /// What is suspicious about a new copy, compared with the newest saved one.
 #[must_use]
-pub fn compare(new: &ItemRecord, old: &Parent) -> Option<Finding> {
+pub fn compare(new: &ItemRecord, old: &Parent, statistics: &TreeStatistics) -> Option<Finding> {
     let holds_data = matches!(
         new.item.kind,
         ItemKind::Volume
@@ -37,8 +41,53 @@ pub fn compare(new: &ItemRecord, old: &Parent) -> Option<Finding> {
             "has shrunk to {} bytes in {} files; {before}",
             new.bytes, new.files
         )
+    } else if is_mass_rename(old.record.files, statistics) {
+        format!(
+            "has {} files under names that were not there; {before}, and most of those names are \
+             gone: so it looks when files are encrypted by somebody else",
+            statistics.files_new
+        )
     } else {
         return None;
     };
     Some(Finding::error(title(&new.item), message))
+}
+
+/// Whether most names are new and most old ones gone.
+const fn is_mass_rename(files_before: u64, statistics: &TreeStatistics) -> bool {
+    let kept = statistics.files_changed + statistics.files_unmodified;
+    files_before >= RENAMED_FILES_MIN
+        && statistics.files_new * 2 > files_before
+        && files_before.saturating_sub(kept) * 2 > files_before
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_most_files_under_other_names_are_a_mass_rename() {
+        // Before, then new, changed, unmodified.
+        for (before, new, changed, unmodified, expected) in [
+            (100, 100, 0, 0, true),
+            (100, 60, 0, 40, true),
+            (100, 60, 0, 100, false),
+            (100, 40, 0, 60, false),
+            (100, 0, 100, 0, false),
+            (19, 19, 0, 0, false),
+            (0, 50, 0, 0, false),
+        ] {
+            let statistics = TreeStatistics {
+                files_new: new,
+                files_changed: changed,
+                files_unmodified: unmodified,
+                ..TreeStatistics::default()
+            };
+            assert_eq!(
+                is_mass_rename(before, &statistics),
+                expected,
+                "{statistics:?}"
+            );
+        }
+    }
 }

@@ -336,7 +336,8 @@ impl GroupCapture<'_, '_> {
         if let (Some(parent), true) = (unchanged, statistics.reused > 0) {
             (record.files, record.bytes) = (parent.record.files, parent.record.bytes);
         } else if let Some(parent) = parent.filter(|_| statistics.reused == 0) {
-            self.done.findings.extend(anomaly::compare(&record, parent));
+            let suspicion = anomaly::compare(&record, parent, &statistics);
+            self.done.findings.extend(suspicion);
         }
         let figures = &mut self.done.figures;
         figures.files_new += statistics.files_new;

@@ -4,12 +4,16 @@
 //!
 //! Crash behaviour: each record is deleted on its own; repeating the command does the rest.
 
+use std::collections::BTreeSet;
+
 use refloat_model::cancel::Cancel;
+use refloat_model::finding::Severity;
 use refloat_repository::forget::{ForgetOutcome, forget};
 use refloat_repository::lock::Lock;
 use refloat_repository::{IndexedRepository, RepositoryError, SnapshotId};
 
 use super::{Candidate, ForgetPlan, Holding, Holdings, PartialCandidate};
+use crate::backup::title;
 use crate::manifest;
 use crate::point_list::{PointSummary, is_partial};
 use crate::stored::StoredTree;
@@ -67,10 +71,24 @@ pub fn load_partials(
 /// None if a manifest cannot be read.
 fn holdings(tree: &StoredTree) -> Option<Holdings> {
     let record = manifest::read_record(tree).ok()?;
+    let errors = record.findings.iter();
+    let errors = errors.filter(|finding| finding.severity == Severity::Error);
+    let accused: BTreeSet<&str> = errors.map(|finding| finding.subject.as_str()).collect();
     let mut holdings = Holdings::new();
     for source in record.sources.keys() {
         let items = manifest::read_items(tree, source).ok()?;
-        holdings.extend(items.iter().map(|item| Holding::of(source, item)));
+        holdings.extend(items.iter().map(|item| {
+            let (path, holding) = Holding::of(source, item);
+            // A saved item that the backup called wrong was suspicious.
+            let suspicious = holding.saved && accused.contains(&title(&item.item).as_str());
+            (
+                path,
+                Holding {
+                    suspicious,
+                    ..holding
+                },
+            )
+        }));
     }
     Some(holdings)
 }

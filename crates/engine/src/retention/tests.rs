@@ -4,10 +4,10 @@ use refloat_repository::SnapshotId;
 use super::*;
 
 /// A point of policy `p` on host `h`; `items` are words `name`, `name!` (not saved), `name0`
-/// (saved but empty), `name-` (skipped by a rule), each of source `s` or as `source/name`.
+/// (saved but empty), `name-` (skipped by a rule), `name?` (saved and suspicious), each of source `s` or as `source/name`.
 fn candidate(number: u8, time: &str, items: &[&str]) -> Candidate {
     let holdings = items.iter().map(|word| {
-        let name = word.trim_end_matches(['!', '0', '-']);
+        let name = word.trim_end_matches(['!', '0', '-', '?']);
         let source = name.split_once('/').map_or("s", |(source, _)| source);
         let holding = Holding {
             source: source.to_owned(),
@@ -15,6 +15,7 @@ fn candidate(number: u8, time: &str, items: &[&str]) -> Candidate {
             saved: !word.ends_with(['!', '-']),
             has_data: !word.ends_with('0'),
             selected: !word.ends_with('-'),
+            suspicious: word.ends_with('?'),
         };
         (TreePath::root().child(name), holding)
     });
@@ -256,4 +257,74 @@ fn named_points_go_and_what_no_other_holds_is_told() {
         plan_named(foreign, &[id(1)]),
         Err(NamedError::Foreign(_))
     ));
+}
+
+/// The last point of each group is the oldest; what is kept of it and why.
+fn kept(candidates: Vec<Candidate>, circumstances: Circumstances) -> Vec<(u8, Vec<Reason>)> {
+    let keep = Keep {
+        last: 1,
+        ..Keep::default()
+    };
+    let plan = plan_under(candidates, circumstances, |_| Some(keep.clone()));
+    let decisions = plan.groups.into_iter().flat_map(|g| g.decisions);
+    let kept = decisions.filter(Decision::is_kept);
+    kept.map(|d| (d.point.snapshot.0[0], d.reasons)).collect()
+}
+
+fn at(time: &str, changes: Changes) -> Circumstances {
+    Circumstances {
+        now: time.parse::<jiff::Timestamp>().unwrap().into(),
+        changes,
+    }
+}
+
+#[test]
+fn the_last_copy_before_a_suspicious_one_stays_until_a_person_accepts() {
+    let points = || {
+        vec![
+            candidate(1, "2026-11-01T00:00:00Z", &["db"]),
+            candidate(2, "2026-11-02T00:00:00Z", &["db"]),
+            candidate(4, "2026-11-03T00:00:00Z", &["db?"]),
+            // Compared with the suspicious one, it is as usual.
+            candidate(5, "2026-11-04T00:00:00Z", &["db"]),
+            candidate(6, "2026-11-05T00:00:00Z", &["db"]),
+        ]
+    };
+    let now = "2026-11-06T00:00:00Z";
+    let found = kept(points(), at(now, Changes::Suspicious));
+    let numbers: Vec<u8> = found.iter().map(|(number, _)| *number).collect();
+    assert_eq!(numbers, [6, 4, 2]);
+    let db = vec!["db".to_owned()];
+    assert_eq!(found[1].1, [Reason::Suspicious(db.clone())]);
+    assert_eq!(found[2].1, [Reason::BeforeChange(db)]);
+    let found = kept(points(), at(now, Changes::Accepted));
+    let numbers: Vec<u8> = found.iter().map(|(number, _)| *number).collect();
+    assert_eq!(numbers, [6]);
+}
+
+#[test]
+fn points_of_the_future_push_no_real_one_out_and_are_named() {
+    // K2: forged or of a wrong clock, so many and so far ahead.
+    for forged in [1, 5, 49] {
+        for year in [2027, 2038, 2262] {
+            let mut points = vec![
+                candidate(1, "2026-11-01T00:00:00Z", &["db"]),
+                candidate(2, "2026-11-02T00:00:00Z", &["db"]),
+            ];
+            for number in 0..forged {
+                let time = format!("{year}-01-01T00:00:{:02}Z", number % 60);
+                points.push(candidate(100 + number, &time, &["db"]));
+            }
+            let found = kept(points, at("2026-11-03T00:00:00Z", Changes::Suspicious));
+            let future = found.iter().filter(|(_, why)| *why == [Reason::Future]);
+            assert_eq!(future.count(), usize::from(forged), "{found:?}");
+            let (number, reasons) = found.last().unwrap();
+            assert_eq!(*number, 2);
+            assert!(reasons.contains(&Reason::Last));
+        }
+    }
+    // Some minutes ahead are no future: clocks differ.
+    let points = vec![candidate(1, "2026-11-03T00:04:00Z", &["db"])];
+    let found = kept(points, at("2026-11-03T00:00:00Z", Changes::Suspicious));
+    assert!(found[0].1.contains(&Reason::Last));
 }

@@ -15,8 +15,9 @@ use super::{ArchiveOptions, Shared};
 use crate::codec::{Codec, Compression};
 use crate::crypto::random_bytes;
 use crate::error::RepositoryError;
+use crate::flips::{self, Stage};
 use crate::format::index::{IndexFile, IndexPack};
-use crate::format::pack::{BlobKind, PackedBlob, finish_pack};
+use crate::format::pack::{BlobKind, PackedBlob, finish_pack, is_intact};
 use crate::hash::Sha256;
 use crate::id::{BlobId, PackId};
 use crate::repository::Repository;
@@ -175,6 +176,7 @@ impl Packer {
         };
         Counters::add(&self.packed_bytes, u64::from(blob.length));
         open.blobs.push(blob);
+        flips::touch(Stage::Proven, &mut open.bytes);
         if open.bytes.len() < self.pack_bytes_min {
             return Ok(());
         }
@@ -339,9 +341,14 @@ fn write_index(repository: &Repository, packs: Vec<IndexPack>) -> Result<(), Rep
 /// An uploader: stores packs until there are no more.
 pub fn upload(shared: &Shared, queue: &Receiver<SealedPack>) {
     for pack in queue {
-        let SealedPack { id, bytes, blobs } = pack;
+        let SealedPack {
+            id,
+            mut bytes,
+            blobs,
+        } = pack;
         // After a failure packs are only taken from the queue, so that nobody waits for ever.
         if shared.check().is_ok() {
+            flips::touch(Stage::Pack, &mut bytes);
             let work = std::panic::AssertUnwindSafe(|| store(shared, id, &bytes, blobs));
             let done = std::panic::catch_unwind(work).unwrap_or_else(|_panic| {
                 Err(RepositoryError::Encode {
@@ -361,6 +368,10 @@ fn store(
     bytes: &[u8],
     blobs: Vec<PackedBlob>,
 ) -> Result<(), RepositoryError> {
+    // Memory may have changed since the blobs were proven; what is named by its hash must open.
+    if !is_intact(shared.repository.codec().cipher(), bytes, &blobs) {
+        return Err(RepositoryError::NotReadBack { what: "a pack" });
+    }
     let key = FileKey::new(FileKind::Pack, id.0);
     shared.repository.storage().write(&key, bytes)?;
     let size = bytes.len() as u64;

@@ -1,7 +1,8 @@
 //! The last step: proving that everything is stored, and writing the snapshot.
 //!
-//! Invariant: a snapshot is written only after every pack of the run was listed with its size,
-//! every older pack that deduplication trusted was listed, and the lock was proven.
+//! Invariant: a snapshot is written only after the lock was proven, every pack of the run was
+//! listed with its size, and every older pack that deduplication trusted was listed; and it is
+//! withdrawn if the lock did not stand until after the write.
 
 use std::collections::HashMap;
 
@@ -52,12 +53,31 @@ impl Archived {
     ///
     /// # Errors
     /// A pack is not in storage as it should be, the lock is lost, or storage failed: nothing is
-    /// published.
+    /// published, except that a storage that fails after the write may keep a snapshot nobody was
+    /// told of.
     pub fn publish(
         &self,
         lock: &Lock,
         snapshot: &SnapshotFile,
     ) -> Result<SnapshotId, RepositoryError> {
+        // First, that nobody is deleting; then, that everything is there. The other way round,
+        // somebody could delete and be gone in between.
+        lock.prove()?;
+        self.require_packs()?;
+        let file = self
+            .repository
+            .write_json(FileKind::Snapshot, "a snapshot", snapshot)?;
+        // A run that was stopped between its proof and its write, for longer than locks live, may
+        // have been pruned under meanwhile: what it wrote then is not a recovery point.
+        if let Err(error) = lock.prove() {
+            self.repository.storage().delete(&file)?;
+            return Err(error);
+        }
+        Ok(SnapshotId(*file.id()))
+    }
+
+    /// Proves that every pack of the run and every pack it relied on is listed.
+    fn require_packs(&self) -> Result<(), RepositoryError> {
         let listed = self.repository.storage().list(FileKind::Pack)?;
         let sizes: HashMap<PackId, u64> = listed
             .into_iter()
@@ -74,15 +94,10 @@ impl Archived {
                     .find(|pack| !sizes.contains_key(pack))
                     .copied()
             });
-        if let Some(pack) = missing {
-            return Err(RepositoryError::NotStored {
+        missing.map_or(Ok(()), |pack| {
+            Err(RepositoryError::NotStored {
                 file: FileKey::new(FileKind::Pack, pack.0),
-            });
-        }
-        lock.prove()?;
-        let file = self
-            .repository
-            .write_json(FileKind::Snapshot, "a snapshot", snapshot)?;
-        Ok(SnapshotId(*file.id()))
+            })
+        })
     }
 }

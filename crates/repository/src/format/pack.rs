@@ -128,6 +128,26 @@ pub fn finish_pack(
     Ok(())
 }
 
+/// Whether a finished pack is, bit for bit as far as seals reach, what was put into it.
+///
+/// The last look before an upload: memory may have changed since each blob was proven.
+#[must_use]
+pub fn is_intact(cipher: &Cipher, pack: &[u8], blobs: &[PackedBlob]) -> bool {
+    let intact = |blob: &PackedBlob| {
+        let start = blob.offset as usize;
+        let sealed = pack.get(start..start.saturating_add(blob.length as usize));
+        sealed.is_some_and(|sealed| cipher.authenticate(sealed).is_ok())
+    };
+    let bytes = pack.len() as u64;
+    let header = || {
+        let (rest, field) = pack.split_last_chunk::<LENGTH_FIELD_BYTES>()?;
+        let length = header_length(*field, bytes).ok()?;
+        let mut sealed = rest.get(rest.len().checked_sub(length)?..)?.to_vec();
+        read_header(cipher, &mut sealed, bytes).ok()
+    };
+    blobs.iter().all(intact) && header().is_some_and(|header| header == blobs)
+}
+
 /// The sealed header's length from the last four bytes of a pack.
 ///
 /// # Errors

@@ -158,7 +158,8 @@ fn after_a_crash_at_any_step_a_repetition_finishes() {
     let to = open(&swap.shared()).into_indexed().unwrap();
     for effect in MutationEffect::ALL {
         for number in 1.. {
-            let copy: SharedStorage = Arc::new(original.duplicate());
+            let memory = Arc::new(original.duplicate());
+            let copy: SharedStorage = Arc::clone(&memory) as SharedStorage;
             let faulty = FaultyStorage::crashing(Arc::clone(&copy), number, effect);
             let faulty = Arc::new(faulty);
             swap.set(&(Arc::clone(&faulty) as SharedStorage));
@@ -176,6 +177,7 @@ fn after_a_crash_at_any_step_a_repetition_finishes() {
             let found = check_with(&to, refloat_repository::check::ReadData::All);
             assert!(found.is_clean(), "{what}: {:?}", found.findings);
             let later = start + jiff::SignedDuration::from_mins(31);
+            memory.set_clock(later.into());
             copy_at(&from, &to.reload().unwrap(), &ids, later).unwrap();
             let mut here: Vec<Content> = all_of(&to).into_values().collect();
             here.sort();

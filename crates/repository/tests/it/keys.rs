@@ -4,11 +4,18 @@ use std::sync::Arc;
 
 use refloat_model::secret::Secret;
 use refloat_repository::format::key::KeyOrigin;
+use refloat_repository::lock::{Lock, LockMode};
 use refloat_repository::{ChunkerChoice, InitOptions, KeyId, Repository, RepositoryError};
 use refloat_storage::memory::MemoryStorage;
 use refloat_storage::{FileKey, FileKind, SharedStorage};
 
+use crate::pruning::at;
 use crate::support::*;
+
+fn exclusive(repository: &Repository) -> Result<Lock, RepositoryError> {
+    let now = jiff::Timestamp::now();
+    repository.lock(LockMode::Exclusive, owner("key"), at(now))
+}
 
 fn try_open(storage: &SharedStorage, password: &str) -> Result<Repository, RepositoryError> {
     Repository::open(Arc::clone(storage), &Secret::new(password))
@@ -72,24 +79,143 @@ fn keys_are_added_changed_and_removed_but_never_the_last() {
         .add_key(&Secret::new("second"), origin.clone())
         .unwrap();
     assert_eq!(try_open(&storage, "second").unwrap().key_id(), second);
+    let lock = exclusive(&repository).unwrap();
     assert!(matches!(
-        repository.remove_key(repository.key_id()),
+        repository.remove_key(repository.key_id(), &lock),
         Err(RepositoryError::KeyInUse(_))
     ));
-    let unknown = repository.remove_key(KeyId([0; 32]));
+    let unknown = repository.remove_key(KeyId([0; 32]), &lock);
     assert!(matches!(
         unknown,
         Err(RepositoryError::NotFound { what: "key", .. })
     ));
     let changed = repository
-        .change_password(&Secret::new("changed"), origin)
+        .change_password(&Secret::new("changed"), origin, &lock)
         .unwrap();
     assert!(matches!(
         try_open(&storage, PASSWORD),
         Err(RepositoryError::WrongPassword { .. })
     ));
-    changed.remove_key(second).unwrap();
+    changed.remove_key(second, &lock).unwrap();
     assert_eq!(changed.keys().unwrap().len(), 1);
     assert!(changed.keys().unwrap()[0].current);
     drop(try_open(&storage, "changed").unwrap());
+}
+
+#[test]
+fn two_removals_at_once_never_leave_no_key() {
+    // Each run was opened with the key that the other one removes.
+    let storage: SharedStorage = Arc::new(MemoryStorage::new());
+    let first = init(&storage, ChunkerChoice::Gear);
+    let _second = first
+        .add_key(&Secret::new("second"), KeyOrigin::default())
+        .unwrap();
+    let second = try_open(&storage, "second").unwrap();
+    let held = exclusive(&first).unwrap();
+    assert!(matches!(
+        exclusive(&second),
+        Err(RepositoryError::Locked { .. })
+    ));
+    first.remove_key(second.key_id(), &held).unwrap();
+    drop(held);
+    let held = exclusive(&second).unwrap();
+    assert!(matches!(
+        second.remove_key(first.key_id(), &held),
+        Err(RepositoryError::OnlyKey(_))
+    ));
+    drop(try_open(&storage, PASSWORD).unwrap());
+
+    // A shared lock, which a colleague may hold at the same time, proves nothing.
+    drop(held);
+    let shared = shared_lock(&first);
+    let _third = first
+        .add_key(&Secret::new("third"), KeyOrigin::default())
+        .unwrap();
+    let third = try_open(&storage, "third").unwrap().key_id();
+    assert!(matches!(
+        first.remove_key(third, &shared),
+        Err(RepositoryError::LostLock)
+    ));
+}
+
+#[test]
+fn the_last_key_that_opens_stays_when_the_one_in_use_was_damaged() {
+    let storage: SharedStorage = Arc::new(MemoryStorage::new());
+    let repository = init(&storage, ChunkerChoice::Gear);
+    let other = repository
+        .add_key(&Secret::new("other"), KeyOrigin::default())
+        .unwrap();
+    let own = FileKey::new(FileKind::Key, repository.key_id().0);
+    storage.delete(&own).unwrap();
+    storage.write(&own, b"{}").unwrap();
+    let lock = exclusive(&repository).unwrap();
+    assert!(matches!(
+        repository.remove_key(other, &lock),
+        Err(RepositoryError::OnlyKey(_))
+    ));
+    drop(try_open(&storage, "other").unwrap());
+}
+
+#[test]
+fn an_escrow_brings_back_destroyed_keys_and_config_and_harms_nothing() {
+    use refloat_repository::escrow::{Escrow, EscrowError};
+    let memory = Arc::new(MemoryStorage::new());
+    let storage: SharedStorage = Arc::clone(&memory) as SharedStorage;
+    let repository = init(&storage, ChunkerChoice::Gear);
+    let _second = repository
+        .add_key(&Secret::new("second"), KeyOrigin::default())
+        .unwrap();
+    let files = Files::from([("a".to_owned(), (1, noise(5_000, 1)))]);
+    let _id = backup(&storage, &files).id;
+    let text = serde_json::to_vec(&Escrow::of(&repository).unwrap()).unwrap();
+    let escrow = Escrow::parse(&text).unwrap();
+    assert!(!String::from_utf8(text.clone()).unwrap().contains(PASSWORD));
+    let put =
+        |storage: &SharedStorage, password: &str| escrow.put_back(storage, &Secret::new(password));
+
+    // Nothing is wrong: nothing is written.
+    let restored = put(&storage, PASSWORD).unwrap();
+    assert_eq!((restored.keys.len(), restored.config), (0, false));
+
+    // A2: whoever can write overwrites config and all keys.
+    for file in storage.list(FileKind::Key).unwrap() {
+        storage.delete(&file.key).unwrap();
+        storage.write(&file.key, &[0; 300]).unwrap();
+    }
+    storage.delete(&FileKey::CONFIG).unwrap();
+    storage.write(&FileKey::CONFIG, &[0; 200]).unwrap();
+    assert!(try_open(&storage, PASSWORD).is_err());
+    assert!(matches!(
+        put(&storage, "wrong"),
+        Err(EscrowError::WrongPassword)
+    ));
+    assert_eq!(
+        storage.read(&FileKey::CONFIG).unwrap(),
+        [0; 200],
+        "not touched"
+    );
+    let restored = put(&storage, "second").unwrap();
+    assert_eq!((restored.keys.len(), restored.config), (2, true));
+    for password in [PASSWORD, "second"] {
+        let repository = try_open(&storage, password)
+            .unwrap()
+            .into_indexed()
+            .unwrap();
+        let tree = newest_tree(&repository);
+        assert_eq!(read_files(&repository, tree), contents(&files));
+    }
+
+    // Another repository is not overwritten, though nothing opens it.
+    let other: SharedStorage = Arc::new(MemoryStorage::new());
+    let options = InitOptions::default();
+    drop(Repository::init(Arc::clone(&other), &Secret::new("unknown"), options).unwrap());
+    let before = other.read(&FileKey::CONFIG).unwrap();
+    assert!(matches!(
+        put(&other, PASSWORD),
+        Err(EscrowError::OtherRepository { .. })
+    ));
+    assert_eq!(other.read(&FileKey::CONFIG).unwrap(), before);
+    for cut in [0, 1, 10, text.len() / 2, text.len() - 1] {
+        assert!(Escrow::parse(&text[..cut]).is_err());
+    }
 }

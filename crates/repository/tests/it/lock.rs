@@ -1,13 +1,16 @@
 //! Locks: who excludes whom, what is dead, and what restic sees.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use refloat_repository::format::lock::LockFile;
-use refloat_repository::lock::{Clock, LockMode};
+use refloat_repository::lock::{Clock, LockMode, Repetition, Timekeeper, Work};
 use refloat_repository::{ChunkerChoice, Repository, RepositoryError};
 use refloat_storage::local::LocalStorage;
 use refloat_storage::memory::MemoryStorage;
-use refloat_storage::{FileKind, SharedStorage};
+use refloat_storage::{FileKind, SharedStorage, StorageError, StorageErrorKind};
+
+use refloat_testkit::intercept::{Call, Intercepted};
 
 use crate::support::*;
 
@@ -96,26 +99,109 @@ fn a_dead_lock_is_taken_over_and_a_living_one_is_not() {
     let memory = Arc::new(MemoryStorage::new());
     let now = jiff::Timestamp::now();
     memory.set_clock(now.into());
-    let storage: SharedStorage = memory;
+    let storage = Arc::clone(&memory) as SharedStorage;
     let repository = init(&storage, ChunkerChoice::Gear);
     // Dead by its own clock, but its file is new: its holder's clock may be wrong.
     write_lock(&repository, now - jiff::SignedDuration::from_hours(5), true);
     let refused = repository.lock(LockMode::Shared, owner("a"), clock());
     assert!(matches!(refused, Err(RepositoryError::Locked { .. })));
+    // Our clock alone does not make it old: the storage's says that no time passed.
+    let refused = repository.lock(LockMode::Exclusive, owner("a"), later(31));
+    assert!(matches!(refused, Err(RepositoryError::Locked { .. })));
+    assert_eq!(storage.list(FileKind::Lock).unwrap().len(), 1);
     // Thirty-one minutes later its file is old as well.
+    memory.set_clock((now + jiff::SignedDuration::from_mins(31)).into());
     let lock = repository
         .lock(LockMode::Exclusive, owner("a"), later(31))
         .unwrap();
     assert_eq!(storage.list(FileKind::Lock).unwrap().len(), 1);
     drop(lock);
-    // A lock from the future is not dead.
-    write_lock(
-        &repository,
-        now + jiff::SignedDuration::from_hours(5),
-        false,
-    );
+    // A lock from the future lives as long as its file is young, and no longer.
+    let future = now + jiff::SignedDuration::from_hours(5);
+    write_lock(&repository, future, false);
     let refused = repository.lock(LockMode::Exclusive, owner("a"), later(31));
     assert!(matches!(refused, Err(RepositoryError::Locked { .. })));
+    memory.set_clock((now + jiff::SignedDuration::from_mins(62)).into());
+    drop(
+        repository
+            .lock(LockMode::Exclusive, owner("a"), later(62))
+            .unwrap(),
+    );
+    assert_eq!(storage.list(FileKind::Lock).unwrap(), []);
+}
+
+/// A clock that refreshes when asked to.
+struct Manual {
+    now: std::sync::Mutex<jiff::Timestamp>,
+    work: std::sync::Mutex<Vec<Work>>,
+}
+
+struct Registered;
+impl Repetition for Registered {}
+
+impl Timekeeper for Manual {
+    fn now(&self) -> jiff::Timestamp {
+        *self.now.lock().unwrap()
+    }
+    fn sleep(&self, _duration: std::time::Duration) {}
+    fn every(
+        &self,
+        _period: std::time::Duration,
+        work: Work,
+    ) -> std::io::Result<Box<dyn Repetition>> {
+        self.work.lock().unwrap().push(work);
+        Ok(Box::new(Registered))
+    }
+}
+
+#[test]
+fn a_refresh_whose_deletion_fails_leaves_no_lock_behind() {
+    for mode in [LockMode::Shared, LockMode::Exclusive] {
+        let refusing = Arc::new(AtomicBool::new(false));
+        let refuses = |yes| refusing.store(yes, Ordering::SeqCst);
+        let asked = Arc::clone(&refusing);
+        let gate = move |call| match call {
+            Call::Delete(key) if asked.load(Ordering::SeqCst) => {
+                let kind = StorageErrorKind::Unavailable;
+                Err(StorageError::new(kind, "delete", &key, "here", None))
+            }
+            _ => Ok(()),
+        };
+        let inner: SharedStorage = Arc::new(MemoryStorage::new());
+        let storage: SharedStorage = Arc::new(Intercepted::new(inner, Box::new(gate)));
+        let repository = init(&storage, ChunkerChoice::Gear);
+        let clock = Arc::new(Manual {
+            now: std::sync::Mutex::new(jiff::Timestamp::now()),
+            work: std::sync::Mutex::default(),
+        });
+        let lock = repository
+            .lock(mode, owner("a"), Arc::clone(&clock) as Clock)
+            .unwrap();
+        let locks = || storage.list(FileKind::Lock).unwrap().len();
+        let refresh = || {
+            *clock.now.lock().unwrap() += jiff::SignedDuration::from_mins(5);
+            clock.work.lock().unwrap()[0]();
+        };
+        refuses(true);
+        refresh();
+        refresh();
+        assert_eq!(locks(), 3);
+        // Its own remains do not exclude it.
+        lock.prove().unwrap();
+        refuses(false);
+        refresh();
+        assert_eq!(
+            locks(),
+            1,
+            "the next refresh deletes what the last ones could not"
+        );
+        refuses(true);
+        refresh();
+        assert_eq!(locks(), 2);
+        refuses(false);
+        drop(lock);
+        assert_eq!(locks(), 0, "and so does the end of the run");
+    }
 }
 
 #[test]

@@ -230,7 +230,8 @@ fn a_full_or_read_only_disk_at_any_step_loses_nothing() {
             }
             if let Ok(report) = ended {
                 let kept = report.packs_kept.len() + report.indexes_kept.len();
-                let only_lock_stayed = kept == 0 && at + 1 >= faulty.mutations().len() as u64;
+                // Unlocking is tried three times.
+                let only_lock_stayed = kept == 0 && at + 3 >= faulty.mutations().len() as u64;
                 let denied = kind == StorageErrorKind::Denied && kept > 0;
                 assert!(denied || only_lock_stayed, "{kind:?} at {at}: {report:?}");
             }

@@ -1,7 +1,5 @@
 //! What tests of prune share: estates, plans, clocks.
 
-use std::sync::Arc;
-
 use refloat_model::cancel::Cancel;
 use refloat_model::progress::Counters;
 use refloat_repository::lock::{Clock, LockMode};
@@ -32,7 +30,7 @@ pub fn frugal() -> PruneOptions {
 
 /// A clock that stands still.
 pub fn at(now: jiff::Timestamp) -> Clock {
-    Arc::new(move || now)
+    Hands::at(now).clock()
 }
 
 pub fn plan_at(

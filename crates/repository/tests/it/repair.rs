@@ -45,7 +45,7 @@ fn exclusive(repository: &Repository, now: jiff::Timestamp) -> Result<Lock, Repo
 }
 
 /// Everything in the documented order, as often as it takes a command to be run once.
-fn repair_all(
+pub fn repair_all(
     repository: &IndexedRepository,
     old: OldSnapshots,
     now: jiff::Timestamp,
@@ -71,7 +71,7 @@ fn damaged_packs(report: &CheckReport) -> Vec<PackId> {
 }
 
 /// What each snapshot should hold without these paths.
-fn without(before: &BTreeMap<SnapshotId, Content>, report: &CheckReport) -> Vec<Content> {
+pub fn without(before: &BTreeMap<SnapshotId, Content>, report: &CheckReport) -> Vec<Content> {
     let mut left = before.clone();
     for lost in &report.lost {
         let files = left.get_mut(&lost.snapshot).unwrap();
@@ -90,7 +90,7 @@ fn without(before: &BTreeMap<SnapshotId, Content>, report: &CheckReport) -> Vec<
     left
 }
 
-fn contents_of(repository: &IndexedRepository, but: &[SnapshotId]) -> Vec<Content> {
+pub fn contents_of(repository: &IndexedRepository, but: &[SnapshotId]) -> Vec<Content> {
     let repository = repository.reload().unwrap();
     let snapshots = repository.snapshots().unwrap().snapshots.into_iter();
     let kept = snapshots.filter(|(id, _)| !but.contains(id));
@@ -308,7 +308,8 @@ fn after_a_crash_at_any_step_a_repetition_comes_to_the_same_end() {
     let expected = without(&before, &report);
     for effect in MutationEffect::ALL {
         for number in 1.. {
-            let copy: SharedStorage = Arc::new(original.duplicate());
+            let memory = Arc::new(original.duplicate());
+            let copy: SharedStorage = Arc::clone(&memory) as SharedStorage;
             let faulty = FaultyStorage::crashing(Arc::clone(&copy), number, effect);
             let faulty = Arc::new(faulty);
             swap.set(&(Arc::clone(&faulty) as SharedStorage));
@@ -318,6 +319,7 @@ fn after_a_crash_at_any_step_a_repetition_comes_to_the_same_end() {
             let reached = faulty.is_crashed();
             swap.set(&copy);
             let later = start + jiff::SignedDuration::from_mins(31);
+            memory.set_clock(later.into());
             repair_all(&repository, OldSnapshots::Delete, later).unwrap();
             let what = format!("{effect:?} at {number}");
             assert!(contents_of(&repository, &[]) == expected, "{what}");

@@ -6,13 +6,13 @@ use std::process::Command;
 use std::sync::Arc;
 
 use refloat_model::cancel::Cancel;
-use refloat_model::entry::{Entry, EntryKind, Metadata, TreeSink};
+use refloat_model::entry::{Entry, EntryKind, Metadata, SinkError, TreeSink};
 use refloat_model::progress::Counters;
 use refloat_model::secret::Secret;
 use refloat_model::time::Timestamp;
 use refloat_repository::archive::{ArchiveOptions, Archiver, FinishedTree, TreeBuilder};
 use refloat_repository::format::snapshot::SnapshotFile;
-use refloat_repository::lock::{Clock, Lock, LockMode, LockOwner};
+use refloat_repository::lock::{Clock, Lock, LockMode, LockOwner, Repetition, Timekeeper, Work};
 use refloat_repository::{
     BlobKind, BlobReader as _, ChunkerChoice, IndexedRepository, InitOptions, Node, Repository,
     SnapshotId,
@@ -43,6 +43,45 @@ pub fn owner(name: &str) -> LockOwner {
 
 pub fn clock() -> Clock {
     Arc::new(jiff::Timestamp::now)
+}
+
+/// A clock that somebody moves: nobody waits by it, and nothing is refreshed behind one's back.
+#[derive(Clone)]
+pub struct Hands(Arc<std::sync::Mutex<jiff::Timestamp>>);
+
+impl Hands {
+    pub fn at(now: jiff::Timestamp) -> Self {
+        Self(Arc::new(std::sync::Mutex::new(now)))
+    }
+
+    pub fn clock(&self) -> Clock {
+        Arc::new(self.clone())
+    }
+}
+
+impl Hands {
+    pub fn pass_minutes(&self, minutes: i64) {
+        *self.0.lock().unwrap() += jiff::SignedDuration::from_mins(minutes);
+    }
+}
+
+struct Never;
+impl Repetition for Never {}
+
+impl Timekeeper for Hands {
+    fn now(&self) -> jiff::Timestamp {
+        *self.0.lock().unwrap()
+    }
+
+    fn sleep(&self, _duration: std::time::Duration) {}
+
+    fn every(
+        &self,
+        _period: std::time::Duration,
+        _work: Work,
+    ) -> std::io::Result<Box<dyn Repetition>> {
+        Ok(Box::new(Never))
+    }
 }
 
 pub fn shared_lock(repository: &Repository) -> Lock {
@@ -94,17 +133,26 @@ pub fn real_file(name: &str, time: i64, size: usize) -> Entry {
 /// Pushes files; directories come from the slashes in their paths. Content that is read although
 /// it is unchanged counts in `reads`.
 pub fn push(sink: &mut dyn TreeSink, files: &Files, reads: &Arc<std::sync::atomic::AtomicUsize>) {
+    try_push(sink, files, reads).unwrap();
+}
+
+/// As [`push`], into a sink that may refuse.
+pub fn try_push(
+    sink: &mut dyn TreeSink,
+    files: &Files,
+    reads: &Arc<std::sync::atomic::AtomicUsize>,
+) -> Result<(), SinkError> {
     let mut open: Vec<String> = Vec::new();
     for (path, (time, content)) in files {
         let mut parts: Vec<&str> = path.split('/').collect();
         let name = parts.pop().unwrap();
         let common = open.iter().zip(&parts).take_while(|(a, b)| a == b).count();
         while open.len() > common {
-            sink.leave().unwrap();
+            sink.leave()?;
             open.pop();
         }
         for part in &parts[common..] {
-            sink.enter(Entry::synthetic_directory(*part)).unwrap();
+            sink.enter(Entry::synthetic_directory(*part))?;
             open.push((*part).to_owned());
         }
         let (bytes, reads) = (content.clone(), Arc::clone(reads));
@@ -115,12 +163,12 @@ pub fn push(sink: &mut dyn TreeSink, files: &Files, reads: &Arc<std::sync::atomi
         sink.file(
             real_file(name, *time, content.len()),
             Box::new(open_content),
-        )
-        .unwrap();
+        )?;
     }
     for _ in open {
-        sink.leave().unwrap();
+        sink.leave()?;
     }
+    Ok(())
 }
 
 pub fn archiver(repository: &IndexedRepository) -> Archiver {

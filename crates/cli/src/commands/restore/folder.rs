@@ -79,7 +79,7 @@ pub fn run(
     let itself = check_target(args, target)?;
     let opened = repository::open(settings)?;
     let _lock = repository::lock_for_reading(&opened)?;
-    let open = OpenPoint::open(&opened.into_indexed()?, &locator.point)?;
+    let open = OpenPoint::open(&repository::indexed(opened, settings)?, &locator.point)?;
     let plan = folder_restore::plan(&open.tree, &locator.path, &signals.cancel)?;
     let mut view = view(args, target, locator, &open, plan.survey);
     let changes = folder_changes::changes(&open.tree, &plan, target, &signals.cancel)?;

@@ -59,7 +59,7 @@ pub fn run(
     let target = target(args, to)?;
     let opened = repository::open(settings)?;
     let _lock = repository::lock_for_reading(&opened)?;
-    let open = OpenPoint::open(&opened.into_indexed()?, selector)?;
+    let open = OpenPoint::open(&repository::indexed(opened, settings)?, selector)?;
     let id = open.summary.id;
     let point = RepositoryPoint::open(open.tree)?;
     let plan = target.plan(&point, &request)?;

@@ -1,0 +1,174 @@
+//! `refloat repair packs`.
+//!
+//! Invariant: a damaged pack is deleted only after what is undamaged in it is in another.
+
+use std::collections::BTreeSet;
+
+use refloat_model::progress::Progress as _;
+use refloat_repository::check::{self, CheckFinding, CheckOptions, ReadData};
+use refloat_repository::lock::LockMode;
+use refloat_repository::repair::{PackRepairReport, repair_packs};
+use refloat_repository::{PackId, Repository};
+use serde::Serialize;
+
+use super::{Carrying, lock};
+use crate::command_error::CommandError;
+use crate::exit_status::ExitStatus;
+use crate::output;
+use crate::progress::Shown;
+use crate::repository;
+use crate::settings::Settings;
+use crate::signals::Signals;
+use crate::table;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The packs, by their whole ids; without any, all data is read to find the damaged ones
+    #[arg(value_name = "PACK")]
+    packs: Vec<PackId>,
+    #[command(flatten)]
+    carrying: Carrying,
+}
+
+#[derive(Serialize)]
+struct Report {
+    repair: &'static str,
+    dry_run: bool,
+    /// Packs to be repaired.
+    packs: Vec<String>,
+    /// None if nothing was carried out.
+    done: Option<Done>,
+}
+
+#[derive(Serialize)]
+struct Done {
+    packs: Vec<Salvaged>,
+    /// Packs that were not damaged and were left alone.
+    sound: Vec<String>,
+    packs_written: u64,
+    /// Damaged packs that storage keeps; no index names them any more.
+    kept: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Salvaged {
+    pack: String,
+    saved: u64,
+    lost: Vec<String>,
+}
+
+impl From<PackRepairReport> for Done {
+    fn from(report: PackRepairReport) -> Self {
+        let salvaged = report.salvaged.into_iter().map(|pack| Salvaged {
+            pack: pack.pack.to_string(),
+            saved: pack.saved,
+            lost: pack.lost.iter().map(|(_, blob)| blob.to_string()).collect(),
+        });
+        Self {
+            packs: salvaged.collect(),
+            sound: report.sound.iter().map(ToString::to_string).collect(),
+            packs_written: report.packs_written,
+            kept: report.kept.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+pub fn run(
+    args: &Args,
+    settings: &Settings,
+    signals: &Signals,
+) -> Result<ExitStatus, CommandError> {
+    let repository = repository::open(settings)?;
+    let packs = if args.packs.is_empty() {
+        let _lock = repository::lock_for_reading(&repository)?;
+        damaged(&repository, settings, signals)?
+    } else {
+        args.packs.iter().copied().collect()
+    };
+    let Carrying { dry_run, yes } = args.carrying;
+    let mut report = Report {
+        repair: "packs",
+        dry_run,
+        packs: packs.iter().map(ToString::to_string).collect(),
+        done: None,
+    };
+    if !dry_run && !packs.is_empty() {
+        if !yes {
+            output::say(&text(&report));
+            settings.output.confirm("Repair these packs?")?;
+        }
+        // Each pack is looked at again under the lock; one that is sound is left alone.
+        let lock = lock(&repository, LockMode::Exclusive)?;
+        let progress = Shown::start(settings);
+        progress.phase("saving what is undamaged");
+        let packs: Vec<PackId> = packs.into_iter().collect();
+        let (counters, cancel) = (progress.counters(), &signals.cancel);
+        let done = repair_packs(&repository, &lock, &packs, counters, cancel)?;
+        report.done = Some(done.into());
+    }
+    let kept = report
+        .done
+        .as_ref()
+        .is_some_and(|done| !done.kept.is_empty());
+    let status = if kept {
+        ExitStatus::Incomplete
+    } else {
+        ExitStatus::Success
+    };
+    settings
+        .output
+        .report("repair", status, &report, || text(&report))
+}
+
+/// The packs that a check of all data finds damaged.
+fn damaged(
+    repository: &Repository,
+    settings: &Settings,
+    signals: &Signals,
+) -> Result<BTreeSet<PackId>, CommandError> {
+    let progress = Shown::start(settings);
+    progress.phase("reading all data");
+    let options = CheckOptions {
+        read_data: ReadData::All,
+    };
+    let report = check::check(repository, &options, progress.counters(), &signals.cancel)?;
+    let packs = report.errors().filter_map(|finding| match finding {
+        CheckFinding::DamagedPack { pack, .. }
+        | CheckFinding::PackSize { pack, .. }
+        | CheckFinding::IndexMismatch { pack, .. } => Some(*pack),
+        _ => None,
+    });
+    Ok(packs.collect())
+}
+
+fn text(report: &Report) -> String {
+    let Some(done) = &report.done else {
+        if report.packs.is_empty() {
+            return "no pack is damaged\n".to_owned();
+        }
+        let mut text = "what is undamaged in these packs is saved into new ones:\n".to_owned();
+        for pack in &report.packs {
+            text.push_str(&format!("  {pack}\n"));
+        }
+        return text;
+    };
+    let mut text = String::new();
+    for pack in &done.packs {
+        text.push_str(&format!(
+            "pack {}: saved {}, lost {}\n",
+            pack.pack.get(..8).unwrap_or_default(),
+            table::count(pack.saved, "blob"),
+            table::count(pack.lost.len() as u64, "blob"),
+        ));
+    }
+    for pack in &done.sound {
+        text.push_str(&format!("pack {pack} is not damaged\n"));
+    }
+    for pack in &done.kept {
+        text.push_str(&format!("pack {pack} is kept by the storage\n"));
+    }
+    if done.packs.iter().any(|pack| !pack.lost.is_empty()) {
+        text.push_str("run `refloat repair snapshots` for the recovery points that need them\n");
+    }
+    text
+}

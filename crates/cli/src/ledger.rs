@@ -1,0 +1,182 @@
+//! The ledger's file: reading, comparing, appending.
+//!
+//! Invariant: lines are only ever appended, under a lock of the file, and are on disk before the
+//! command says that it is done.
+
+use std::collections::BTreeSet;
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use refloat_model::finding::Finding;
+use refloat_repository::ledger::{
+    Ledger, LedgerError, LedgerFinding, LedgerKey, Observation, Removed, Returned, Seen,
+};
+use refloat_repository::{KeyId, Repository, SnapshotId};
+
+use crate::command_error::{CommandError, ErrorKind};
+use crate::settings::Settings;
+
+/// What a command did that others could not have done without being noticed.
+#[derive(Debug, Default)]
+pub struct Changes {
+    removed: Removed,
+    added_keys: BTreeSet<KeyId>,
+}
+
+impl Changes {
+    /// These points were dropped.
+    pub fn dropped(snapshots: impl IntoIterator<Item = SnapshotId>) -> Self {
+        let mut this = Self::default();
+        this.removed.snapshots.extend(snapshots);
+        this
+    }
+
+    /// This key was added.
+    pub fn key_added(mut self, key: KeyId) -> Self {
+        self.added_keys.insert(key);
+        self
+    }
+
+    /// This key was removed.
+    pub fn key_removed(mut self, key: KeyId) -> Self {
+        self.removed.keys.insert(key);
+        self
+    }
+}
+
+/// An opened ledger.
+pub struct Book {
+    path: PathBuf,
+    file: File,
+    /// What was recorded.
+    pub ledger: Ledger,
+    key: LedgerKey,
+}
+
+impl Book {
+    /// Opens a ledger that is there.
+    ///
+    /// # Errors
+    /// There is none, or it is not this repository's.
+    pub fn open(path: &Path, repository: &Repository) -> Result<Self, CommandError> {
+        Self::with(path, repository, OpenOptions::new().read(true).append(true))
+    }
+
+    /// Opens a ledger, or begins one.
+    ///
+    /// # Errors
+    /// It cannot be made, or it is not this repository's.
+    pub fn open_or_begin(path: &Path, repository: &Repository) -> Result<Self, CommandError> {
+        let mut options = OpenOptions::new();
+        options.read(true).append(true).create(true).mode(0o600);
+        Self::with(path, repository, &options)
+    }
+
+    fn with(
+        path: &Path,
+        repository: &Repository,
+        options: &OpenOptions,
+    ) -> Result<Self, CommandError> {
+        let failed = |e| CommandError::io("read the ledger", path.display(), &e);
+        let mut file = options.open(path).map_err(failed)?;
+        file.lock().map_err(failed)?;
+        file.seek(SeekFrom::Start(0)).map_err(failed)?;
+        let mut text = String::new();
+        file.read_to_string(&mut text).map_err(failed)?;
+        let text = whole_lines(&text);
+        let key = repository.ledger_key().map_err(|e| untrusted(path, &e))?;
+        let ledger = Ledger::parse(text, &key).map_err(|e| untrusted(path, &e))?;
+        // What a run that died left of a line would spoil the next one.
+        file.set_len(text.len() as u64).map_err(failed)?;
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            ledger,
+            key,
+        })
+    }
+
+    fn append(&mut self, line: Option<String>) -> Result<(), CommandError> {
+        let Some(line) = line else {
+            return Ok(());
+        };
+        let written = self.file.write_all(format!("{line}\n").as_bytes());
+        written
+            .and_then(|()| self.file.sync_all())
+            .map_err(|e| CommandError::io("write to the ledger", self.path.display(), &e))
+    }
+
+    /// Records what a command did.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn record(
+        &mut self,
+        command: &str,
+        found: &Observation,
+        changes: &Changes,
+    ) -> Result<(), CommandError> {
+        let seen = Seen {
+            found,
+            removed: &changes.removed,
+            added_keys: &changes.added_keys,
+            returned: Returned::Suspicious,
+        };
+        let now = jiff::Timestamp::now();
+        let line = self.ledger.record(command, now, &seen, &self.key);
+        self.append(line.map_err(|e| untrusted(&self.path, &e))?)
+    }
+
+    /// Records the repository as it is.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn accept(&mut self, found: &Observation) -> Result<(), CommandError> {
+        let now = jiff::Timestamp::now();
+        let line = self.ledger.accept(now, found, &self.key);
+        self.append(line.map_err(|e| untrusted(&self.path, &e))?)
+    }
+}
+
+/// Everything up to the last line break.
+fn whole_lines(text: &str) -> &str {
+    text.rfind('\n').map_or("", |end| &text[..=end])
+}
+
+fn untrusted(path: &Path, error: &LedgerError) -> CommandError {
+    CommandError {
+        causes: vec![format!("in {}", path.display())],
+        ..CommandError::of(ErrorKind::Damaged, error)
+    }
+    .hint("somebody changed it, or it belongs to another repository; compare it with a copy")
+}
+
+/// Records what a command did, if there is a ledger, and tells what is amiss beside it.
+///
+/// # Errors
+/// The ledger cannot be read or written.
+pub fn note(
+    repository: &Repository,
+    settings: &Settings,
+    command: &str,
+    changes: &Changes,
+) -> Result<(), CommandError> {
+    let Some(path) = &settings.ledger else {
+        return Ok(());
+    };
+    let mut book = Book::open_or_begin(path, repository)?;
+    let found = Observation::of(repository)?;
+    book.record(command, &found, changes)?;
+    settings
+        .output
+        .findings(&findings(&book.ledger.compare(&found)));
+    Ok(())
+}
+
+/// What a ledger finds, for people.
+pub fn findings(found: &[LedgerFinding]) -> Vec<Finding> {
+    let finding = |found: &LedgerFinding| Finding::error("ledger", found.to_string());
+    found.iter().map(finding).collect()
+}

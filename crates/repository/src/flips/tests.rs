@@ -1,0 +1,150 @@
+//! S6: a bit that flips in memory between cutting and uploading is caught before the upload.
+
+use std::sync::{Arc, Mutex};
+
+use refloat_model::cancel::Cancel;
+use refloat_model::entry::{Entry, TreeSink as _};
+use refloat_model::progress::Counters;
+use refloat_model::secret::Secret;
+use refloat_storage::memory::MemoryStorage;
+use refloat_storage::{FileKind, SharedStorage};
+
+use super::Stage;
+use crate::archive::{ArchiveOptions, Archiver};
+use crate::check::{CheckOptions, ReadData, check};
+use crate::lock::{LockMode, LockOwner};
+use crate::{IndexedRepository, InitOptions, Repository, RepositoryError, SnapshotFile};
+
+/// The flip that is armed: at which turn of a stage, and which bit.
+static ARMED: Mutex<Option<Flip>> = Mutex::new(None);
+
+#[derive(Clone, Copy)]
+struct Flip {
+    stage: Stage,
+    turns_left: u64,
+    bit: u64,
+}
+
+pub fn touch(stage: Stage, bytes: &mut [u8]) {
+    let mut armed = ARMED.lock().unwrap();
+    let Some(flip) = armed.as_mut().filter(|flip| flip.stage == stage) else {
+        return;
+    };
+    if bytes.is_empty() {
+        return;
+    }
+    if flip.turns_left > 0 {
+        flip.turns_left -= 1;
+        return;
+    }
+    let bit = usize::try_from(flip.bit).unwrap() % (bytes.len() * 8);
+    bytes[bit / 8] ^= 1 << (bit % 8);
+    *armed = None;
+}
+
+fn mix(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let bits = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ (bits >> 31)
+}
+
+/// Backs some files up, compressible ones and others.
+fn back_up(repository: &IndexedRepository, seed: u64) -> Result<(), RepositoryError> {
+    let owner = LockOwner {
+        host: "refloat-flips".to_owned(),
+        user: "test".to_owned(),
+        process: 1,
+    };
+    let lock = repository.lock(LockMode::Shared, owner, Arc::new(jiff::Timestamp::now))?;
+    let options = ArchiveOptions {
+        workers: 1,
+        pack_bytes_min: 8 << 10,
+        ..ArchiveOptions::default()
+    };
+    let counters = Arc::new(Counters::default());
+    let archiver = Archiver::start(repository.reload()?, options, counters, Cancel::default())?;
+    let mut builder = archiver.tree(Vec::new());
+    let mut state = seed;
+    for number in 0..6 {
+        let bytes: Vec<u8> = if number % 2 == 0 {
+            format!("{seed} {number} compresses well ")
+                .repeat(200)
+                .into()
+        } else {
+            (0..500)
+                .flat_map(|_| mix(&mut state).to_le_bytes())
+                .collect()
+        };
+        let entry = Entry::synthetic_file(format!("file-{number}"), bytes.len() as u64);
+        let content = move || Ok::<_, std::io::Error>(std::io::Cursor::new(bytes));
+        if builder.file(entry, Box::new(content)).is_err() {
+            break;
+        }
+    }
+    let root = archiver.store_directory(builder.finish()?.nodes)?;
+    let snapshot = serde_json::json!({
+        "time": jiff::Timestamp::now().to_string(), "tree": root, "paths": ["/x"],
+    });
+    let snapshot: SnapshotFile = serde_json::from_value(snapshot).unwrap();
+    archiver.finish()?.publish(&lock, &snapshot).map(drop)
+}
+
+#[test]
+fn a_bit_that_flips_in_memory_is_caught_before_the_upload() {
+    let memory = Arc::new(MemoryStorage::new());
+    let storage: SharedStorage = Arc::clone(&memory) as SharedStorage;
+    let password = Secret::new("x");
+    let repository = Repository::init(storage, &password, InitOptions::default());
+    let repository = repository.unwrap().into_indexed().unwrap();
+    let stages = [
+        (Stage::Compressed, 4),
+        (Stage::Sealed, 8),
+        (Stage::Proven, 8),
+        (Stage::Pack, 3),
+        (Stage::File, 2),
+    ];
+    let count = match std::env::var("REFLOAT_TEST_TIER").as_deref() {
+        Ok("N" | "R") => 10_000,
+        _ => 1_000,
+    };
+    let (mut caught, mut not_reached) = (0, 0);
+    for seed in 0..count {
+        let mut state = seed;
+        let index = usize::try_from(seed).unwrap() % stages.len();
+        let (stage, turns) = stages[index];
+        let flip = Flip {
+            stage,
+            turns_left: mix(&mut state) % turns,
+            bit: mix(&mut state),
+        };
+        *ARMED.lock().unwrap() = Some(flip);
+        let before = repository.storage().list(FileKind::Snapshot).unwrap();
+        let ended = back_up(&repository, seed);
+        let reached = ARMED.lock().unwrap().take().is_none();
+        match ended {
+            Err(RepositoryError::VerifyFailed { .. } | RepositoryError::NotReadBack { .. }) => {
+                caught += 1
+            }
+            Ok(()) if !reached => not_reached += 1,
+            other => panic!("seed {seed}, {stage:?}: {other:?}, reached: {reached}"),
+        }
+        if reached {
+            let after = repository.storage().list(FileKind::Snapshot).unwrap();
+            assert_eq!(before, after, "seed {seed}: a snapshot was published");
+        }
+        if seed % 100 == 99 {
+            let (counters, cancel) = (Counters::default(), Cancel::default());
+            let options = CheckOptions {
+                read_data: ReadData::All,
+            };
+            let report = check(&repository, &options, &counters, &cancel).unwrap();
+            assert!(report.is_clean(), "seed {seed}: {:#?}", report.findings);
+        }
+    }
+    assert!(
+        not_reached * 10 < count,
+        "{not_reached} of {count} were not reached"
+    );
+    assert_eq!(caught + not_reached, count);
+}

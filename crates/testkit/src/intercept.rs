@@ -1,0 +1,115 @@
+//! Storage that asks a function before each call.
+//!
+//! Invariant: a call that the function lets pass gets the inner storage's answer.
+
+use refloat_storage::{FileKey, FileKind, Listed, SharedStorage, Storage, StorageError};
+
+/// A call that is about to happen.
+#[derive(Clone, Copy, Debug)]
+pub enum Call {
+    /// [`Storage::create`].
+    Create,
+    /// [`Storage::write`].
+    Write(FileKey),
+    /// [`Storage::read`] and [`Storage::read_range`].
+    Read(FileKey),
+    /// [`Storage::size`].
+    Size(FileKey),
+    /// [`Storage::list`].
+    List(FileKind),
+    /// [`Storage::delete`].
+    Delete(FileKey),
+}
+
+impl std::fmt::Display for Call {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Create => f.write_str("create"),
+            Self::Write(key) => write!(f, "write {}", key.kind().folder()),
+            Self::Read(key) => write!(f, "read {}", key.kind().folder()),
+            Self::Size(key) => write!(f, "size {}", key.kind().folder()),
+            Self::List(kind) => write!(f, "list {}", kind.folder()),
+            Self::Delete(key) => write!(f, "delete {}", key.kind().folder()),
+        }
+    }
+}
+
+/// Decides about a call: an error is the call's answer, and nothing is done.
+pub type Gate = Box<dyn Fn(Call) -> Result<(), StorageError> + Send + Sync>;
+
+/// See the module.
+pub struct Intercepted {
+    inner: SharedStorage,
+    gate: Gate,
+    connections: usize,
+}
+
+impl Intercepted {
+    /// Asks `gate` before each call to `inner`.
+    #[must_use]
+    pub fn new(inner: SharedStorage, gate: Gate) -> Self {
+        let connections = inner.connections();
+        Self {
+            inner,
+            gate,
+            connections,
+        }
+    }
+
+    /// The same, which asks for no more calls at once than these.
+    #[must_use]
+    pub const fn with_connections(mut self, connections: usize) -> Self {
+        self.connections = connections;
+        self
+    }
+}
+
+impl Storage for Intercepted {
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+
+    fn create(&self) -> Result<(), StorageError> {
+        (self.gate)(Call::Create)?;
+        self.inner.create()
+    }
+
+    fn write(&self, key: &FileKey, bytes: &[u8]) -> Result<(), StorageError> {
+        (self.gate)(Call::Write(*key))?;
+        self.inner.write(key, bytes)
+    }
+
+    fn read(&self, key: &FileKey) -> Result<Vec<u8>, StorageError> {
+        (self.gate)(Call::Read(*key))?;
+        self.inner.read(key)
+    }
+
+    fn read_range(
+        &self,
+        key: &FileKey,
+        offset: u64,
+        length: usize,
+    ) -> Result<Vec<u8>, StorageError> {
+        (self.gate)(Call::Read(*key))?;
+        self.inner.read_range(key, offset, length)
+    }
+
+    fn size(&self, key: &FileKey) -> Result<Option<u64>, StorageError> {
+        (self.gate)(Call::Size(*key))?;
+        self.inner.size(key)
+    }
+
+    fn list(&self, kind: FileKind) -> Result<Vec<Listed>, StorageError> {
+        (self.gate)(Call::List(kind))?;
+        self.inner.list(kind)
+    }
+
+    fn delete(&self, key: &FileKey) -> Result<(), StorageError> {
+        (self.gate)(Call::Delete(*key))?;
+        self.inner.delete(key)
+    }
+
+    fn connections(&self) -> usize {
+        self.connections
+    }
+}
