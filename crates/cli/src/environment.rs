@@ -44,6 +44,11 @@ pub const LEDGER: Variable = Variable {
     name: "REFLOAT_LEDGER",
     meaning: "The file that records points and keys, kept elsewhere; as --ledger",
 };
+/// The password of a registry on the command line.
+pub const REGISTRY_PASSWORD: Variable = Variable {
+    name: "REFLOAT_REGISTRY_PASSWORD",
+    meaning: "The password of --registry-user",
+};
 /// The configuration file.
 pub const CONFIG: Variable = Variable {
     name: "REFLOAT_CONFIG",
@@ -82,12 +87,13 @@ pub const KUBECONFIG: Variable = Variable {
 };
 
 /// All of them.
-pub const ALL: [&Variable; 11] = [
+pub const ALL: [&Variable; 13] = [
     &REPOSITORY,
     &PASSWORD,
     &PASSWORD_FILE,
     &PASSWORD_COMMAND,
     &LEDGER,
+    &REGISTRY_PASSWORD,
     &CONFIG,
     &OTHER_REPOSITORY,
     &OTHER_PASSWORD,

@@ -2,10 +2,15 @@
 //!
 //! Invariant: a source's name is unique, since it is the source's place in recovery points.
 
+mod access;
 mod address;
 mod connect;
 mod docker;
 mod kubernetes;
+mod registry;
+mod target;
 
+pub use access::AccessArgs;
 pub use address::{Declared, SourceArgs, declared};
-pub use connect::{Connected, target};
+pub use connect::Connected;
+pub use target::target;

@@ -24,6 +24,7 @@ mod present;
 mod projects;
 mod reach;
 mod readback;
+mod registry_images;
 mod selection;
 mod single_file;
 mod spec;
@@ -50,6 +51,9 @@ use present::Present;
 use reach::Reach;
 
 pub(crate) use journal::LABEL_JOURNAL;
+
+/// Stands for a source where a point has images of registries only.
+const REGISTRY_IMAGES: &str = "registry-images";
 
 /// An engine that things are restored into.
 pub struct DockerTarget {
@@ -123,8 +127,27 @@ fn unavailable(operation: &'static str, subject: String, error: EngineError) -> 
     }
 }
 
-/// The Docker source whose things are restored: the only one, or the one `only` names.
-fn source_of(point: &dyn StoredPoint, request: &RestoreRequest) -> Result<String, TargetError> {
+/// What the point holds for this target: of its Docker source, and images of registries.
+fn holding(
+    point: &dyn StoredPoint,
+    request: &RestoreRequest,
+    present: &Present,
+) -> Result<Holding, TargetError> {
+    let mut holding = match source_of(point, request)? {
+        Some(source) => Holding::read(point, &source)?,
+        None => Holding::empty(REGISTRY_IMAGES),
+    };
+    let architecture = &present.host.architecture;
+    registry_images::add(point, &mut holding, &request.only, architecture)?;
+    Ok(holding)
+}
+
+/// The Docker source whose things are restored: the only one, or the one `only` names. None if the
+/// point has images of registries only.
+fn source_of(
+    point: &dyn StoredPoint,
+    request: &RestoreRequest,
+) -> Result<Option<String>, TargetError> {
     let sources = &point.record().sources;
     let docker: Vec<&String> = sources
         .iter()
@@ -137,12 +160,13 @@ fn source_of(point: &dyn StoredPoint, request: &RestoreRequest) -> Result<String
         .find_map(|word| word.strip_prefix("source:"));
     let candidates = || docker.iter().map(|name| format!("source:{name}")).collect();
     match (asked, docker.as_slice()) {
-        (None, [one]) => Ok((*one).clone()),
-        (Some(name), all) if all.iter().any(|known| *known == name) => Ok(name.to_owned()),
+        (None, [one]) => Ok(Some((*one).clone())),
+        (Some(name), all) if all.iter().any(|known| *known == name) => Ok(Some(name.to_owned())),
         (Some(name), _) => Err(TargetError::NotInPoint {
             what: format!("Docker source {name:?}"),
             candidates: candidates(),
         }),
+        (None, []) if sources.values().any(|source| source.kind == "registry") => Ok(None),
         (None, []) => Err(TargetError::NotInPoint {
             what: "source of kind docker".to_owned(),
             candidates: sources.keys().cloned().collect(),
@@ -168,8 +192,8 @@ impl Target for DockerTarget {
         point: &dyn StoredPoint,
         request: &RestoreRequest,
     ) -> Result<RestorePlan, TargetError> {
-        let mut holding = Holding::read(point, &source_of(point, request)?)?;
         let present = self.present()?;
+        let mut holding = holding(point, request, &present)?;
         let kin = kin(&holding, &present);
         let lost = portable::adapt(&mut holding, present.host.engine);
         let notes = Notes::read(&self.client, &point.record().id).map_err(|error| {
@@ -209,8 +233,8 @@ impl Target for DockerTarget {
             return Err(TargetError::NotExecutable(obstacles(plan)));
         }
         cancel.check().map_err(|_| TargetError::Cancelled)?;
-        let mut holding = Holding::read(point, &source_of(point, request)?)?;
         let present = self.present()?;
+        let mut holding = holding(point, request, &present)?;
         let kin = kin(&holding, &present);
         portable::adapt(&mut holding, present.host.engine);
         let mut names = plan::requested_names(&holding, request)?;

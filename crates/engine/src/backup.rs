@@ -7,8 +7,10 @@
 mod anomaly;
 mod capture;
 mod closure;
+mod contents;
 mod discover;
 mod history;
+mod images;
 mod parents;
 mod partial;
 mod plan;
@@ -18,6 +20,7 @@ mod run;
 mod skeleton;
 
 pub use discover::{Discovery, discover};
+pub use images::{ImageCoverage, ImagePlace, image_coverage};
 pub use plan::{BackupPlan, BackupPolicy, Discovered, Group, Selection, SourcePlan, plan, title};
 pub use publish::is_complete;
 pub use run::{

@@ -9,6 +9,7 @@ mod error;
 mod kubernetes;
 mod parse;
 mod policy;
+mod registry;
 mod source;
 mod storage;
 
@@ -21,6 +22,7 @@ use serde::Deserialize;
 pub use error::{ConfigError, ConfigErrorKind};
 pub use kubernetes::{ClusterWide, KubernetesConfig, Namespaces, ServedVersions};
 pub use policy::{Keep, PolicyConfig, Select, Until, WaiverConfig};
+pub use registry::{BasicAuth, RegistryAuth, RegistryConfig};
 pub use source::{
     ContainerConsistency, DockerConfig, Dumps, FilesConfig, HoldMode, HookCommand, Images,
     RootFilesystems, SourceConfig, TlsConfig, VolumeReading,
@@ -60,7 +62,7 @@ pub struct RepositoryConfig {
     pub options: StorageConfig,
 }
 
-/// Where the repository's password comes from.
+/// Where a password comes from.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum PasswordConfig {

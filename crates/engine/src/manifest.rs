@@ -3,6 +3,7 @@
 //! Invariant: lines are sorted by path, so that unchanged parts deduplicate; a line of a later
 //! version with more fields can still be read.
 
+use refloat_model::closure::ReferenceState;
 use refloat_model::item::Placement;
 use refloat_model::point::{ItemRecord, PointRecord};
 use refloat_model::tree_path::TreePath;
@@ -149,7 +150,7 @@ pub fn to_record_file(record: &PointRecord) -> Result<Vec<u8>, ManifestError> {
     for workload in &mut shorter.closure {
         workload
             .references
-            .retain(|r| r.state != refloat_model::closure::ReferenceState::Captured);
+            .retain(|r| !matches!(r.state, ReferenceState::Captured { .. }));
     }
     encode(&shorter)
 }

@@ -2,12 +2,12 @@
 //!
 //! Invariant: a reference is never dropped; what nobody provides is missing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::glob::Glob;
-use crate::subject::Subject;
+use crate::subject::{Subject, SubjectKind};
 use crate::time::Timestamp;
 
 /// A person's decision that a reference need not be captured, until a day.
@@ -28,7 +28,11 @@ pub struct Waiver {
 #[serde(tag = "state", rename_all = "kebab-case")]
 pub enum ReferenceState {
     /// The point holds it.
-    Captured,
+    Captured {
+        /// The sources whose copy has it; only for images, of which a point may hold several.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        from: Vec<String>,
+    },
     /// Not captured, and somebody said that this is fine.
     Waived {
         /// Who decided.
@@ -51,6 +55,9 @@ pub struct ReferenceRecord {
     /// What is referred to.
     #[serde(flatten)]
     pub subject: Subject,
+    /// For an image: what registries call it, `registry.local:5000/team/app@sha256:…`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub digests: Vec<String>,
     /// Captured, waived or missing.
     #[serde(flatten)]
     pub state: ReferenceState,
@@ -78,7 +85,8 @@ impl WorkloadClosure {
     }
 }
 
-/// Decides each reference of one workload.
+/// Decides each reference of one workload. `provided` names for each subject that the point holds
+/// the sources whose copy has it.
 ///
 /// `why_missing` explains a subject that nobody provides. Waivers that ended before `now` do not
 /// count.
@@ -86,15 +94,19 @@ pub fn close(
     source: &str,
     workload: &str,
     requires: &[Subject],
-    provided: &BTreeSet<Subject>,
+    provided: &BTreeMap<Subject, BTreeSet<String>>,
     waivers: &[Waiver],
     now: Timestamp,
     why_missing: impl Fn(&Subject) -> String,
 ) -> WorkloadClosure {
     let unique: BTreeSet<&Subject> = requires.iter().collect();
     let state = |subject: &Subject| {
-        if provided.contains(subject) {
-            return ReferenceState::Captured;
+        if let Some(sources) = provided.get(subject) {
+            let from = match subject.kind {
+                SubjectKind::Image => sources.iter().cloned().collect(),
+                _ => Vec::new(),
+            };
+            return ReferenceState::Captured { from };
         }
         let name = subject.to_string();
         match waivers
@@ -115,6 +127,7 @@ pub fn close(
         .into_iter()
         .map(|subject| ReferenceRecord {
             state: state(subject),
+            digests: Vec::new(),
             subject: subject.clone(),
         })
         .collect();
@@ -128,7 +141,6 @@ pub fn close(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::subject::SubjectKind;
 
     #[test]
     fn references_are_captured_waived_or_missing_and_ended_waivers_do_not_count() {
@@ -153,7 +165,7 @@ mod tests {
                 subject("gone"),
                 subject("db"),
             ],
-            &BTreeSet::from([subject("db")]),
+            &BTreeMap::from([(subject("db"), BTreeSet::from(["web".to_owned()]))]),
             &[waiver("volume:tm*", 200), waiver("volume:old", 50)],
             day(100),
             |s| format!("nobody has {s}"),
@@ -169,7 +181,7 @@ mod tests {
         assert_eq!(
             states,
             [
-                ("db", &ReferenceState::Captured),
+                ("db", &ReferenceState::Captured { from: Vec::new() }),
                 ("gone", &missing("gone")),
                 ("old", &missing("old")),
                 (
@@ -183,5 +195,13 @@ mod tests {
             ]
         );
         assert!(!closure.is_closed());
+    }
+
+    #[test]
+    fn records_of_older_points_say_captured_and_nothing_more() {
+        let old = r#"{"source":"web","kind":"volume","name":"db","state":"captured"}"#;
+        let record: ReferenceRecord = serde_json::from_str(old).unwrap();
+        assert_eq!(record.state, ReferenceState::Captured { from: Vec::new() });
+        assert_eq!(serde_json::to_string(&record).unwrap(), old);
     }
 }

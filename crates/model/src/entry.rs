@@ -217,6 +217,30 @@ pub trait TreeSink {
     /// The sink cannot go on.
     fn reuse(&mut self, name: &[u8]) -> Result<bool, SinkError>;
 
+    /// Takes over for `file` the content that an earlier point or this run, in whatever item, has
+    /// under the SHA-256 digest, without reading anything. False if there is none to take.
+    ///
+    /// # Errors
+    /// The sink cannot go on.
+    fn reuse_content(&mut self, _file: &Entry, _sha256: &[u8; 32]) -> Result<bool, SinkError> {
+        Ok(false)
+    }
+
+    /// As [`stream`](Self::stream), for content whose reader ends without an error only if its
+    /// SHA-256 digest is this one. True if others can soon take it over by its digest, should it
+    /// come whole.
+    ///
+    /// # Errors
+    /// The sink cannot go on.
+    fn stream_by_digest(
+        &mut self,
+        file: Entry,
+        _sha256: &[u8; 32],
+        content: &mut dyn Read,
+    ) -> Result<bool, SinkError> {
+        self.stream(file, content).map(|()| false)
+    }
+
     /// Records that the entry `name` of the current directory could not be captured.
     fn fail(&mut self, name: &[u8], reason: String);
 }

@@ -97,6 +97,19 @@ pub struct Workload {
     pub requires: Vec<Subject>,
 }
 
+/// An image that workloads of a source are made from, with every name by which others hold it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct ImageUse {
+    /// What the workloads require.
+    #[serde(flatten)]
+    pub subject: Subject,
+    /// The name they were started by: `registry.local:5000/team/app:1.2`.
+    pub reference: String,
+    /// What registries call it, as far as the source knows:
+    /// `registry.local:5000/team/app@sha256:…`.
+    pub digests: Vec<String>,
+}
+
 /// Where something ran when the point was taken (M18).
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Placement {
@@ -131,6 +144,9 @@ pub struct Inventory {
     pub items: Vec<Item>,
     /// What ran where.
     pub placements: Vec<Placement>,
+    /// The images that workloads are made from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<ImageUse>,
     /// What a person should know.
     pub findings: Vec<Finding>,
 }

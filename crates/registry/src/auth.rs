@@ -169,7 +169,7 @@ impl Authenticator {
     fn can_be_replaced(&self) -> bool {
         matches!(
             &*self.credentials,
-            Credentials::Command { .. } | Credentials::DockerConfig(_)
+            Credentials::Command { .. } | Credentials::DockerConfig(_) | Credentials::Helper(_)
         )
     }
 

@@ -10,6 +10,7 @@
 mod download;
 mod entries;
 mod fetch;
+mod flights;
 mod walk;
 
 use refloat_model::cancel::Cancel;
@@ -20,6 +21,7 @@ use refloat_model::outcome::Consistency;
 use refloat_source::SourceError;
 
 pub(crate) use self::entries::{IndexEntry, IndexText};
+pub(crate) use self::flights::Flights;
 use self::walk::{Walk, Walked};
 use crate::api::ReferrersApi;
 use crate::discover::Listing;

@@ -65,6 +65,12 @@ impl Digest {
         hasher.finish()
     }
 
+    /// The 32 bytes.
+    #[must_use]
+    pub const fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The hexadecimal digits alone: a blob's file name.
     #[must_use]
     pub fn hex(&self) -> String {

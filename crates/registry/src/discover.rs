@@ -3,19 +3,23 @@
 //! Invariants: only `GET` and `HEAD` requests; every repository that the catalogue or the
 //! configuration names is an item, also those that are left out or cannot be read.
 
+mod in_use;
 mod listing;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use refloat_model::cancel::Cancel;
 use refloat_model::finding::Finding;
+use refloat_model::glob::Glob;
 use refloat_model::item::{Inventory, Item, ItemKind, Workload};
 use refloat_model::outcome::Outcome;
 use refloat_model::subject::{Subject, SubjectKind};
 use refloat_source::SourceError;
 
+pub(crate) use in_use::find as find_images;
 pub(crate) use listing::{Listing, Root, Wanted};
 
+use crate::digest::Digest;
 use crate::error::{RegistryError, chain};
 use crate::layout;
 use crate::name::RepositoryName;
@@ -24,6 +28,9 @@ use crate::source::{RegistrySource, unavailable};
 
 /// How many digests an item names at most: they are lines of the manifest.
 const PROVIDES_MAX: usize = 10_000;
+
+/// The rule of repositories that a pattern leaves out.
+const EXCLUDED: &str = "excluded";
 
 /// See the module.
 pub(crate) fn discover(source: &RegistrySource, cancel: &Cancel) -> Result<Inventory, SourceError> {
@@ -57,18 +64,18 @@ pub(crate) fn discover(source: &RegistrySource, cancel: &Cancel) -> Result<Inven
             Err(error) => unreadable(source, &name, &error, &mut inventory.findings),
             Ok(listing) => found(source, &name, listing, &mut inventory.findings),
         };
-        inventory.workloads.push(Workload {
-            name: name.to_string(),
-            kind: "repository".to_owned(),
-            requires: Vec::new(),
-        });
+        inventory.workloads.push(workload(&name));
         inventory.items.push(item);
     }
     for name in left_out {
         let mut item = item(source, &name);
-        item.skip = Some(Outcome::Skipped {
-            rule: "not-selected".to_owned(),
-            why: "the policy does not select this repository".to_owned(),
+        item.skip = Some(if fits(&source.options().exclude, name.as_str()) {
+            excluded()
+        } else {
+            Outcome::Skipped {
+                rule: "not-selected".to_owned(),
+                why: "the policy does not select this repository".to_owned(),
+            }
         });
         inventory.items.push(item);
     }
@@ -84,6 +91,7 @@ fn names(
 ) -> Result<Vec<RepositoryName>, SourceError> {
     let names: BTreeSet<RepositoryName> =
         match &source.options().repositories {
+            Repositories::InUse => BTreeSet::new(),
             Repositories::Listed(names) => names.iter().cloned().collect(),
             Repositories::Images(images) => images.iter().map(|i| i.repository.clone()).collect(),
             Repositories::Catalogue => {
@@ -112,9 +120,28 @@ fn names(
     Ok(names.into_iter().collect())
 }
 
+fn fits(globs: &[Glob], name: &str) -> bool {
+    globs.iter().any(|glob| glob.matches(name))
+}
+
 fn selects(options: &RegistryOptions, name: &RepositoryName) -> bool {
-    let fits = |globs: &[refloat_model::glob::Glob]| globs.iter().any(|g| g.matches(name.as_str()));
-    (options.select.is_empty() || fits(&options.select)) && !fits(&options.exclude)
+    let name = name.as_str();
+    (options.select.is_empty() || fits(&options.select, name)) && !fits(&options.exclude, name)
+}
+
+fn excluded() -> Outcome {
+    Outcome::Skipped {
+        rule: EXCLUDED.to_owned(),
+        why: "the policy leaves this repository out".to_owned(),
+    }
+}
+
+fn workload(name: &RepositoryName) -> Workload {
+    Workload {
+        name: name.to_string(),
+        kind: "repository".to_owned(),
+        requires: Vec::new(),
+    }
 }
 
 fn item(source: &RegistrySource, name: &RepositoryName) -> Item {
@@ -140,7 +167,9 @@ fn unreadable(
     findings: &mut Vec<Finding>,
 ) -> Item {
     let mut item = item(source, name);
-    if error.is_not_found() {
+    // Catalogues go on naming repositories whose last tag is gone; a list by hand does not.
+    let is_listed_by_itself = source.options().repositories == Repositories::Catalogue;
+    if error.is_not_found() && is_listed_by_itself {
         item.skip = Some(empty());
     } else {
         let message = format!("its tags cannot be listed: {}", chain(error));
@@ -172,8 +201,6 @@ fn found(
     if listing.is_empty() {
         item.skip = Some(empty());
     }
-    // By tag and digest, so that a reference to either is found.
-    let qualified = source.registry().address().qualify(name.as_str());
     let digests: BTreeMap<_, _> = listing.roots.iter().map(|root| (root.digest, ())).collect();
     if digests.len() > PROVIDES_MAX {
         let message = format!("only {PROVIDES_MAX} of {} digests are named", digests.len());
@@ -182,10 +209,16 @@ fn found(
     item.provides = digests
         .keys()
         .take(PROVIDES_MAX)
-        .map(|digest| Subject::new("", SubjectKind::Image, format!("{qualified}@{digest}")))
+        .map(|digest| subject(source, name, digest))
         .collect();
     source.remember(name, listing);
     item
+}
+
+/// How workloads refer to an image by its digest.
+fn subject(source: &RegistrySource, name: &RepositoryName, digest: &Digest) -> Subject {
+    let qualified = source.registry().address().qualify(name.as_str());
+    Subject::new("", SubjectKind::Image, format!("{qualified}@{digest}"))
 }
 
 /// The registry's own configuration, if it is here.

@@ -283,6 +283,14 @@ impl std::fmt::Display for Chained {
 
 impl Error for Chained {}
 
+/// A registry's error in one line with what to do about it, for steps of a restore.
+pub(crate) fn advised(error: &RegistryError) -> String {
+    match error.hint() {
+        Some(hint) => format!("{} ({hint})", chain(error)),
+        None => chain(error),
+    }
+}
+
 /// An error with its causes in one line, for findings.
 pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();

@@ -61,7 +61,12 @@ pub(crate) fn is_config(path: &TreePath) -> bool {
     path.name() == Some(CONFIG.as_bytes())
 }
 
+/// `<layout>/blobs/sha256`
+pub(crate) fn blobs(layout: &TreePath) -> TreePath {
+    layout.child(BLOBS).child(SHA256)
+}
+
 /// `<layout>/blobs/sha256/<hex>`
 pub(crate) fn blob(layout: &TreePath, digest: &Digest) -> TreePath {
-    layout.child(BLOBS).child(SHA256).child(&digest.hex())
+    blobs(layout).child(&digest.hex())
 }

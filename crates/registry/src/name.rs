@@ -40,6 +40,30 @@ pub struct ImageName {
     pub reference: Reference,
 }
 
+/// An image as engines and clusters name it: `registry.local:5000/team/app:1.2@sha256:…`, and
+/// `postgres:15` for Docker Hub's `library/postgres`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct EngineName {
+    /// Host and port of the registry, as [`EngineName::host`] has it.
+    pub(crate) host: String,
+    pub(crate) repository: RepositoryName,
+    pub(crate) tag: Option<Tag>,
+    pub(crate) digest: Option<Digest>,
+}
+
+impl EngineName {
+    /// One spelling for each registry: Docker Hub has several, and ports may go without saying.
+    pub(crate) fn host(authority: &str) -> String {
+        let host = authority.to_ascii_lowercase();
+        match host.as_str() {
+            "index.docker.io" | "registry-1.docker.io" | "registry.hub.docker.com" => {
+                "docker.io".to_owned()
+            }
+            _ => host.strip_suffix(":443").unwrap_or(&host).to_owned(),
+        }
+    }
+}
+
 /// Text that cannot be a name.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is no {expected}")]
@@ -148,6 +172,40 @@ impl FromStr for ImageName {
     }
 }
 
+impl FromStr for EngineName {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        const EXPECTED: &str = "image of an engine";
+        let invalid = || InvalidName::new(text, EXPECTED);
+        let (name, digest) = match text.split_once('@') {
+            Some((name, digest)) => (name, Some(Digest::parse(digest).map_err(|_| invalid())?)),
+            None => (text, None),
+        };
+        // A colon behind the last slash begins a tag; one before it belongs to a port.
+        let (name, tag) = match name.rsplit_once(':') {
+            Some((name, tag)) if !tag.contains('/') => (name, Some(tag.parse()?)),
+            _ => (name, None),
+        };
+        let is_host = |part: &str| part.contains(['.', ':']) || part == "localhost";
+        let (host, repository) = match name.split_once('/') {
+            Some((host, rest)) if is_host(host) => (EngineName::host(host), rest.to_owned()),
+            Some(_) => (EngineName::host("docker.io"), name.to_owned()),
+            None => (EngineName::host("docker.io"), format!("library/{name}")),
+        };
+        let repository = match host == "docker.io" && !repository.contains('/') {
+            true => format!("library/{repository}"),
+            false => repository,
+        };
+        Ok(Self {
+            host,
+            repository: repository.parse()?,
+            tag,
+            digest,
+        })
+    }
+}
+
 impl fmt::Display for RepositoryName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -211,6 +269,36 @@ mod tests {
         let signature: Tag = format!("{tag}.sig").parse().unwrap();
         assert_eq!(signature.subject(), Some(digest));
         assert_eq!("sha256-1.sig".parse::<Tag>().unwrap().subject(), None);
+    }
+
+    #[test]
+    fn engines_name_images_with_and_without_registry() {
+        let digest = Digest::of(b"x");
+        let pinned = format!("h:5000/a/b:1@{digest}");
+        for (text, host, repository, tag) in [
+            ("postgres", "docker.io", "library/postgres", None),
+            (
+                "docker.io/postgres:15",
+                "docker.io",
+                "library/postgres",
+                Some("15"),
+            ),
+            ("team/app:1", "docker.io", "team/app", Some("1")),
+            ("localhost/app:1", "localhost", "app", Some("1")),
+            ("registry.local:443/a/b", "registry.local", "a/b", None),
+            (&pinned, "h:5000", "a/b", Some("1")),
+        ] {
+            let name: EngineName = text.parse().unwrap();
+            let found = (name.host.as_str(), name.repository.as_str());
+            assert_eq!(found, (host, repository), "{text}");
+            assert_eq!(name.tag.as_ref().map(Tag::as_str), tag, "{text}");
+            assert_eq!(name.digest.is_some(), text == pinned, "{text}");
+        }
+        assert!(
+            "sha256:0123".parse::<EngineName>().is_ok(),
+            "an id looks like a name"
+        );
+        assert!("App".parse::<EngineName>().is_err());
     }
 
     #[test]

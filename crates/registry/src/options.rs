@@ -75,6 +75,8 @@ pub enum Credentials {
     Token(Secret),
     /// Docker's `config.json`, with the credential helpers that it names.
     DockerConfig(PathBuf),
+    /// A credential helper: `ecr-login` runs `docker-credential-ecr-login`.
+    Helper(String),
     /// A command that prints a password or token: `aws ecr get-login-password`,
     /// `gcloud auth print-access-token`. Run again when what it gave is no longer accepted.
     Command {
@@ -129,6 +131,8 @@ pub struct RegistryOptions {
     pub exclude_tags: Vec<Glob>,
     /// Platforms of multi-platform images; empty means all.
     pub platforms: Vec<Platform>,
+    /// Other hosts by which image references name this registry: `registry.local:5000`.
+    pub also_known_as: Vec<String>,
     /// The configuration file of the registry itself, if it is on this machine.
     pub config_file: Option<PathBuf>,
 }
@@ -141,6 +145,8 @@ pub enum Repositories {
     Catalogue,
     /// A list, for registries without a catalogue (Docker Hub, GHCR, ECR …).
     Listed(Vec<RepositoryName>),
-    /// Only these images: those that workloads refer to.
+    /// Only these images.
     Images(Vec<ImageName>),
+    /// None but those of images that workloads of other sources are made from.
+    InUse,
 }

@@ -3,20 +3,22 @@
 //! Invariant: what is captured was discovered; a capture without a look at the registry before it
 //! begins with one.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use refloat_model::cancel::Cancel;
 use refloat_model::entry::TreeSink;
-use refloat_model::item::{Capture, Inventory, Item, Workload};
+use refloat_model::item::{Capture, ImageUse, Inventory, Item, ItemKind, Workload};
+use refloat_model::tree_path::TreePath;
 use refloat_source::{Description, NothingHeld, Quiesced, Source, SourceError};
 
 use crate::address::Address;
 use crate::api::Registry;
-use crate::capture;
+use crate::capture::{self, Flights};
 use crate::discover::{self, Listing, Wanted};
 use crate::error::RegistryError;
-use crate::name::RepositoryName;
+use crate::layout;
+use crate::name::{EngineName, RepositoryName};
 use crate::options::RegistryOptions;
 
 /// A registry whose repositories are captured.
@@ -25,6 +27,7 @@ pub struct RegistrySource {
     options: RegistryOptions,
     registry: Registry,
     seen: Mutex<HashMap<RepositoryName, Arc<Listing>>>,
+    flights: Flights,
 }
 
 impl RegistrySource {
@@ -44,6 +47,7 @@ impl RegistrySource {
             options,
             registry,
             seen: Mutex::new(HashMap::new()),
+            flights: Flights::default(),
         })
     }
 
@@ -53,6 +57,11 @@ impl RegistrySource {
 
     pub(crate) const fn options(&self) -> &RegistryOptions {
         &self.options
+    }
+
+    /// Blobs that captures of this source are fetching.
+    pub(crate) const fn flights(&self) -> &Flights {
+        &self.flights
     }
 
     pub(crate) const fn registry(&self) -> &Registry {
@@ -71,6 +80,18 @@ impl RegistrySource {
         let wanted = Wanted::of(&self.options.repositories, repository);
         let listing = Listing::read(&self.registry, &self.options, repository, &wanted, cancel)?;
         Ok(self.remember(repository, listing))
+    }
+
+    /// What was found in a repository so far.
+    pub(crate) fn known(&self, repository: &RepositoryName) -> Option<Arc<Listing>> {
+        self.seen().get(repository).map(Arc::clone)
+    }
+
+    /// The hosts by which image references name this registry.
+    pub(crate) fn hosts(&self) -> BTreeSet<String> {
+        let own = self.registry.address().authority();
+        let others = self.options.also_known_as.iter().map(String::as_str);
+        others.chain([own]).map(EngineName::host).collect()
     }
 
     pub(crate) fn remember(&self, repository: &RepositoryName, listing: Listing) -> Arc<Listing> {
@@ -100,6 +121,22 @@ impl Source for RegistrySource {
 
     fn discover(&self, cancel: &Cancel) -> Result<Inventory, SourceError> {
         discover::discover(self, cancel)
+    }
+
+    fn find_images(
+        &self,
+        images: &[ImageUse],
+        inventory: &mut Inventory,
+        cancel: &Cancel,
+    ) -> Result<(), SourceError> {
+        discover::find_images(self, images, inventory, cancel)
+    }
+
+    fn content_folders(&self, item: &Item) -> Vec<TreePath> {
+        match item.kind {
+            ItemKind::Image => vec![layout::blobs(&item.path)],
+            _ => Vec::new(),
+        }
     }
 
     fn quiesce(&self, _: &Workload, _: &Cancel) -> Result<Box<dyn Quiesced>, SourceError> {

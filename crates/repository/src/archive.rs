@@ -16,6 +16,7 @@
 
 mod builder;
 mod chunks;
+mod contents;
 mod directory;
 mod packer;
 mod previous;
@@ -40,6 +41,7 @@ use crate::id::{BlobId, PackId};
 use crate::repository::IndexedRepository;
 
 pub use builder::{FinishedTree, TreeBuilder};
+pub use contents::{ContentIndex, EarlierContents, KnownContent};
 pub use directory::TreeStatistics;
 pub use publish::Archived;
 
@@ -109,6 +111,7 @@ struct Shared {
     present: Vec<bool>,
     chunks: (Sender<ChunkJob>, Receiver<ChunkJob>),
     trees: (Sender<TreeJob>, Receiver<TreeJob>),
+    contents: contents::Contents,
     counters: Arc<Counters>,
     cancel: Cancel,
     stopped: AtomicBool,
@@ -260,6 +263,7 @@ impl Archiver {
             options,
             chunks: bounded(CHUNKS_QUEUED_MAX),
             trees: previous::queue(),
+            contents: contents::Contents::default(),
             counters,
             cancel,
             stopped: AtomicBool::new(false),
@@ -291,6 +295,11 @@ impl Archiver {
     #[must_use]
     pub fn tree(&self, parent: Vec<Node>) -> TreeBuilder {
         TreeBuilder::new(Arc::clone(&self.shared), self.jobs.clone(), parent)
+    }
+
+    /// Says where contents of earlier points are found by their digest; the first call counts.
+    pub fn set_earlier_contents(&self, load: EarlierContents) {
+        self.shared.contents.set_earlier(load);
     }
 
     /// Stores a directory of nodes that exist already, and returns its id.

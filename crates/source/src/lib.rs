@@ -14,7 +14,8 @@ use std::error::Error;
 use refloat_model::cancel::Cancel;
 use refloat_model::entry::{SinkError, TreeSink};
 use refloat_model::finding::Finding;
-use refloat_model::item::{Capture, Inventory, Item, Workload};
+use refloat_model::item::{Capture, ImageUse, Inventory, Item, Workload};
+use refloat_model::tree_path::TreePath;
 
 pub use stored::{StoredError, StoredPoint, WrittenFolder};
 pub use target::{Target, TargetError};
@@ -78,6 +79,29 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// The system cannot be reached. What single objects hide is a finding.
     fn discover(&self, cancel: &Cancel) -> Result<Inventory, SourceError>;
+
+    /// Looks for images that workloads, also of other sources, are made from, once all sources
+    /// were discovered, and adds to `inventory` what it holds of them: the item that has such an
+    /// image provides the image's subject, also if a rule leaves the item out. Changes nothing.
+    ///
+    /// For stores of images; others hold none.
+    ///
+    /// # Errors
+    /// The system cannot be reached. What single images hide is a finding.
+    fn find_images(
+        &self,
+        _images: &[ImageUse],
+        _inventory: &mut Inventory,
+        _cancel: &Cancel,
+    ) -> Result<(), SourceError> {
+        Ok(())
+    }
+
+    /// Directories of an item whose files are named by the SHA-256 digests of their bytes, in
+    /// hexadecimal, each verified when it was captured: other items may take them over.
+    fn content_folders(&self, _item: &Item) -> Vec<TreePath> {
+        Vec::new()
+    }
 
     /// Makes a workload consistent before its items are captured. The engine resumes it always,
     /// also when capture failed or the run was cancelled.

@@ -21,6 +21,7 @@ pub mod latency;
 pub mod link;
 pub mod manifest;
 pub mod random;
+pub mod registry;
 pub mod restic;
 pub mod servers;
 mod skip;

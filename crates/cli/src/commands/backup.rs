@@ -238,7 +238,8 @@ fn plan(
     connected: &mut Connected,
     signals: &Signals,
 ) -> Result<(BackupPlan, Vec<Finding>), CommandError> {
-    let Discovery { found, unreachable } = connected.discover(&signals.cancel)?;
+    let Discovery { found, unreachable } =
+        connected.discover(&wanted.policy.select, &signals.cancel)?;
     let unreachable = unreachable
         .iter()
         .map(|(name, error)| Finding::error(format!("source {name}"), one_line(error)));
@@ -255,7 +256,7 @@ fn run_policy(
     let run = RunId::from_random(random::bytes()?);
     let lock = repository::lock(&opened, LockMode::Shared, run)?;
     let repository = repository::indexed(opened, settings)?;
-    let mut connected = Connected::to(&wanted.sources, args.sources.plain_tcp())?;
+    let mut connected = Connected::to(&wanted.sources, args.sources.access.plain_tcp())?;
     let progress = Shown::start(settings);
     let (plan, unreachable) = plan(wanted, &mut connected, signals)?;
     let options = BackupOptions {
@@ -299,7 +300,7 @@ fn dry_run(
 ) -> Result<ExitStatus, CommandError> {
     let mut plans = Vec::new();
     for wanted in wanted {
-        let mut connected = Connected::to(&wanted.sources, args.sources.plain_tcp())?;
+        let mut connected = Connected::to(&wanted.sources, args.sources.access.plain_tcp())?;
         let (plan, findings) = plan(wanted, &mut connected, signals)?;
         settings.output.findings(&findings);
         let settled = plan.sources.iter().flat_map(|s| &s.settled);

@@ -3,7 +3,7 @@
 //! Invariant: nothing is changed, neither in the sources nor in the repository, which is not even
 //! opened.
 
-use refloat_engine::backup::{Discovered, Discovery};
+use refloat_engine::backup::{Discovered, Discovery, ImageCoverage, image_coverage};
 use refloat_model::finding::Finding;
 use refloat_model::item::{Inventory, Item};
 use refloat_model::outcome::Outcome;
@@ -26,6 +26,8 @@ pub struct Args {
 #[derive(Serialize)]
 struct Report {
     sources: Vec<SourceView>,
+    /// Images that workloads are made from, and who holds them.
+    images: Vec<ImageCoverage>,
     findings: Vec<Finding>,
 }
 
@@ -45,8 +47,8 @@ pub fn run(
     signals: &Signals,
 ) -> Result<ExitStatus, CommandError> {
     let declared = sources::declared(&args.sources, settings.config.as_ref())?;
-    let mut connected = Connected::to(&declared, args.sources.plain_tcp())?;
-    let Discovery { found, unreachable } = connected.discover(&signals.cancel)?;
+    let mut connected = Connected::to(&declared, args.sources.access.plain_tcp())?;
+    let Discovery { found, unreachable } = connected.discover(&[], &signals.cancel)?;
     let unreachable = unreachable
         .iter()
         .map(|(name, error)| Finding::error(format!("source {name}"), one_line(error)));
@@ -59,17 +61,62 @@ pub fn run(
     for source in &found {
         findings.extend(source.inventory.findings.iter().cloned());
     }
+    let images = image_coverage(&found);
+    findings.extend(images.iter().filter_map(uncovered));
     settings.output.findings(&findings);
     let sources = found.into_iter().map(view).collect();
-    let report = Report { sources, findings };
+    let report = Report {
+        sources,
+        images,
+        findings,
+    };
     settings.output.result("discover", status, &report, || {
-        report
-            .sources
-            .iter()
-            .map(text)
-            .collect::<Vec<_>>()
-            .join("\n")
+        let mut parts: Vec<String> = report.sources.iter().map(text).collect();
+        if !report.images.is_empty() {
+            parts.push(format!("images in use\n{}", images_text(&report.images)));
+        }
+        parts.join("\n")
     })
+}
+
+/// What to say of an image in use that no recovery point would hold.
+fn uncovered(image: &ImageCoverage) -> Option<Finding> {
+    if image.would_be_saved() {
+        return None;
+    }
+    let users = image.used_by.join(", ");
+    let subject = format!("image {}", image.image.reference);
+    let message = match image.places.first() {
+        None => format!("{users} needs it, and no source holds it"),
+        Some(_) => format!("{users} needs it, and no source would save it"),
+    };
+    Some(Finding::warning(subject, message))
+}
+
+fn images_text(images: &[ImageCoverage]) -> String {
+    let rows = images.iter().map(|image| {
+        let places = image.places.iter().map(|place| match &place.left_out {
+            None => format!("{} {} (saved)", place.kind, place.source),
+            Some(why) => format!("{} {} (left out: {why})", place.kind, place.source),
+        });
+        let places: Vec<String> = places.collect();
+        [
+            image.image.reference.clone(),
+            digest(&image.image.digests),
+            image.used_by.join(", "),
+            match places.is_empty() {
+                true => "NOBODY".to_owned(),
+                false => places.join(", "),
+            },
+        ]
+    });
+    table::table(["image", "digest", "used by", "held by"], rows)
+}
+
+/// The digest that registries have for an image, short; several are shown by the first.
+fn digest(digests: &[String]) -> String {
+    let first = digests.first().and_then(|text| text.split_once('@'));
+    first.map_or_else(String::new, |(_, digest)| digest.chars().take(19).collect())
 }
 
 fn view(source: Discovered) -> SourceView {

@@ -18,6 +18,7 @@ use crate::exit_status::ExitStatus;
 use crate::point;
 use crate::settings::Settings;
 use crate::signals::Signals;
+use crate::sources::AccessArgs;
 
 /// Restore a recovery point, or part of it, into a folder or a running system
 #[derive(Debug, clap::Args)]
@@ -29,9 +30,10 @@ pub struct Args {
     /// Write the raw tree into this folder, which must be empty or not be there yet
     #[arg(long, value_name = "FOLDER")]
     target: Option<PathBuf>,
-    /// Bring workloads back into this system: docker:, docker:unix:///run/docker.sock,
-    /// kubernetes:CONTEXT
-    #[arg(long, value_name = "KIND:ADDRESS")]
+    /// Bring workloads and images back into this system: docker:, docker:unix:///run/docker.sock,
+    /// kubernetes:CONTEXT, registry:https://registry.local:5000, a folder of image layouts
+    /// oci:FOLDER, or a source of refloat.yaml by its name
+    #[arg(long, value_name = "KIND:ADDRESS|NAME")]
     to: Option<String>,
     /// Print the plan and stop
     #[arg(long)]
@@ -64,10 +66,12 @@ struct FolderArgs {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Into a running system")]
 struct SystemArgs {
-    /// Only this workload, or one object: shop, volume:db-data, object:deployments.apps/shop/web
+    /// Only this workload, or one object: shop, volume:db-data, object:deployments.apps/shop/web,
+    /// image:team/app:1.2
     #[arg(long, value_name = "NAME", requires = "to")]
     only: Vec<String>,
-    /// Restore under a new name: volume:db-data=db-copy, namespace:shop=shop-copy
+    /// Restore under a new name: volume:db-data=db-copy, namespace:shop=shop-copy,
+    /// repository:team/=shop/, image:team/app:1=1-old, registry:hub=mirror/hub
     #[arg(long = "as", value_name = "OLD=NEW", requires = "to")]
     rename: Vec<String>,
     /// What to do about objects of the same name that differ
@@ -104,15 +108,8 @@ struct SystemArgs {
     /// Change objects on their way back as this file says
     #[arg(long, value_name = "FILE", requires = "to")]
     transforms: Vec<PathBuf>,
-    /// A folder with ca.pem, cert.pem and key.pem for docker:tcp://
-    #[arg(long, value_name = "FOLDER", requires = "to")]
-    docker_certificates: Option<PathBuf>,
-    /// The kubeconfig for kubernetes:, instead of those in KUBECONFIG
-    #[arg(long, value_name = "FILE", requires = "to")]
-    kubeconfig: Option<PathBuf>,
-    /// Speak to a Docker engine on another machine without encryption
-    #[arg(long, requires = "to")]
-    plain_tcp: bool,
+    #[command(flatten)]
+    access: AccessArgs,
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -165,6 +162,7 @@ pub fn run(
 ) -> Result<ExitStatus, CommandError> {
     let locator = point::locator(&args.point)?;
     if let Some(target) = &args.target {
+        args.system.access.refuse_unused()?;
         return folder::run(args, target, &locator, settings, signals);
     }
     if !locator.path.components().is_empty() {

@@ -11,6 +11,7 @@ use refloat_model::closure::{ReferenceState, WorkloadClosure};
 use refloat_model::item::Placement;
 use refloat_model::outcome::Outcome;
 use refloat_model::point::{ItemRecord, PointRecord};
+use refloat_model::subject::SubjectKind;
 use serde::Serialize;
 
 use crate::command_error::CommandError;
@@ -166,9 +167,14 @@ pub fn workload(text: &mut String, closure: &WorkloadClosure) {
     for reference in &closure.references {
         let subject = printable(&reference.subject.to_string());
         let _infallible = match &reference.state {
-            ReferenceState::Captured => {
+            ReferenceState::Captured { from } => {
                 captured += 1;
-                Ok(())
+                match reference.subject.kind {
+                    SubjectKind::Image if !from.is_empty() => {
+                        writeln!(lines, "  in {}  {subject}", printable(&from.join(", ")))
+                    }
+                    _ => Ok(()),
+                }
             }
             ReferenceState::Waived { who, why, until } => {
                 let day = until.to_jiff().strftime("%Y-%m-%d");

@@ -4,10 +4,10 @@
 
 use std::path::PathBuf;
 
-use refloat_docker::PlainTcp;
-use refloat_engine::config::{DockerConfig, FilesConfig, Namespaces, SourceConfig, TlsConfig};
+use refloat_engine::config::{FilesConfig, Namespaces, SourceConfig};
+use refloat_model::glob::Glob;
 
-use super::kubernetes;
+use super::access::AccessArgs;
 use crate::command_error::{CommandError, ErrorKind};
 use crate::settings::LoadedConfig;
 
@@ -17,22 +17,16 @@ const FILES_NAME: &str = "local";
 const ENGINE_NAME: &str = "engine";
 /// The name of a cluster given on the command line: `/kubernetes/cluster/…` in the point.
 const CLUSTER_NAME: &str = "cluster";
+/// The name of a registry given on the command line: `/images/registry/…` in the point.
+const REGISTRY_NAME: &str = "registry";
 /// Kinds that the design names and that this version does not have.
-const KINDS_TO_COME: [&str; 7] = [
-    "registry",
-    "etcd",
-    "database",
-    "git",
-    "bucket",
-    "prometheus",
-    "vault",
-];
+const KINDS_TO_COME: [&str; 6] = ["etcd", "database", "git", "bucket", "prometheus", "vault"];
 
 /// Sources on the command line.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub struct SourceArgs {
     /// A source instead of those in refloat.yaml: docker:, docker:unix:///run/docker.sock,
-    /// kubernetes:CONTEXT, files:/srv/data, NAME=files:/srv
+    /// kubernetes:CONTEXT, registry:https://registry.local:5000, files:/srv/data, NAME=files:/srv
     #[arg(long, value_name = "[NAME=]KIND:ADDRESS")]
     pub source: Vec<String>,
     /// Leave out paths that fit this pattern; for files: sources given here
@@ -41,31 +35,35 @@ pub struct SourceArgs {
     /// Leave out other file systems mounted below; for files: sources given here
     #[arg(long, requires = "source")]
     pub one_file_system: bool,
-    /// A folder with ca.pem, cert.pem and key.pem; for docker:tcp:// sources given here
-    #[arg(long, value_name = "FOLDER", requires = "source")]
-    pub docker_certificates: Option<PathBuf>,
-    /// The kubeconfig of kubernetes: sources given here, instead of those in KUBECONFIG
-    #[arg(long, value_name = "FILE", requires = "source")]
-    pub kubeconfig: Option<PathBuf>,
-    /// Speak to Docker engines on other machines without encryption; everybody on the way can
-    /// then read and command them
-    #[arg(long)]
-    pub plain_tcp: bool,
+    /// Only repositories that fit this pattern; for registry: sources given here. Plain names
+    /// need no catalogue
+    #[arg(long, value_name = "PATTERN", requires = "source", value_parser = Glob::new)]
+    pub registry_repository: Vec<Glob>,
+    /// Only this image: team/app:1.2, team/app@sha256:…; for registry: sources given here
+    #[arg(
+        long,
+        value_name = "IMAGE",
+        requires = "source",
+        conflicts_with = "registry_repository"
+    )]
+    pub registry_image: Vec<String>,
+    /// Only images that containers of the other sources are made from; for registry: sources
+    /// given here
+    #[arg(
+        long,
+        requires = "source",
+        conflicts_with_all = ["registry_repository", "registry_image"]
+    )]
+    pub registry_in_use_only: bool,
+    /// How they are reached.
+    #[command(flatten)]
+    pub access: AccessArgs,
 }
 
 impl SourceArgs {
     /// Whether any source is named.
     pub const fn is_given(&self) -> bool {
         !self.source.is_empty()
-    }
-
-    /// Whether engines on other machines may be spoken to without encryption.
-    pub const fn plain_tcp(&self) -> PlainTcp {
-        if self.plain_tcp {
-            PlainTcp::Anywhere
-        } else {
-            PlainTcp::Loopback
-        }
     }
 }
 
@@ -91,6 +89,7 @@ pub fn declared(
     config: Option<&LoadedConfig>,
 ) -> Result<Vec<Declared>, CommandError> {
     if !args.is_given() {
+        args.access.refuse_unused()?;
         let loaded = LoadedConfig::required(config)?;
         let of = |(name, config): (&String, &SourceConfig)| Declared {
             name: name.clone(),
@@ -109,7 +108,7 @@ pub fn declared(
     }
     let mut declared: Vec<Declared> = Vec::new();
     for text in &args.source {
-        let new = parse(text, args)?;
+        let new = args.refined(by_address(text, &args.access)?);
         match declared.iter_mut().find(|d| d.name == new.name) {
             None => declared.push(new),
             Some(Declared {
@@ -132,7 +131,30 @@ pub fn declared(
     Ok(declared)
 }
 
-fn parse(text: &str, args: &SourceArgs) -> Result<Declared, CommandError> {
+impl SourceArgs {
+    /// A source that was named, with what other flags say of its kind.
+    fn refined(&self, mut declared: Declared) -> Declared {
+        match &mut declared.config {
+            SourceConfig::Docker(_) | SourceConfig::Kubernetes(_) => {}
+            SourceConfig::Files(files) => {
+                files.exclude.clone_from(&self.exclude);
+                files.one_file_system = self.one_file_system;
+            }
+            SourceConfig::Registry(registry) => {
+                registry.repositories.clone_from(&self.registry_repository);
+                registry.images.clone_from(&self.registry_image);
+                registry.in_use_only = self.registry_in_use_only;
+            }
+        }
+        declared
+    }
+}
+
+/// The source or target that `[NAME=]KIND:ADDRESS` means.
+///
+/// # Errors
+/// It is not understood.
+pub fn by_address(text: &str, access: &AccessArgs) -> Result<Declared, CommandError> {
     let (name, address) = match text.split_once('=') {
         Some((name, address)) if !name.contains([':', '/']) => (Some(name), address),
         _ => (None, text),
@@ -147,24 +169,16 @@ fn parse(text: &str, args: &SourceArgs) -> Result<Declared, CommandError> {
             .hint("write KIND:ADDRESS, for example docker: or files:/srv"));
     };
     let (config, default_name) = match kind {
-        "docker" => {
-            let host = (!address.is_empty()).then(|| address.to_owned());
-            let tls = args
-                .docker_certificates
-                .as_deref()
-                .map(TlsConfig::in_folder);
-            let config = DockerConfig {
-                host,
-                tls,
-                ..DockerConfig::default()
-            };
-            (SourceConfig::Docker(config), ENGINE_NAME)
-        }
-        "files" => (SourceConfig::Files(files(address, args)?), FILES_NAME),
-        "kubernetes" => {
-            let config = kubernetes::config(address, args.kubeconfig.as_deref())?;
-            (SourceConfig::Kubernetes(config), CLUSTER_NAME)
-        }
+        "docker" => (SourceConfig::Docker(access.docker(address)), ENGINE_NAME),
+        "files" => (SourceConfig::Files(files(address)?), FILES_NAME),
+        "kubernetes" => (
+            SourceConfig::Kubernetes(access.kubernetes(address)?),
+            CLUSTER_NAME,
+        ),
+        "registry" => (
+            SourceConfig::Registry(access.registry(address)?),
+            REGISTRY_NAME,
+        ),
         _ if KINDS_TO_COME.contains(&kind) => {
             return Err(CommandError::usage(format!(
                 "sources of kind {kind} are not supported yet"
@@ -173,7 +187,7 @@ fn parse(text: &str, args: &SourceArgs) -> Result<Declared, CommandError> {
         _ => {
             return Err(
                 CommandError::usage(format!("{kind:?} is no kind of source"))
-                    .hint("this version knows docker:, kubernetes: and files:"),
+                    .hint("this version knows docker:, kubernetes:, registry: and files:"),
             );
         }
     };
@@ -186,15 +200,15 @@ fn parse(text: &str, args: &SourceArgs) -> Result<Declared, CommandError> {
     })
 }
 
-fn files(address: &str, args: &SourceArgs) -> Result<FilesConfig, CommandError> {
+fn files(address: &str) -> Result<FilesConfig, CommandError> {
     if address.is_empty() {
         return Err(CommandError::usage("files: needs a path").hint("for example files:/srv"));
     }
     let path = std::path::absolute(address).map_err(|e| CommandError::io("find", address, &e))?;
     Ok(FilesConfig {
         paths: vec![path],
-        exclude: args.exclude.clone(),
-        one_file_system: args.one_file_system,
+        exclude: Vec::new(),
+        one_file_system: false,
     })
 }
 
@@ -205,11 +219,7 @@ mod tests {
     fn check(sources: &[&str]) -> String {
         let args = SourceArgs {
             source: sources.iter().map(ToString::to_string).collect(),
-            exclude: Vec::new(),
-            one_file_system: false,
-            docker_certificates: None,
-            kubeconfig: None,
-            plain_tcp: false,
+            ..SourceArgs::default()
         };
         match declared(&args, None) {
             Err(error) => error.render(),
@@ -224,16 +234,19 @@ mod tests {
                             .collect();
                         format!("{} files {}\n", d.name, paths.join(" "))
                     }
-                    SourceConfig::Kubernetes(cluster) => {
-                        let context = cluster.context.as_deref();
-                        format!("{} kubernetes {}\n", d.name, context.unwrap_or("-"))
-                    }
                     SourceConfig::Docker(docker) => {
                         format!(
                             "{} docker {}\n",
                             d.name,
                             docker.host.as_deref().unwrap_or("-")
                         )
+                    }
+                    SourceConfig::Kubernetes(cluster) => {
+                        let context = cluster.context.as_deref();
+                        format!("{} kubernetes {}\n", d.name, context.unwrap_or("-"))
+                    }
+                    SourceConfig::Registry(registry) => {
+                        format!("{} registry {}\n", d.name, registry.url)
                     }
                 })
                 .collect(),
@@ -260,11 +273,20 @@ mod tests {
                 "error: two sources are called \"engine\"\nhint: name them: --source \
                  NAME=KIND:ADDRESS\n",
             ),
-            (&["kubernetes:prod"], "cluster kubernetes prod\n"),
+            (
+                &["hub=registry:https://h:5000"],
+                "hub registry https://h:5000\n",
+            ),
+            (
+                &["registry:"],
+                "error: registry: needs an address\nhint: for example \
+                 registry:https://registry.local:5000\n",
+            ),
             (
                 &["vault:"],
                 "error: sources of kind vault are not supported yet\n",
             ),
+            (&["kubernetes:prod"], "cluster kubernetes prod\n"),
             (
                 &["/srv"],
                 "error: \"/srv\" is no source\nhint: write KIND:ADDRESS, for example docker: or \

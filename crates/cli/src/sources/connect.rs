@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use refloat_docker::{Address, Certificates, ConnectOptions, DockerSource, DockerTarget, PlainTcp};
-use refloat_engine::backup::{self, Discovery};
+use refloat_engine::backup::{self, Discovery, Selection};
 use refloat_engine::config::{DockerConfig, FilesConfig, SourceConfig};
 use refloat_files::{FilesOptions, FilesSource, Mounts};
 use refloat_model::cancel::Cancel;
@@ -15,6 +15,7 @@ use refloat_source::{Source, SourceError, Target};
 use super::address::Declared;
 use super::docker::options;
 use super::kubernetes;
+use super::registry;
 use crate::command_error::{CommandError, ErrorKind};
 use crate::home;
 
@@ -46,17 +47,26 @@ impl Connected {
                     Ok(source) => this.sources.push(Arc::new(source)),
                     Err(error) => this.unreachable.push((declared.name.clone(), error)),
                 },
+                SourceConfig::Registry(config) => match registry::source(declared, config)? {
+                    Ok(source) => this.sources.push(Arc::new(source)),
+                    Err(error) => this.unreachable.push((declared.name.clone(), error)),
+                },
             }
         }
         Ok(this)
     }
 
-    /// Asks all sources what they hold.
+    /// Asks all sources what they hold, and where they store images, whether they hold those that
+    /// the selected workloads use; without selections these are all workloads.
     ///
     /// # Errors
     /// None of them answered.
-    pub fn discover(&mut self, cancel: &Cancel) -> Result<Discovery, CommandError> {
-        let mut discovery = backup::discover(&self.sources, cancel);
+    pub fn discover(
+        &mut self,
+        select: &[Selection],
+        cancel: &Cancel,
+    ) -> Result<Discovery, CommandError> {
+        let mut discovery = backup::discover(&self.sources, select, cancel);
         discovery.unreachable.append(&mut self.unreachable);
         if discovery.found.is_empty() || cancel.is_cancelled() {
             // With nothing to show, the first error is the answer.
@@ -82,20 +92,11 @@ fn files(name: &str, config: &FilesConfig) -> Result<FilesSource, CommandError> 
         .map_err(|e| CommandError::of(ErrorKind::Usage, &e))
 }
 
-/// A system as something to restore into.
+/// The engine as something to restore into.
 ///
 /// # Errors
-/// The address is wrong, nobody answers there, or it is a folder.
-pub fn target(declared: &Declared, plain_tcp: PlainTcp) -> Result<Box<dyn Target>, CommandError> {
-    match &declared.config {
-        SourceConfig::Docker(config) => docker_target(declared, config, plain_tcp),
-        SourceConfig::Kubernetes(config) => kubernetes::target(declared, config),
-        SourceConfig::Files(_) => Err(CommandError::usage("folders are restored with --target")
-            .hint("--to is for docker: and kubernetes: addresses")),
-    }
-}
-
-fn docker_target(
+/// The address is wrong, or nobody answers there.
+pub fn docker_target(
     declared: &Declared,
     config: &DockerConfig,
     plain_tcp: PlainTcp,

@@ -17,5 +17,7 @@ mod kubernetes;
 mod leaks;
 mod ledger;
 mod repair;
+mod registry;
+mod registry_and_docker;
 mod retention;
 mod there_and_back;

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use refloat_model::finding::Finding;
-use refloat_model::item::{Inventory, Item, ItemKind, Placement, Workload};
+use refloat_model::item::{ImageUse, Inventory, Item, ItemKind, Placement, Workload};
 use refloat_model::outcome::Outcome;
 use refloat_model::subject::Subject as Reference;
 use refloat_model::tree_path::TreePath;
@@ -65,9 +65,11 @@ pub(crate) fn inventory(source: &str, options: &Options, estate: Estate) -> Disc
         data,
         workloads,
         placements,
+        selected,
         mut findings,
         ..
     } = build;
+    let images: BTreeSet<ImageUse> = selected.into_iter().map(image_use).collect();
     findings.extend(estate.findings.iter().cloned());
     findings.sort();
     findings.dedup();
@@ -77,6 +79,7 @@ pub(crate) fn inventory(source: &str, options: &Options, estate: Estate) -> Disc
         workloads: workloads.into_values().collect(),
         items,
         placements,
+        images: images.into_iter().collect(),
         findings,
     };
     Discovered {
@@ -251,6 +254,16 @@ impl<'a> Build<'a> {
             state: container.state.clone(),
             started: container.started_at.clone(),
         });
+    }
+}
+
+/// A container's image with the names that registries have for it.
+fn image_use(container: &RunningContainer) -> ImageUse {
+    let image = &container.definition.image;
+    ImageUse {
+        subject: References::image(image_subject(&container.definition)),
+        reference: image.name.clone(),
+        digests: image.digests.clone(),
     }
 }
 

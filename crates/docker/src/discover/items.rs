@@ -288,10 +288,10 @@ impl Build<'_> {
                 ImageSelection::All if !used && first.is_none() => {
                     skip(&mut found, "dangling", "it has no name and no container");
                 }
-                ImageSelection::InUse | ImageSelection::All => {
-                    found.provides = self.image_provides(image, &captured);
-                }
+                ImageSelection::InUse | ImageSelection::All => {}
             }
+            // Also of what is left out, so that whoever needs it is told why it is missing.
+            found.provides = self.image_provides(image, &captured);
             self.add(found, Subject::Image(id.clone()));
         }
     }

@@ -36,15 +36,20 @@ pub(super) fn check(planner: &mut Planner<'_>) {
     planner.findings.dedup();
 }
 
-/// The engine's word and the image's word for the same machine.
-fn same_architecture(engine: &str, image: &str) -> bool {
-    let canonical = match engine {
+/// The engine's word for a machine in the images' words.
+pub(super) fn canonical(engine: &str) -> &str {
+    match engine {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
         "armv7l" | "armv6l" => "arm",
         "i386" | "i686" => "386",
         other => other,
-    };
+    }
+}
+
+/// Whether an engine's machine runs an image's architecture.
+pub(super) fn same_architecture(engine: &str, image: &str) -> bool {
+    let canonical = canonical(engine);
     canonical == image || (canonical == "amd64" && image == "386")
 }
 

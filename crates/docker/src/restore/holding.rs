@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 
 use refloat_model::entry::EntryKind;
+use refloat_model::finding::Finding;
 use refloat_model::item::ItemKind;
 use refloat_model::point::ItemRecord;
 use refloat_model::subject::SubjectKind;
@@ -14,10 +15,12 @@ use refloat_model::tree_path::{TreePath, unescape};
 use refloat_source::{StoredError, StoredPoint, TargetError};
 
 use super::failure::Failure;
+use super::registry_images::name_fits;
 use crate::definition::{
     self, Changes, ContainerDefinition, Document, HostDefinition, ImageDefinition,
     NetworkDefinition, ObjectKind, ProjectDefinition, SwarmObject, VolumeDefinition,
 };
+use crate::discover::named_image;
 use crate::error::chain;
 use crate::layout::{IMAGE_FILE, Layout, PROJECT_FILE, ROOTFS_FILE, VOLUME_FILE};
 
@@ -62,12 +65,14 @@ pub(super) struct Holding {
     pub(super) swarm: BTreeMap<(ObjectKind, String), Held<SwarmObject>>,
     /// Items that are not whole or not readable, with the reason.
     pub(super) damaged: Vec<(ItemRecord, String)>,
+    /// What a person should know of what is not restored.
+    pub(super) notes: Vec<Finding>,
 }
 
 impl Holding {
-    /// Reads everything the point holds of `source`.
-    pub(super) fn read(point: &dyn StoredPoint, source: &str) -> Result<Self, TargetError> {
-        let mut holding = Self {
+    /// Nothing of a source with this name.
+    pub(super) fn empty(source: &str) -> Self {
+        Self {
             layout: Layout::new(source),
             host: None,
             containers: BTreeMap::new(),
@@ -80,7 +85,13 @@ impl Holding {
             rootfs: BTreeMap::new(),
             swarm: BTreeMap::new(),
             damaged: Vec::new(),
-        };
+            notes: Vec::new(),
+        }
+    }
+
+    /// Reads everything the point holds of `source`.
+    pub(super) fn read(point: &dyn StoredPoint, source: &str) -> Result<Self, TargetError> {
+        let mut holding = Self::empty(source);
         for record in point.items(source)? {
             // What was skipped by a rule is not expected to be here.
             if record.item.skip.is_none()
@@ -190,6 +201,17 @@ impl Holding {
         }
         held.files.extend(files);
         Ok(())
+    }
+
+    /// An image by id or by any of its names, with or without its registry.
+    pub(super) fn image_named(&self, name: &str) -> Option<&ImageDefinition> {
+        let mut images = self.images.values().map(|held| &held.definition);
+        images.find(|image| {
+            image.id == name
+                || image.tags.iter().any(|tag| {
+                    named_image(tag, "") == named_image(name, "") || name_fits(tag, name)
+                })
+        })
     }
 
     /// The image with this id, if the point holds it.

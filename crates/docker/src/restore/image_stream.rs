@@ -19,6 +19,9 @@ use super::failure::Failure;
 use super::holding;
 use crate::layout::{IMAGE_BLOBS, IMAGE_INDEX};
 
+/// The folder of blobs with SHA-256 digests.
+const SHA256: &str = "sha256";
+
 /// The parts of one stored image.
 #[derive(Clone, Debug)]
 pub(super) struct Contents {
@@ -31,16 +34,24 @@ pub(super) struct Contents {
 }
 
 impl Contents {
-    /// Reads the layout at `path` and looks whether every part is there.
+    /// Reads the layout at `path`, which holds one image, or the manifest at `path` among the blobs
+    /// of a layout with several, and looks whether every part is there.
     pub(super) fn read(point: &dyn StoredPoint, path: &TreePath) -> Result<Self, Failure> {
-        let blobs = path.child(IMAGE_BLOBS).child("sha256");
-        let index = json_file(point, &path.child(IMAGE_INDEX))?;
-        let manifests = index.get("manifests").and_then(Value::as_array);
-        let manifest = manifests
-            .and_then(|manifests| manifests.first())
-            .and_then(digest)
-            .ok_or_else(|| Failure::Needs(format!("{path} names no manifest")))?;
-        let manifest = json_file(point, &blobs.child(&manifest))?;
+        let (blobs, manifest) = match path.parent() {
+            Some(blobs) if blobs.name() == Some(SHA256.as_bytes()) => (blobs, path.clone()),
+            _ => {
+                let blobs = path.child(IMAGE_BLOBS).child(SHA256);
+                let index = json_file(point, &path.child(IMAGE_INDEX))?;
+                let manifests = index.get("manifests").and_then(Value::as_array);
+                let manifest = manifests
+                    .and_then(|manifests| manifests.first())
+                    .and_then(digest)
+                    .ok_or_else(|| Failure::Needs(format!("{path} names no manifest")))?;
+                let manifest = blobs.child(&manifest);
+                (blobs, manifest)
+            }
+        };
+        let manifest = json_file(point, &manifest)?;
         let config = manifest
             .get("config")
             .and_then(digest)
@@ -74,6 +85,11 @@ impl Contents {
     /// The id of the image that loading gives.
     pub(super) fn id(&self) -> String {
         format!("sha256:{}", self.config)
+    }
+
+    /// What will be read of the point, in bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        self.config_bytes + self.layers.iter().map(|(_, size)| size).sum::<u64>()
     }
 
     /// Writes the archive with the given names.
@@ -140,7 +156,7 @@ impl<R: Read> Read for Stoppable<'_, R> {
 }
 
 /// The SHA-256 digest a descriptor names, if it is written as one: it becomes a file's name.
-fn digest(descriptor: &Value) -> Option<String> {
+pub(super) fn digest(descriptor: &Value) -> Option<String> {
     let hex = descriptor
         .get("digest")?
         .as_str()?
@@ -149,7 +165,7 @@ fn digest(descriptor: &Value) -> Option<String> {
     valid.then(|| hex.to_owned())
 }
 
-fn json_file(point: &dyn StoredPoint, path: &TreePath) -> Result<Value, Failure> {
+pub(super) fn json_file(point: &dyn StoredPoint, path: &TreePath) -> Result<Value, Failure> {
     let bytes = holding::bytes(point, path)?;
     serde_json::from_slice(&bytes)
         .map_err(|_| Failure::Needs(format!("{path} is no JSON document")))

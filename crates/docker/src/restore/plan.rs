@@ -104,7 +104,7 @@ pub(super) fn plan(
             request,
             names: names.clone(),
             steps: Vec::new(),
-            findings: Vec::new(),
+            findings: holding.notes.clone(),
             displaced: BTreeSet::new(),
             decided: BTreeMap::new(),
         };

@@ -10,7 +10,6 @@ use refloat_source::TargetError;
 
 use super::holding::Holding;
 use crate::definition::{ContainerDefinition, MountKind, ObjectKind};
-use crate::discover::named_image;
 
 /// How many names an error suggests.
 const CANDIDATES_MAX: usize = 20;
@@ -230,17 +229,7 @@ impl Selection {
 
     /// An image by id or by any of its names.
     fn add_image(&mut self, holding: &Holding, name: &str) -> bool {
-        let found = holding
-            .images
-            .values()
-            .map(|held| &held.definition)
-            .find(|image| {
-                image.id == name
-                    || image
-                        .tags
-                        .iter()
-                        .any(|tag| named_image(tag, "") == named_image(name, ""))
-            });
+        let found = holding.image_named(name);
         if let Some(image) = found {
             self.images.insert(image.id.clone());
         }

@@ -1,5 +1,6 @@
 //! What a small estate looks like in a recovery point.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 
 use refloat_docker::definition::{
@@ -103,6 +104,7 @@ fn inventory_names_everything(inventory: &refloat_model::item::Inventory, engine
     let saved = inventory.items.iter().filter(|item| item.skip.is_none());
     let provided = saved
         .flat_map(|item| item.provides.iter().cloned())
+        .map(|subject| (subject, BTreeSet::from(["web".to_owned()])))
         .collect();
     let [shop] = inventory.workloads.as_slice() else {
         panic!("{:?}", inventory.workloads)

@@ -19,11 +19,17 @@ pub fn close_all(
     waivers: &[Waiver],
     now: Timestamp,
 ) -> Vec<WorkloadClosure> {
-    let mut provided = BTreeSet::new();
+    let mut provided: BTreeMap<Subject, BTreeSet<String>> = BTreeMap::new();
     let mut not_provided: BTreeMap<&Subject, &Outcome> = BTreeMap::new();
-    for record in by_source.values().flatten() {
+    let records = by_source
+        .iter()
+        .flat_map(|(source, records)| records.iter().map(move |record| (source, record)));
+    for (source, record) in records {
         if record.outcome.is_saved() {
-            provided.extend(record.item.provides.iter().cloned());
+            for subject in &record.item.provides {
+                let sources = provided.entry(subject.clone()).or_default();
+                sources.insert(source.clone());
+            }
         } else {
             not_provided.extend(record.item.provides.iter().map(|s| (s, &record.outcome)));
         }
@@ -49,7 +55,7 @@ pub fn close_all(
                 .chain(&workload.requires)
                 .cloned()
                 .collect();
-            close(
+            let mut closure = close(
                 &source.name,
                 &workload.name,
                 &requires,
@@ -57,7 +63,12 @@ pub fn close_all(
                 waivers,
                 now,
                 why,
-            )
+            );
+            for record in &mut closure.references {
+                let used = source.images.iter().find(|i| i.subject == record.subject);
+                record.digests = used.map(|i| i.digests.clone()).unwrap_or_default();
+            }
+            closure
         })
         .collect()
 }

@@ -5,9 +5,11 @@
 use std::sync::Arc;
 
 use refloat_model::cancel::Cancel;
+use refloat_model::finding::Finding;
 use refloat_source::{Source, SourceError};
 
-use super::plan::Discovered;
+use super::images;
+use super::plan::{Discovered, Selection};
 
 /// What discovery came to.
 #[derive(Debug, Default)]
@@ -18,9 +20,35 @@ pub struct Discovery {
     pub unreachable: Vec<(String, SourceError)>,
 }
 
-/// Discovers several sources at the same time.
+/// Discovers several sources at the same time, then has those that store images look for what the
+/// selected workloads are made from; without selections these are all workloads.
 #[must_use]
-pub fn discover(sources: &[Arc<dyn Source>], cancel: &Cancel) -> Discovery {
+pub fn discover(sources: &[Arc<dyn Source>], select: &[Selection], cancel: &Cancel) -> Discovery {
+    let mut discovery = look(sources, cancel);
+    let used = images::used(&discovery.found, select);
+    if used.is_empty() {
+        return discovery;
+    }
+    for source in sources {
+        let name = source.description().name;
+        let found = discovery.found.iter_mut().find(|found| found.name == name);
+        let Some(Discovered { inventory, .. }) = found else {
+            continue;
+        };
+        if let Err(error) = source.find_images(&used, inventory, cancel) {
+            let mut message = format!("images in use cannot be looked for: {error}");
+            let mut cause = std::error::Error::source(&error);
+            while let Some(error) = cause {
+                message.push_str(&format!(": {error}"));
+                cause = error.source();
+            }
+            inventory.findings.push(Finding::warning(name, message));
+        }
+    }
+    discovery
+}
+
+fn look(sources: &[Arc<dyn Source>], cancel: &Cancel) -> Discovery {
     let mut discovery = Discovery::default();
     let answers: Vec<_> = std::thread::scope(|scope| {
         let asked: Vec<_> = sources

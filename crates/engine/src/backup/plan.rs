@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use refloat_model::closure::Waiver;
 use refloat_model::finding::Finding;
 use refloat_model::glob::Glob;
-use refloat_model::item::{Inventory, Item, ItemKind, Placement, Workload};
+use refloat_model::item::{ImageUse, Inventory, Item, ItemKind, Placement, Workload};
 use refloat_model::outcome::Outcome;
 use refloat_model::subject::Subject;
 use refloat_model::tree_path::TreePath;
@@ -75,6 +75,8 @@ pub struct SourcePlan {
     pub settled: Vec<(Item, Outcome)>,
     /// What ran where.
     pub placements: Vec<Placement>,
+    /// The images that workloads are made from.
+    pub images: Vec<ImageUse>,
     /// What discovery found worth telling.
     pub findings: Vec<Finding>,
 }
@@ -167,6 +169,7 @@ fn plan_source(
         workloads,
         items,
         placements,
+        images,
         mut findings,
     } = source.inventory;
     let mut groups: BTreeMap<String, Group> = workloads
@@ -211,6 +214,7 @@ fn plan_source(
         groups,
         settled,
         placements,
+        images,
         findings,
     }
 }

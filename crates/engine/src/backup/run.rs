@@ -23,7 +23,7 @@ use serde::Serialize;
 
 use super::capture::{self, Captured};
 use super::plan::{BackupPlan, BackupPolicy};
-use super::{parents, partial, publish};
+use super::{contents, parents, partial, publish};
 use crate::manifest::ManifestError;
 use crate::period::Period;
 
@@ -181,6 +181,8 @@ pub fn execute(
         Arc::clone(run.progress.counters()),
         run.cancel.clone(),
     )?;
+    let known = contents::earlier(run.repository, run.sources, plan, &parents);
+    archiver.set_earlier_contents(known);
     let mut captured = capture::capture(run, plan, &parents, &archiver, started)?;
     run.cancel.check()?;
     captured.findings.splice(0..0, unreachable);

@@ -6,21 +6,13 @@ use serde_saphyr::{Error as YamlError, Location};
 
 use super::error::{ConfigError, ConfigErrorKind};
 use super::{
-    Config, DockerConfig, FilesConfig, HookCommand, KubernetesConfig, PolicyConfig, SourceConfig,
-    StorageConfig,
+    Config, DockerConfig, FilesConfig, HookCommand, KubernetesConfig, PolicyConfig, RegistryConfig,
+    SourceConfig, StorageConfig,
 };
 use crate::suggest::closest;
 
 /// Kinds of sources that the design names and that this version does not have.
-const SOURCES_TO_COME: [&str; 7] = [
-    "registry",
-    "etcd",
-    "database",
-    "git",
-    "bucket",
-    "prometheus",
-    "vault",
-];
+const SOURCES_TO_COME: [&str; 6] = ["etcd", "database", "git", "bucket", "prometheus", "vault"];
 
 /// Keys that the design names and that this version does not have, and what to say of them.
 const KEYS_TO_COME: [(&str, &str); 1] = [("cron", "cron schedules are")];
@@ -49,6 +41,7 @@ fn check(config: &Config) -> Result<(), ConfigError> {
             SourceConfig::Files(files) => check_files(name, files)?,
             SourceConfig::Docker(docker) => check_hooks(name, docker)?,
             SourceConfig::Kubernetes(cluster) => check_access(name, cluster)?,
+            SourceConfig::Registry(registry) => check_registry(name, registry)?,
         }
     }
     for (name, repository) in &config.repositories {
@@ -141,6 +134,26 @@ fn check_access(name: &str, cluster: &KubernetesConfig) -> Result<(), ConfigErro
     if cluster.in_cluster && (cluster.context.is_some() || cluster.kubeconfig.is_some()) {
         return Err(unplaced(format!(
             "source {name:?} is reached by in-cluster or by kubeconfig and context, not by both"
+        )));
+    }
+    Ok(())
+}
+
+fn check_registry(name: &str, registry: &RegistryConfig) -> Result<(), ConfigError> {
+    if registry.url.is_empty() {
+        return Err(unplaced(format!("source {name:?} has no url")));
+    }
+    let chosen = !registry.repositories.is_empty()
+        || !registry.tags.is_empty()
+        || !registry.exclude_tags.is_empty();
+    let whole = match (!registry.images.is_empty(), registry.in_use_only) {
+        (true, _) => "images",
+        (false, true) => "in-use-only",
+        (false, false) => return Ok(()),
+    };
+    if chosen || (registry.in_use_only && !registry.images.is_empty()) {
+        return Err(unplaced(format!(
+            "{whole} of source {name:?} says all that is captured: no other selection fits beside it"
         )));
     }
     Ok(())

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::kubernetes::KubernetesConfig;
+use super::registry::RegistryConfig;
 
 /// One system of the estate.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
@@ -20,6 +21,8 @@ pub enum SourceConfig {
     Files(FilesConfig),
     /// A Kubernetes cluster.
     Kubernetes(KubernetesConfig),
+    /// An image registry.
+    Registry(RegistryConfig),
 }
 
 /// A Docker or Podman engine.

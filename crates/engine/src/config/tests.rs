@@ -26,6 +26,19 @@ sources:
       exclude-kinds: [replicasets.apps]
       cluster-wide: none
       versions: all
+  hub:
+    registry:
+      url: https://registry.local:5000
+      auth: {basic: {user: ann, password: {command: pass show hub}}}
+      ca: ca.pem
+      repositories: [team/app, tools]
+      exclude-tags: ["*-dev"]
+      platforms: [linux/amd64]
+      also-known-as: [registry.svc:5000]
+      config-file: /etc/docker/registry/config.yml
+      requests-at-once: 3
+  ghcr: {registry: {url: https://ghcr.io, auth: none, in-use-only: true}}
+  ecr: {registry: {url: https://x.amazonaws.com, auth: {helper: ecr-login}, repositories: ["team/*"]}}
   srv: {files: {paths: [/srv/data], exclude: ["*.tmp"], one-file-system: true}}
 policies:
   production:
@@ -69,6 +82,14 @@ fn the_whole_schema_is_read() {
     assert_eq!(cluster.context.as_deref(), Some("prod"));
     assert_eq!(cluster.versions, ServedVersions::All);
     assert_eq!(cluster.namespaces.labels["env"], "prod");
+    let SourceConfig::Registry(hub) = &config.sources["hub"] else {
+        panic!("hub is no registry");
+    };
+    assert!(hub.lists_names_only() && !hub.plain_http && !hub.in_use_only);
+    let SourceConfig::Registry(ecr) = &config.sources["ecr"] else {
+        panic!("ecr is no registry");
+    };
+    assert!(!ecr.lists_names_only(), "a pattern needs a catalogue");
     let SourceConfig::Docker(far) = &config.sources["far"] else {
         panic!("far is no docker source");
     };
@@ -157,6 +178,20 @@ fn values_out_of_bounds_are_refused() {
             "has no paths",
         ),
         ("sources: {\"a/b\": {docker: {}}}".into(), "source name"),
+        ("sources: {h: {registry: {url: \"\"}}}".into(), "has no url"),
+        (
+            "sources: {h: {registry: {url: h, images: [a:1], tags: [x]}}}".into(),
+            "says all",
+        ),
+        (
+            "sources: {h: {registry: {url: h, images: [a:1], in-use-only: true}}}".into(),
+            "says all",
+        ),
+        (
+            "sources: {h: {registry: {url: h, auth: {basic: {user: a, password: hunter2}}}}}"
+                .into(),
+            "line 1",
+        ),
         ("repository: {password: hunter2}".into(), "line 1"),
         (
             "sources: {a: {kubernetes: {in-cluster: true, context: b}}}".into(),
@@ -171,6 +206,8 @@ fn values_out_of_bounds_are_refused() {
         !refused("repository: {password: hunter2}").contains("hunter2"),
         "a password in the wrong place must not be repeated"
     );
+    let registry = "sources: {h: {registry: {url: h, auth: {token: hunter2}}}}";
+    assert!(!refused(registry).contains("hunter2"));
 }
 
 #[test]

@@ -335,7 +335,7 @@ impl Playground {
             progress: &Silent::default(),
             cancel: &self.cancel,
         };
-        let discovery = backup::discover(sources, &self.cancel);
+        let discovery = backup::discover(sources, &[], &self.cancel);
         let plan = backup::plan(&policy, discovery.found);
         backup::execute(&run, &plan, Vec::new())
     }

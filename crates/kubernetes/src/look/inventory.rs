@@ -117,6 +117,7 @@ impl Sight {
             items,
             placements: self.placements,
             findings: self.findings,
+            ..Inventory::default()
         }
     }
 }

@@ -117,7 +117,7 @@ impl Registry {
                 }
                 | RegistryError::Unauthorized(_)
                 | RegistryError::Malformed { .. },
-            ) if self.referrers_api() == super::ReferrersApi::Unknown => {
+            ) if self.referrers_api() != super::ReferrersApi::Present => {
                 self.learn_referrers_api(false);
                 Ok(None)
             }

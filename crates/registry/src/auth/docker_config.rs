@@ -110,7 +110,7 @@ impl Entry {
 }
 
 /// Asks `docker-credential-<helper>` for the login of a registry.
-fn ask(helper: &str, key: &str) -> Result<Login, CredentialsError> {
+pub(super) fn ask(helper: &str, key: &str) -> Result<Login, CredentialsError> {
     let program = format!("docker-credential-{helper}");
     let gave = |why| CredentialsError::Gave {
         program: program.clone(),

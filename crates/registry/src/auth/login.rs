@@ -35,6 +35,10 @@ impl Login {
             }),
             Credentials::Token(token) => Ok(Self::Token(Secret::new(token.expose()))),
             Credentials::DockerConfig(path) => docker_config::find(path, address),
+            Credentials::Helper(helper) => {
+                let keys = address.config_keys();
+                docker_config::ask(helper, keys.first().map_or("", String::as_str))
+            }
             Credentials::Command {
                 program,
                 arguments,

@@ -16,14 +16,19 @@ use refloat_model::cancel::Cancel;
 use refloat_model::entry::{Entry, TreeSink};
 use refloat_source::SourceError;
 
+use super::flights::{TICK, Ticket};
 use crate::api::{BlobSource, Registry};
+use crate::source::RegistrySource;
 
 /// Handed over at once, in bytes.
 const CHUNK_BYTES: usize = 256 << 10;
 /// How many chunks of a blob wait for the sink.
 const CHUNKS_AHEAD: usize = 8;
+/// How often a sink is asked for content that landed elsewhere: its chunks may still be on their
+/// way to packs. 10 s in all.
+const TICKS_MAX: usize = 1000;
 /// How often a waiting sink looks whether the run was cancelled.
-const TICK: Duration = Duration::from_millis(100);
+const CANCEL_TICK: Duration = Duration::from_millis(100);
 
 /// A blob to be fetched.
 #[derive(Clone, Debug)]
@@ -41,15 +46,65 @@ struct Job {
     chunks: Sender<Chunk>,
 }
 
-/// Brings blobs into the current directory of `sink`; true if all of them came whole.
+/// Brings blobs into the current directory of `sink`; true if all of them came whole. What an
+/// earlier point or another repository has is taken over from there.
 pub(super) fn run(
-    registry: &Registry,
-    at_once: usize,
+    source: &RegistrySource,
     wanted: impl IntoIterator<Item = Wanted>,
     sink: &mut dyn TreeSink,
     cancel: &Cancel,
 ) -> Result<bool, SourceError> {
-    let at_once = at_once.max(1);
+    let mut elsewhere = Vec::new();
+    let mut whole = fetch_all(source, wanted, &mut elsewhere, sink, cancel)?;
+    // Who else fetched them is done, or is waited for, with no ticket in our hands.
+    while !elsewhere.is_empty() {
+        let mut again = Vec::new();
+        for wanted in std::mem::take(&mut elsewhere) {
+            if !take_over(source, &wanted, sink, cancel)? {
+                again.push(wanted);
+            }
+        }
+        whole &= fetch_all(source, again, &mut elsewhere, sink, cancel)?;
+    }
+    Ok(whole)
+}
+
+/// Takes over a blob that another capture has fetched; false if it did not come there.
+fn take_over(
+    source: &RegistrySource,
+    wanted: &Wanted,
+    sink: &mut dyn TreeSink,
+    cancel: &Cancel,
+) -> Result<bool, SourceError> {
+    let digest = &wanted.source.digest;
+    let flights = source.flights();
+    let waited = flights.wait(digest, cancel);
+    if !waited.map_err(|_| SourceError::Cancelled)? {
+        return Ok(false);
+    }
+    let entry = Entry::synthetic_file(digest.hex(), wanted.source.size);
+    for _ in 0..TICKS_MAX {
+        if sink.reuse_content(&entry, digest.bytes())? {
+            return Ok(true);
+        }
+        cancel.check().map_err(|_| SourceError::Cancelled)?;
+        std::thread::sleep(TICK);
+    }
+    flights.forget(digest);
+    Ok(false)
+}
+
+/// Brings blobs into `sink`, except those that other captures are fetching, which are left in
+/// `elsewhere`.
+fn fetch_all(
+    source: &RegistrySource,
+    wanted: impl IntoIterator<Item = Wanted>,
+    elsewhere: &mut Vec<Wanted>,
+    sink: &mut dyn TreeSink,
+    cancel: &Cancel,
+) -> Result<bool, SourceError> {
+    let registry = source.registry();
+    let at_once = source.options().connect.requests_at_once.max(1);
     std::thread::scope(|scope| {
         let (jobs, queue) = bounded::<Job>(at_once);
         for _ in 0..at_once {
@@ -68,9 +123,15 @@ pub(super) fn run(
             while arriving.len() < at_once
                 && let Some(next) = wanted.next()
             {
-                if sink.reuse(next.source.digest.hex().as_bytes())? {
+                let digest = &next.source.digest;
+                let entry = Entry::synthetic_file(digest.hex(), next.source.size);
+                if sink.reuse(&entry.name)? || sink.reuse_content(&entry, digest.bytes())? {
                     continue;
                 }
+                let Some(ticket) = source.flights().begin(digest) else {
+                    elsewhere.push(next);
+                    continue;
+                };
                 let (sender, chunks) = bounded(CHUNKS_AHEAD);
                 let job = Job {
                     source: next.source.clone(),
@@ -78,15 +139,18 @@ pub(super) fn run(
                 };
                 // Cannot fail: the threads live as long as `jobs`.
                 let _unsent = jobs.send(job);
-                arriving.push_back(Arriving::new(next, chunks, cancel));
+                arriving.push_back(Arriving::new(next, chunks, cancel, ticket));
             }
             let Some(mut next) = arriving.pop_front() else {
                 return Ok(whole);
             };
             cancel.check().map_err(|_| SourceError::Cancelled)?;
-            let source = &next.wanted.source;
-            let entry = Entry::synthetic_file(source.digest.hex(), source.size);
-            sink.stream(entry, &mut next)?;
+            let BlobSource { digest, size, .. } = next.wanted.source.clone();
+            let entry = Entry::synthetic_file(digest.hex(), size);
+            let shared = sink.stream_by_digest(entry, digest.bytes(), &mut next)?;
+            if shared && next.accepted {
+                next.ticket.landed();
+            }
             whole &= next.accepted;
         }
     })
@@ -138,6 +202,8 @@ struct Arriving<'a> {
     wanted: Wanted,
     chunks: Receiver<Chunk>,
     cancel: &'a Cancel,
+    /// Others wait until this is gone.
+    ticket: Ticket<'a>,
     chunk: Vec<u8>,
     at: usize,
     accepted: bool,
@@ -152,11 +218,17 @@ struct Lost {
 }
 
 impl<'a> Arriving<'a> {
-    const fn new(wanted: Wanted, chunks: Receiver<Chunk>, cancel: &'a Cancel) -> Self {
+    const fn new(
+        wanted: Wanted,
+        chunks: Receiver<Chunk>,
+        cancel: &'a Cancel,
+        ticket: Ticket<'a>,
+    ) -> Self {
         Self {
             wanted,
             chunks,
             cancel,
+            ticket,
             chunk: Vec::new(),
             at: 0,
             accepted: false,
@@ -165,7 +237,7 @@ impl<'a> Arriving<'a> {
 
     fn next_chunk(&self) -> Chunk {
         loop {
-            match self.chunks.recv_timeout(TICK) {
+            match self.chunks.recv_timeout(CANCEL_TICK) {
                 Ok(chunk) => return chunk,
                 Err(RecvTimeoutError::Timeout) => {
                     self.cancel.check().map_err(io::Error::other)?;

@@ -26,6 +26,8 @@ impl Wanted {
     pub(crate) fn of(repositories: &Repositories, name: &RepositoryName) -> Self {
         match repositories {
             Repositories::Catalogue | Repositories::Listed(_) => Self::Tags,
+            // What is wanted is known only once all sources were looked at.
+            Repositories::InUse => Self::References(Vec::new()),
             Repositories::Images(images) => {
                 let own = images.iter().filter(|image| image.repository == *name);
                 Self::References(own.map(|image| image.reference.clone()).collect())
@@ -165,6 +167,20 @@ impl Listing {
     /// Whether there is nothing to capture and nothing that failed.
     pub(crate) const fn is_empty(&self) -> bool {
         self.roots.is_empty() && self.failures.is_empty()
+    }
+
+    /// Whether a manifest is among what is captured by itself.
+    pub(crate) fn has(&self, digest: &Digest) -> bool {
+        self.roots.iter().any(|root| root.digest == *digest)
+    }
+
+    /// What a tag that is captured stands for.
+    pub(crate) fn tagged(&self, tag: &Tag) -> Option<Digest> {
+        let root = self
+            .roots
+            .iter()
+            .find(|root| root.tag.as_ref() == Some(tag));
+        root.map(|root| root.digest)
     }
 
     /// Stands for everything that this listing and the options lead to, as long as the registry

@@ -23,7 +23,7 @@ use super::upload::{Arrival, Arrivals, Located};
 use super::{MISSING, Verification};
 use crate::api::Registry;
 use crate::digest::Digest;
-use crate::error::{RegistryError, chain};
+use crate::error::{RegistryError, advised, chain};
 use crate::name::{ImageName, Reference, RepositoryName};
 
 /// What executing needs.
@@ -170,6 +170,7 @@ impl Execution<'_> {
         let milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let (error, remarks) = match result {
             Ok(remark) => (None, vec![remark]),
+            Err(Failure::Registry(error)) => (Some(advised(&error)), Vec::new()),
             Err(error) => (Some(chain(&error)), Vec::new()),
         };
         let outcome = error

@@ -14,7 +14,7 @@ use super::execute::Execution;
 use super::stored::StoredLayout;
 use crate::api::{BlobSource, Pushed};
 use crate::digest::Digest;
-use crate::error::{RegistryError, chain};
+use crate::error::{RegistryError, advised};
 use crate::layout;
 use crate::name::RepositoryName;
 use crate::parallel;
@@ -48,7 +48,7 @@ impl Execution<'_> {
             .collect();
         let results = parallel::map(&list, self.at_once, |(digest, size)| {
             let result = self.upload_one(layout, to, (digest, *size), located);
-            result.map_err(|error| chain(&error))
+            result.map_err(|error| advised(&error))
         });
         list.into_iter()
             .map(|(digest, _)| digest)

@@ -15,11 +15,11 @@ use refloat_registry::{
 };
 use refloat_source::SourceError;
 
-use crate::distribution::{Server, Setup};
 use crate::images::{image, noise};
 use crate::memory::{Run, back_up, chain};
 use crate::misbehaving::{Answer, Asked, Fake, Good};
 use crate::misbehaviour::{options, source};
+use crate::server::{Server, Setup};
 
 /// `ann` with the password `hunter2`, bcrypt.
 const HTPASSWD: &str = "ann:$2b$04$abcdefghijklmnopqrstuuV3duMsC0HpUex6N9qapiuOHHWkwRXVm\n";
@@ -54,6 +54,7 @@ fn protected() -> Option<(Server, tempfile::TempDir)> {
     let server = Server::start_with(&Setup {
         extra: &extra,
         tls: None,
+        ..Setup::default()
     })?;
     Some((server, folder))
 }
@@ -170,7 +171,10 @@ fn a_registry_with_its_own_authority_is_trusted_only_if_that_is_named() {
     }
     let certificate = file("ca.pem");
     let tls = Some((file("leaf.pem"), file("leaf.key")));
-    let Some(server) = Server::start_with(&Setup { extra: "", tls }) else {
+    let Some(server) = Server::start_with(&Setup {
+        tls,
+        ..Setup::default()
+    }) else {
         return;
     };
     let error = attempt(&server, options()).map(|_| ()).unwrap_err();

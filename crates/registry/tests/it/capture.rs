@@ -6,9 +6,9 @@ use refloat_model::outcome::Outcome;
 use refloat_model::tree_path::TreePath;
 use refloat_registry::{RegistryOptions, RegistrySource, Repositories};
 
-use crate::distribution::Server;
 use crate::images::{Blob, DOCKER_MANIFEST, Remote, image, image_of, index, noise, referrer};
 use crate::memory::{Node, back_up};
+use crate::server::Server;
 
 pub fn source(server: &Server, options: RegistryOptions) -> RegistrySource {
     RegistrySource::connect("hub", &server.address(), options).unwrap()

@@ -5,12 +5,12 @@ use refloat_model::plan::{Action, RestoreRequest};
 use refloat_registry::{LayoutTarget, RegistryOptions};
 
 use crate::capture::source;
-use crate::distribution::Server;
 use crate::estate::Estate;
 use crate::images::{Remote, image, noise};
 use crate::memory::back_up;
 use crate::roundtrip::{errors, restore};
-use crate::skopeo::skopeo;
+use crate::server::Server;
+use crate::skopeo;
 
 #[test]
 fn a_folder_of_layouts_is_one_that_skopeo_accepts() {

@@ -10,14 +10,11 @@
 
 mod authentication;
 mod capture;
-mod distribution;
-mod estate;
 mod folder;
-mod images;
 mod memory;
-mod misbehaving;
 mod misbehaviour;
 mod referrers;
 mod roundtrip;
-mod skopeo;
 mod speed;
+
+use refloat_testkit::registry::{estate, images, misbehaving, server, skopeo};

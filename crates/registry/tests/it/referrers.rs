@@ -48,7 +48,7 @@ fn referrers_are_found_by_the_api_also_new_ones_of_unchanged_tags() {
     assert!(!has(&image.blobs[1]), "the layer is taken over");
 
     // Restored to a registry without the API: the tag scheme lists them.
-    let Some(server) = crate::distribution::Server::start() else {
+    let Some(server) = crate::server::Server::start() else {
         return;
     };
     let target = refloat_registry::RegistryTarget::connect(

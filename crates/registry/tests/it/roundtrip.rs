@@ -8,11 +8,11 @@ use refloat_registry::{RegistryOptions, RegistryTarget, TargetOptions};
 use refloat_source::{Target, TargetError};
 
 use crate::capture::source;
-use crate::distribution::Server;
 use crate::estate::Estate;
 use crate::images::{Remote, image, noise};
 use crate::memory::{Point, back_up};
-use crate::skopeo::skopeo;
+use crate::server::Server;
+use crate::skopeo;
 
 fn target(server: &Server) -> RegistryTarget {
     RegistryTarget::connect("back", &server.address(), TargetOptions::default()).unwrap()

@@ -9,10 +9,10 @@ use std::time::Instant;
 use refloat_registry::RegistryOptions;
 
 use crate::capture::source;
-use crate::distribution::Server;
 use crate::images::{Remote, image, noise};
 use crate::memory::{back_up, content_bytes};
-use crate::skopeo::skopeo;
+use crate::server::Server;
+use crate::skopeo;
 
 const REPOSITORIES: u64 = 20;
 

@@ -159,6 +159,26 @@ impl TreeBuilder {
         }
     }
 
+    fn read(
+        &self,
+        mut file: Entry,
+        sha256: Option<[u8; 32]>,
+        content: &mut dyn Read,
+    ) -> Result<(), SinkError> {
+        self.normalise(&mut file);
+        let Some(level) = self.accept(&file)? else {
+            return Ok(());
+        };
+        let known = !level.previous.find(&file.name).is_empty();
+        let directory = Arc::clone(&level.directory);
+        let slot = directory.reserve();
+        if let Some(sha256) = sha256 {
+            directory.expect_digest(slot, sha256);
+        }
+        let read = read_stream(&self.shared, &directory, slot, file, known, content);
+        Ok(read.map_err(|error| self.shared.told(error))?)
+    }
+
     fn is_unchanged(&self, entry: &Entry, previous: &Node) -> bool {
         let (new, old) = (&entry.metadata, &previous.entry.metadata);
         let real = new.inode != 0 && new.changed != Timestamp::EPOCH;
@@ -260,16 +280,47 @@ impl TreeSink for TreeBuilder {
             .map_err(|error| self.shared.told(error))?)
     }
 
-    fn stream(&mut self, mut file: Entry, content: &mut dyn Read) -> Result<(), SinkError> {
-        self.normalise(&mut file);
-        let Some(level) = self.accept(&file)? else {
-            return Ok(());
+    fn stream(&mut self, file: Entry, content: &mut dyn Read) -> Result<(), SinkError> {
+        self.read(file, None, content)
+    }
+
+    fn stream_by_digest(
+        &mut self,
+        file: Entry,
+        sha256: &[u8; 32],
+        content: &mut dyn Read,
+    ) -> Result<bool, SinkError> {
+        self.read(file, Some(*sha256), content).map(|()| true)
+    }
+
+    fn reuse_content(&mut self, file: &Entry, sha256: &[u8; 32]) -> Result<bool, SinkError> {
+        let Some(known) = self.shared.contents.find(sha256) else {
+            return Ok(false);
         };
-        let known = !level.previous.find(&file.name).is_empty();
-        let directory = Arc::clone(&level.directory);
-        let slot = directory.reserve();
-        let read = read_stream(&self.shared, &directory, slot, file, known, content);
-        Ok(read.map_err(|error| self.shared.told(error))?)
+        // In this run's packs, or in one that is there.
+        let held = known.content.iter().all(|blob| {
+            self.shared.has_blob(BlobKind::Data, blob) || self.shared.packer.is_claimed(blob)
+        });
+        if !held {
+            return Ok(false);
+        }
+        let mut entry = file.clone();
+        self.normalise(&mut entry);
+        let Some(level) = self.accept(&entry)? else {
+            return Ok(true);
+        };
+        entry.kind = EntryKind::File { size: known.size };
+        let counters = &self.state.counters;
+        Counters::add(&counters.files_unmodified, 1);
+        Counters::add(&counters.bytes, known.size);
+        Counters::add(&self.shared.counters.bytes_done, known.size);
+        level.directory.push(Node {
+            entry,
+            content: known.content,
+            subtree: None,
+            foreign: None,
+        });
+        Ok(true)
     }
 
     fn node(&mut self, mut entry: Entry) -> Result<(), SinkError> {

@@ -5,6 +5,7 @@
 //!
 //! Invariant: each slot is filled exactly once.
 
+use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,6 +14,7 @@ use refloat_model::entry::Entry;
 use refloat_model::progress::Counters;
 
 use super::Shared;
+use super::contents::KnownContent;
 use crate::error::RepositoryError;
 use crate::failure::FailureLog;
 use crate::format::tree::Node;
@@ -101,6 +103,8 @@ struct Below {
 
 struct Slots {
     nodes: Vec<Option<Node>>,
+    /// Digests of contents that others may take over, by slot.
+    digests: HashMap<usize, [u8; 32]>,
     /// Slots to be filled, and one more while the builder is inside.
     open: usize,
 }
@@ -144,6 +148,11 @@ impl Directory {
         slots.nodes.len() - 1
     }
 
+    /// Notes the digest of the content that will fill a slot.
+    pub fn expect_digest(&self, slot: usize, sha256: [u8; 32]) {
+        lock(&self.slots).digests.insert(slot, sha256);
+    }
+
     /// Adds an entry that is complete.
     pub fn push(&self, node: Node) {
         lock(&self.slots).nodes.push(Some(node));
@@ -165,6 +174,13 @@ impl Directory {
         slot: usize,
         node: Option<Node>,
     ) -> Result<(), RepositoryError> {
+        let sha256 = lock(&self.slots).digests.remove(&slot);
+        if let (Some(sha256), Some(node)) = (sha256, &node) {
+            let (content, size) = (Arc::clone(&node.content), node.size());
+            shared
+                .contents
+                .insert(sha256, KnownContent { content, size });
+        }
         if self.fill_slot(slot, node) {
             Arc::clone(self).complete(shared)
         } else {
@@ -260,9 +276,10 @@ impl Directory {
     }
 }
 
-const fn new_slots() -> Mutex<Slots> {
+fn new_slots() -> Mutex<Slots> {
     Mutex::new(Slots {
         nodes: Vec::new(),
+        digests: HashMap::new(),
         open: 1,
     })
 }

@@ -139,6 +139,12 @@ impl Packer {
         lock(&self.claimed[shard]).insert((id, kind))
     }
 
+    /// Whether this run brings a data blob.
+    pub fn is_claimed(&self, id: &BlobId) -> bool {
+        let shard = usize::from(id.0[31]) % CLAIM_SHARDS;
+        lock(&self.claimed[shard]).contains(&(*id, BlobKind::Data))
+    }
+
     /// Bytes of all sealed blobs so far.
     pub fn packed_bytes(&self) -> u64 {
         Counters::get(&self.packed_bytes)

@@ -192,6 +192,52 @@ fn trees_are_encoded_as_restic_did(repository: &refloat_repository::IndexedRepos
 }
 
 #[test]
+fn content_is_taken_over_by_its_digest_in_any_tree_and_only_if_it_came_whole() {
+    struct Broken(usize);
+    impl io::Read for Broken {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let count = buffer.len().min(self.0);
+            self.0 -= count;
+            if count == 0 {
+                return Err(io::Error::other("cut"));
+            }
+            Ok(count)
+        }
+    }
+    let storage = memory();
+    drop(init(&storage, ChunkerChoice::Gear));
+    let (small, large) = (noise(1000, 1), noise(5_000_000, 2));
+    let backup = backup_with(&storage, |sink| {
+        for (key, name, content) in [(1, "small", &small), (2, "large", &large)] {
+            let first = Entry::synthetic_file(name, content.len() as u64);
+            let second = Entry::synthetic_file(format!("{name}-again"), 0);
+            assert!(!sink.reuse_content(&second, &[key; 32]).unwrap());
+            assert!(
+                sink.stream_by_digest(first, &[key; 32], &mut content.as_slice())
+                    .unwrap()
+            );
+            // Chunks of large files are stored by other threads.
+            let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+            while !sink.reuse_content(&second, &[key; 32]).unwrap() {
+                assert!(std::time::Instant::now() < end, "{name} is never known");
+                std::thread::yield_now();
+            }
+        }
+        let broken = Entry::synthetic_file("broken", 3_000_000);
+        sink.stream_by_digest(broken, &[3; 32], &mut Broken(3_000_000))
+            .unwrap();
+        let other = Entry::synthetic_file("other", 3_000_000);
+        assert!(!sink.reuse_content(&other, &[3; 32]).unwrap());
+    });
+    assert_eq!(backup.tree.failure_count, 1);
+    let repository = open(&storage).into_indexed().unwrap();
+    let found = read_files(&repository, newest_tree(&repository));
+    assert_eq!(found.len(), 4);
+    assert!(found["small"] == small && found["small-again"] == small);
+    assert!(found["large"] == large && found["large-again"] == large);
+}
+
+#[test]
 fn a_file_that_cannot_be_read_to_its_end_is_named_and_not_stored() {
     let storage = memory();
     drop(init(&storage, ChunkerChoice::Gear));

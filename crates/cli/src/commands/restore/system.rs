@@ -6,7 +6,6 @@ use refloat_engine::point_list::PointSelector;
 use refloat_engine::stored::RepositoryPoint;
 use refloat_model::id::PointId;
 use refloat_model::plan::{Action, RestorePlan, RestoreReport, RestoreRequest};
-use refloat_source::Target;
 use serde::Serialize;
 
 use super::Args;
@@ -19,7 +18,7 @@ use crate::progress::Shown;
 use crate::repository;
 use crate::settings::Settings;
 use crate::signals::Signals;
-use crate::sources::{self, SourceArgs};
+use crate::sources;
 use crate::table;
 
 #[derive(Serialize)]
@@ -56,7 +55,7 @@ pub fn run(
         Some(accepted) => accepted.request.clone(),
         None => args.system.request()?,
     };
-    let target = target(args, to)?;
+    let target = sources::target(to, &args.system.access, settings.config.as_ref())?;
     let opened = repository::open(settings)?;
     let _lock = repository::lock_for_reading(&opened)?;
     let open = OpenPoint::open(&repository::indexed(opened, settings)?, selector)?;
@@ -113,21 +112,6 @@ pub fn run(
     settings
         .output
         .report("restore", status, &view, || report_text(&report))
-}
-
-fn target(args: &Args, to: &str) -> Result<Box<dyn Target>, CommandError> {
-    let source_args = SourceArgs {
-        source: vec![to.to_owned()],
-        exclude: Vec::new(),
-        one_file_system: false,
-        docker_certificates: args.system.docker_certificates.clone(),
-        kubeconfig: args.system.kubeconfig.clone(),
-        plain_tcp: args.system.plain_tcp,
-    };
-    match sources::declared(&source_args, None)?.as_slice() {
-        [declared] => sources::target(declared, source_args.plain_tcp()),
-        _ => Err(CommandError::usage(format!("{to:?} is not one system"))),
-    }
 }
 
 /// Something that is replaced is gone: the plan is shown and confirmed.

@@ -97,7 +97,6 @@ impl Walk<'_> {
                 needed_by: blob.needed_by,
             });
         }
-        let at_once = source.options().connect.requests_at_once;
-        download::run(source.registry(), at_once, wanted, sink, cancel)
+        download::run(source, wanted, sink, cancel)
     }
 }

@@ -2,26 +2,43 @@
 //!
 //! Invariant: equal names and seeds give equal bytes.
 
-use refloat_registry::Digest;
 use serde_json::{Value, json};
-use ureq::Agent;
+use sha2::{Digest as _, Sha256};
 
+use super::http::{Answer, send};
+
+/// OCI manifests.
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// OCI indexes.
 pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+/// Docker's schema 2.
 pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 
 /// Content that exists once, under its digest.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Blob {
+    /// `sha256:<hex>`
     pub digest: String,
+    /// What it is.
     pub media_type: String,
+    /// All of it.
     pub bytes: Vec<u8>,
 }
 
+/// `sha256:<hex>`
+pub fn digest(bytes: &[u8]) -> String {
+    let hex: String = Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    format!("sha256:{hex}")
+}
+
 impl Blob {
+    /// Content of a media type.
     pub fn new(media_type: &str, bytes: impl Into<Vec<u8>>) -> Self {
         let bytes = bytes.into();
-        let digest = Digest::of(&bytes).to_string();
+        let digest = digest(&bytes);
         Self {
             digest,
             media_type: media_type.to_owned(),
@@ -29,6 +46,7 @@ impl Blob {
         }
     }
 
+    /// As manifests refer to it.
     pub fn descriptor(&self) -> Value {
         let Self {
             digest,
@@ -55,7 +73,9 @@ pub fn noise(seed: u64, length: usize) -> Vec<u8> {
 
 /// An image of one platform.
 pub struct Image {
+    /// Its manifest.
     pub manifest: Blob,
+    /// Configuration and layers.
     pub blobs: Vec<Blob>,
 }
 
@@ -64,6 +84,7 @@ pub fn image(architecture: &str, layers: &[Vec<u8>]) -> Image {
     image_of(MANIFEST, architecture, layers)
 }
 
+/// The same with a manifest of a media type.
 pub fn image_of(media_type: &str, architecture: &str, layers: &[Vec<u8>]) -> Image {
     let (config_type, layer_type) = if media_type == DOCKER_MANIFEST {
         (
@@ -132,41 +153,35 @@ pub fn referrer(subject: &Blob, kind: &str, content: &[u8]) -> Image {
 
 /// A registry as a plain client sees it.
 pub struct Remote {
-    pub base: String,
-    agent: Agent,
+    base: String,
 }
 
 impl Remote {
+    /// A registry on loopback.
     pub fn new(host: &str) -> Self {
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .proxy(None)
-            .build();
         Self {
             base: format!("http://{host}/v2"),
-            agent: config.new_agent(),
         }
     }
 
+    /// Uploads a blob.
     pub fn push_blob(&self, repository: &str, blob: &Blob) {
         let url = format!("{}/{repository}/blobs/uploads/", self.base);
-        let response = self.agent.post(url).send_empty().unwrap();
-        assert_eq!(response.status(), 202);
-        let location = response.headers()["location"].to_str().unwrap();
-        let url = format!("{location}&digest={}", blob.digest);
-        let response = self.agent.put(url).send(&blob.bytes[..]).unwrap();
-        assert_eq!(response.status(), 201);
+        let answer = send("POST", &url, &[], b"");
+        assert_eq!(answer.status, 202);
+        let url = format!("{}&digest={}", answer.headers["location"], blob.digest);
+        let answer = send("PUT", &url, &[], &blob.bytes);
+        assert_eq!(answer.status, 201);
     }
 
+    /// Puts a manifest; the answer's status.
     pub fn put_manifest(&self, repository: &str, reference: &str, manifest: &Blob) -> u16 {
         let url = format!("{}/{repository}/manifests/{reference}", self.base);
-        let request = self
-            .agent
-            .put(url)
-            .header("content-type", &manifest.media_type);
-        request.send(&manifest.bytes[..]).unwrap().status().as_u16()
+        let headers = [("content-type", manifest.media_type.as_str())];
+        send("PUT", &url, &headers, &manifest.bytes).status
     }
 
+    /// Pushes an image.
     pub fn push(&self, repository: &str, reference: &str, image: &Image) {
         image
             .blobs
@@ -182,24 +197,24 @@ impl Remote {
     pub fn manifest(&self, repository: &str, reference: &str) -> Option<(String, Vec<u8>)> {
         let url = format!("{}/{repository}/manifests/{reference}", self.base);
         let accept = format!("{MANIFEST}, {INDEX}, {DOCKER_MANIFEST}");
-        let mut response = self.agent.get(url).header("accept", accept).call().unwrap();
-        let media_type = response.headers()["content-type"]
-            .to_str()
-            .unwrap()
-            .to_owned();
-        let bytes = response.body_mut().read_to_vec().unwrap();
-        (response.status() == 200).then_some((media_type, bytes))
+        let Answer {
+            status,
+            headers,
+            body,
+        } = send("GET", &url, &[("accept", &accept)], b"");
+        (status == 200).then(|| (headers["content-type"].clone(), body))
     }
 
+    /// A blob; none if it is not there.
     pub fn blob(&self, repository: &str, digest: &str) -> Option<Vec<u8>> {
         let url = format!("{}/{repository}/blobs/{digest}", self.base);
-        let mut response = self.agent.get(url).call().unwrap();
-        let bytes = response.body_mut().read_to_vec().unwrap();
-        (response.status() == 200).then_some(bytes)
+        let answer = send("GET", &url, &[], b"");
+        (answer.status == 200).then_some(answer.body)
     }
 
+    /// Deletes a manifest with all its tags.
     pub fn delete_manifest(&self, repository: &str, digest: &str) {
         let url = format!("{}/{repository}/manifests/{digest}", self.base);
-        assert_eq!(self.agent.delete(url).call().unwrap().status(), 202);
+        assert_eq!(send("DELETE", &url, &[], b"").status, 202);
     }
 }

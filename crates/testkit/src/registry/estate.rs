@@ -2,17 +2,20 @@
 //!
 //! Invariant: everything pushed is remembered, so that all of it can be looked for.
 
-use crate::images::{
+use super::images::{
     Blob, DOCKER_MANIFEST, Image, Remote, image, image_of, index, noise, referrer,
 };
 
 /// A registry with everything that images can be, and what is in it by repository and reference.
 pub struct Estate {
+    /// Repository, tag or digest, and manifest.
     pub manifests: Vec<(String, String, Blob)>,
+    /// Repository and blob.
     pub blobs: Vec<(String, Blob)>,
 }
 
 impl Estate {
+    /// Pushes it all.
     pub fn fill(remote: &Remote) -> Self {
         let mut estate = Self {
             manifests: Vec::new(),
@@ -57,6 +60,7 @@ impl Estate {
             .push((repository.into(), reference.into(), manifest.clone()));
     }
 
+    /// Fails unless all of it is there, byte for byte.
     pub fn assert_in(&self, remote: &Remote) {
         for (repository, reference, manifest) in &self.manifests {
             let expected = Some((manifest.media_type.clone(), manifest.bytes.clone()));

@@ -5,18 +5,22 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use refloat_registry::Address;
 use tempfile::TempDir;
 
 /// How long a server may take to answer.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// A running registry.
 pub struct Server {
     child: Child,
+    /// Its configuration, data and log.
     pub folder: TempDir,
+    /// On loopback.
     pub port: u16,
+    /// `http` or `https`.
     pub scheme: &'static str,
 }
 
@@ -25,6 +29,8 @@ pub struct Server {
 pub struct Setup<'a> {
     /// Lines added to the configuration.
     pub extra: &'a str,
+    /// Lines of its storage instead of those that allow deletion.
+    pub storage: &'a str,
     /// Certificate and key.
     pub tls: Option<(PathBuf, PathBuf)>,
 }
@@ -35,13 +41,14 @@ impl Server {
         Self::start_with(&Setup::default())
     }
 
+    /// The same with a set-up of its own.
     pub fn start_with(setup: &Setup<'_>) -> Option<Self> {
         if Command::new("docker-registry")
             .arg("--version")
             .output()
             .is_err()
         {
-            refloat_testkit::skip("docker-registry (Debian package) is not installed");
+            crate::skip("docker-registry (Debian package) is not installed");
             return None;
         }
         // The server syncs each blob; on a busy disk that would be most of a test's time.
@@ -63,10 +70,13 @@ impl Server {
                 let (certificate, key) = (certificate.display(), key.display());
                 format!("  tls: {{certificate: {certificate}, key: {key}}}\n")
             });
+        let storage = match setup.storage {
+            "" => "  delete: {enabled: true}\n",
+            given => given,
+        };
         let config = format!(
             "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage:\n  \
-             filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: true}}\nhttp:\n  addr: \
-             127.0.0.1:{port}\n{tls}{}",
+             filesystem: {{rootdirectory: {}}}\n{storage}http:\n  addr: 127.0.0.1:{port}\n{tls}{}",
             folder.path().join("data").display(),
             setup.extra
         );
@@ -96,18 +106,35 @@ impl Server {
         Some(server)
     }
 
-    pub fn address(&self) -> Address {
+    /// Its address, as whoever asks has addresses.
+    pub fn address<A: FromStr<Err: std::fmt::Debug>>(&self) -> A {
         format!("{}://127.0.0.1:{}", self.scheme, self.port)
             .parse()
             .unwrap()
     }
 
+    /// Host and port.
     pub fn host(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// Its configuration file.
     pub fn config(&self) -> PathBuf {
         self.folder.path().join("config.yml")
+    }
+
+    /// A second server over the same data and with the same address, started by `program`
+    /// (`docker-registry`, in the network of an engine), so that both networks have the registry.
+    pub fn beside(&self, mut program: Command) -> Neighbour {
+        let child = program
+            .arg("serve")
+            .arg(self.config())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Neighbour(child)
     }
 
     /// Where the server keeps a blob.
@@ -121,6 +148,17 @@ impl Server {
 
     fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+}
+
+/// A second server over the same data; ends when it is dropped.
+pub struct Neighbour(Child);
+
+impl Drop for Neighbour {
+    fn drop(&mut self) {
+        // Already ended is fine too.
+        let _ended = self.0.kill();
+        let _status = self.0.wait();
     }
 }
 

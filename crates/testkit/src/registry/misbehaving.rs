@@ -6,23 +6,25 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::str::FromStr;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use refloat_registry::Address;
-
-use crate::images::{Blob, Image};
+use super::images::{Blob, Image};
 
 /// One request as it came.
 #[derive(Clone, Debug)]
 pub struct Asked {
+    /// `GET` …
     pub method: String,
     /// With the query.
     pub path: String,
+    /// By name in lower case.
     pub headers: BTreeMap<String, String>,
 }
 
 impl Asked {
+    /// The value of a header; empty if it is not there.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", String::as_str)
     }
@@ -31,14 +33,18 @@ impl Asked {
 /// What is answered.
 #[derive(Clone, Debug)]
 pub struct Answer {
+    /// 200, 404 …
     pub status: u16,
+    /// Name and value.
     pub headers: Vec<(String, String)>,
+    /// All of it.
     pub body: Vec<u8>,
     /// Declared length, if it is to be another than the real one.
     pub declared: Option<usize>,
 }
 
 impl Answer {
+    /// An answer without headers.
     pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
         Self {
             status,
@@ -48,11 +54,13 @@ impl Answer {
         }
     }
 
+    /// The same with a header.
     pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {
         self.headers.push((name.to_owned(), value.into()));
         self
     }
 
+    /// The same with a length that is not its own.
     pub fn declaring(mut self, length: usize) -> Self {
         self.declared = Some(length);
         self
@@ -61,6 +69,7 @@ impl Answer {
 
 /// See the module. Ends when it is dropped.
 pub struct Fake {
+    /// On loopback.
     pub port: u16,
     asked: Arc<Mutex<Vec<Asked>>>,
     thread: Option<JoinHandle<()>>,
@@ -105,10 +114,12 @@ impl Fake {
         }
     }
 
-    pub fn address(&self) -> Address {
+    /// Its address, as whoever asks has addresses.
+    pub fn address<A: FromStr<Err: std::fmt::Debug>>(&self) -> A {
         format!("http://127.0.0.1:{}", self.port).parse().unwrap()
     }
 
+    /// All requests so far.
     pub fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
     }
@@ -181,14 +192,18 @@ fn send(mut stream: TcpStream, answer: &Answer, is_head: bool) -> std::io::Resul
 /// A registry as it should be, with one repository `app`, for tests to spoil.
 #[derive(Clone, Default)]
 pub struct Good {
+    /// What tags stand for.
     pub tags: BTreeMap<String, Blob>,
+    /// By digest.
     pub manifests: BTreeMap<String, Blob>,
+    /// By digest.
     pub blobs: BTreeMap<String, Vec<u8>>,
     /// Referrers by subject, if there is the API.
     pub referrers: Option<BTreeMap<String, Vec<Blob>>>,
 }
 
 impl Good {
+    /// With one tag.
     pub fn of(tag: &str, image: &Image) -> Self {
         let mut good = Self::default();
         good.tag(tag, &image.manifest);
@@ -196,12 +211,14 @@ impl Good {
         good
     }
 
+    /// Adds a tag.
     pub fn tag(&mut self, tag: &str, manifest: &Blob) {
         self.tags.insert(tag.to_owned(), manifest.clone());
         self.manifests
             .insert(manifest.digest.clone(), manifest.clone());
     }
 
+    /// Adds an image without a tag.
     pub fn add(&mut self, image: &Image) {
         self.manifests
             .insert(image.manifest.digest.clone(), image.manifest.clone());
@@ -212,6 +229,7 @@ impl Good {
         self.blobs.extend(blobs);
     }
 
+    /// What a good registry answers.
     pub fn answer(&self, asked: &Asked) -> Answer {
         let path = asked.path.split('?').next().unwrap();
         let parts: Vec<&str> = path.trim_start_matches("/v2/").split('/').collect();

@@ -16,7 +16,7 @@ pub fn skopeo(arguments: &[&str]) -> Option<Result<String, String>> {
         .env("HOME", home.path())
         .output();
     let Ok(output) = output else {
-        refloat_testkit::skip("skopeo is not installed");
+        crate::skip("skopeo is not installed");
         return None;
     };
     Some(if output.status.success() {
