@@ -52,8 +52,14 @@ pub const KUBECONFIG: Variable = Variable {
     meaning: "Kubeconfigs of kubernetes: sources, a list as for kubectl; ~/.kube/config if not set",
 };
 
+/// The folder for temporary files.
+pub const TMPDIR: Variable = Variable {
+    name: "TMPDIR",
+    meaning: "Where an etcd snapshot is kept, without a name, while it is looked into; /tmp if not set",
+};
+
 /// All of them.
-pub const ALL: [&Variable; 7] = [
+pub const ALL: [&Variable; 8] = [
     &REPOSITORY,
     &PASSWORD,
     &PASSWORD_FILE,
@@ -61,6 +67,7 @@ pub const ALL: [&Variable; 7] = [
     &CONFIG,
     &HOME,
     &KUBECONFIG,
+    &TMPDIR,
 ];
 
 /// The value of a variable; none if it is not set or empty.
@@ -91,4 +98,9 @@ pub fn path(variable: &Variable) -> Option<PathBuf> {
     std::env::var_os(variable.name)
         .filter(|value| !value.is_empty())
         .map(PathBuf::from)
+}
+
+/// The folder for temporary files.
+pub fn temporary() -> PathBuf {
+    path(&TMPDIR).unwrap_or_else(|| "/tmp".into())
 }

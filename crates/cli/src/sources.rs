@@ -5,7 +5,9 @@
 mod address;
 mod connect;
 mod docker;
+mod etcd;
 mod kubernetes;
 
 pub use address::{Declared, SourceArgs, declared};
 pub use connect::{Connected, target};
+pub use etcd::{EtcdSourceArgs, EtcdTargetArgs};

@@ -21,8 +21,8 @@ pub use error::{ConfigError, ConfigErrorKind};
 pub use kubernetes::{ClusterWide, KubernetesConfig, Namespaces, ServedVersions};
 pub use policy::{Keep, PolicyConfig, Select, Until, WaiverConfig};
 pub use source::{
-    ContainerConsistency, DockerConfig, Dumps, FilesConfig, HoldMode, HookCommand, Images,
-    RootFilesystems, SourceConfig, TlsConfig, VolumeReading,
+    ContainerConsistency, DockerConfig, Dumps, EtcdConfig, FilesConfig, HoldMode, HookCommand,
+    Images, RootFilesystems, SourceConfig, TlsConfig, VolumeReading,
 };
 
 /// The whole file.

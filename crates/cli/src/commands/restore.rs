@@ -3,6 +3,7 @@
 //! Invariant: nothing that is there is overwritten unless a flag says so.
 
 mod accepted;
+mod etcd_keys;
 mod folder;
 mod system;
 
@@ -17,6 +18,7 @@ use crate::exit_status::ExitStatus;
 use crate::point;
 use crate::settings::Settings;
 use crate::signals::Signals;
+use crate::sources::EtcdTargetArgs;
 
 /// Restore a recovery point, or part of it, into a folder or a running system
 #[derive(Debug, clap::Args)]
@@ -25,11 +27,12 @@ pub struct Args {
     /// The point, and for --target a path in it: latest, latest:/docker/web/volumes/db/data
     #[arg(value_name = "POINT[:PATH]")]
     point: String,
-    /// Write the raw tree into this folder, which must be empty or not be there yet
+    /// Write the raw tree, or keys of an etcd snapshot, into this folder, which must be empty or
+    /// not be there yet
     #[arg(long, value_name = "FOLDER")]
     target: Option<PathBuf>,
     /// Bring workloads back into this system: docker:, docker:unix:///run/docker.sock,
-    /// kubernetes:CONTEXT
+    /// kubernetes:CONTEXT; or an etcd snapshot into new data folders: etcd:FOLDER
     #[arg(long, value_name = "KIND:ADDRESS")]
     to: Option<String>,
     /// Print the plan and stop
@@ -39,6 +42,8 @@ pub struct Args {
     folder: FolderArgs,
     #[command(flatten)]
     system: SystemArgs,
+    #[command(flatten)]
+    etcd: EtcdTargetArgs,
 }
 
 /// Options of `--target`.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use refloat_docker::PlainTcp;
 use refloat_engine::config::{DockerConfig, FilesConfig, Namespaces, SourceConfig, TlsConfig};
 
+use super::etcd::EtcdSourceArgs;
 use super::kubernetes;
 use crate::command_error::{CommandError, ErrorKind};
 use crate::settings::LoadedConfig;
@@ -17,10 +18,11 @@ const FILES_NAME: &str = "local";
 const ENGINE_NAME: &str = "engine";
 /// The name of a cluster given on the command line: `/kubernetes/cluster/…` in the point.
 const CLUSTER_NAME: &str = "cluster";
+/// The name of an etcd given on the command line: `/etcd/etcd/…` in the point.
+const ETCD_NAME: &str = "etcd";
 /// Kinds that the design names and that this version does not have.
-const KINDS_TO_COME: [&str; 7] = [
+const KINDS_TO_COME: [&str; 6] = [
     "registry",
-    "etcd",
     "database",
     "git",
     "bucket",
@@ -32,7 +34,7 @@ const KINDS_TO_COME: [&str; 7] = [
 #[derive(Debug, clap::Args)]
 pub struct SourceArgs {
     /// A source instead of those in refloat.yaml: docker:, docker:unix:///run/docker.sock,
-    /// kubernetes:CONTEXT, files:/srv/data, NAME=files:/srv
+    /// kubernetes:CONTEXT, etcd:https://127.0.0.1:2379, files:/srv/data, NAME=files:/srv
     #[arg(long, value_name = "[NAME=]KIND:ADDRESS")]
     pub source: Vec<String>,
     /// Leave out paths that fit this pattern; for files: sources given here
@@ -51,6 +53,9 @@ pub struct SourceArgs {
     /// then read and command them
     #[arg(long)]
     pub plain_tcp: bool,
+    /// Options of etcd: sources.
+    #[command(flatten)]
+    pub etcd: EtcdSourceArgs,
 }
 
 impl SourceArgs {
@@ -165,6 +170,7 @@ fn parse(text: &str, args: &SourceArgs) -> Result<Declared, CommandError> {
             let config = kubernetes::config(address, args.kubeconfig.as_deref())?;
             (SourceConfig::Kubernetes(config), CLUSTER_NAME)
         }
+        "etcd" => (SourceConfig::Etcd(args.etcd.config(address)?), ETCD_NAME),
         _ if KINDS_TO_COME.contains(&kind) => {
             return Err(CommandError::usage(format!(
                 "sources of kind {kind} are not supported yet"
@@ -173,7 +179,7 @@ fn parse(text: &str, args: &SourceArgs) -> Result<Declared, CommandError> {
         _ => {
             return Err(
                 CommandError::usage(format!("{kind:?} is no kind of source"))
-                    .hint("this version knows docker:, kubernetes: and files:"),
+                    .hint("this version knows docker:, kubernetes:, etcd: and files:"),
             );
         }
     };
@@ -210,6 +216,7 @@ mod tests {
             docker_certificates: None,
             kubeconfig: None,
             plain_tcp: false,
+            etcd: EtcdSourceArgs::default(),
         };
         match declared(&args, None) {
             Err(error) => error.render(),
@@ -227,6 +234,9 @@ mod tests {
                     SourceConfig::Kubernetes(cluster) => {
                         let context = cluster.context.as_deref();
                         format!("{} kubernetes {}\n", d.name, context.unwrap_or("-"))
+                    }
+                    SourceConfig::Etcd(etcd) => {
+                        format!("{} etcd {}\n", d.name, etcd.endpoints.join(" "))
                     }
                     SourceConfig::Docker(docker) => {
                         format!(
@@ -264,6 +274,15 @@ mod tests {
             (
                 &["vault:"],
                 "error: sources of kind vault are not supported yet\n",
+            ),
+            (
+                &["etcd:https://a:2379,https://b:2379"],
+                "etcd etcd https://a:2379 https://b:2379\n",
+            ),
+            (
+                &["etcd:"],
+                "error: etcd: needs an endpoint\nhint: for example \
+                 etcd:https://127.0.0.1:2379\n",
             ),
             (
                 &["/srv"],

@@ -8,12 +8,14 @@ use std::sync::Arc;
 use refloat_docker::{Address, Certificates, ConnectOptions, DockerSource, DockerTarget, PlainTcp};
 use refloat_engine::backup::{self, Discovery};
 use refloat_engine::config::{DockerConfig, FilesConfig, SourceConfig};
+use refloat_etcd::Plain;
 use refloat_files::{FilesOptions, FilesSource, Mounts};
 use refloat_model::cancel::Cancel;
 use refloat_source::{Source, SourceError, Target};
 
 use super::address::Declared;
 use super::docker::options;
+use super::etcd;
 use super::kubernetes;
 use crate::command_error::{CommandError, ErrorKind};
 use crate::home;
@@ -37,6 +39,16 @@ impl Connected {
             match &declared.config {
                 SourceConfig::Files(config) => {
                     this.sources.push(Arc::new(files(&declared.name, config)?));
+                }
+                SourceConfig::Etcd(config) => {
+                    let plain = match plain_tcp {
+                        PlainTcp::Loopback => Plain::Loopback,
+                        PlainTcp::Anywhere => Plain::Anywhere,
+                    };
+                    match etcd::source(declared, config, plain) {
+                        Ok(source) => this.sources.push(Arc::new(source)),
+                        Err(error) => this.unreachable.push((declared.name.clone(), error)),
+                    }
                 }
                 SourceConfig::Docker(config) => match docker(declared, config, plain_tcp)? {
                     Ok(source) => this.sources.push(Arc::new(source)),
@@ -90,8 +102,12 @@ pub fn target(declared: &Declared, plain_tcp: PlainTcp) -> Result<Box<dyn Target
     match &declared.config {
         SourceConfig::Docker(config) => docker_target(declared, config, plain_tcp),
         SourceConfig::Kubernetes(config) => kubernetes::target(declared, config),
+        SourceConfig::Etcd(_) => Err(
+            CommandError::usage("etcd is restored into new data folders")
+                .hint("write --to etcd:FOLDER"),
+        ),
         SourceConfig::Files(_) => Err(CommandError::usage("folders are restored with --target")
-            .hint("--to is for docker: and kubernetes: addresses")),
+            .hint("--to is for docker:, kubernetes: and etcd: addresses")),
     }
 }
 

@@ -6,14 +6,14 @@ use serde_saphyr::{Error as YamlError, Location};
 
 use super::error::{ConfigError, ConfigErrorKind};
 use super::{
-    Config, DockerConfig, FilesConfig, HookCommand, KubernetesConfig, PolicyConfig, SourceConfig,
+    Config, DockerConfig, EtcdConfig, FilesConfig, HookCommand, KubernetesConfig, PolicyConfig,
+    SourceConfig,
 };
 use crate::suggest::closest;
 
 /// Kinds of sources that the design names and that this version does not have.
-const SOURCES_TO_COME: [&str; 7] = [
+const SOURCES_TO_COME: [&str; 6] = [
     "registry",
-    "etcd",
     "database",
     "git",
     "bucket",
@@ -42,6 +42,7 @@ fn check(config: &Config) -> Result<(), ConfigError> {
             SourceConfig::Files(files) => check_files(name, files)?,
             SourceConfig::Docker(docker) => check_hooks(name, docker)?,
             SourceConfig::Kubernetes(cluster) => check_access(name, cluster)?,
+            SourceConfig::Etcd(etcd) => check_etcd(name, etcd)?,
         }
     }
     for (name, policy) in &config.policies {
@@ -94,6 +95,13 @@ fn check_files(name: &str, files: &FilesConfig) -> Result<(), ConfigError> {
         ))),
         None => Ok(()),
     }
+}
+
+fn check_etcd(name: &str, etcd: &EtcdConfig) -> Result<(), ConfigError> {
+    if etcd.endpoints.is_empty() {
+        return Err(unplaced(format!("source {name:?} has no endpoints")));
+    }
+    Ok(())
 }
 
 fn check_hooks(name: &str, docker: &DockerConfig) -> Result<(), ConfigError> {

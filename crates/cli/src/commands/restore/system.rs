@@ -2,6 +2,8 @@
 //!
 //! Invariant: the plan that is shown is the plan that is executed.
 
+use std::fmt::Write as _;
+
 use refloat_engine::point_list::PointSelector;
 use refloat_engine::stored::RepositoryPoint;
 use refloat_model::id::PointId;
@@ -19,7 +21,7 @@ use crate::progress::Shown;
 use crate::repository;
 use crate::settings::Settings;
 use crate::signals::Signals;
-use crate::sources::{self, SourceArgs};
+use crate::sources::{self, EtcdSourceArgs, SourceArgs};
 use crate::table;
 
 #[derive(Serialize)]
@@ -56,7 +58,10 @@ pub fn run(
         Some(accepted) => accepted.request.clone(),
         None => args.system.request()?,
     };
-    let target = target(args, to)?;
+    let target = match args.etcd.target(to)? {
+        Some(target) => target,
+        None => target(args, to)?,
+    };
     let opened = repository::open(settings)?;
     let _lock = repository::lock_for_reading(&opened)?;
     let open = OpenPoint::open(&opened.into_indexed()?, selector)?;
@@ -122,6 +127,7 @@ fn target(args: &Args, to: &str) -> Result<Box<dyn Target>, CommandError> {
         docker_certificates: args.system.docker_certificates.clone(),
         kubeconfig: args.system.kubeconfig.clone(),
         plain_tcp: args.system.plain_tcp,
+        etcd: EtcdSourceArgs::default(),
     };
     match sources::declared(&source_args, None)?.as_slice() {
         [declared] => sources::target(declared, source_args.plain_tcp()),
@@ -187,5 +193,13 @@ fn report_text(report: &RestoreReport) -> String {
     } else {
         "INCOMPLETE"
     };
-    format!("{steps}restore {state}\n")
+    let mut text = format!("{steps}restore {state}\n");
+    if !report.next_steps.is_empty() {
+        text.push_str("\nnow:\n");
+    }
+    for (number, step) in (1..).zip(&report.next_steps) {
+        // Writing to a String cannot fail.
+        let _infallible = writeln!(text, "{number:>3}. {step}");
+    }
+    text
 }
