@@ -86,8 +86,14 @@ pub const KUBECONFIG: Variable = Variable {
     meaning: "Kubeconfigs of kubernetes: sources, a list as for kubectl; ~/.kube/config if not set",
 };
 
+/// The folder for temporary files.
+pub const TMPDIR: Variable = Variable {
+    name: "TMPDIR",
+    meaning: "Where an etcd snapshot is kept, without a name, while it is looked into; /tmp if not set",
+};
+
 /// All of them.
-pub const ALL: [&Variable; 13] = [
+pub const ALL: [&Variable; 14] = [
     &REPOSITORY,
     &PASSWORD,
     &PASSWORD_FILE,
@@ -101,6 +107,7 @@ pub const ALL: [&Variable; 13] = [
     &OTHER_PASSWORD_COMMAND,
     &HOME,
     &KUBECONFIG,
+    &TMPDIR,
 ];
 
 /// The value of a variable; none if it is not set or empty.
@@ -131,4 +138,9 @@ pub fn path(variable: &Variable) -> Option<PathBuf> {
     std::env::var_os(variable.name)
         .filter(|value| !value.is_empty())
         .map(PathBuf::from)
+}
+
+/// The folder for temporary files.
+pub fn temporary() -> PathBuf {
+    path(&TMPDIR).unwrap_or_else(|| "/tmp".into())
 }

@@ -11,6 +11,7 @@ mod args;
 mod command_error;
 mod commands;
 mod environment;
+mod etcd_path;
 mod exit_status;
 mod home;
 mod ledger;

@@ -24,8 +24,8 @@ pub use kubernetes::{ClusterWide, KubernetesConfig, Namespaces, ServedVersions};
 pub use policy::{Keep, PolicyConfig, Select, Until, WaiverConfig};
 pub use registry::{BasicAuth, RegistryAuth, RegistryConfig};
 pub use source::{
-    ContainerConsistency, DockerConfig, Dumps, FilesConfig, HoldMode, HookCommand, Images,
-    RootFilesystems, SourceConfig, TlsConfig, VolumeReading,
+    ContainerConsistency, DockerConfig, Dumps, EtcdConfig, FilesConfig, HoldMode, HookCommand,
+    Images, RootFilesystems, SourceConfig, TlsConfig, VolumeReading,
 };
 pub use storage::{
     AddressingConfig, ByteRate, InvalidRate, ObjectLockConfig, PlainHttpConfig, StorageConfig,

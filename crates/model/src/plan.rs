@@ -204,6 +204,9 @@ pub struct RestoreReport {
     pub steps: Vec<StepOutcome>,
     /// What a person should know.
     pub findings: Vec<Finding>,
+    /// What a person has to do now, in order, where a restore cannot do all of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub next_steps: Vec<String>,
 }
 
 impl RestoreReport {

@@ -8,6 +8,7 @@ use refloat_engine::manifest::ManifestError;
 use refloat_engine::point_list::{InvalidSelector, SelectError};
 use refloat_engine::retention::NamedError;
 use refloat_engine::stored::TreePathError;
+use refloat_etcd::{SnapshotError, ViewError};
 use refloat_model::finding::{Finding, Severity};
 use refloat_model::tree_path::InvalidComponent;
 use refloat_repository::RepositoryError;
@@ -135,6 +136,19 @@ impl From<SourceError> for CommandError {
                 hint: Some(hint), ..
             } => this.hint(hint),
             _ => this,
+        }
+    }
+}
+
+impl From<ViewError> for CommandError {
+    fn from(error: ViewError) -> Self {
+        match &error {
+            ViewError::NotFound(_) => Self::of(ErrorKind::NotFound, &error)
+                .hint("list what it holds with `refloat ls POINT:/etcd/NAME/snapshot.db`"),
+            ViewError::Snapshot(SnapshotError::Keep { .. }) => Self::of(ErrorKind::Io, &error)
+                .hint("it needs room for a copy of the snapshot; choose another with TMPDIR"),
+            _ => Self::of(ErrorKind::Damaged, &error)
+                .hint("take another recovery point, and see what else is affected with `refloat check --read-data`"),
         }
     }
 }

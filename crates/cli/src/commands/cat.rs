@@ -7,9 +7,12 @@ use std::io::Read as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use refloat_engine::stored::BlobStream;
+use refloat_etcd::StoredValue;
+use refloat_model::tree_path::TreePath;
 use serde::Serialize;
 
 use crate::command_error::{CommandError, ErrorKind};
+use crate::etcd_path::Inside;
 use crate::exit_status::ExitStatus;
 use crate::mask::{self, Reveal};
 use crate::output;
@@ -48,6 +51,9 @@ struct Report {
 pub fn run(args: &Args, settings: &Settings) -> Result<ExitStatus, CommandError> {
     let locator = point::locator(&args.point)?;
     let open = point::open(settings, &locator.point)?;
+    if let Some(inside) = Inside::through(&open, &locator.path)? {
+        return key(args, &locator.path, &inside, settings);
+    }
     let node = open.tree.file(&locator.path)?;
     let masked = open.is_masked(&locator.path, Reveal::from(args.reveal))?;
     let mut stream = BlobStream::new(open.tree.repository().clone(), node.content.clone());
@@ -94,6 +100,52 @@ pub fn run(args: &Args, settings: &Settings) -> Result<ExitStatus, CommandError>
         size: node.size(),
         masked,
         encoding,
+        content,
+    };
+    settings
+        .output
+        .result("cat", ExitStatus::Success, &report, String::new)
+}
+
+/// Prints the value of a key of an etcd snapshot as a JSON document.
+fn key(
+    args: &Args,
+    path: &TreePath,
+    inside: &Inside,
+    settings: &Settings,
+) -> Result<ExitStatus, CommandError> {
+    let object = inside.view.object(&inside.within)?;
+    if let StoredValue::Encrypted { how } = object.recognised() {
+        return Err(CommandError::new(
+            ErrorKind::Refused,
+            format!("{path} is encrypted ({how})"),
+        )
+        .hint(
+            "only an API server with the encryption configuration of that time reads it: restore \
+             etcd with --to etcd:FOLDER, and the configuration from host/ beside the snapshot",
+        ));
+    }
+    let masked = object.is_sensitive() && Reveal::from(args.reveal) == Reveal::Masked;
+    let document = object.document().to_string();
+    let content = if masked {
+        mask::content(document.as_bytes())
+    } else {
+        format!("{:#}\n", object.document())
+    };
+    if !settings.output.json {
+        if masked {
+            settings
+                .output
+                .note("sensitive values are masked; --reveal shows them");
+        }
+        output::print(content.as_bytes())?;
+        return Ok(ExitStatus::Success);
+    }
+    let report = Report {
+        path: path.to_string(),
+        size: object.value.len() as u64,
+        masked,
+        encoding: "utf-8",
         content,
     };
     settings

@@ -5,12 +5,14 @@
 use std::fmt::Write as _;
 
 use refloat_engine::stored::StoredTree;
+use refloat_etcd::Depth;
 use refloat_model::entry::EntryKind;
 use refloat_model::tree_path::TreePath;
 use refloat_repository::{BlobReader as _, Node};
 use serde::Serialize;
 
 use crate::command_error::CommandError;
+use crate::etcd_path::{self, Inside};
 use crate::exit_status::ExitStatus;
 use crate::output;
 use crate::point;
@@ -23,7 +25,8 @@ const TEXT_BYTES_FLUSH: usize = 1 << 16;
 /// List what a recovery point holds
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The point and a path in it: latest, latest:/docker/web
+    /// The point and a path in it: latest, latest:/docker/web; of an etcd snapshot, its keys:
+    /// latest:/etcd/prod/snapshot.db/registry/pods
     #[arg(value_name = "POINT[:PATH]")]
     point: String,
     /// Everything below, too
@@ -72,6 +75,9 @@ pub fn run(args: &Args, settings: &Settings) -> Result<ExitStatus, CommandError>
         entries: Vec::new(),
         text: String::new(),
     };
+    if let Some(inside) = Inside::at(&open, &locator.path)? {
+        return keys(args, &inside, settings);
+    }
     match open.tree.node(&locator.path)? {
         Some(node) if node.subtree.is_none() => listing.node(&locator.path, &node)?,
         _ => listing.directory(&open.tree, &locator.path)?,
@@ -86,6 +92,79 @@ pub fn run(args: &Args, settings: &Settings) -> Result<ExitStatus, CommandError>
     settings
         .output
         .result("ls", ExitStatus::Success, &report, String::new)
+}
+
+/// A key of an etcd snapshot, as JSON.
+#[derive(Serialize)]
+struct KeyView {
+    path: String,
+    /// `key`, or `directory` for what several keys begin with.
+    kind: &'static str,
+    /// Bytes of its value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
+    /// `json v1 ConfigMap`, `protobuf apps/v1 Deployment`, `encrypted aescbc:v1:key1`, `bytes`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    holds: Option<String>,
+    /// The revision of its last change: a Kubernetes object's resourceVersion.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revision: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct KeysReport {
+    /// The snapshot's newest revision.
+    revision: u64,
+    keys: Vec<KeyView>,
+}
+
+/// Lists keys of an etcd snapshot.
+fn keys(args: &Args, inside: &Inside, settings: &Settings) -> Result<ExitStatus, CommandError> {
+    let depth = if args.recursive {
+        Depth::All
+    } else {
+        Depth::One
+    };
+    let keys = inside.list(depth)?.into_iter().map(|key| KeyView {
+        path: key.path.to_string(),
+        kind: if key.object.is_some() {
+            "key"
+        } else {
+            "directory"
+        },
+        size: key.object.as_ref().map(|object| object.value.len() as u64),
+        holds: key.object.as_ref().map(etcd_path::holds),
+        revision: key.object.as_ref().map(|object| object.mod_revision),
+    });
+    let report = KeysReport {
+        revision: inside.view.newest(),
+        keys: keys.collect(),
+    };
+    settings
+        .output
+        .result("ls", ExitStatus::Success, &report, || {
+            keys_text(args, &report)
+        })
+}
+
+fn keys_text(args: &Args, report: &KeysReport) -> String {
+    let mut text = String::new();
+    for key in &report.keys {
+        let name = table::printable(&key.path);
+        // Writing to a String cannot fail.
+        let _infallible = match (key.size, &key.holds, key.revision) {
+            (Some(size), Some(holds), Some(revision)) if args.long => writeln!(
+                text,
+                "{:>10} {revision:>10} {name}  {}",
+                table::bytes(size),
+                table::printable(holds)
+            ),
+            (Some(_), ..) => writeln!(text, "{name}"),
+            _ if args.long => writeln!(text, "{:>10} {:>10} {name}/", "-", "-"),
+            _ => writeln!(text, "{name}/"),
+        };
+    }
+    text
 }
 
 struct Listing<'a> {

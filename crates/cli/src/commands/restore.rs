@@ -3,6 +3,7 @@
 //! Invariant: nothing that is there is overwritten unless a flag says so.
 
 mod accepted;
+mod etcd_keys;
 mod folder;
 mod system;
 
@@ -18,7 +19,7 @@ use crate::exit_status::ExitStatus;
 use crate::point;
 use crate::settings::Settings;
 use crate::signals::Signals;
-use crate::sources::AccessArgs;
+use crate::sources::{AccessArgs, EtcdTargetArgs};
 
 /// Restore a recovery point, or part of it, into a folder or a running system
 #[derive(Debug, clap::Args)]
@@ -27,12 +28,14 @@ pub struct Args {
     /// The point, and for --target a path in it: latest, latest:/docker/web/volumes/db/data
     #[arg(value_name = "POINT[:PATH]")]
     point: String,
-    /// Write the raw tree into this folder, which must be empty or not be there yet
+    /// Write the raw tree, or keys of an etcd snapshot, into this folder, which must be empty or
+    /// not be there yet
     #[arg(long, value_name = "FOLDER")]
     target: Option<PathBuf>,
     /// Bring workloads and images back into this system: docker:, docker:unix:///run/docker.sock,
     /// kubernetes:CONTEXT, registry:https://registry.local:5000, a folder of image layouts
-    /// oci:FOLDER, or a source of refloat.yaml by its name
+    /// oci:FOLDER, an etcd snapshot into new data folders etcd:FOLDER, or a source of refloat.yaml
+    /// by its name
     #[arg(long, value_name = "KIND:ADDRESS|NAME")]
     to: Option<String>,
     /// Print the plan and stop
@@ -42,6 +45,8 @@ pub struct Args {
     folder: FolderArgs,
     #[command(flatten)]
     system: SystemArgs,
+    #[command(flatten)]
+    etcd: EtcdTargetArgs,
 }
 
 /// Options of `--target`.

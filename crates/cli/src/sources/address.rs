@@ -8,6 +8,7 @@ use refloat_engine::config::{FilesConfig, Namespaces, SourceConfig};
 use refloat_model::glob::Glob;
 
 use super::access::AccessArgs;
+use super::etcd::EtcdSourceArgs;
 use crate::command_error::{CommandError, ErrorKind};
 use crate::settings::LoadedConfig;
 
@@ -19,14 +20,17 @@ const ENGINE_NAME: &str = "engine";
 const CLUSTER_NAME: &str = "cluster";
 /// The name of a registry given on the command line: `/images/registry/…` in the point.
 const REGISTRY_NAME: &str = "registry";
+/// The name of an etcd given on the command line: `/etcd/etcd/…` in the point.
+const ETCD_NAME: &str = "etcd";
 /// Kinds that the design names and that this version does not have.
-const KINDS_TO_COME: [&str; 6] = ["etcd", "database", "git", "bucket", "prometheus", "vault"];
+const KINDS_TO_COME: [&str; 5] = ["database", "git", "bucket", "prometheus", "vault"];
 
 /// Sources on the command line.
 #[derive(Debug, Default, clap::Args)]
 pub struct SourceArgs {
     /// A source instead of those in refloat.yaml: docker:, docker:unix:///run/docker.sock,
-    /// kubernetes:CONTEXT, registry:https://registry.local:5000, files:/srv/data, NAME=files:/srv
+    /// kubernetes:CONTEXT, registry:https://registry.local:5000, etcd:https://127.0.0.1:2379,
+    /// files:/srv/data, NAME=files:/srv
     #[arg(long, value_name = "[NAME=]KIND:ADDRESS")]
     pub source: Vec<String>,
     /// Leave out paths that fit this pattern; for files: sources given here
@@ -58,6 +62,9 @@ pub struct SourceArgs {
     /// How they are reached.
     #[command(flatten)]
     pub access: AccessArgs,
+    /// Options of etcd: sources.
+    #[command(flatten)]
+    pub etcd: EtcdSourceArgs,
 }
 
 impl SourceArgs {
@@ -108,7 +115,7 @@ pub fn declared(
     }
     let mut declared: Vec<Declared> = Vec::new();
     for text in &args.source {
-        let new = args.refined(by_address(text, &args.access)?);
+        let new = args.refined(by_address(text, &args.access, &args.etcd)?);
         match declared.iter_mut().find(|d| d.name == new.name) {
             None => declared.push(new),
             Some(Declared {
@@ -135,7 +142,7 @@ impl SourceArgs {
     /// A source that was named, with what other flags say of its kind.
     fn refined(&self, mut declared: Declared) -> Declared {
         match &mut declared.config {
-            SourceConfig::Docker(_) | SourceConfig::Kubernetes(_) => {}
+            SourceConfig::Docker(_) | SourceConfig::Kubernetes(_) | SourceConfig::Etcd(_) => {}
             SourceConfig::Files(files) => {
                 files.exclude.clone_from(&self.exclude);
                 files.one_file_system = self.one_file_system;
@@ -154,7 +161,11 @@ impl SourceArgs {
 ///
 /// # Errors
 /// It is not understood.
-pub fn by_address(text: &str, access: &AccessArgs) -> Result<Declared, CommandError> {
+pub fn by_address(
+    text: &str,
+    access: &AccessArgs,
+    etcd: &EtcdSourceArgs,
+) -> Result<Declared, CommandError> {
     let (name, address) = match text.split_once('=') {
         Some((name, address)) if !name.contains([':', '/']) => (Some(name), address),
         _ => (None, text),
@@ -179,6 +190,7 @@ pub fn by_address(text: &str, access: &AccessArgs) -> Result<Declared, CommandEr
             SourceConfig::Registry(access.registry(address)?),
             REGISTRY_NAME,
         ),
+        "etcd" => (SourceConfig::Etcd(etcd.config(address)?), ETCD_NAME),
         _ if KINDS_TO_COME.contains(&kind) => {
             return Err(CommandError::usage(format!(
                 "sources of kind {kind} are not supported yet"
@@ -187,7 +199,7 @@ pub fn by_address(text: &str, access: &AccessArgs) -> Result<Declared, CommandEr
         _ => {
             return Err(
                 CommandError::usage(format!("{kind:?} is no kind of source"))
-                    .hint("this version knows docker:, kubernetes:, registry: and files:"),
+                    .hint("this version knows docker:, kubernetes:, registry:, etcd: and files:"),
             );
         }
     };
@@ -233,6 +245,9 @@ mod tests {
                             .map(|p| p.display().to_string())
                             .collect();
                         format!("{} files {}\n", d.name, paths.join(" "))
+                    }
+                    SourceConfig::Etcd(etcd) => {
+                        format!("{} etcd {}\n", d.name, etcd.endpoints.join(" "))
                     }
                     SourceConfig::Docker(docker) => {
                         format!(
@@ -287,6 +302,15 @@ mod tests {
                 "error: sources of kind vault are not supported yet\n",
             ),
             (&["kubernetes:prod"], "cluster kubernetes prod\n"),
+            (
+                &["etcd:https://a:2379,https://b:2379"],
+                "etcd etcd https://a:2379 https://b:2379\n",
+            ),
+            (
+                &["etcd:"],
+                "error: etcd: needs an endpoint\nhint: for example \
+                 etcd:https://127.0.0.1:2379\n",
+            ),
             (
                 &["/srv"],
                 "error: \"/srv\" is no source\nhint: write KIND:ADDRESS, for example docker: or \

@@ -8,12 +8,14 @@ use std::sync::Arc;
 use refloat_docker::{Address, Certificates, ConnectOptions, DockerSource, DockerTarget, PlainTcp};
 use refloat_engine::backup::{self, Discovery, Selection};
 use refloat_engine::config::{DockerConfig, FilesConfig, SourceConfig};
+use refloat_etcd::Plain;
 use refloat_files::{FilesOptions, FilesSource, Mounts};
 use refloat_model::cancel::Cancel;
 use refloat_source::{Source, SourceError, Target};
 
 use super::address::Declared;
 use super::docker::options;
+use super::etcd;
 use super::kubernetes;
 use super::registry;
 use crate::command_error::{CommandError, ErrorKind};
@@ -38,6 +40,16 @@ impl Connected {
             match &declared.config {
                 SourceConfig::Files(config) => {
                     this.sources.push(Arc::new(files(&declared.name, config)?));
+                }
+                SourceConfig::Etcd(config) => {
+                    let plain = match plain_tcp {
+                        PlainTcp::Loopback => Plain::Loopback,
+                        PlainTcp::Anywhere => Plain::Anywhere,
+                    };
+                    match etcd::source(declared, config, plain) {
+                        Ok(source) => this.sources.push(Arc::new(source)),
+                        Err(error) => this.unreachable.push((declared.name.clone(), error)),
+                    }
                 }
                 SourceConfig::Docker(config) => match docker(declared, config, plain_tcp)? {
                     Ok(source) => this.sources.push(Arc::new(source)),

@@ -9,6 +9,7 @@ use refloat_source::Target;
 
 use super::access::AccessArgs;
 use super::address::{Declared, by_address};
+use super::etcd::EtcdSourceArgs;
 use super::{connect, kubernetes, registry};
 use crate::command_error::CommandError;
 use crate::settings::LoadedConfig;
@@ -33,7 +34,7 @@ pub fn target(
             access.refuse_unused()?;
             declared
         }
-        None => by_address(to, access)?,
+        None => by_address(to, access, &EtcdSourceArgs::default())?,
     };
     match &declared.config {
         SourceConfig::Docker(config) => {
@@ -41,8 +42,12 @@ pub fn target(
         }
         SourceConfig::Kubernetes(config) => kubernetes::target(&declared, config),
         SourceConfig::Registry(config) => registry::target(&declared, config),
+        SourceConfig::Etcd(_) => Err(
+            CommandError::usage("etcd is restored into new data folders")
+                .hint("write --to etcd:FOLDER"),
+        ),
         SourceConfig::Files(_) => Err(CommandError::usage("folders are restored with --target")
-            .hint("--to is for docker:, kubernetes:, registry: and oci: addresses")),
+            .hint("--to is for docker:, kubernetes:, registry:, oci: and etcd: addresses")),
     }
 }
 

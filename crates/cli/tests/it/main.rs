@@ -8,7 +8,9 @@
 mod bad_input;
 mod cli_env;
 mod config;
+mod control_plane;
 mod docker;
+mod etcd;
 mod folder_restore;
 mod interruption;
 mod keys;

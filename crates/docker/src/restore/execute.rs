@@ -363,6 +363,7 @@ impl<'a> Execution<'a> {
         RestoreReport {
             steps: self.outcomes.into_values().collect(),
             findings: self.findings,
+            next_steps: Vec::new(),
         }
     }
 }

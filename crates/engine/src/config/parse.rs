@@ -6,13 +6,13 @@ use serde_saphyr::{Error as YamlError, Location};
 
 use super::error::{ConfigError, ConfigErrorKind};
 use super::{
-    Config, DockerConfig, FilesConfig, HookCommand, KubernetesConfig, PolicyConfig, RegistryConfig,
-    SourceConfig, StorageConfig,
+    Config, DockerConfig, EtcdConfig, FilesConfig, HookCommand, KubernetesConfig, PolicyConfig,
+    RegistryConfig, SourceConfig, StorageConfig,
 };
 use crate::suggest::closest;
 
 /// Kinds of sources that the design names and that this version does not have.
-const SOURCES_TO_COME: [&str; 6] = ["etcd", "database", "git", "bucket", "prometheus", "vault"];
+const SOURCES_TO_COME: [&str; 5] = ["database", "git", "bucket", "prometheus", "vault"];
 
 /// Keys that the design names and that this version does not have, and what to say of them.
 const KEYS_TO_COME: [(&str, &str); 1] = [("cron", "cron schedules are")];
@@ -42,6 +42,7 @@ fn check(config: &Config) -> Result<(), ConfigError> {
             SourceConfig::Docker(docker) => check_hooks(name, docker)?,
             SourceConfig::Kubernetes(cluster) => check_access(name, cluster)?,
             SourceConfig::Registry(registry) => check_registry(name, registry)?,
+            SourceConfig::Etcd(etcd) => check_etcd(name, etcd)?,
         }
     }
     for (name, repository) in &config.repositories {
@@ -112,6 +113,13 @@ fn check_files(name: &str, files: &FilesConfig) -> Result<(), ConfigError> {
         ))),
         None => Ok(()),
     }
+}
+
+fn check_etcd(name: &str, etcd: &EtcdConfig) -> Result<(), ConfigError> {
+    if etcd.endpoints.is_empty() {
+        return Err(unplaced(format!("source {name:?} has no endpoints")));
+    }
+    Ok(())
 }
 
 fn check_hooks(name: &str, docker: &DockerConfig) -> Result<(), ConfigError> {

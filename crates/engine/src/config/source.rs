@@ -23,6 +23,22 @@ pub enum SourceConfig {
     Kubernetes(KubernetesConfig),
     /// An image registry.
     Registry(RegistryConfig),
+    /// An etcd cluster.
+    Etcd(EtcdConfig),
+}
+
+/// An etcd cluster.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct EtcdConfig {
+    /// `https://host:2379` each; members that are not named are asked too, at the addresses that
+    /// they give to clients.
+    pub endpoints: Vec<String>,
+    /// Certificates; kubeadm has them in /etc/kubernetes/pki/etcd.
+    pub tls: Option<TlsConfig>,
+    /// The control plane's folder on this host, usually /etc/kubernetes: certificates and keys,
+    /// encryption configuration, static pods. Not saved if not given.
+    pub control_plane: Option<PathBuf>,
 }
 
 /// A Docker or Podman engine.

@@ -88,6 +88,7 @@ pub(super) async fn execute(run: &Execution<'_>) -> RestoreReport {
     RestoreReport {
         steps: outcomes.into_iter().flatten().collect(),
         findings: run.plan.findings.clone(),
+        next_steps: Vec::new(),
     }
 }
 

@@ -15,9 +15,10 @@ use refloat_model::progress::{Counters, Progress as _};
 use refloat_repository::restore::{RestoreReport, Survey};
 use serde::Serialize;
 
-use super::Args;
+use super::{Args, etcd_keys};
 use crate::command_error::{CommandError, ErrorKind};
 use crate::environment;
+use crate::etcd_path::Inside;
 use crate::exit_status::ExitStatus;
 use crate::output;
 use crate::point::OpenPoint;
@@ -80,6 +81,9 @@ pub fn run(
     let opened = repository::open(settings)?;
     let _lock = repository::lock_for_reading(&opened)?;
     let open = OpenPoint::open(&repository::indexed(opened, settings)?, &locator.point)?;
+    if let Some(inside) = Inside::through(&open, &locator.path)? {
+        return etcd_keys::run(args.dry_run, target, &inside, settings);
+    }
     let plan = folder_restore::plan(&open.tree, &locator.path, &signals.cancel)?;
     let mut view = view(args, target, locator, &open, plan.survey);
     let changes = folder_changes::changes(&open.tree, &plan, target, &signals.cancel)?;

@@ -2,6 +2,8 @@
 //!
 //! Invariant: the plan that is shown is the plan that is executed.
 
+use std::fmt::Write as _;
+
 use refloat_engine::point_list::PointSelector;
 use refloat_engine::stored::RepositoryPoint;
 use refloat_model::id::PointId;
@@ -55,7 +57,10 @@ pub fn run(
         Some(accepted) => accepted.request.clone(),
         None => args.system.request()?,
     };
-    let target = sources::target(to, &args.system.access, settings.config.as_ref())?;
+    let target = match args.etcd.target(to)? {
+        Some(target) => target,
+        None => sources::target(to, &args.system.access, settings.config.as_ref())?,
+    };
     let opened = repository::open(settings)?;
     let _lock = repository::lock_for_reading(&opened)?;
     let open = OpenPoint::open(&repository::indexed(opened, settings)?, selector)?;
@@ -172,5 +177,13 @@ fn report_text(report: &RestoreReport) -> String {
     } else {
         "INCOMPLETE"
     };
-    format!("{steps}restore {state}\n")
+    let mut text = format!("{steps}restore {state}\n");
+    if !report.next_steps.is_empty() {
+        text.push_str("\nnow:\n");
+    }
+    for (number, step) in (1..).zip(&report.next_steps) {
+        // Writing to a String cannot fail.
+        let _infallible = writeln!(text, "{number:>3}. {step}");
+    }
+    text
 }
