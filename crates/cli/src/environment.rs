@@ -93,7 +93,11 @@ pub const TMPDIR: Variable = Variable {
 };
 
 /// All of them.
+<<<<<<< ours
 pub const ALL: [&Variable; 14] = [
+=======
+pub const ALL: [&Variable; 8] = [
+>>>>>>> theirs
     &REPOSITORY,
     &PASSWORD,
     &PASSWORD_FILE,
