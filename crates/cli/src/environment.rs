@@ -93,11 +93,7 @@ pub const TMPDIR: Variable = Variable {
 };
 
 /// All of them.
-<<<<<<< ours
 pub const ALL: [&Variable; 14] = [
-=======
-pub const ALL: [&Variable; 8] = [
->>>>>>> theirs
     &REPOSITORY,
     &PASSWORD,
     &PASSWORD_FILE,

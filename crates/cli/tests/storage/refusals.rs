@@ -97,11 +97,16 @@ fn a_writer_that_cannot_delete_works_fully() {
     };
     server.make_bucket("bucket");
     let bucket = "arn:aws:s3:::bucket";
-    let who = "\"Effect\": \"Allow\", \"Principal\": {\"AWS\": \"arn:aws:iam:::user/user1\"}";
+    let who = |user: &str| {
+        format!("\"Effect\": \"Allow\", \"Principal\": {{\"AWS\": \"arn:aws:iam:::user/{user}\"}}")
+    };
+    // What the writer wrote is the writer's: the owner of the bucket needs a word as well.
+    let (owner, who) = (who("user0"), who("user1"));
     server.set_policy(
         "bucket",
         &format!(
             "{{\"Version\": \"2012-10-17\", \"Statement\": [\
+             {{{owner}, \"Action\": \"s3:*\", \"Resource\": [\"{bucket}\", \"{bucket}/*\"]}},\
              {{{who}, \"Action\": [\"s3:ListBucket\"], \"Resource\": \"{bucket}\"}},\
              {{{who}, \"Action\": [\"s3:GetObject\", \"s3:PutObject\"], \"Resource\": \"{bucket}/*\"}},\
              {{{who}, \"Action\": [\"s3:DeleteObject\"], \"Resource\": \"{bucket}/r/locks/*\"}}]}}"
