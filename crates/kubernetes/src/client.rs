@@ -150,7 +150,12 @@ impl Api {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            if !error.0.is_retryable() || attempt >= call.attempts.unwrap_or(ATTEMPTS_MAX) {
+            // A busy server says nothing about what was asked for: few attempts are for the dead.
+            let most = match error.0.status() {
+                Some(429) => ATTEMPTS_MAX,
+                _ => call.attempts.unwrap_or(ATTEMPTS_MAX),
+            };
+            if !error.0.is_retryable() || attempt >= most {
                 return Err(error.0);
             }
             let pause = error

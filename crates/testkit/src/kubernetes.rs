@@ -162,15 +162,24 @@ impl Cluster {
         }
     }
 
+    /// kubectl with these arguments, ready to be run.
+    #[must_use]
+    pub fn kubectl_command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(cache().join("bin/kubectl"));
+        let _itself = command
+            .arg("--kubeconfig")
+            .arg(&self.kubeconfig)
+            .args(arguments);
+        command
+    }
+
     /// Runs kubectl, which must succeed, and returns its output.
     ///
     /// # Panics
     /// It fails.
     pub fn kubectl(&self, arguments: &[&str], input: &str) -> String {
-        let mut child = Command::new(cache().join("bin/kubectl"))
-            .arg("--kubeconfig")
-            .arg(&self.kubeconfig)
-            .args(arguments)
+        let mut child = self
+            .kubectl_command(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -11,5 +11,7 @@ mod application;
 mod bad_input;
 mod bed;
 mod capture;
+mod gitops;
 mod memory;
+mod misbehaving;
 mod speed;

@@ -1,0 +1,205 @@
+//! A server that misbehaves in the middle, by a proxy before the real one.
+//!
+//! Invariant: whatever it does, what is not captured is named, and the rest is captured.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+
+use refloat_kubernetes::{Access, ClusterWide, KubernetesSource, Options};
+use refloat_model::cancel::Cancel;
+use refloat_model::finding::Severity;
+use refloat_source::Source as _;
+
+use crate::bed::{Cluster, clusters, globs, named};
+use crate::memory::MemorySink;
+
+/// What the proxy answers to a request line instead of the server; none to pass it on.
+type Rule = dyn Fn(&str) -> Option<String> + Send + Sync;
+
+/// A plain way to the server (`kubectl proxy`), and what goes wrong on it.
+fn misbehave(cluster: &Cluster, folder: &Path, rule: Arc<Rule>) -> (Access, Stop) {
+    let mut kubectl = cluster.kubectl_command(&["proxy", "--port=0"]);
+    let mut child = kubectl
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let output = child.stdout.take().unwrap();
+    BufReader::new(output).read_line(&mut line).unwrap();
+    let upstream = line.trim().rsplit(' ').next().unwrap().to_owned();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let (rule, upstream) = (Arc::clone(&rule), upstream.clone());
+            std::thread::spawn(move || pass(&client.unwrap(), &upstream, rule.as_ref()));
+        }
+    });
+    let path = folder.join("misbehaving");
+    let text = format!(
+        "{{apiVersion: v1, kind: Config, current-context: c, clusters: [{{name: c, cluster: \
+         {{server: 'http://{address}'}}}}], users: [{{name: u, user: {{}}}}], \
+         contexts: [{{name: c, context: {{cluster: c, user: u}}}}]}}"
+    );
+    std::fs::write(&path, text).unwrap();
+    let access = Access::Kubeconfig {
+        files: vec![path],
+        context: None,
+    };
+    (access, Stop(child))
+}
+
+/// Ends the way to the server.
+struct Stop(std::process::Child);
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+/// One request on a connection of its own.
+fn pass(client: &TcpStream, upstream: &str, rule: &Rule) {
+    let mut reader = BufReader::new(client);
+    let (mut head, mut length) = (String::new(), 0);
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).unwrap_or(0) == 0 {
+            return;
+        }
+        if line == "\r\n" {
+            break;
+        }
+        let lower = line.to_ascii_lowercase();
+        if let Some(value) = lower.strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+        if !lower.starts_with("connection:") {
+            head.push_str(&line);
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).unwrap();
+    let mut client = client;
+    if let Some(answer) = rule(head.lines().next().unwrap_or_default()) {
+        let _gone = client.write_all(answer.as_bytes());
+        return;
+    }
+    let mut server = TcpStream::connect(upstream).unwrap();
+    write!(server, "{head}Connection: close\r\n\r\n").unwrap();
+    server.write_all(&body).unwrap();
+    let _gone = std::io::copy(&mut server, &mut client);
+}
+
+fn status(code: u16, reason: &str, extra: &str) -> String {
+    let body = format!(
+        "{{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"status\":\"Failure\",\"reason\":\"{reason}\",\
+         \"message\":\"{reason}\",\"code\":{code}}}"
+    );
+    format!(
+        "HTTP/1.1 {code} X\r\nContent-Type: application/json\r\nConnection: close\r\n{extra}\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// Errors of discovery, files by item, gaps.
+type Captured = (Vec<String>, Vec<(String, u64)>, Vec<(String, String)>);
+
+/// What a capture of the namespace gives.
+fn capture(access: Access) -> Captured {
+    let mut options = Options::new(access);
+    options.namespaces = vec![named(&["bumpy"])];
+    options.cluster_wide = ClusterWide::None;
+    options.kinds = globs(&["configmaps", "serviceaccounts"]);
+    let source = KubernetesSource::connect("prod", options).unwrap();
+    let cancel = Cancel::default();
+    let inventory = source.discover(&cancel).unwrap();
+    let errors = inventory
+        .findings
+        .iter()
+        .filter(|f| f.severity == Severity::Error);
+    let errors = errors.map(|f| f.message.clone()).collect();
+    let (mut files, mut gaps) = (Vec::new(), Vec::new());
+    for item in inventory.items.iter().filter(|item| item.skip.is_none()) {
+        let mut sink = MemorySink::default();
+        if source.capture(item, &mut sink, &cancel).is_ok() {
+            files.push((item.title.clone(), sink.files));
+        }
+        gaps.append(&mut sink.failures);
+    }
+    (errors, files, gaps)
+}
+
+/// More than one page of objects.
+fn bumpy(cluster: &Cluster) {
+    cluster.apply("{apiVersion: v1, kind: Namespace, metadata: {name: bumpy}}");
+    let one = |n: u32| {
+        format!(
+            "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: c-{n:03}, namespace: bumpy}}}}"
+        )
+    };
+    let all: Vec<String> = (0..520).map(one).collect();
+    cluster.apply(&format!(
+        "{{apiVersion: v1, kind: List, items: [{}]}}",
+        all.join(", ")
+    ));
+}
+
+#[test]
+fn a_server_that_misbehaves_costs_what_is_named_and_nothing_else() {
+    let Some((a, _)) = clusters() else { return };
+    bumpy(a);
+    let folder = tempfile::tempdir().unwrap();
+    let run = |rule: Arc<Rule>| {
+        let (access, _stop) = misbehave(a, folder.path(), rule);
+        capture(access)
+    };
+    // 520 objects and what the server says of them; the cluster's own ConfigMap stays out.
+    let whole = vec![
+        ("configmaps in bumpy".to_owned(), 521),
+        ("serviceaccounts in bumpy".to_owned(), 2),
+    ];
+    assert_eq!(run(Arc::new(|_| None)), (vec![], whole.clone(), vec![]));
+
+    // Too many requests: everything only at the fourth time of asking.
+    let asked: Mutex<BTreeMap<String, u32>> = Mutex::default();
+    let busy = run(Arc::new(move |line| {
+        let mut asked = asked.lock().unwrap();
+        let times = asked.entry(line.to_owned()).or_default();
+        *times += 1;
+        let again = status(429, "TooManyRequests", "Retry-After: 0\r\n");
+        (!times.is_multiple_of(4)).then_some(again)
+    }));
+    assert_eq!(busy, (vec![], whole.clone(), vec![]));
+
+    // The token expires between two kinds.
+    let expired = run(Arc::new(|line| {
+        line.contains("/serviceaccounts")
+            .then(|| status(401, "Unauthorized", ""))
+    }));
+    assert_eq!(
+        expired,
+        (
+            vec!["these credentials cannot list serviceaccounts in bumpy".to_owned()],
+            whole[..1].to_vec(),
+            vec![]
+        )
+    );
+
+    // The list's version is gone, but only when it is captured: its beginning is kept.
+    let count = AtomicU32::new(0);
+    let (errors, files, gaps) = run(Arc::new(move |line| {
+        let is_second = line.contains("continue=") && count.fetch_add(1, Ordering::Relaxed) > 0;
+        is_second.then(|| status(410, "Expired", ""))
+    }));
+    assert_eq!(errors, [""; 0]);
+    assert_eq!(files[0], ("configmaps in bumpy".to_owned(), 501));
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
+    assert!(gaps[0].1.contains("410"), "{gaps:?}");
+}
