@@ -2,7 +2,7 @@
 //!
 //! Invariant: no test here ends in silence about what was not done.
 
-use refloat_kubernetes::{Access, KubernetesSource, Options};
+use refloat_kubernetes::{Access, KubernetesSource, KubernetesTarget, Options};
 use refloat_model::cancel::Cancel;
 use refloat_model::finding::Severity;
 use refloat_model::plan::{Action, RestoreRequest};
@@ -259,18 +259,7 @@ fn what_stands_in_the_way_of_a_restore_is_in_the_plan() {
     );
     b.kubectl(&["delete", "service", "first"], "");
 
-    let renamed = RestoreRequest {
-        rename: vec![("storage-class:blocked-disk".into(), "gone".into())],
-        ..request(&["blocked"])
-    };
-    let plan = target.plan(&point, &renamed).unwrap();
-    let claim = plan
-        .steps
-        .iter()
-        .find(|s| s.name == "persistentvolumeclaims/blocked/data");
-    assert!(
-        matches!(&claim.unwrap().action, Action::Conflict { why } if why.contains("no storage class gone"))
-    );
+    a_missing_class_is_told(&target, &point, request(&["blocked"]));
 
     let missing = target.plan(&point, &request(&["elsewhere"])).err().unwrap();
     assert!(
@@ -302,5 +291,22 @@ fn what_stands_in_the_way_of_a_restore_is_in_the_plan() {
             none,
         ],
         "",
+    );
+}
+
+fn a_missing_class_is_told(
+    target: &KubernetesTarget,
+    point: &MemoryPoint,
+    request: RestoreRequest,
+) {
+    let renamed = RestoreRequest {
+        rename: vec![("storage-class:blocked-disk".into(), "gone".into())],
+        ..request
+    };
+    let plan = target.plan(point, &renamed).unwrap();
+    let name = "persistentvolumeclaims/blocked/data";
+    let claim = plan.steps.iter().find(|s| s.name == name).unwrap();
+    assert!(
+        matches!(&claim.action, Action::Conflict { why } if why.contains("no storage class gone"))
     );
 }

@@ -108,8 +108,11 @@ fn status(code: u16, reason: &str, extra: &str) -> String {
     )
 }
 
-/// What a capture of the namespace gave: errors of discovery, files by item, gaps.
-fn capture(access: Access) -> (Vec<String>, Vec<(String, u64)>, Vec<(String, String)>) {
+/// Errors of discovery, files by item, gaps.
+type Captured = (Vec<String>, Vec<(String, u64)>, Vec<(String, String)>);
+
+/// What a capture of the namespace gives.
+fn capture(access: Access) -> Captured {
     let mut options = Options::new(access);
     options.namespaces = vec![named(&["bumpy"])];
     options.cluster_wide = ClusterWide::None;
