@@ -14,5 +14,5 @@ mod target;
 pub use access::AccessArgs;
 pub use address::{Declared, SourceArgs, declared};
 pub use connect::Connected;
-pub use etcd::{EtcdSourceArgs, EtcdTargetArgs};
+pub use etcd::EtcdTargetArgs;
 pub use target::target;

@@ -152,8 +152,10 @@ impl Living {
     /// # Errors
     /// Something of it is damaged.
     pub fn read<R: ReadAt>(bolt: &Bolt<R>) -> Result<Self, HistoryError> {
-        let mut this = Self::default();
-        this.newest = compacted(bolt)?;
+        let mut this = Self {
+            newest: compacted(bolt)?,
+            ..Self::default()
+        };
         each_revision(bolt, |at, kv| {
             this.newest = this.newest.max(at.revision.main);
             this.revisions += 1;

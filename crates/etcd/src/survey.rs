@@ -4,6 +4,7 @@
 //! same revision; who did not answer is named.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use refloat_model::cancel::Cancel;
@@ -128,17 +129,18 @@ pub fn survey(
         }
     };
     for member in &members {
-        if !answers.contains_key(&member.id) {
-            match ask(client, member, cancel)? {
-                Some(answer) => drop(answers.insert(member.id, answer)),
-                None => findings.push(Finding::warning(
-                    name,
-                    format!(
-                        "the member {} did not answer: its history is not compared",
-                        title(member)
-                    ),
-                )),
-            }
+        let Entry::Vacant(place) = answers.entry(member.id) else {
+            continue;
+        };
+        match ask(client, member, cancel)? {
+            Some(answer) => drop(place.insert(answer)),
+            None => findings.push(Finding::warning(
+                name,
+                format!(
+                    "the member {} did not answer: its history is not compared",
+                    title(member)
+                ),
+            )),
         }
     }
     let mut survey = Survey {

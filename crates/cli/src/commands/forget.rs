@@ -197,9 +197,7 @@ fn plan(
     };
     let plan = match &request.wanted {
         Wanted::Points(ids) => retention::plan_named(candidates, ids)?,
-        rules => {
-            retention::plan_under(candidates, circumstances, |policy| rules.of_policy(policy))
-        }
+        rules => retention::plan_under(candidates, circumstances, |policy| rules.of_policy(policy)),
     };
     Ok(ForgetPlan { partials, ..plan })
 }

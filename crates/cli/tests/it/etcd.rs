@@ -105,13 +105,8 @@ fn keys_of_a_snapshot_are_listed_shown_and_restored() {
     env.write("kubernetes/pki/ca.key", "private");
     let source = format!("prod=etcd:{}", etcd.client);
     let control_plane = env.path("kubernetes").display().to_string();
-    let report = env.json(&[
-        "backup",
-        "--source",
-        &source,
-        "--control-plane",
-        &control_plane,
-    ]);
+    let args = ["backup", "--source", &source, "--control-plane"];
+    let report = env.json(&[&args[..], &[&control_plane]].concat());
     let text = report.to_string();
     assert!(text.contains("1 of 1 members have the hash"), "{text}");
     assert!(
@@ -125,9 +120,8 @@ fn keys_of_a_snapshot_are_listed_shown_and_restored() {
         "/etcd/prod/snapshot.db/registry/\n"
     );
     let below = format!("{snapshot}/registry");
-    let listed = env.succeed(&["ls", "-R", &below]);
     assert_eq!(
-        listed,
+        env.succeed(&["ls", "-R", &below]),
         "/etcd/prod/snapshot.db/registry/configmaps/shop/a\n\
          /etcd/prod/snapshot.db/registry/secrets/shop/e\n\
          /etcd/prod/snapshot.db/registry/secrets/shop/s\n"

@@ -5,6 +5,7 @@
 //! - `refusals`: what a person reads when storage cannot be used
 //! - `faults`: whole backups through a proxy that misbehaves, lies, or is gone for a while
 //! - `link`: how much of a long line a backup uses
+#![expect(clippy::unwrap_used, reason = "tests: a panic is a failed test")]
 
 #[path = "../it/cli_env.rs"]
 #[expect(

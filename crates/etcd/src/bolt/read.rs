@@ -208,12 +208,15 @@ struct Frame {
     next: usize,
 }
 
+/// A key with its value, in the page that holds them.
+pub type KeyValue<'a> = (&'a [u8], &'a [u8]);
+
 impl<R: ReadAt> Cursor<'_, R> {
     /// The next key and value; none at the end.
     ///
     /// # Errors
     /// A page is damaged.
-    pub fn next_entry(&mut self) -> Result<Option<(&[u8], &[u8])>, BoltError> {
+    pub fn next_entry(&mut self) -> Result<Option<KeyValue<'_>>, BoltError> {
         if !self.advance()? {
             return Ok(None);
         }

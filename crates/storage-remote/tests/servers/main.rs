@@ -1,4 +1,7 @@
 //! Storage on other machines against real servers.
+//!
+//! Invariant: every server listens on loopback, has its own folder, and ends with its test.
+#![expect(clippy::unwrap_used, reason = "tests: a panic is a failed test")]
 
 mod clouds;
 mod playground;
