@@ -220,7 +220,9 @@ fn execute(
         .hint("run it again"));
     }
     let kept = retention::execute(repository, &lock, shown, &signals.cancel)?;
-    let dropped = shown.dropped().map(|point| point.snapshot);
+    let points = shown.dropped().map(|point| point.snapshot);
+    let partials = shown.superseded().map(|partial| partial.snapshot);
+    let dropped = points.chain(partials).filter(|id| !kept.contains(id));
     ledger::note(repository, settings, "forget", &Changes::dropped(dropped))?;
     Ok(kept)
 }

@@ -49,6 +49,24 @@ impl TreeSink for Punctual<'_> {
         )
     }
 
+    fn reuse_content(&mut self, file: &Entry, sha256: &[u8; 32]) -> Result<bool, SinkError> {
+        self.sink.reuse_content(file, sha256)
+    }
+
+    fn stream_by_digest(
+        &mut self,
+        file: Entry,
+        sha256: &[u8; 32],
+        content: &mut dyn Read,
+    ) -> Result<bool, SinkError> {
+        let late = self.late.clone();
+        let mut content = PunctualReader {
+            reader: content,
+            late,
+        };
+        self.sink.stream_by_digest(file, sha256, &mut content)
+    }
+
     fn node(&mut self, entry: Entry) -> Result<(), SinkError> {
         self.sink.node(entry)
     }
