@@ -59,7 +59,7 @@ const HEAVY: [(&str, &[&str]); 6] = [
     ("k8s-openapi", &["kubernetes"]),
     ("ureq", &["registry", "storage-remote"]),
     ("oci-client", &["registry"]),
-    ("etcd-client", &["etcd"]),
+    ("tonic", &["etcd"]),
 ];
 
 /// What nothing of the synchronous core may reach.
