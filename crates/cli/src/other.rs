@@ -11,7 +11,7 @@ use crate::command_error::CommandError;
 use crate::environment;
 use crate::password;
 use crate::settings::{self, PasswordSource, Settings};
-use crate::storage::{Place, parse_pair};
+use crate::storage::{Logins, Place, parse_pair};
 
 /// How the other repository is opened.
 #[derive(Debug, Default, clap::Args)]
@@ -77,6 +77,7 @@ impl Other {
             name: name.to_owned(),
             place: Place {
                 cache: settings.cache.clone(),
+                logins: Logins::OfOptions,
                 ..place
             },
             password,

@@ -17,7 +17,7 @@ use crate::command_error::{CommandError, ErrorKind};
 use crate::environment;
 use crate::home;
 use crate::output::{Output, Verbosity};
-use crate::storage::{self, Place};
+use crate::storage::{self, Logins, Place};
 
 /// A configuration that is used when it is in the working folder and none was named.
 const CONFIG_DEFAULT: &str = "refloat.yaml";
@@ -278,6 +278,7 @@ pub fn place(text: &str, base: &Path, options: StorageConfig) -> Result<Place, C
         options,
         base: base.to_owned(),
         cache: None,
+        logins: Logins::default(),
     })
 }
 

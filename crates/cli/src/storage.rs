@@ -38,6 +38,18 @@ pub struct Place {
     pub base: PathBuf,
     /// Where copies of indexes and snapshots of other machines are kept; none for not at all.
     pub cache: Option<PathBuf>,
+    /// Whose login the environment holds.
+    pub logins: Logins,
+}
+
+/// Whose login the environment holds: it is for one server, and goes to no other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Logins {
+    /// This storage's.
+    #[default]
+    OfEnvironment,
+    /// Another one's: only options tell this one's.
+    OfOptions,
 }
 
 impl Place {
@@ -138,8 +150,12 @@ impl Place {
         if !matches!(address.service, Service::Rest | Service::WebDav) {
             return Ok(None);
         }
+        let lookup = |name| match self.logins {
+            Logins::OfEnvironment => environment::lookup(name),
+            Logins::OfOptions => None,
+        };
         let text = |name| {
-            let value = environment::lookup(name)?;
+            let value = lookup(name)?;
             String::from_utf8(value.expose().to_vec()).ok()
         };
         let user = self
@@ -152,7 +168,7 @@ impl Place {
         };
         let password = match &self.options.password {
             Some(config) => password::get(&PasswordSource::of(config, &self.base))?,
-            None => environment::lookup("REFLOAT_STORAGE_PASSWORD").ok_or_else(|| {
+            None => lookup("REFLOAT_STORAGE_PASSWORD").ok_or_else(|| {
                 CommandError::new(
                     ErrorKind::NoPassword,
                     format!("no password for the user {user} of {address}"),

@@ -14,6 +14,10 @@ use crate::client::{Client, Connection, HashKvResponse, Member, StatusResponse};
 use crate::document::{CLUSTER_VERSION, ClusterRecord, MemberRecord};
 use crate::error::{EtcdError, chain};
 
+/// How often the alarms are asked for: a request that a leader took with it ends with a time limit
+/// of the server's, and the next one finds the new leader.
+const ALARM_TRIES_MAX: usize = 3;
+
 /// How often members are asked again while one of them is compacting.
 const ATTEMPTS_MAX: u32 = 8;
 /// The pause between two rounds.
@@ -119,7 +123,14 @@ pub fn survey(
     let mut members = client.members(&first.connection, cancel)?;
     members.sort_by_key(|member| member.id);
     // Asked through the log, so without a leader nobody knows.
-    let alarms = match client.alarms(&first.connection, cancel) {
+    let mut asked = client.alarms(&first.connection, cancel);
+    for _ in 1..ALARM_TRIES_MAX {
+        if matches!(asked, Ok(_) | Err(EtcdError::Cancelled)) {
+            break;
+        }
+        asked = client.alarms(&first.connection, cancel);
+    }
+    let alarms = match asked {
         Ok(alarms) => alarms,
         Err(EtcdError::Cancelled) => return Err(EtcdError::Cancelled),
         Err(error) => {

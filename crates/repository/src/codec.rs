@@ -142,8 +142,10 @@ impl Codec {
                     return Ok(None);
                 }
                 scratch.compress(plaintext, level)?;
-                flips::touch(Stage::Compressed, &mut scratch.compressed);
                 let helps = scratch.compressed.len() < plaintext.len();
+                if helps {
+                    flips::touch(Stage::Compressed, &mut scratch.compressed);
+                }
                 Ok(helps.then(|| std::mem::take(&mut scratch.compressed)))
             })?,
         };

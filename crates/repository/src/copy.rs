@@ -27,6 +27,7 @@ use crate::index::Location;
 use crate::lock::Lock;
 use crate::pack_reading::pack_file;
 use crate::parallel::{for_each, lock, threads};
+use crate::repair::REPAIRED_TAG;
 use crate::repository::{IndexedRepository, Repository};
 use crate::tree_walk::{IndexedTrees, walk};
 
@@ -75,7 +76,7 @@ pub fn survey(
         let snapshot = copied(*id, from.read_json(&file)?);
         match known
             .iter()
-            .find(|(there, known)| is_copy(*there, known, &snapshot))
+            .find(|(there, known)| is_copy(*there, known, &snapshot) || is_better(known, &snapshot))
         {
             Some((there, _)) => survey.present.push((*id, *there)),
             None => survey.wanted.push((*id, snapshot)),
@@ -135,6 +136,15 @@ fn copied(id: SnapshotId, snapshot: SnapshotFile) -> SnapshotFile {
 fn is_copy(id: SnapshotId, known: &SnapshotFile, copied: &SnapshotFile) -> bool {
     Some(known.original.unwrap_or(id)) == copied.original
         && known.tree == copied.tree
+        && known.time.instant() == copied.time.instant()
+}
+
+/// Whether the other repository has a point whole of which a repair left only a part here.
+fn is_better(known: &SnapshotFile, copied: &SnapshotFile) -> bool {
+    let is_repaired = |snapshot: &SnapshotFile| snapshot.tags().iter().any(|t| t == REPAIRED_TAG);
+    is_repaired(copied)
+        && !is_repaired(known)
+        && known.original == copied.original
         && known.time.instant() == copied.time.instant()
 }
 

@@ -23,7 +23,7 @@ use crate::format::snapshot::SnapshotFile;
 use crate::id::{BlobId, SnapshotId};
 use crate::pack_reading::pack_file;
 use crate::parallel::{for_each, lock, threads};
-use crate::repository::IndexedRepository;
+use crate::repository::{IndexedRepository, SnapshotList};
 use crate::tree_walk::{IndexedTrees, walk};
 
 /// What a pass did.
@@ -57,7 +57,15 @@ pub fn protect(
     let mut files = common_files(repository)?;
     let snapshots = repository.storage().list(FileKind::Snapshot)?;
     files.extend(snapshots.iter().map(|file| file.key));
-    let list = repository.snapshots()?.snapshots;
+    // Every way into the repository, not only the key in use.
+    let keys = repository.storage().list(FileKind::Key)?;
+    files.extend(keys.iter().map(|file| file.key));
+    files.sort_unstable();
+    files.dedup();
+    let SnapshotList {
+        snapshots: list,
+        mut unreadable,
+    } = repository.snapshots()?;
     let roots = list.iter().filter_map(|(_, snapshot)| snapshot.tree);
     files.extend(packs(repository, roots, cancel)?);
     files.retain(|file| protection.covers(file.kind()));
@@ -85,7 +93,11 @@ pub fn protect(
         Counters::add(&counters.entries_done, 1);
         Ok(())
     })?;
-    Ok(Some(*lock(&report)))
+    // What a snapshot needs that cannot be read is not known, so not all is kept.
+    match unreadable.pop() {
+        Some((_, error)) => Err(error),
+        None => Ok(Some(*lock(&report))),
+    }
 }
 
 /// Until when each snapshot can be restored whatever somebody deletes; none inside if part of it

@@ -355,17 +355,27 @@ fn is_interrupted_init(
     storage: &SharedStorage,
     password: &Secret,
 ) -> Result<bool, RepositoryError> {
-    for kind in [FileKind::Snapshot, FileKind::Index, FileKind::Pack] {
+    // A lock: somebody is about to store something.
+    for kind in [
+        FileKind::Snapshot,
+        FileKind::Index,
+        FileKind::Pack,
+        FileKind::Lock,
+    ] {
         if !storage.list(kind)?.is_empty() {
             return Ok(false);
         }
     }
-    let config = storage.read(&FileKey::CONFIG)?;
-    let opened = keys::open_any(storage, password, |_key| true);
-    let Ok((_, master)) = opened else {
-        return Ok(false);
-    };
-    Ok(Cipher::new(&master)?.open(&config).is_err())
+    // Twice: one bad transfer is no half file. And with every key: one that an earlier `init` left
+    // behind opens nothing.
+    for _ in 0..2 {
+        let config = storage.read(&FileKey::CONFIG)?;
+        let opens = |key: &Key| Cipher::new(key).is_ok_and(|cipher| cipher.open(&config).is_ok());
+        if keys::open_any(storage, password, opens).is_ok() {
+            return Ok(false);
+        }
+    }
+    Ok(keys::open_any(storage, password, |_key| true).is_ok())
 }
 
 /// Whether a file vanished between listing and reading: somebody deleted it meanwhile.

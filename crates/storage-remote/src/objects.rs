@@ -129,7 +129,8 @@ impl<O: Objects> ObjectStorage<O> {
             Err(failure) if failure.meaning() == Some(Meaning::OutOfRange) => Ok(Part::Beyond),
             // A server that ignores ranges sends the whole.
             Err(Failure::TooLarge { .. }) => {
-                let whole = self.0.send(self.0.object(Method::GET, key))?.body;
+                let whole = self.0.send(self.0.object(Method::GET, key))?;
+                let whole = self.file(whole)?.body;
                 let start = usize::try_from(offset).unwrap_or(usize::MAX);
                 let bytes = whole.get(start..).and_then(|rest| rest.get(..length));
                 Ok(bytes.map_or(Part::Beyond, |bytes| Part::Bytes(bytes.to_vec())))
@@ -139,6 +140,7 @@ impl<O: Objects> ObjectStorage<O> {
     }
 
     fn checked_part(&self, answer: Answer, offset: u64, length: usize) -> Result<Part, Failure> {
+        let answer = self.file(answer)?;
         let range = answer.header("content-range").and_then(content_range);
         match (answer.status, range) {
             (206, Some((start, _))) if start == offset && answer.body.len() == length => {
@@ -184,11 +186,19 @@ impl<O: Objects> ObjectStorage<O> {
                 Some(Meaning::OutOfRange) => Ok(Some(0)),
                 _ if matches!(failure, Failure::TooLarge { .. }) => {
                     let whole = self.0.send(self.0.object(Method::GET, key))?;
-                    Ok(Some(whole.body.len() as u64))
+                    Ok(Some(self.file(whole)?.body.len() as u64))
                 }
                 _ => Err(failure),
             },
         }
+    }
+
+    /// A whole answer, if it is a file and no page of some box in between.
+    fn file(&self, answer: Answer) -> Result<Answer, Failure> {
+        if answer.status == 200 && !is_of_a_file(&answer) {
+            return Err(self.malformed("a page that is no file"));
+        }
+        Ok(answer)
     }
 
     fn malformed(&self, what: &'static str) -> Failure {

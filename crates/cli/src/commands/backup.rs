@@ -135,8 +135,13 @@ pub fn run(
     let mut report = Report::default();
     for wanted in &wanted {
         match run_policy(args, wanted, settings, signals) {
-            Ok(made) => {
+            Ok((made, not_noted)) => {
                 let complete = is_complete(&made.record);
+                report.failed.extend(not_noted.map(|error| FailedPolicy {
+                    policy: wanted.policy.name.clone(),
+                    error:
+                        error.hint("the point itself is saved; refloat audit --accept records it"),
+                }));
                 report.points.push(PointView {
                     complete,
                     report: made,
@@ -246,12 +251,13 @@ fn plan(
     Ok((backup::plan(&wanted.policy, found), unreachable.collect()))
 }
 
+/// The point that was made, and why the ledger could not record it.
 fn run_policy(
     args: &Args,
     wanted: &Wanted,
     settings: &Settings,
     signals: &Signals,
-) -> Result<BackupReport, CommandError> {
+) -> Result<(BackupReport, Option<CommandError>), CommandError> {
     let opened = repository::open(settings)?;
     let run = RunId::from_random(random::bytes()?);
     let lock = repository::lock(&opened, LockMode::Shared, run)?;
@@ -288,8 +294,9 @@ fn run_policy(
         cancel: &signals.cancel,
     };
     let report = backup::execute(&run, &plan, unreachable)?;
-    ledger::note(&repository, settings, "backup", &Changes::default())?;
-    Ok(report)
+    // The point is made, whatever becomes of the ledger.
+    let noted = ledger::note(&repository, settings, "backup", &Changes::default());
+    Ok((report, noted.err()))
 }
 
 fn dry_run(

@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use refloat_engine::point_list::{PointSelector, PointSummary};
+use refloat_engine::point_list::{self, PointSelector, PointSummary};
 use refloat_model::finding::Finding;
 use refloat_model::id::RunId;
 use refloat_model::progress::Progress as _;
@@ -107,11 +107,7 @@ pub fn run(
     let _lock = repository::lock_for_reading(&from)?;
     let from = from.into_indexed()?;
     let list = from.snapshots()?;
-    let points: Vec<PointSummary> = list
-        .snapshots
-        .iter()
-        .map(|(id, file)| PointSummary::of(*id, file))
-        .collect();
+    let points = point_list::summaries(&list.snapshots);
     let wanted = select(args, points)?;
     let mut findings: Vec<Finding> = list
         .unreadable

@@ -219,11 +219,15 @@ fn execute(
         )
         .hint("run it again"));
     }
-    let kept = retention::execute(repository, &lock, shown, &signals.cancel)?;
+    let ended = retention::execute(repository, &lock, shown, &signals.cancel);
+    let kept = ended.as_deref().unwrap_or_default();
     let points = shown.dropped().map(|point| point.snapshot);
     let partials = shown.superseded().map(|partial| partial.snapshot);
     let dropped = points.chain(partials).filter(|id| !kept.contains(id));
-    ledger::note(repository, settings, "forget", &Changes::dropped(dropped))?;
+    // Also of a deletion that ended half-way: what is gone by then is gone by our hand.
+    let noted = ledger::note(repository, settings, "forget", &Changes::dropped(dropped));
+    let kept = ended?;
+    noted?;
     Ok(kept)
 }
 

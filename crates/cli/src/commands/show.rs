@@ -12,6 +12,7 @@ use refloat_model::item::Placement;
 use refloat_model::outcome::Outcome;
 use refloat_model::point::{ItemRecord, PointRecord};
 use refloat_model::subject::SubjectKind;
+use refloat_repository::repair::REPAIRED_TAG;
 use serde::Serialize;
 
 use crate::command_error::CommandError;
@@ -81,7 +82,12 @@ fn report(args: &Args, open: OpenPoint) -> Result<Report, CommandError> {
             placements,
         });
     }
-    let complete = open.record.as_ref().map(is_complete);
+    // What a repair left of a point is not all of it, whatever its record says.
+    let repaired = open.summary.tags.iter().any(|tag| tag == REPAIRED_TAG);
+    let complete = open
+        .record
+        .as_ref()
+        .map(|record| is_complete(record) && !repaired);
     let mut record = open.record;
     if let Some(record) = &mut record {
         record.closure.retain(|c| wanted(Some(&c.workload)));

@@ -11,7 +11,7 @@ use std::time::Duration;
 use refloat_model::cancel::{Cancel, Cancelled};
 use refloat_model::entry::SinkError;
 use refloat_model::finding::Finding;
-use refloat_model::item::{Capture, Item, Workload};
+use refloat_model::item::{Capture, Item, ItemKind, Workload};
 use refloat_model::outcome::{Consistency, Outcome};
 use refloat_model::point::ItemRecord;
 use refloat_model::time::Timestamp;
@@ -262,8 +262,11 @@ impl GroupCapture<'_, '_> {
         }
         run.progress.phase(&format!("capturing {}", title(item)));
         let parent = parents.by_path.get(&item.path);
-        let left = parents.parts.get(&item.path).cloned();
-        let nodes = parent.map(|p| p.node.clone()).into_iter().chain(left);
+        let left = parents.parts.get(&item.path).filter(|_| has_parts(item));
+        let nodes = parent
+            .map(|p| p.node.clone())
+            .into_iter()
+            .chain(left.cloned());
         let mut builder = archiver.tree(nodes.collect());
         let mut punctual = Punctual {
             sink: &mut builder,
@@ -278,7 +281,7 @@ impl GroupCapture<'_, '_> {
             }
             Err(error) => chain(&error),
         };
-        let part = part_of(item, builder.finish()?);
+        let part = part_of(item, builder.finish()?).filter(|_| has_parts(item));
         Ok(CapturedItem {
             part,
             ..failed(self.plan, item, reason)
@@ -374,6 +377,12 @@ fn failed(plan: &SourcePlan, item: &Item, reason: String) -> CapturedItem {
         node: None,
         part: None,
     }
+}
+
+/// Whether a part of an item helps the next capture. Image layouts are taken over whole, by a mark
+/// that they are: a part beside such a mark would pass for the whole.
+fn has_parts(item: &Item) -> bool {
+    item.kind != ItemKind::Image
 }
 
 /// What is worth keeping of an item that was broken off: an entry of its name with files in it.

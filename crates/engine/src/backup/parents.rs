@@ -8,6 +8,7 @@ use refloat_model::finding::Finding;
 use refloat_model::point::{ItemRecord, PointRecord};
 use refloat_model::time::Timestamp;
 use refloat_model::tree_path::TreePath;
+use refloat_repository::repair::REPAIRED_TAG;
 use refloat_repository::{BlobId, IndexedRepository, Node, SnapshotFile, SnapshotId};
 
 use super::plan::{BackupPlan, SourcePlan};
@@ -59,6 +60,8 @@ pub fn find(
     let mut newest_first: Vec<&(SnapshotId, SnapshotFile)> = snapshots
         .iter()
         .filter(|(_, file)| is_partial(file) || file.tags().iter().any(|tag| tag == TAG))
+        // What a repair left of a point lacks something, whatever its manifest says.
+        .filter(|(_, file)| !file.tags().iter().any(|tag| tag == REPAIRED_TAG))
         .collect();
     // Of one run, what it kept of unfinished items stands beside its point.
     newest_first.sort_by_key(|(id, file)| std::cmp::Reverse((file.time.instant(), *id)));

@@ -10,6 +10,7 @@ use refloat_model::cancel::Cancel;
 use refloat_model::finding::Severity;
 use refloat_repository::forget::{ForgetOutcome, forget};
 use refloat_repository::lock::Lock;
+use refloat_repository::repair::REPAIRED_TAG;
 use refloat_repository::{IndexedRepository, RepositoryError, SnapshotId};
 
 use super::{Candidate, ForgetPlan, Holding, Holdings, PartialCandidate};
@@ -36,9 +37,16 @@ pub fn load(
         let tree = file
             .tree
             .map(|root| StoredTree::new(repository.clone(), root));
-        let holdings = tree
+        let mut holdings = tree
             .filter(|_| point.id.is_some())
             .and_then(|tree| holdings(&tree));
+        if file.tags().iter().any(|tag| tag == REPAIRED_TAG) {
+            // The manifest is of before the repair: nobody can tell what of it is still whole.
+            let all = holdings
+                .iter_mut()
+                .flat_map(|holdings| holdings.values_mut());
+            all.for_each(|holding| holding.suspicious |= holding.saved);
+        }
         candidates.push(Candidate { point, holdings });
     }
     Ok(candidates)

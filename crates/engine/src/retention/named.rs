@@ -80,7 +80,8 @@ fn unprotected(candidates: &[Candidate], dropped: &BTreeSet<SnapshotId>) -> Vec<
                     item: holding.title.clone(),
                     last_copy: candidate.point.time,
                 };
-                (path.clone(), item, holding.has_data)
+                // A suspicious copy may be the accident to recover from.
+                (path.clone(), item, holding.has_data && !holding.suspicious)
             })
             .collect()
     };

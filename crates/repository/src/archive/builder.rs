@@ -3,6 +3,7 @@
 //! Invariant: a file is taken over from the parent unread only if size, modification time, change
 //! time and inode are those of a real file and all its blobs are in the index.
 
+use std::collections::HashSet;
 use std::io::Read;
 use std::sync::Arc;
 
@@ -16,10 +17,12 @@ use super::Shared;
 use super::directory::{Directory, TreeState, TreeStatistics};
 use super::previous::Previous;
 use super::worker::{FileJob, Job, read_stream};
+use crate::blobs::BlobReader as _;
 use crate::error::RepositoryError;
 use crate::failure::EntryFailure;
 use crate::format::pack::BlobKind;
 use crate::format::tree::Node;
+use crate::id::BlobId;
 
 /// A tree that is complete.
 #[derive(Clone, PartialEq, Debug)]
@@ -194,6 +197,32 @@ impl TreeBuilder {
             && self.has_content(previous)
     }
 
+    /// Whether everything below an entry is there: what is taken over unread must not have lost
+    /// anything since.
+    fn is_whole(&self, node: &Node) -> bool {
+        let mut seen: HashSet<BlobId> = HashSet::new();
+        let mut trees: Vec<BlobId> = node.subtree.into_iter().collect();
+        if !self.has_content(node) {
+            return false;
+        }
+        while let Some(tree) = trees.pop() {
+            if !seen.insert(tree) {
+                continue;
+            }
+            if !self.shared.has_blob(BlobKind::Tree, &tree) {
+                return false;
+            }
+            let Ok(nodes) = self.shared.repository.read_tree(tree) else {
+                return false;
+            };
+            if !nodes.iter().all(|node| self.has_content(node)) {
+                return false;
+            }
+            trees.extend(nodes.iter().filter_map(|node| node.subtree));
+        }
+        true
+    }
+
     fn has_content(&self, node: &Node) -> bool {
         node.content
             .iter()
@@ -349,11 +378,8 @@ impl TreeSink for TreeBuilder {
             .check()
             .map_err(|error| self.shared.told(error))?;
         let level = self.level()?;
-        let usable = level.previous.find(name).iter().find(|node| {
-            node.subtree
-                .is_none_or(|tree| self.shared.has_blob(BlobKind::Tree, &tree))
-                && self.has_content(node)
-        });
+        let found = level.previous.find(name).iter();
+        let usable = found.into_iter().find(|node| self.is_whole(node));
         let Some(node) = usable else { return Ok(false) };
         Counters::add(&self.state.counters.reused, 1);
         Counters::add(&self.state.counters.bytes, node.size());

@@ -55,7 +55,8 @@ impl Previous {
             nodes,
             ..Self::default()
         };
-        if depth < AHEAD_LEVELS_MAX {
+        // Storage that takes one call at a time has nothing to win by more of them.
+        if depth < AHEAD_LEVELS_MAX && shared.repository.storage().connections() > 1 {
             let mut subtrees: Vec<(u64, BlobId)> = previous
                 .nodes
                 .iter()

@@ -108,7 +108,7 @@ fn a_bit_that_flips_in_memory_is_caught_before_the_upload() {
         Ok("N" | "R") => 10_000,
         _ => 1_000,
     };
-    let (mut caught, mut not_reached) = (0, 0);
+    let (mut caught, mut not_reached, mut harmless) = (0, 0, 0);
     for seed in 0..count {
         let mut state = seed;
         let index = usize::try_from(seed).unwrap() % stages.len();
@@ -123,10 +123,19 @@ fn a_bit_that_flips_in_memory_is_caught_before_the_upload() {
         let ended = back_up(&repository, seed);
         let reached = ARMED.lock().unwrap().take().is_none();
         match ended {
-            Err(RepositoryError::VerifyFailed { .. } | RepositoryError::NotReadBack { .. }) => {
-                caught += 1
-            }
+            // Who is stopped by another thread's failure is not told which.
+            Err(
+                RepositoryError::VerifyFailed { .. }
+                | RepositoryError::NotReadBack { .. }
+                | RepositoryError::Stopped,
+            ) => caught += 1,
             Ok(()) if !reached => not_reached += 1,
+            // Some bits of a compressed frame mean nothing: what is stored reads back all the same.
+            Ok(()) if stage == Stage::Compressed => {
+                harmless += 1;
+                assert_clean(&repository, seed);
+                continue;
+            }
             other => panic!("seed {seed}, {stage:?}: {other:?}, reached: {reached}"),
         }
         if reached {
@@ -134,17 +143,22 @@ fn a_bit_that_flips_in_memory_is_caught_before_the_upload() {
             assert_eq!(before, after, "seed {seed}: a snapshot was published");
         }
         if seed % 100 == 99 {
-            let (counters, cancel) = (Counters::default(), Cancel::default());
-            let options = CheckOptions {
-                read_data: ReadData::All,
-            };
-            let report = check(&repository, &options, &counters, &cancel).unwrap();
-            assert!(report.is_clean(), "seed {seed}: {:#?}", report.findings);
+            assert_clean(&repository, seed);
         }
     }
     assert!(
         not_reached * 10 < count,
         "{not_reached} of {count} were not reached"
     );
-    assert_eq!(caught + not_reached, count);
+    assert!(harmless * 20 < count, "{harmless} of {count} did nothing");
+    assert_eq!(caught + not_reached + harmless, count);
+}
+
+fn assert_clean(repository: &IndexedRepository, seed: u64) {
+    let (counters, cancel) = (Counters::default(), Cancel::default());
+    let options = CheckOptions {
+        read_data: ReadData::All,
+    };
+    let report = check(repository, &options, &counters, &cancel).unwrap();
+    assert!(report.is_clean(), "seed {seed}: {:#?}", report.findings);
 }

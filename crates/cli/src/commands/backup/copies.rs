@@ -3,7 +3,7 @@
 //! Invariant: a copy that fails does not hide the point that was made, and the run does not end as
 //! if all were done.
 
-use refloat_engine::point_list::PointSummary;
+use refloat_engine::point_list;
 use refloat_model::finding::Finding;
 use serde::Serialize;
 
@@ -35,7 +35,7 @@ impl Copies {
     /// not copy is made good.
     ///
     /// # Errors
-    /// The repository that was just written cannot be read, or the run was stopped.
+    /// The run was stopped.
     pub(super) fn update(
         &mut self,
         policy: &String,
@@ -46,14 +46,32 @@ impl Copies {
         if targets.is_empty() {
             return Ok(());
         }
+        match self.copy(policy, targets, settings, signals) {
+            Err(error) if !signals.cancel.is_cancelled() => {
+                // The point is made: that its repository cannot be read again ends no other policy.
+                self.copies_failed.push(FailedCopy {
+                    policy: policy.clone(),
+                    to: targets.join(", "),
+                    error,
+                });
+                Ok(())
+            }
+            ended => ended,
+        }
+    }
+
+    fn copy(
+        &mut self,
+        policy: &String,
+        targets: &[String],
+        settings: &Settings,
+        signals: &Signals,
+    ) -> Result<(), CommandError> {
         let from = repository::open(settings)?;
         let _lock = repository::lock_for_reading(&from)?;
         let from = from.into_indexed()?;
-        let list = from.snapshots()?.snapshots;
-        let points = list.iter().map(|(id, file)| PointSummary::of(*id, file));
-        let points: Vec<PointSummary> = points
-            .filter(|point| point.policy.as_ref() == Some(policy))
-            .collect();
+        let mut points = point_list::summaries(&from.snapshots()?.snapshots);
+        points.retain(|point| point.policy.as_ref() == Some(policy));
         for name in targets {
             let copied = Other::resolve(name, &OtherArgs::default(), settings).and_then(|other| {
                 copy::copy_points(&from, &other, points.clone(), settings, signals)

@@ -107,7 +107,7 @@ pub fn run(
     settings: &Settings,
     signals: &Signals,
 ) -> Result<ExitStatus, CommandError> {
-    let repository = repository::open(settings)?;
+    let repository = repository::open_uncached(settings)?;
     let reading = if args.read_all_packs {
         HeaderReading::All
     } else {

@@ -78,7 +78,7 @@ pub fn run(
     settings: &Settings,
     signals: &Signals,
 ) -> Result<ExitStatus, CommandError> {
-    let repository = repository::open(settings)?;
+    let repository = repository::open_uncached(settings)?;
     let packs = if args.packs.is_empty() {
         let _lock = repository::lock_for_reading(&repository)?;
         damaged(&repository, settings, signals)?

@@ -118,7 +118,7 @@ pub fn run(
     settings: &Settings,
     signals: &Signals,
 ) -> Result<ExitStatus, CommandError> {
-    let repository = repository::open_indexed(settings)?;
+    let repository = repository::indexed(repository::open_uncached(settings)?, settings)?;
     let reading = if args.read_data {
         ReadData::All
     } else {

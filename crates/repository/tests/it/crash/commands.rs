@@ -115,5 +115,5 @@ fn a_backup_or_a_copy_that_dies_anywhere_loses_nothing() {
         scenario("backup of what did not change", &filled, &unchanged),
         scenario("copy into an empty repository", &empty, &copied),
     ];
-    all("C1 backup and copy", &scenarios, 600);
+    all("C1 backup and copy", &scenarios, 500);
 }
