@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use refloat_model::cancel::Cancel;
+use refloat_model::entry::SinkError;
 use refloat_model::progress::Counters;
 use refloat_repository::archive::{ArchiveOptions, Archiver};
 use refloat_repository::copy::copy;
@@ -48,8 +49,10 @@ pub fn back_up(
     let counters = Arc::new(Counters::default());
     let archiver = Archiver::start(repository, options, counters, Cancel::default())?;
     let mut builder = archiver.tree(previous);
-    // A sink that refuses says why when it is finished.
-    let _refused = try_push(&mut builder, files, &Arc::default());
+    // Who meets the failure first is told what it was.
+    if let Err(SinkError(cause)) = try_push(&mut builder, files, &Arc::default()) {
+        return Err(*cause.downcast::<RepositoryError>().unwrap());
+    }
     let root = archiver.store_directory(builder.finish()?.nodes)?;
     archiver.finish()?.publish(&lock, &snapshot(root))
 }
