@@ -125,7 +125,8 @@ pub fn survey(
     // Asked through the log, so without a leader nobody knows.
     let mut asked = client.alarms(&first.connection, cancel);
     for _ in 1..ALARM_TRIES_MAX {
-        if matches!(asked, Ok(_) | Err(EtcdError::Cancelled)) {
+        let is_leaderless = first.status.leader == 0;
+        if is_leaderless || matches!(asked, Ok(_) | Err(EtcdError::Cancelled)) {
             break;
         }
         asked = client.alarms(&first.connection, cancel);
