@@ -22,6 +22,7 @@ mod pod_spec;
 mod references;
 mod restore;
 mod rules;
+pub mod sops;
 mod source;
 mod yaml;
 
@@ -32,3 +33,4 @@ pub use kind::Kind;
 pub use options::{ClusterWide, Namespaces, Options, Versions};
 pub use restore::KubernetesTarget;
 pub use source::KubernetesSource;
+pub use yaml::YamlError;

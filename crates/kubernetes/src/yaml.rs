@@ -50,9 +50,7 @@ pub fn write(value: &Value) -> String {
                 out.push('\n');
                 return out;
             }
-            let first = FIRST_KEYS.iter().filter_map(|key| map.get_key_value(*key));
-            let rest = sorted(map).filter(|(key, _)| !FIRST_KEYS.contains(&key.as_str()));
-            for (key, value) in first.chain(rest) {
+            for (key, value) in in_order(map) {
                 entry(&mut out, key, value, 0);
             }
         }
@@ -62,6 +60,13 @@ pub fn write(value: &Value) -> String {
         }
     }
     out
+}
+
+/// The fields of an object in the order in which they are written.
+pub(crate) fn in_order(map: &Map<String, Value>) -> impl Iterator<Item = (&String, &Value)> {
+    let first = FIRST_KEYS.iter().filter_map(|key| map.get_key_value(*key));
+    let rest = sorted(map).filter(|(key, _)| !FIRST_KEYS.contains(&key.as_str()));
+    first.chain(rest)
 }
 
 /// Reads an object.
