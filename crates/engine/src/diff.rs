@@ -77,7 +77,7 @@ pub fn diff(
 }
 
 /// Merges two directories, both sorted by name.
-fn pairs(before: Vec<Node>, after: Vec<Node>) -> Vec<(Option<Node>, Option<Node>)> {
+pub(crate) fn pairs(before: Vec<Node>, after: Vec<Node>) -> Vec<(Option<Node>, Option<Node>)> {
     let mut pairs = Vec::with_capacity(before.len().max(after.len()));
     let (mut before, mut after) = (before.into_iter().peekable(), after.into_iter().peekable());
     loop {

@@ -12,6 +12,7 @@ pub mod diff;
 pub mod find;
 pub mod folder_changes;
 pub mod folder_restore;
+pub mod git_export;
 pub mod manifest;
 pub mod period;
 pub mod point_list;

@@ -9,6 +9,7 @@ use refloat_engine::point_list::{InvalidSelector, SelectError};
 use refloat_engine::retention::NamedError;
 use refloat_engine::stored::TreePathError;
 use refloat_etcd::{SnapshotError, ViewError};
+use refloat_git::GitError;
 use refloat_model::finding::{Finding, Severity};
 use refloat_model::tree_path::InvalidComponent;
 use refloat_repository::RepositoryError;
@@ -136,6 +137,27 @@ impl From<SourceError> for CommandError {
                 hint: Some(hint), ..
             } => this.hint(hint),
             _ => this,
+        }
+    }
+}
+
+impl From<GitError> for CommandError {
+    fn from(error: GitError) -> Self {
+        let of = |kind| Self::of(kind, &error);
+        match &error {
+            GitError::NotOurs { .. } => {
+                of(ErrorKind::Refused).hint("choose an empty folder, or insist with --adopt")
+            }
+            GitError::Moved(_) => of(ErrorKind::Refused).hint("nothing is lost: run it again"),
+            GitError::PrivateKey => {
+                of(ErrorKind::Usage).hint("name the public key, age1…; age-keygen -y prints it")
+            }
+            GitError::Branch(_) | GitError::NoRecipient | GitError::Recipient(_) => {
+                of(ErrorKind::Usage)
+            }
+            GitError::Run(_) => of(ErrorKind::Io).hint("install git"),
+            GitError::Age(_) => of(ErrorKind::Io).hint("install age, or leave Secrets out"),
+            _ => of(ErrorKind::Io),
         }
     }
 }

@@ -1,0 +1,107 @@
+//! What of a cluster could not be seen when a point was made.
+//!
+//! Invariant: what was not seen is not called gone.
+
+use std::collections::BTreeSet;
+
+use refloat_model::finding::{Finding, Severity};
+use refloat_model::item::Item;
+use refloat_model::outcome::Outcome;
+
+use super::FOLDER_DEPTH;
+
+/// Kinds and folders of objects that a point, or a look at a cluster, does not hold as a whole.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Gaps {
+    /// `secrets`, `deployments.apps`, or a group, `metrics.k8s.io/v1beta1`.
+    subjects: BTreeSet<String>,
+    /// `apps/v1/deployments/shop`.
+    folders: BTreeSet<String>,
+}
+
+impl Gaps {
+    /// What findings say of kinds that could not be listed.
+    #[must_use]
+    pub fn of_findings<'a>(findings: impl IntoIterator<Item = &'a Finding>) -> Self {
+        let errors = findings.into_iter();
+        let errors = errors.filter(|finding| finding.severity == Severity::Error);
+        Self {
+            subjects: errors.map(|finding| finding.subject.clone()).collect(),
+            folders: BTreeSet::new(),
+        }
+    }
+
+    /// Adds a folder that was not captured as a whole.
+    pub fn add(&mut self, item: &Item, outcome: &Outcome) {
+        if let Some(place) = item_place(item).filter(|_| outcome.is_incomplete()) {
+            self.folders.insert(place);
+        }
+    }
+
+    /// Whether there is any.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.subjects.is_empty() && self.folders.is_empty()
+    }
+
+    /// Whether objects in the folder `place` could be there unseen.
+    #[must_use]
+    pub fn hides(&self, place: &str) -> bool {
+        if self.folders.contains(place) {
+            return true;
+        }
+        let mut parts = place.split('/');
+        let (Some(group), Some(version), Some(resource)) =
+            (parts.next(), parts.next(), parts.next())
+        else {
+            return false;
+        };
+        let kind = match group {
+            "core" => resource.to_owned(),
+            group => format!("{resource}.{group}"),
+        };
+        [kind, group.to_owned(), format!("{group}/{version}")]
+            .iter()
+            .any(|subject| self.subjects.contains(subject))
+    }
+}
+
+/// `apps/v1/deployments/shop` of `/kubernetes/prod/resources/apps/v1/deployments/shop`.
+#[must_use]
+pub fn item_place(item: &Item) -> Option<String> {
+    let [_, _, resources, place @ ..] = item.path.components() else {
+        return None;
+    };
+    let is_folder = resources == b"resources" && place.len() == FOLDER_DEPTH;
+    let parts = place.iter().map(|part| String::from_utf8_lossy(part));
+    is_folder.then(|| parts.collect::<Vec<_>>().join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_listed_hides_its_folders() {
+        let findings = [
+            Finding::error("secrets", "these credentials cannot list secrets"),
+            Finding::error("deployments.apps", "cannot be listed"),
+            Finding::error("custom.example/v1", "the API server cannot serve this"),
+            Finding::warning("configmaps", "odd"),
+        ];
+        let gaps = Gaps::of_findings(&findings);
+        for (place, expected) in [
+            ("core/v1/secrets/shop", true),
+            ("core/v1/configmaps/shop", false),
+            ("apps/v1/deployments/shop", true),
+            ("apps/v1/daemonsets/shop", false),
+            ("custom.example/v1/things/_cluster", true),
+            ("custom.example/v2/things/_cluster", false),
+            ("odd", false),
+        ] {
+            assert_eq!(gaps.hides(place), expected, "{place}");
+        }
+        assert!(!gaps.is_empty());
+        assert!(Gaps::default().is_empty());
+    }
+}
