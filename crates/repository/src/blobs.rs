@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use refloat_storage::{FileKey, FileKind};
 
+use crate::codec::{OpenError, SealedBlob};
 use crate::error::RepositoryError;
 use crate::format::pack::BlobKind;
 use crate::format::tree::{self, Node};
@@ -67,11 +68,44 @@ impl IndexedRepository {
         let uncompressed = blob.uncompressed_length.map(|length| length as usize);
         self.codec()
             .open_blob(blob.id, sealed, uncompressed, out)
-            .map_err(|cause| RepositoryError::DamagedBlob {
-                blob: blob.id,
-                pack: FileKey::new(FileKind::Pack, location.pack.0),
-                cause: cause.into(),
-            })
+            .map_err(|cause| damaged(location, cause))
+    }
+
+    /// Opens the sealed bytes of two blobs, with memory for the plaintext of each that is
+    /// compressed, in less time than one after the other.
+    ///
+    /// # Errors
+    /// The bytes are not that blob; the other one is not concerned.
+    pub fn open_two_located<'b>(
+        &self,
+        locations: [&Location; 2],
+        sealed: [&'b mut [u8]; 2],
+        plain: &'b mut [Vec<u8>; 2],
+    ) -> [Result<&'b [u8], RepositoryError>; 2] {
+        let blob = |location: &Location, sealed, plain| SealedBlob {
+            id: location.blob.id,
+            sealed,
+            uncompressed: location.blob.uncompressed_length.map(|n| n as usize),
+            plain,
+        };
+        let ([one, two], [first, second]) = (sealed, plain);
+        let blobs = [
+            blob(locations[0], one, first),
+            blob(locations[1], two, second),
+        ];
+        let [first, second] = self.codec().open_two(blobs);
+        [
+            first.map_err(|cause| damaged(locations[0], cause)),
+            second.map_err(|cause| damaged(locations[1], cause)),
+        ]
+    }
+}
+
+fn damaged(location: &Location, cause: OpenError) -> RepositoryError {
+    RepositoryError::DamagedBlob {
+        blob: location.blob.id,
+        pack: FileKey::new(FileKind::Pack, location.pack.0),
+        cause: cause.into(),
     }
 }
 

@@ -100,6 +100,19 @@ impl Prepared<'_> {
     }
 }
 
+/// A sealed blob that is to be opened.
+#[derive(Debug)]
+pub struct SealedBlob<'b> {
+    /// What its plaintext hashes to.
+    pub id: BlobId,
+    /// Its bytes, which opening may change.
+    pub sealed: &'b mut [u8],
+    /// Bytes of plaintext if it is compressed.
+    pub uncompressed: Option<usize>,
+    /// Memory for the plaintext if it is compressed; what it holds is dropped.
+    pub plain: &'b mut Vec<u8>,
+}
+
 /// How long a sealed blob is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SealedLength {
@@ -279,6 +292,43 @@ impl Codec {
             out.truncate(start);
         }
         checked
+    }
+
+    /// Opens two sealed blobs, each verified against its id, in less time than one after the other:
+    /// both are hashed at once. A blob that is not compressed is opened where it lies.
+    ///
+    /// # Errors
+    /// The bytes are not that blob; the other one is not concerned.
+    pub fn open_two<'b>(&self, blobs: [SealedBlob<'b>; 2]) -> [Result<&'b [u8], OpenError>; 2] {
+        let ids = [blobs[0].id, blobs[1].id];
+        match blobs.map(|blob| self.open_unproven(blob)) {
+            [Ok(first), Ok(second)] => {
+                let found = BlobId::of_two(first, second);
+                [(first, ids[0], found[0]), (second, ids[1], found[1])].map(|(plain, id, found)| {
+                    if found == id {
+                        Ok(plain)
+                    } else {
+                        Err(OpenError::Hash(found))
+                    }
+                })
+            }
+            [first, second] => [(first, ids[0]), (second, ids[1])]
+                .map(|(opened, id)| opened.and_then(|plain| check_id(id, plain).map(|()| plain))),
+        }
+    }
+
+    /// Opens a blob whose plaintext may still be another one's.
+    fn open_unproven<'b>(&self, blob: SealedBlob<'b>) -> Result<&'b [u8], OpenError> {
+        let body = self.cipher.open_in_place(blob.sealed)?;
+        match blob.uncompressed {
+            None => Ok(body),
+            Some(stated) if stated > BLOB_BYTES_MAX => Err(OpenError::TooLarge(stated as u64)),
+            Some(stated) => {
+                blob.plain.clear();
+                decompress_after(body, stated, blob.plain)?;
+                Ok(blob.plain)
+            }
+        }
     }
 
     /// Seals a file that is not a pack: index, snapshot, lock; compressed from version 2.

@@ -70,6 +70,62 @@ fn a_blob_under_a_wrong_id_is_refused_before_upload_and_after_download() {
 }
 
 #[test]
+fn of_two_blobs_opened_at_once_each_stands_for_itself() {
+    let codec = codec(2);
+    let noise = crate::id::sha256(b"seed").repeat(40);
+    let noise: Vec<u8> = noise
+        .iter()
+        .zip(0_u32..)
+        .map(|(b, i)| b ^ (i * 7) as u8)
+        .collect();
+    let text = b"all work and no play ".repeat(100);
+    let ids = [BlobId::of(&noise), BlobId::of(&text)];
+    let mut sealed = [Vec::new(), Vec::new()];
+    let raw = seal(&codec, (ids[0], &noise), Compression::Off, &mut sealed[0]).unwrap();
+    let packed = seal(&codec, (ids[1], &text), Compression::Auto, &mut sealed[1]).unwrap();
+    assert!(raw.uncompressed.is_none() && packed.uncompressed.is_some());
+    let open = |ids: [BlobId; 2], damaged: Option<usize>| {
+        let mut bytes = sealed.clone();
+        if let Some(number) = damaged {
+            bytes[number][20] ^= 1;
+        }
+        let [one, two] = &mut bytes;
+        let mut plain = [b"old".to_vec(), b"older".to_vec()];
+        let [first, second] = &mut plain;
+        let blob = |id, sealed, uncompressed, plain| SealedBlob {
+            id,
+            sealed,
+            uncompressed,
+            plain,
+        };
+        codec
+            .open_two([
+                blob(ids[0], one, raw.uncompressed, first),
+                blob(ids[1], two, packed.uncompressed, second),
+            ])
+            .map(|opened| opened.map(<[u8]>::to_vec))
+    };
+    let [first, second] = open(ids, None);
+    assert_eq!(
+        (first.unwrap(), second.unwrap()),
+        (noise.clone(), text.clone())
+    );
+    let [first, second] = open(ids, Some(0));
+    assert!(matches!(first, Err(OpenError::Crypto(_))), "{first:?}");
+    assert_eq!(second.unwrap(), text);
+    let [first, second] = open(ids, Some(1));
+    assert_eq!(first.unwrap(), noise);
+    assert!(matches!(second, Err(OpenError::Crypto(_))), "{second:?}");
+    // Authentic bytes of another blob.
+    let [first, second] = open([ids[0], ids[0]], None);
+    assert_eq!(first.unwrap(), noise);
+    assert!(matches!(second, Err(OpenError::Hash(found)) if found == ids[1]));
+    let [first, second] = open([ids[1], ids[1]], None);
+    assert!(matches!(first, Err(OpenError::Hash(found)) if found == ids[0]));
+    assert_eq!(second.unwrap(), text);
+}
+
+#[test]
 fn a_bomb_ends_at_the_stated_length() {
     let codec = codec(2);
     let zeros = vec![0; 64 << 20];

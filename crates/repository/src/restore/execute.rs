@@ -110,8 +110,31 @@ fn write_failed(job: &Job<'_>, path: &[u8], error: WriteError) {
 /// Memory of one worker, reused.
 #[derive(Default)]
 struct Buffers {
-    plain: Vec<u8>,
+    plain: [Vec<u8>; 2],
     read_back: Vec<u8>,
+}
+
+/// What is left of a stretch of a pack while its blobs are taken from it.
+struct Stretch<'s> {
+    bytes: &'s mut [u8],
+    /// Where in the pack it begins.
+    position: u64,
+}
+
+impl<'s> Stretch<'s> {
+    /// The sealed bytes of a blob, and what lies before them is dropped; none if they are not
+    /// within.
+    fn take(&mut self, blob: &BlobUses) -> Option<&'s mut [u8]> {
+        let start = u64::from(blob.location.blob.offset);
+        let skipped = usize::try_from(start.checked_sub(self.position)?).ok()?;
+        let length = blob.location.blob.length as usize;
+        let bytes = std::mem::take(&mut self.bytes);
+        let (_, rest) = bytes.split_at_mut_checked(skipped)?;
+        let (sealed, rest) = rest.split_at_mut_checked(length)?;
+        self.bytes = rest;
+        self.position = start + length as u64;
+        Some(sealed)
+    }
 }
 
 impl FileState {
@@ -288,40 +311,72 @@ impl Execution<'_, '_> {
             .repository
             .storage()
             .read_range(&pack, run.range.start, length);
-        let mut stretch = read.ok();
-        for blob in &run.blobs {
-            buffers.plain.clear();
-            let opened = match stretch
-                .as_mut()
-                .and_then(|bytes| slice_of(bytes, run, blob))
-            {
-                Some(sealed) => {
-                    self.job
-                        .repository
-                        .open_located(&blob.location, sealed, &mut buffers.plain)
+        let mut bytes = read.ok();
+        let mut stretch = bytes.as_deref_mut().map(|bytes| Stretch {
+            bytes,
+            position: run.range.start,
+        });
+        for blobs in run.blobs.chunks(2) {
+            let mut sealed = blobs
+                .iter()
+                .map(|blob| stretch.as_mut().and_then(|stretch| stretch.take(blob)));
+            match (blobs, sealed.next().flatten(), sealed.next().flatten()) {
+                ([first, second], Some(one), Some(two)) => {
+                    self.run_two([first, second], [one, two], buffers);
                 }
-                // The stretch as a whole could not be read: perhaps single blobs can.
-                None => self.read_alone(blob, &mut buffers.plain),
-            };
-            match opened {
-                Ok(()) => blob
-                    .uses
-                    .iter()
-                    .for_each(|place| self.write(*place, buffers)),
-                Err(error) => {
-                    let files = blob.uses.iter().filter_map(|place| self.file(*place));
-                    files.for_each(|file| self.fail(file, &error));
+                (_, first, second) => {
+                    for (blob, sealed) in blobs.iter().zip([first, second]) {
+                        self.run_one(blob, sealed, buffers);
+                    }
                 }
             }
         }
     }
 
-    fn read_alone(&self, blob: &BlobUses, plain: &mut Vec<u8>) -> Result<(), RepositoryError> {
-        *plain = self
+    fn run_two(&self, blobs: [&BlobUses; 2], sealed: [&mut [u8]; 2], buffers: &mut Buffers) {
+        let Buffers { plain, read_back } = buffers;
+        let locations = blobs.map(|blob| &blob.location);
+        let opened = self
             .job
             .repository
-            .read_blob(BlobKind::Data, blob.location.blob.id)?;
-        Ok(())
+            .open_two_located(locations, sealed, plain);
+        for (blob, opened) in blobs.into_iter().zip(opened) {
+            self.hand_out(blob, opened, read_back);
+        }
+    }
+
+    /// One blob; without its bytes the stretch as a whole could not be read: perhaps it alone can.
+    fn run_one(&self, blob: &BlobUses, sealed: Option<&mut [u8]>, buffers: &mut Buffers) {
+        let Buffers { plain, read_back } = buffers;
+        let plain = &mut plain[0];
+        plain.clear();
+        let repository = self.job.repository;
+        let opened = match sealed {
+            Some(sealed) => repository.open_located(&blob.location, sealed, plain),
+            None => repository
+                .read_blob(BlobKind::Data, blob.location.blob.id)
+                .map(|read| *plain = read),
+        };
+        self.hand_out(blob, opened.map(|()| plain.as_slice()), read_back);
+    }
+
+    /// Writes an opened blob to all of its places.
+    fn hand_out(
+        &self,
+        blob: &BlobUses,
+        opened: Result<&[u8], RepositoryError>,
+        read_back: &mut Vec<u8>,
+    ) {
+        match opened {
+            Ok(plain) => blob
+                .uses
+                .iter()
+                .for_each(|place| self.write(*place, plain, read_back)),
+            Err(error) => {
+                let files = blob.uses.iter().filter_map(|place| self.file(*place));
+                files.for_each(|file| self.fail(file, &error));
+            }
+        }
     }
 
     fn file(&self, place: Use) -> Option<&FileState> {
@@ -329,11 +384,11 @@ impl Execution<'_, '_> {
     }
 
     /// Writes an opened blob to one of its places.
-    fn write(&self, place: Use, buffers: &mut Buffers) {
+    fn write(&self, place: Use, plain: &[u8], read_back: &mut Vec<u8>) {
         let Some(file) = self.file(place).filter(|file| !file.is_out()) else {
             return;
         };
-        let written = self.write_into(file, place.offset, buffers);
+        let written = self.write_into(file, place.offset, plain, read_back);
         written.unwrap_or_else(|error| self.fail_write(file, error));
     }
 
@@ -341,11 +396,12 @@ impl Execution<'_, '_> {
         &self,
         file: &FileState,
         offset: u64,
-        buffers: &mut Buffers,
+        plain: &[u8],
+        read_back: &mut Vec<u8>,
     ) -> Result<(), WriteError> {
         if file.task.content.len() == 1 {
             let handle = self.prepare(file)?;
-            if self.put(file, &handle, offset, buffers)? {
+            if self.put(file, &handle, (offset, plain), read_back)? {
                 return self.finish(file, handle);
             }
             return Ok(());
@@ -353,7 +409,7 @@ impl Execution<'_, '_> {
         let Some(handle) = self.shared_handle(file)? else {
             return Ok(());
         };
-        let good = self.put(file, &handle, offset, buffers)?;
+        let good = self.put(file, &handle, (offset, plain), read_back)?;
         drop(handle);
         if !good || file.remaining.fetch_sub(1, Ordering::SeqCst) > 1 {
             return Ok(());
@@ -389,10 +445,9 @@ impl Execution<'_, '_> {
         &self,
         file: &FileState,
         handle: &FileHandle,
-        offset: u64,
-        buffers: &mut Buffers,
+        (offset, plain): (u64, &[u8]),
+        read_back: &mut Vec<u8>,
     ) -> Result<bool, WriteError> {
-        let Buffers { plain, read_back } = buffers;
         handle.write_at(offset, plain)?;
         let length = plain.len() as u64;
         Counters::add(&self.job.bytes_written, length);
@@ -414,7 +469,7 @@ impl Execution<'_, '_> {
 
     /// Restores files that were set aside, one after the other.
     fn finish_deferred(&self) {
-        let mut buffers = Buffers::default();
+        let mut read_back = Vec::new();
         let deferred = self
             .files
             .iter()
@@ -423,7 +478,7 @@ impl Execution<'_, '_> {
             if self.job.is_stopped() {
                 return;
             }
-            match self.write_alone(file, &mut buffers) {
+            match self.write_alone(file, &mut read_back) {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => self.fail(file, &error),
                 Err(error) => self.fail_write(file, error),
@@ -434,19 +489,19 @@ impl Execution<'_, '_> {
     fn write_alone(
         &self,
         file: &FileState,
-        buffers: &mut Buffers,
+        read_back: &mut Vec<u8>,
     ) -> Result<Result<(), RepositoryError>, WriteError> {
         let handle = self.prepare(file)?;
         let mut offset = 0;
         for blob in &*file.task.content {
-            buffers.plain = match self.job.repository.read_blob(BlobKind::Data, *blob) {
+            let plain = match self.job.repository.read_blob(BlobKind::Data, *blob) {
                 Ok(plain) => plain,
                 Err(error) => return Ok(Err(error)),
             };
-            if !self.put(file, &handle, offset, buffers)? {
+            if !self.put(file, &handle, (offset, &plain), read_back)? {
                 return Ok(Ok(()));
             }
-            offset += buffers.plain.len() as u64;
+            offset += plain.len() as u64;
         }
         self.finish(file, handle).map(Ok)
     }
@@ -487,9 +542,4 @@ fn equal_bytes(equal: &[bool], offsets: &[u64]) -> u64 {
         .filter(|(equal, _)| **equal)
         .map(|(_, length)| length)
         .sum()
-}
-
-fn slice_of<'s>(stretch: &'s mut [u8], run: &Run, blob: &BlobUses) -> Option<&'s mut [u8]> {
-    let start = usize::try_from(u64::from(blob.location.blob.offset) - run.range.start).ok()?;
-    stretch.get_mut(start..start + blob.location.blob.length as usize)
 }
