@@ -193,7 +193,8 @@ impl Cipher {
     /// No randomness.
     pub fn seal_into(&self, plaintext: &[u8], out: &mut Vec<u8>) -> Result<(), CryptoError> {
         let iv: [u8; IV_BYTES] = random_bytes()?;
-        out.reserve(plaintext.len() + OVERHEAD_BYTES);
+        // Exactly: what is sealed into a full pack would double its memory.
+        out.reserve_exact(plaintext.len() + OVERHEAD_BYTES);
         out.extend_from_slice(&iv);
         let start = out.len();
         // Piece by piece, so that what is encrypted is still in the processor's cache.

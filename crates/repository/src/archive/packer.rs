@@ -30,8 +30,10 @@ const OPEN_DATA_PACKS_MAX: usize = 8;
 /// An index file is written when so many blobs wait for one, as restic does: what a crash leaves
 /// behind is then reused and not uploaded again.
 const INDEX_BLOBS_MAX: usize = 50_000;
-/// What a pack's last blob and its header usually take beyond the size at which it is closed.
-const PACK_BYTES_OVER: usize = 1536 << 10;
+/// The share of a pack's usual size that it may have beyond it. A pack in which the next blob has
+/// no room is closed before: its memory, of which there is one for each open pack, is then not
+/// made for the largest blob.
+const PACK_SHARE_OVER: usize = 32;
 /// Buffers of chunks that are kept for the next ones.
 const SPARE_BUFFERS_MAX: usize = 2;
 /// Locks of the set of claimed blobs, so that workers rarely meet.
@@ -161,6 +163,12 @@ impl Packer {
     ) -> Result<(), RepositoryError> {
         let prepared = codec.prepare(id, plaintext, compression)?;
         let mut open = self.open_pack(kind)?;
+        while self.has_no_room(&open, prepared.sealed_length()) {
+            let full = std::mem::take(&mut *open);
+            drop(open);
+            self.hand_over(codec, full)?;
+            open = self.open_pack(kind)?;
+        }
         let offset = u32::try_from(open.bytes.len()).map_err(|e| RepositoryError::Encode {
             what: "a pack",
             cause: e.into(),
@@ -222,14 +230,30 @@ impl Packer {
         Ok(open)
     }
 
+    /// How much memory a pack is begun with, in bytes.
+    const fn usual_bytes(&self) -> usize {
+        self.pack_bytes_min + self.pack_bytes_min / PACK_SHARE_OVER
+    }
+
+    /// Whether a pack should be closed before a blob of this sealed length. One that is not half
+    /// full is not: prune would count it as small and write it again.
+    const fn has_no_room(&self, open: &OpenPack, sealed: usize) -> bool {
+        let have = open.bytes.len();
+        have >= self.pack_bytes_min / 2 && have + sealed > self.usual_bytes()
+    }
+
     /// Exactly what a pack takes: doubling would waste as much again, several times over.
     fn begin(&self, open: &mut OpenPack, mut memory: Vec<u8>) {
-        memory.reserve_exact(self.pack_bytes_min + PACK_BYTES_OVER);
+        memory.reserve_exact(self.usual_bytes());
         open.bytes = memory;
     }
 
     fn give_back(&self, mut memory: Vec<u8>) {
         memory.clear();
+        // One huge blob must not hold its memory for the rest of the run.
+        if memory.capacity() > 2 * self.usual_bytes() {
+            memory = Vec::new();
+        }
         // There is room for all that were ever taken.
         drop(self.memory.0.try_send(memory));
     }

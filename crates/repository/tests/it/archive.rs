@@ -104,6 +104,38 @@ fn a_second_run_reads_only_what_changed_and_adds_only_that() {
 }
 
 #[test]
+fn packs_close_before_a_blob_that_has_no_room_and_not_before_they_are_half_full() {
+    let storage = memory();
+    drop(init(&storage, ChunkerChoice::Gear));
+    // Of 1 MiB two fit, and a third does not.
+    let blob_bytes = 400_000;
+    let files: Files = (0..40)
+        .map(|n| (format!("f{n:02}"), (100, noise(blob_bytes, 1000 + n))))
+        .collect();
+    let backed_up = backup(&storage, &files);
+    assert_eq!(backed_up.tree.failure_count, 0);
+    let mut sizes: Vec<u64> = storage
+        .list(FileKind::Pack)
+        .unwrap()
+        .iter()
+        .map(|pack| pack.size)
+        .collect();
+    sizes.sort_unstable();
+    // Each of 40 blobs is in a pack of two, but for the open ones at the end and that of trees.
+    let of_two = |size: &u64| (2 * blob_bytes as u64..1 << 20).contains(size);
+    assert!(
+        sizes.iter().filter(|size| of_two(size)).count() >= 19,
+        "{sizes:?}"
+    );
+    assert!(sizes.last().is_some_and(of_two), "{sizes:?}");
+    let repository = open(&storage).into_indexed().unwrap();
+    assert_eq!(
+        read_files(&repository, newest_tree(&repository)),
+        contents(&files)
+    );
+}
+
+#[test]
 fn restic_reads_what_we_wrote() {
     if !has_restic() {
         return;
