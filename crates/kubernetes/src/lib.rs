@@ -11,6 +11,7 @@
 mod capture;
 mod catalogue;
 mod client;
+pub mod drift;
 mod error;
 mod hash;
 mod kind;

@@ -1,0 +1,255 @@
+use serde_json::{Value, json};
+
+use super::owners::is_by_hand;
+use super::*;
+
+fn document(object: Value, managed_fields: Value) -> Document {
+    let read = Document::read(object.to_string().as_bytes()).unwrap();
+    let [document] = read.try_into().unwrap();
+    document.written_by(managed_fields.as_array().unwrap().clone())
+}
+
+fn fields(found: &[FieldDrift]) -> Vec<&str> {
+    found.iter().map(|drift| drift.field.as_str()).collect()
+}
+
+fn deployment(replicas: u32, image: &str) -> Value {
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "web", "namespace": "shop", "labels": {"app": "web"}},
+        "spec": {"replicas": replicas, "template": {"spec": {"containers": [
+            {"name": "log", "image": "log:1"}, {"name": "web", "image": image}]}}}
+    })
+}
+
+fn writers() -> Value {
+    json!([
+        {"manager": "kubectl-edit", "operation": "Update", "time": "2026-11-02T10:00:00Z",
+         "fieldsV1": {"f:spec": {"f:template": {"f:spec": {"f:containers": {
+             "k:{\"name\":\"web\"}": {"f:image": {}}}}}}}},
+        {"manager": "flux", "operation": "Apply", "time": "2026-11-01T10:00:00Z",
+         "fieldsV1": {"f:metadata": {"f:labels": {"f:app": {}}},
+                      "f:spec": {"f:replicas": {}}}},
+    ])
+}
+
+#[test]
+fn a_field_names_its_newest_writer() {
+    let before = document(deployment(1, "web:1"), json!([]));
+    let after = document(deployment(3, "web:2"), writers());
+    let found = compare(&before, &after, Compare::Whole);
+    let summary: Vec<_> = found
+        .iter()
+        .map(|d| {
+            let manager = &d.managers[0];
+            (d.field.as_str(), manager.name.as_str(), manager.by_hand)
+        })
+        .collect();
+    assert_eq!(
+        summary,
+        [
+            ("spec.replicas", "flux", false),
+            (
+                "spec.template.spec.containers[web].image",
+                "kubectl-edit",
+                true
+            ),
+        ]
+    );
+    assert_eq!(found[1].before, Some(json!("web:1")));
+    assert_eq!(found[1].managers[0].time, "2026-11-02T10:00:00Z");
+    assert_eq!(compare(&before, &before, Compare::Whole), []);
+}
+
+#[test]
+fn order_of_named_elements_is_no_drift_and_their_loss_is() {
+    let before = deployment(1, "web:1");
+    let mut after = before.clone();
+    let containers = after.pointer_mut("/spec/template/spec/containers").unwrap();
+    containers.as_array_mut().unwrap().reverse();
+    let of = |object: &Value| document(object.clone(), json!([]));
+    assert_eq!(compare(&of(&before), &of(&after), Compare::Whole), []);
+    let containers = after.pointer_mut("/spec/template/spec/containers").unwrap();
+    containers.as_array_mut().unwrap().pop();
+    let found = compare(&of(&before), &of(&after), Compare::Whole);
+    assert_eq!(found[0].field, "spec.template.spec.containers[log]");
+    assert_eq!(found[0].after, None);
+}
+
+#[test]
+fn defaults_are_no_drift_of_what_was_declared_but_a_hand_is() {
+    let before = document(
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"},
+               "spec": {"selector": {"app": "web"}}}),
+        json!([]),
+    );
+    let after = document(
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"},
+               "spec": {"selector": {"app": "web"}, "type": "ClusterIP",
+                        "sessionAffinity": "ClientIP"}}),
+        json!([
+            {"manager": "kube-apiserver", "operation": "Update", "time": "t",
+             "fieldsV1": {"f:spec": {"f:type": {}}}},
+            {"manager": "kubectl-client-side-apply", "operation": "Update", "time": "t",
+             "fieldsV1": {"f:spec": {"f:sessionAffinity": {}}}},
+        ]),
+    );
+    let found = compare(&before, &after, Compare::Declared);
+    let fields: Vec<_> = found.iter().map(|d| d.field.as_str()).collect();
+    assert_eq!(fields, ["spec.sessionAffinity"]);
+    // What every server fills in is nobody's.
+    let whole = compare(&before, &after, Compare::Whole);
+    assert_eq!(whole.len(), 1, "{whole:?}");
+}
+
+#[test]
+fn secrets_show_what_differs_and_no_value() {
+    let secret = |word: &str| {
+        let object = json!({"kind": "Secret", "data": {"p": word}, "metadata": {"name": "s"}});
+        document(object, json!([]))
+    };
+    let found = compare(&secret("b25l"), &secret("dHdv"), Compare::Whole);
+    assert_eq!(found[0].field, "data.p");
+    assert_eq!(
+        (&found[0].before, &found[0].after),
+        (&Some(json!("***")), &Some(json!("***")))
+    );
+    assert!(!serde_json::to_string(&found).unwrap().contains("dHdv"));
+}
+
+#[test]
+fn programs_of_people() {
+    for (manager, expected) in [
+        ("kubectl-edit", true),
+        ("kubectl", true),
+        ("kubectl-client-side-apply", true),
+        ("oc", true),
+        ("ocp-controller", false),
+        ("Mozilla", true),
+        ("kube-controller-manager", false),
+        ("flux", false),
+    ] {
+        assert_eq!(is_by_hand(manager), expected, "{manager}");
+    }
+}
+
+#[test]
+fn what_programs_note_beside_is_no_drift() {
+    let with = |note: &str| {
+        let object = json!({"metadata": {"name": "a", "annotations": {
+            "kubectl.kubernetes.io/last-applied-configuration": note, "x.example/y": note}}});
+        document(object, json!([]))
+    };
+    let found = compare(&with("1"), &with("2"), Compare::Whole);
+    assert_eq!(fields(&found), ["metadata.annotations[\"x.example/y\"]"]);
+}
+
+#[test]
+fn no_copy_of_a_secret_is_told() {
+    let secret = |metadata: Value, data: Value| {
+        let object = json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata,
+                            "data": data, "type": "Opaque"});
+        document(object, json!([]))
+    };
+    let plain = secret(json!({"name": "s"}), json!({}));
+    let applied = "kubectl.kubernetes.io/last-applied-configuration";
+    let noted = secret(
+        json!({"name": "s", "labels": {"a": "shown"},
+               "annotations": {(applied): "hunter2", "copy": "hunter2"}}),
+        json!({"p": "hunter2", "deep": {"er": ["hunter2"]}}),
+    );
+    for (before, after) in [(&plain, &noted), (&noted, &plain)] {
+        let found = compare(before, after, Compare::Whole);
+        let text = serde_json::to_string(&found).unwrap();
+        assert!(
+            !text.contains("hunter2") && text.contains("shown"),
+            "{text}"
+        );
+        assert!(fields(&found).contains(&"data.p"), "{text}");
+    }
+}
+
+#[test]
+fn what_the_server_filled_in_is_no_drift_and_what_somebody_added_is() {
+    let before = json!({"kind": "Service", "metadata": {"name": "s"}, "spec": {
+        "clusterIP": "10.0.0.1", "ports": [{"port": 80}]}});
+    let after = json!({"kind": "Service", "metadata": {"name": "s"}, "spec": {
+        "clusterIP": "10.0.0.2", "ipFamilies": ["IPv4"], "externalName": "x",
+        "ports": [{"port": 443, "protocol": "TCP"}, {"port": 80, "protocol": "TCP"}]}});
+    let managed = json!([{"manager": "operator", "operation": "Update", "time": "t", "fieldsV1":
+        {"f:spec": {"f:externalName": {}, "f:ports": {
+            "k:{\"port\":443,\"protocol\":\"TCP\"}": {".": {}, "f:port": {}, "f:protocol": {}}}}}}]);
+    let before = document(before, json!([]));
+    let found = compare(&before, &document(after.clone(), managed), Compare::Whole);
+    assert_eq!(
+        fields(&found),
+        ["spec.externalName", "spec.ports[443/TCP].port"]
+    );
+    assert_eq!(found[1].managers[0].name, "operator");
+    // Where nobody records writers, every field may be somebody's.
+    let found = compare(&before, &document(after, json!([])), Compare::Whole);
+    assert_eq!(found.len(), 2, "{found:?}");
+}
+
+#[test]
+fn amounts_lists_and_empty_fields_are_read_as_the_server_reads_them() {
+    let declared = json!({"kind": "Pod", "metadata": {"name": "p", "labels": {}, "annotations": null},
+        "spec": {"containers": [{"name": "a", "command": [],
+                 "resources": {"limits": {"cpu": "0.5", "memory": "1024Mi"}}}],
+                 "tolerations": [{"key": "a"}, {"key": "a", "effect": "NoSchedule"}],
+                 "volumes": [{"name": "v", "emptyDir": {}}]}});
+    let live = json!({"kind": "Pod", "metadata": {"name": "p"},
+        "spec": {"containers": [{"name": "a",
+                 "resources": {"limits": {"cpu": "500m", "memory": "1Gi"}}}],
+                 "tolerations": [{"key": "a"}, {"key": "a", "effect": "NoSchedule"}],
+                 "volumes": [{"name": "v", "emptyDir": {}}]}});
+    let (declared, live) = (document(declared, json!([])), document(live, json!([])));
+    assert_eq!(compare(&declared, &live, Compare::Declared), []);
+    let mut other = live.clone();
+    other.object["spec"]["containers"][0]["resources"]["limits"]["cpu"] = "600m".into();
+    other.object["spec"]["tolerations"] = json!([{"key": "a"}]);
+    let found = compare(&declared, &other, Compare::Declared);
+    assert_eq!(
+        fields(&found),
+        [
+            "spec.containers[a].resources.limits.cpu",
+            "spec.tolerations"
+        ]
+    );
+}
+
+#[test]
+fn what_people_write_as_text_is_the_secret_that_the_server_keeps() {
+    let declared = json!({"kind": "Secret", "metadata": {"name": "s"}, "stringData": {"p": "one"}});
+    let live = json!({"kind": "Secret", "metadata": {"name": "s"}, "data": {"p": "b25l"},
+                      "type": "Opaque"});
+    let (declared, live) = (document(declared, json!([])), document(live, json!([])));
+    assert_eq!(compare(&declared, &live, Compare::Declared), []);
+}
+
+#[test]
+fn lists_are_read_as_their_objects() {
+    let text = "kind: ConfigMapList\nitems:\n- kind: ConfigMap\n  apiVersion: v1\n  metadata: \
+                {name: a}\n- kind: ConfigMap\n  apiVersion: v1\n  metadata: {name: b}\n";
+    let names: Vec<_> = Document::read(text.as_bytes())
+        .unwrap()
+        .iter()
+        .map(|document| document.key().unwrap().name)
+        .collect();
+    assert_eq!(names, ["a", "b"]);
+}
+
+#[test]
+fn defaults_that_came_with_what_was_applied_are_no_drift() {
+    let declared = json!({"kind": "Widget", "metadata": {"name": "w"}, "spec": {"a": 1}});
+    let live = json!({"kind": "Widget",
+        "metadata": {"name": "w", "annotations": {
+            "kubectl.kubernetes.io/last-applied-configuration":
+                r#"{"spec":{"a":1,"parts":[{"name":"x","size":2}]}}"#}},
+        "spec": {"a": 1, "filled": true, "parts": [{"name": "x", "size": 2, "unit": "m"}]}});
+    let managed = json!([{"manager": "kubectl-client-side-apply", "operation": "Update",
+        "time": "t", "fieldsV1": {"f:spec": {"f:a": {}, "f:filled": {}, "f:parts": {}}}}]);
+    let (declared, live) = (document(declared, json!([])), document(live, managed));
+    let found = compare(&declared, &live, Compare::Declared);
+    assert_eq!(fields(&found), ["spec.parts"]);
+}

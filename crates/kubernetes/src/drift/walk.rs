@@ -1,0 +1,247 @@
+//! The fields in which two versions of an object differ.
+//!
+//! Invariant: a field that somebody wrote and that is not as it should be is found; a field that
+//! only the server filled in is not.
+
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+use super::defaults::is_default;
+use super::document::Document;
+use super::elements;
+use super::owners::{Manager, Segment, managers};
+use super::quantity;
+
+/// What stands where a Secret's value was.
+const MASK: &str = "***";
+/// What `kubectl apply` calls itself.
+const APPLY: &str = "kubectl-client-side-apply";
+/// Objects are nested far less.
+const DEPTH_MAX: usize = 128;
+
+/// What of an object must be as it was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Compare {
+    /// All of it: both sides are what a server held. What the server filled in since, and nobody
+    /// wrote, does not count.
+    Whole,
+    /// What the first side says, and what a person added by hand: the first side is what somebody
+    /// wrote, and the server and its controllers added their part.
+    Declared,
+}
+
+/// One field that differs.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct FieldDrift {
+    /// `spec.template.spec.containers[web].image`.
+    pub field: String,
+    /// As it should be; none if it should not be there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<Value>,
+    /// As it is; none if it is gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<Value>,
+    /// Who the server says the field belongs to, the newest writer first; nobody for a field that
+    /// is gone, which the server keeps no record of.
+    pub managers: Vec<Manager>,
+}
+
+/// The fields in which `after` differs from `before`.
+#[must_use]
+pub fn compare(before: &Document, after: &Document, how: Compare) -> Vec<FieldDrift> {
+    let mut walk = Walk {
+        after,
+        beside: None,
+        how,
+        is_secret: before.is_secret() || after.is_secret(),
+        found: Vec::new(),
+        path: Vec::new(),
+    };
+    walk.values(Some(&before.object), Some(&after.object));
+    walk.found
+}
+
+impl Document {
+    /// Everybody who wrote to the object, the newest first.
+    #[must_use]
+    pub fn managers(&self) -> Vec<Manager> {
+        managers(&self.managed_fields, &[])
+    }
+}
+
+/// Whether what somebody applied has something at `path`.
+fn holds(applied: &Value, path: &[Segment<'_>]) -> bool {
+    let Some((segment, rest)) = path.split_first() else {
+        return true;
+    };
+    let below = match segment {
+        Segment::Field(name) => applied.get(*name),
+        Segment::Element(_, _, value) => {
+            let list = applied.as_array();
+            list.and_then(|list| elements::same(list, value))
+        }
+    };
+    below.is_some_and(|below| holds(below, rest))
+}
+
+struct Walk<'a> {
+    after: &'a Document,
+    /// What the field that is looked at stands in.
+    beside: Option<&'a Value>,
+    how: Compare,
+    is_secret: bool,
+    found: Vec<FieldDrift>,
+    path: Vec<Segment<'a>>,
+}
+
+impl<'a> Walk<'a> {
+    fn values(&mut self, before: Option<&'a Value>, after: Option<&'a Value>) {
+        if before == after {
+            return;
+        }
+        if self.path.len() > DEPTH_MAX {
+            return self.differ(before, after);
+        }
+        match (before, after) {
+            // What is new is looked at field by field: each has its writer.
+            (Some(Value::Object(_)) | None, Some(Value::Object(_))) => self.objects(before, after),
+            (Some(Value::Array(old)), Some(Value::Array(new))) => self.lists(old, new),
+            (Some(old), Some(new)) if self.is_amount() && quantity::is_same(old, new) => {}
+            _ => self.differ(before, after),
+        }
+    }
+
+    fn objects(&mut self, before: Option<&'a Value>, after: Option<&'a Value>) {
+        let (old, new) = (
+            before.and_then(Value::as_object),
+            after.and_then(Value::as_object),
+        );
+        let is_empty =
+            |map: Option<&serde_json::Map<String, Value>>| map.is_none_or(|m| m.is_empty());
+        if is_empty(old) && is_empty(new) {
+            // An empty object can mean something, as `emptyDir: {}` does.
+            return self.differ(before, after);
+        }
+        let keys = old.into_iter().chain(new).flat_map(|map| map.keys());
+        let keys: BTreeSet<&'a String> = keys.collect();
+        for key in keys {
+            let of = |map: Option<&'a serde_json::Map<String, Value>>| map.and_then(|m| m.get(key));
+            self.beside = after;
+            self.below(Segment::Field(key), of(old), of(new));
+        }
+    }
+
+    fn lists(&mut self, old: &'a [Value], new: &'a [Value]) {
+        if let Some(pairs) = elements::pairs(old, new) {
+            for (label, before, after) in pairs {
+                let Some(value) = after.or(before) else {
+                    continue;
+                };
+                let index = new.iter().position(|v| std::ptr::eq(v, value));
+                let segment = Segment::Element(label, index.unwrap_or(usize::MAX), value);
+                self.below(segment, before, after);
+            }
+            return;
+        }
+        if old.len() == new.len() {
+            for (index, (before, after)) in old.iter().zip(new).enumerate() {
+                let segment = Segment::Element(index.to_string(), index, after);
+                self.below(segment, Some(before), Some(after));
+            }
+            return;
+        }
+        // Nothing tells which element is which: the list is what differs.
+        let whole = |list: &[Value]| Some(Value::Array(list.to_vec()));
+        self.differ_as(whole(old), whole(new));
+    }
+
+    fn below(&mut self, segment: Segment<'a>, before: Option<&'a Value>, after: Option<&'a Value>) {
+        self.path.push(segment);
+        self.values(before, after);
+        self.path.pop();
+    }
+
+    fn differ(&mut self, before: Option<&Value>, after: Option<&Value>) {
+        let says_nothing = |value: &Value| {
+            value.is_null()
+                || value.as_array().is_some_and(Vec::is_empty)
+                || value.as_object().is_some_and(serde_json::Map::is_empty)
+        };
+        if self.how == Compare::Declared && after.is_none() && before.is_some_and(says_nothing) {
+            return;
+        }
+        self.differ_as(before.cloned(), after.cloned());
+    }
+
+    fn differ_as(&mut self, before: Option<Value>, after: Option<Value>) {
+        let managers = match after {
+            Some(_) => managers(&self.after.managed_fields, &self.path),
+            None => Vec::new(),
+        };
+        if before.is_none() && self.is_filled_in(after.as_ref(), &managers) {
+            return;
+        }
+        let mask = |value: Value| if self.is_masked() { MASK.into() } else { value };
+        self.found.push(FieldDrift {
+            field: self.field(),
+            before: before.map(mask),
+            after: after.map(mask),
+            managers,
+        });
+    }
+
+    /// Whether a field that was not there is the server's own doing, or, beside what somebody
+    /// declared, a controller's.
+    fn is_filled_in(&self, after: Option<&Value>, managers: &[Manager]) -> bool {
+        if let (Some(Segment::Field(name)), Some(value)) = (self.path.last(), after)
+            && is_default(name, value, self.beside)
+        {
+            return true;
+        }
+        let was_applied = self
+            .after
+            .applied
+            .as_ref()
+            .is_none_or(|a| holds(a, &self.path));
+        // The server writes its defaults under the name of whoever sent the object.
+        let mut writers = managers.iter().filter(|m| m.name != APPLY || was_applied);
+        match self.how {
+            Compare::Declared => !writers.any(|manager| manager.by_hand),
+            // Without a record of writers nobody can tell.
+            Compare::Whole => !self.after.managed_fields.is_empty() && writers.next().is_none(),
+        }
+    }
+
+    /// Of a Secret only what it is called, its labels and its type are shown.
+    fn is_masked(&self) -> bool {
+        let shown = match self.path.as_slice() {
+            [Segment::Field(field)] => {
+                matches!(*field, "apiVersion" | "kind" | "type" | "immutable")
+            }
+            [Segment::Field("metadata"), Segment::Field(field), ..] => *field != "annotations",
+            _ => false,
+        };
+        self.is_secret && !shown
+    }
+
+    fn is_amount(&self) -> bool {
+        let mut names = self.path.iter().rev().take(2);
+        names.any(|segment| matches!(segment, Segment::Field(name) if quantity::is_amount(name)))
+    }
+
+    fn field(&self) -> String {
+        let mut text = String::new();
+        for segment in &self.path {
+            match segment {
+                Segment::Field(name) if name.contains(['.', '/']) => {
+                    text.push_str(&format!("[{name:?}]"));
+                }
+                Segment::Field(name) if text.is_empty() => text.push_str(name),
+                Segment::Field(name) => text.push_str(&format!(".{name}")),
+                Segment::Element(label, ..) => text.push_str(&format!("[{label}]")),
+            }
+        }
+        text
+    }
+}
