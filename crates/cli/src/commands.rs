@@ -10,6 +10,7 @@ pub mod completions;
 pub mod copy;
 pub mod diff;
 pub mod discover;
+pub mod drift;
 pub mod export;
 pub mod find;
 pub mod forget;
@@ -45,6 +46,7 @@ pub fn run(cli: Cli, signals: &Signals) -> Result<ExitStatus, CommandError> {
         Command::Ls(args) => ls::run(&args, &settings()?),
         Command::Cat(args) => cat::run(&args, &settings()?),
         Command::Diff(args) => diff::run(&args, &settings()?, signals),
+        Command::Drift(args) => drift::run(&args, &settings()?, signals),
         Command::Export(args) => export::run(&args, &settings()?, signals),
         Command::Find(args) => find::run(&args, &settings()?, signals),
         Command::Restore(args) => restore::run(&args, &settings()?, signals),

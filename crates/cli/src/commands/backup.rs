@@ -210,22 +210,26 @@ fn wanted(args: &Args, settings: &Settings) -> Result<Vec<Wanted>, CommandError>
     let of = |(name, config): (&String, &PolicyConfig)| Wanted {
         policy: policy(name, config),
         deadline: args.deadline.clone().or_else(|| config.deadline.clone()),
-        sources: declared
-            .iter()
-            .filter_map(|d| {
-                let select = config.select.iter().find(|s| s.source.value == d.name)?;
-                Some(Declared {
-                    namespaces: select.namespaces.clone(),
-                    ..d.clone()
-                })
-            })
-            .collect(),
+        sources: selected(&declared, config),
         copy_to: config.copy_to.iter().map(|c| c.value.clone()).collect(),
     };
     Ok(policies.into_iter().map(of).collect())
 }
 
-fn policy(name: &str, config: &PolicyConfig) -> BackupPolicy {
+/// The sources that a policy selects, each with what it selects of it.
+pub fn selected(declared: &[Declared], config: &PolicyConfig) -> Vec<Declared> {
+    let selected = declared.iter().filter_map(|d| {
+        let select = config.select.iter().find(|s| s.source.value == d.name)?;
+        Some(Declared {
+            namespaces: select.namespaces.clone(),
+            ..d.clone()
+        })
+    });
+    selected.collect()
+}
+
+/// What a policy wants.
+pub fn policy(name: &str, config: &PolicyConfig) -> BackupPolicy {
     let select = config.select.iter().map(|s| Selection {
         source: s.source.value.clone(),
         workloads: s.workloads.clone(),

@@ -32,6 +32,19 @@ pub fn create(cluster: &ControlPlane, name: &str, value: &str) {
     cluster.kubectl(&["create", "configmap", name, &literal]);
 }
 
+/// What somebody else commits to the branch.
+fn commit_by_hand(env: &CliEnv, files: &[(&str, &str)]) {
+    let work = env.path("work");
+    let work = work.to_str().unwrap();
+    git(env, &["clone", "--quiet", ".", work]);
+    for (path, text) in files {
+        env.write(&format!("work/{path}"), text);
+    }
+    git(env, &["-C", work, "add", "-A"]);
+    git(env, &["-C", work, "commit", "--quiet", "-m", "by hand"]);
+    git(env, &["-C", work, "push", "--quiet", "origin", "main"]);
+}
+
 const EXPORT: [&str; 4] = ["export", "--all", "--git", "out.git"];
 
 #[test]
@@ -123,23 +136,13 @@ fn what_others_commit_stays_and_what_they_change_in_an_export_does_not() {
     // A second point is there before somebody else commits later than it.
     create(&cluster, "c", "one");
     env.succeed(&["backup", "--source", &source]);
-    let work = env.path("work");
-    let clone = ["clone", "--quiet", ".", work.to_str().unwrap()];
-    git(&env, &clone);
     let a = "prod/core/v1/configmaps/default/a.yaml";
-    env.write("work/README.md", "ours\n");
-    env.write(&format!("work/{a}"), "forged\n");
-    env.write("work/prod/stray.yaml", "stray\n");
-    let work = ["-C", work.to_str().unwrap()];
-    git(&env, &[&work[..], &["add", "-A"]].concat());
-    git(
-        &env,
-        &[&work[..], &["commit", "--quiet", "-m", "by hand"]].concat(),
-    );
-    git(
-        &env,
-        &[&work[..], &["push", "--quiet", "origin", "main"]].concat(),
-    );
+    let files = [
+        ("README.md", "ours\n"),
+        (a, "forged\n"),
+        ("prod/stray.yaml", "stray\n"),
+    ];
+    commit_by_hand(&env, &files);
     let report = env.json(&EXPORT);
     assert_eq!(report["commits"].as_array().unwrap().len(), 1, "{report}");
     assert_eq!(git(&env, &["show", "main:README.md"]), "ours\n");
@@ -169,12 +172,6 @@ fn what_a_point_could_not_see_stays_in_git() {
     };
     let env = CliEnv::with_repository();
     create(&cluster, "a", "one");
-    cluster.kubectl(&["create", "serviceaccount", "narrow"]);
-    let rbac = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../kubernetes/rbac-backup.yaml"
-    );
-    assert!(std::path::Path::new(rbac).exists());
     let source = source(&cluster);
     env.succeed(&["backup", "--source", &source]);
     env.succeed(&EXPORT);
@@ -187,19 +184,7 @@ fn what_a_point_could_not_see_stays_in_git() {
     let file = env.path("service.yaml");
     cluster.kubectl(&["apply", "-f", file.to_str().unwrap()]);
     let stray = "prod/down.example/v1/things/default/x.yaml";
-    let work = env.path("work");
-    git(&env, &["clone", "--quiet", ".", work.to_str().unwrap()]);
-    env.write(&format!("work/{stray}"), "seen before\n");
-    let work = ["-C", work.to_str().unwrap()];
-    git(&env, &[&work[..], &["add", "-A"]].concat());
-    git(
-        &env,
-        &[&work[..], &["commit", "--quiet", "-m", "by hand"]].concat(),
-    );
-    git(
-        &env,
-        &[&work[..], &["push", "--quiet", "origin", "main"]].concat(),
-    );
+    commit_by_hand(&env, &[(stray, "seen before\n")]);
     assert_eq!(env.code(&["backup", "--source", &source]), 3);
     let report = env.json(&EXPORT);
     assert_eq!(report["commits"].as_array().unwrap().len(), 1, "{report}");

@@ -89,6 +89,18 @@ impl ControlPlane {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// What a person does with `kubectl edit`; `script` is sed's.
+    pub fn edit(&self, object: &str, script: &str) {
+        let output = Command::new(cache().join("bin/kubectl"))
+            .env("KUBE_EDITOR", format!("sed -i {script}"))
+            .arg("--kubeconfig")
+            .arg(&self.kubeconfig)
+            .args(["edit", object])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "kubectl edit {object}: {output:?}");
+    }
+
     /// All objects of some kinds, without what changes by itself.
     pub fn objects(&self) -> Value {
         let kinds = "configmaps,secrets,namespaces,clusterroles,customresourcedefinitions";

@@ -7,6 +7,7 @@
 
 mod bad_input;
 mod cli_env;
+mod cluster_drift;
 mod cluster_git;
 mod config;
 mod control_plane;
