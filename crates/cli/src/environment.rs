@@ -49,6 +49,11 @@ pub const REGISTRY_PASSWORD: Variable = Variable {
     name: "REFLOAT_REGISTRY_PASSWORD",
     meaning: "The password of --registry-user",
 };
+/// The password of an etcd on the command line.
+pub const ETCD_PASSWORD: Variable = Variable {
+    name: "REFLOAT_ETCD_PASSWORD",
+    meaning: "The password of --etcd-user",
+};
 /// The configuration file.
 pub const CONFIG: Variable = Variable {
     name: "REFLOAT_CONFIG",
@@ -89,17 +94,18 @@ pub const KUBECONFIG: Variable = Variable {
 /// The folder for temporary files.
 pub const TMPDIR: Variable = Variable {
     name: "TMPDIR",
-    meaning: "Where an etcd snapshot is kept, without a name, while it is looked into; /tmp if not set",
+    meaning: "Where an etcd snapshot is kept, without a name, while it is captured or looked into; /tmp if not set",
 };
 
 /// All of them.
-pub const ALL: [&Variable; 14] = [
+pub const ALL: [&Variable; 15] = [
     &REPOSITORY,
     &PASSWORD,
     &PASSWORD_FILE,
     &PASSWORD_COMMAND,
     &LEDGER,
     &REGISTRY_PASSWORD,
+    &ETCD_PASSWORD,
     &CONFIG,
     &OTHER_REPOSITORY,
     &OTHER_PASSWORD,

@@ -3,12 +3,14 @@
 //! Invariant: every call has a timeout; nothing is sent to another machine without encryption
 //! unless the user asked for it.
 
+mod login;
 mod message;
 mod snapshot;
 
 use std::future::Future;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Uri;
@@ -21,6 +23,8 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use tonic_prost::ProstCodec;
 
 use crate::error::EtcdError;
+pub use login::Login;
+use login::Token;
 pub use message::{Alarm, HashKvResponse, Member, StatusResponse};
 use message::{
     AlarmRequest, AlarmResponse, HashKvRequest, MemberListRequest, MemberListResponse,
@@ -46,6 +50,8 @@ pub struct Access {
     pub endpoints: Vec<String>,
     /// Certificates for `https://`.
     pub certificates: Option<Certificates>,
+    /// Who we are, for clusters that ask for a password.
+    pub login: Option<Arc<Login>>,
     /// Whether other machines are spoken to without encryption.
     pub plain: Plain,
 }
@@ -74,6 +80,8 @@ pub enum Plain {
 pub struct Client {
     runtime: Runtime,
     tls: Option<ClientTlsConfig>,
+    login: Option<Arc<Login>>,
+    token: Token,
     plain: Plain,
 }
 
@@ -101,6 +109,8 @@ impl Client {
         Ok(Self {
             runtime,
             tls,
+            login: access.login.clone(),
+            token: Token::default(),
             plain: access.plain,
         })
     }
@@ -209,18 +219,35 @@ impl Client {
         cancel: &Cancel,
     ) -> Result<A, EtcdError>
     where
+        Q: prost::Message + Default + Clone + 'static,
+        A: prost::Message + Default + 'static,
+    {
+        match self.unary_once(to, call, question.clone(), cancel) {
+            Err(error) if self.is_worn_out(&error) => self.unary_once(to, call, question, cancel),
+            answer => answer,
+        }
+    }
+
+    fn unary_once<Q, A>(
+        &self,
+        to: &Connection,
+        call: Call,
+        question: Q,
+        cancel: &Cancel,
+    ) -> Result<A, EtcdError>
+    where
         Q: prost::Message + Default + 'static,
         A: prost::Message + Default + 'static,
     {
         let path = call.path;
+        let mut request = tonic::Request::new(question);
+        self.sign(&mut request, to, cancel)?;
         let mut grpc = Grpc::new(to.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX);
         let asking = async move {
             ready(&mut grpc).await?;
             let codec = ProstCodec::<Q, A>::default();
             let path = PathAndQuery::from_static(path);
-            let answer = grpc
-                .unary(tonic::Request::new(question), path, codec)
-                .await?;
+            let answer = grpc.unary(request, path, codec).await?;
             Ok(answer.into_inner())
         };
         self.wait(asking, call.timeout, cancel)

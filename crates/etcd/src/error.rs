@@ -41,6 +41,9 @@ pub enum EtcdError {
     /// Threads cannot be made.
     #[error("cannot start the client's threads")]
     Runtime(#[source] std::io::Error),
+    /// A password that cannot be one.
+    #[error("the password of {0} is no text")]
+    Password(String),
     /// A call failed.
     #[error("cannot {operation} {endpoint}")]
     Call {
@@ -65,7 +68,26 @@ pub enum EtcdError {
     Cancelled,
 }
 
+/// Whether a member asks who we are, or does not let us.
+fn is_about_users(status: &tonic::Status) -> bool {
+    let said = status.message();
+    [
+        "user name is empty",
+        "permission denied",
+        "authentication failed",
+        "invalid auth token",
+    ]
+    .iter()
+    .any(|words| said.contains(words))
+}
+
 impl EtcdError {
+    /// The revision is dropped or yet to come.
+    #[must_use]
+    pub fn is_out_of_range(&self) -> bool {
+        matches!(self, Self::Call { source, .. } if source.code() == tonic::Code::OutOfRange)
+    }
+
     /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
@@ -78,6 +100,10 @@ impl EtcdError {
             Self::Certificate { .. } => {
                 "kubeadm keeps them in /etc/kubernetes/pki/etcd: ca.crt, \
                  healthcheck-client.crt and healthcheck-client.key"
+            }
+            Self::Call { source, .. } if is_about_users(source) => {
+                "name a user with the role root, and where its password comes from: --etcd-user, \
+                 --etcd-password-file"
             }
             Self::Call { .. } | Self::Late { .. } => {
                 "check the endpoints, that etcd runs, and that its client authority signed the \

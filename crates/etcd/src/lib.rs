@@ -12,9 +12,12 @@ mod bolt;
 mod bytes;
 mod client;
 mod control_plane;
+mod crc;
 mod document;
 mod error;
+mod history_hash;
 mod mvcc;
+mod proof;
 mod restore;
 mod source;
 mod spool;
@@ -24,7 +27,7 @@ mod trailer;
 mod view;
 mod wire;
 
-pub use client::{Access, Certificates, Plain};
+pub use client::{Access, Certificates, Login, Plain};
 pub use document::within_snapshot;
 pub use error::EtcdError;
 pub use restore::{

@@ -20,6 +20,7 @@ use crate::client::{Access, Client, SnapshotStream};
 use crate::control_plane::{ControlPlane, HostPath, LEFT_OUT};
 use crate::document::{CLUSTER, SNAPSHOT, directory};
 use crate::error::EtcdError;
+use crate::proof::{Keeping, Proof};
 use crate::survey::{Disagreement, Survey, survey};
 use crate::trailer::Verified;
 
@@ -28,6 +29,8 @@ use crate::trailer::Verified;
 pub struct Options {
     /// How it is reached.
     pub access: Access,
+    /// Where a nameless copy of the snapshot may be kept until it is proven; none to do without.
+    pub scratch: Option<PathBuf>,
     /// The control plane's folder on this host, `/etc/kubernetes`; none to leave it out.
     pub control_plane: Option<PathBuf>,
 }
@@ -103,13 +106,6 @@ impl EtcdSource {
             Disagreement::Etcd(EtcdError::Cancelled) => SourceError::Cancelled,
             error => refuse(error.into()),
         })?;
-        let stream = self.open_snapshot(&seen, item, cancel)?;
-        let mut verified = Verified::new(stream);
-        let name = item.path.name().unwrap_or_default();
-        sink.stream(Entry::synthetic_file(name, 0), &mut verified)?;
-        cancel
-            .check()
-            .map_err(|_cancelled| SourceError::Cancelled)?;
         let compared = format!(
             "{} of {} members have the hash {:08x} at revision {}",
             agreement.members,
@@ -117,9 +113,26 @@ impl EtcdSource {
             agreement.hash,
             agreement.revision
         );
+        let mut findings = vec![Finding::note(&item.title, compared)];
+        let stream = self.open_snapshot(&seen, item, cancel)?;
+        let name = item.path.name().unwrap_or_default();
+        let entry = Entry::synthetic_file(name, 0);
+        if let Some(scratch) = &self.options.scratch {
+            let mut kept = Keeping::new(stream, scratch);
+            sink.stream(entry, &mut Verified::new(&mut kept))?;
+            check(cancel)?;
+            let proof = kept.prove(&seen, &self.client, cancel);
+            match proof.map_err(|error| unavailable("compare", &self.name, error))? {
+                Proof::Differs(why) => return Err(refuse(why.into())),
+                proof => findings.push(proof.finding(&item.title)),
+            }
+        } else {
+            sink.stream(entry, &mut Verified::new(stream))?;
+            check(cancel)?;
+        }
         Ok(Capture {
             consistency: Consistency::Application,
-            findings: vec![Finding::note(&item.title, compared)],
+            findings,
         })
     }
 
@@ -301,6 +314,10 @@ impl Source for EtcdSource {
             }
         }
     }
+}
+
+fn check(cancel: &Cancel) -> Result<(), SourceError> {
+    cancel.check().map_err(|_cancelled| SourceError::Cancelled)
 }
 
 fn unavailable(operation: &'static str, name: &str, error: EtcdError) -> SourceError {

@@ -64,6 +64,28 @@ pub fn open(content: impl Read, folder: &Path) -> Result<Bolt<SizedFile>, Snapsh
     })?)
 }
 
+/// A nameless file that is filled bit by bit.
+#[derive(Debug)]
+pub struct Kept {
+    /// The file.
+    pub file: File,
+    /// How much is in it.
+    pub length: u64,
+}
+
+impl Kept {
+    /// An empty one in `folder`.
+    ///
+    /// # Errors
+    /// The folder refuses.
+    pub fn new(folder: &Path) -> io::Result<Self> {
+        Ok(Self {
+            file: nameless(folder)?,
+            length: 0,
+        })
+    }
+}
+
 fn nameless(folder: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)

@@ -280,7 +280,7 @@ impl Survey {
             Ok(answers) => answers,
             // Compacted up to its end, as after a restore: only the present can be compared, which
             // is the same for all if none of them moves meanwhile.
-            Err(error) if is_out_of_range(&error) => {
+            Err(error) if error.is_out_of_range() => {
                 let answers = self.hashes(client, PRESENT, cancel)?;
                 let stand_still = self.revisions(client, cancel)? == revisions
                     && revisions.iter().all(|r| *r == revision);
@@ -351,15 +351,12 @@ impl Survey {
         }
     }
 
-    fn title(&self, id: u64) -> String {
+    /// What people call a member.
+    #[must_use]
+    pub fn title(&self, id: u64) -> String {
         let member = self.members.iter().find(|member| member.id == id);
         member.map_or_else(|| format!("{id:x}"), title)
     }
-}
-
-/// The revision is dropped or yet to come.
-fn is_out_of_range(error: &EtcdError) -> bool {
-    matches!(error, EtcdError::Call { source, .. } if source.code() == tonic::Code::OutOfRange)
 }
 
 fn title(member: &Member) -> String {

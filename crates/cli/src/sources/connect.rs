@@ -46,7 +46,7 @@ impl Connected {
                         PlainTcp::Loopback => Plain::Loopback,
                         PlainTcp::Anywhere => Plain::Anywhere,
                     };
-                    match etcd::source(declared, config, plain) {
+                    match etcd::source(declared, config, plain)? {
                         Ok(source) => this.sources.push(Arc::new(source)),
                         Err(error) => this.unreachable.push((declared.name.clone(), error)),
                     }

@@ -3,17 +3,21 @@
 //! Invariant: every key of the configuration is carried over.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use refloat_engine::config::{EtcdConfig, TlsConfig};
+use refloat_engine::config::{BasicAuth, EtcdConfig, PasswordConfig, TlsConfig};
 use refloat_etcd::{
-    Access, BUMP_DEFAULT, Certificates, DataFolderOptions, EtcdDataFolder, EtcdSource, Options,
-    Plain,
+    Access, BUMP_DEFAULT, Certificates, DataFolderOptions, EtcdDataFolder, EtcdSource, Login,
+    Options, Plain,
 };
 use refloat_source::{SourceError, Target};
 
 use super::address::Declared;
 use crate::command_error::CommandError;
+use crate::environment;
 use crate::home;
+use crate::password;
+use crate::settings::PasswordSource;
 
 /// Options of etcd: sources given on the command line.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -27,6 +31,13 @@ pub struct EtcdSourceArgs {
     /// The client's key for etcd
     #[arg(long, value_name = "FILE", requires = "etcd_ca")]
     etcd_key: Option<PathBuf>,
+    /// The etcd user, which needs the role root; the password comes from the next one or from
+    /// REFLOAT_ETCD_PASSWORD
+    #[arg(long, value_name = "NAME", requires = "source")]
+    etcd_user: Option<String>,
+    /// A file whose first line is the etcd user's password
+    #[arg(long, value_name = "FILE", requires = "etcd_user")]
+    etcd_password_file: Option<PathBuf>,
     /// Save this control-plane folder of this host too, usually /etc/kubernetes; for etcd: sources
     /// given here
     #[arg(long, value_name = "FOLDER", requires = "source")]
@@ -56,23 +67,38 @@ impl EtcdSourceArgs {
             }),
             _ => None,
         };
+        let auth = self.etcd_user.as_ref().map(|user| {
+            let password = match &self.etcd_password_file {
+                Some(file) => PasswordConfig::File(absolute(file)?),
+                None => PasswordConfig::Env(environment::ETCD_PASSWORD.name.to_owned()),
+            };
+            Ok::<_, CommandError>(BasicAuth {
+                user: user.clone(),
+                password,
+            })
+        });
         Ok(EtcdConfig {
             endpoints,
             tls,
+            auth: auth.transpose()?,
             control_plane: self.control_plane.as_ref().map(absolute).transpose()?,
         })
     }
 }
 
 /// The inner error is a cluster that does not answer.
+///
+/// # Errors
+/// The password cannot be had.
 pub fn source(
     declared: &Declared,
     config: &EtcdConfig,
     plain: Plain,
-) -> Result<EtcdSource, SourceError> {
+) -> Result<Result<EtcdSource, SourceError>, CommandError> {
     let EtcdConfig {
         endpoints,
         tls,
+        auth,
         control_plane,
     } = config;
     let resolve = |path: &Path| home::resolve(path, &declared.base);
@@ -80,15 +106,22 @@ pub fn source(
         ca: resolve(&tls.ca),
         identity: Some((resolve(&tls.cert), resolve(&tls.key))),
     });
+    let login = auth.as_ref().map(|auth| {
+        let password = password::get(&PasswordSource::of(&auth.password, &declared.base))?;
+        let user = auth.user.clone();
+        Ok::<_, CommandError>(Arc::new(Login { user, password }))
+    });
     let options = Options {
         access: Access {
             endpoints: endpoints.clone(),
             certificates,
+            login: login.transpose()?,
             plain,
         },
+        scratch: Some(environment::temporary()),
         control_plane: control_plane.as_deref().map(resolve),
     };
-    EtcdSource::connect(&declared.name, options)
+    Ok(EtcdSource::connect(&declared.name, options))
 }
 
 /// Options of `--to etcd:FOLDER`.

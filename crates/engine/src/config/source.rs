@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::kubernetes::KubernetesConfig;
-use super::registry::RegistryConfig;
+use super::registry::{BasicAuth, RegistryConfig};
 
 /// One system of the estate.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
@@ -36,6 +36,8 @@ pub struct EtcdConfig {
     pub endpoints: Vec<String>,
     /// Certificates; kubeadm has them in /etc/kubernetes/pki/etcd.
     pub tls: Option<TlsConfig>,
+    /// A user with the role `root`, for clusters that ask for a password.
+    pub auth: Option<BasicAuth>,
     /// The control plane's folder on this host, usually /etc/kubernetes: certificates and keys,
     /// encryption configuration, static pods. Not saved if not given.
     pub control_plane: Option<PathBuf>,

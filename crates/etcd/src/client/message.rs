@@ -1,4 +1,4 @@
-//! The part of etcd's interface that is used: seven calls' messages.
+//! The part of etcd's interface that is used: the messages of eight calls.
 //!
 //! Written down here instead of generated, because the generator needs a protobuf compiler on
 //! every machine that builds this program; `docs/adr/0011-etcd.md`. Numbers are those of
@@ -109,4 +109,27 @@ pub struct SnapshotResponse {
     pub remaining_bytes: u64,
     #[prost(bytes = "vec", tag = "3")]
     pub blob: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct AuthenticateResponse {
+    #[prost(string, tag = "2")]
+    pub token: String,
+}
+
+/// It has no `Debug` that would tell the password.
+#[derive(Clone, PartialEq, prost::Message)]
+#[prost(skip_debug)]
+pub struct AuthenticateRequest {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(string, tag = "2")]
+    pub password: String,
+}
+
+impl std::fmt::Debug for AuthenticateRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AuthenticateRequest")
+            .finish_non_exhaustive()
+    }
 }

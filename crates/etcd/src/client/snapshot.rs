@@ -41,27 +41,39 @@ impl SnapshotStream {
     /// # Errors
     /// It does not answer.
     pub fn open(client: Arc<Client>, to: &Connection, cancel: &Cancel) -> Result<Self, EtcdError> {
-        let mut grpc = Grpc::new(to.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX);
-        let asking = async move {
-            ready(&mut grpc).await?;
-            let codec = ProstCodec::<SnapshotRequest, SnapshotResponse>::default();
-            let path = PathAndQuery::from_static(CALL.path);
-            let request = tonic::Request::new(SnapshotRequest {});
-            let answer = grpc.server_streaming(request, path, codec).await?;
-            Ok(answer.into_inner())
+        let pieces = match pieces(&client, to, cancel) {
+            Err(error) if client.is_worn_out(&error) => pieces(&client, to, cancel),
+            pieces => pieces,
         };
-        let pieces = client
-            .wait(asking, PIECE_TIMEOUT, cancel)
-            .map_err(|failure| failure.at(CALL, &to.endpoint))?;
         Ok(Self {
+            pieces: pieces?,
             client,
             endpoint: to.endpoint.clone(),
-            pieces,
             piece: io::Cursor::default(),
             remaining: 0,
             cancel: cancel.clone(),
         })
     }
+}
+
+fn pieces(
+    client: &Client,
+    to: &Connection,
+    cancel: &Cancel,
+) -> Result<Streaming<SnapshotResponse>, EtcdError> {
+    let mut request = tonic::Request::new(SnapshotRequest {});
+    client.sign(&mut request, to, cancel)?;
+    let mut grpc = Grpc::new(to.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX);
+    let asking = async move {
+        ready(&mut grpc).await?;
+        let codec = ProstCodec::<SnapshotRequest, SnapshotResponse>::default();
+        let path = PathAndQuery::from_static(CALL.path);
+        let answer = grpc.server_streaming(request, path, codec).await?;
+        Ok(answer.into_inner())
+    };
+    client
+        .wait(asking, PIECE_TIMEOUT, cancel)
+        .map_err(|failure| failure.at(CALL, &to.endpoint))
 }
 
 impl Read for SnapshotStream {

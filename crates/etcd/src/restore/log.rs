@@ -7,6 +7,7 @@
 //! Invariant: equal to what `etcdutl snapshot restore` writes, byte for byte; a test compares.
 
 use super::cluster::{NewCluster, member_json};
+use crate::crc::crc32c;
 use crate::wire::{push_bytes, push_varint};
 
 /// The one term of the new log.
@@ -186,26 +187,4 @@ fn node(path: &str, index: u64, value: &str, children: &str) -> String {
         "{{\"Path\":\"{path}\",\"CreatedIndex\":{index},\"ModifiedIndex\":{index},\
          \"ExpireTime\":\"0001-01-01T00:00:00Z\",\"Value\":{value},\"Children\":{children}}}"
     )
-}
-
-/// CRC-32C, continued from `crc`.
-fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!crc, |mut crc, byte| {
-        crc ^= u32::from(*byte);
-        for _ in 0..8 {
-            crc = crc >> 1 ^ (0x82F6_3B78 & (crc & 1).wrapping_neg());
-        }
-        crc
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_checksum_is_the_published_one() {
-        assert_eq!(crc32c(0, b"123456789"), 0xE306_9283);
-        assert_eq!(crc32c(crc32c(0, b"1234"), b"56789"), 0xE306_9283);
-    }
 }

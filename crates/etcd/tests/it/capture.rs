@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use refloat_etcd::{Access, Certificates, EtcdSource, Options, Plain};
+use refloat_etcd::{Access, Certificates, EtcdSource, Options};
 use refloat_model::cancel::Cancel;
 use refloat_model::finding::Severity;
 use refloat_model::item::{Item, ItemKind};
@@ -15,19 +15,25 @@ use crate::server::{Server, Start, debian};
 
 /// The source of a cluster without encryption.
 pub fn source(endpoints: &[&str]) -> EtcdSource {
-    let access = Access {
-        endpoints: endpoints.iter().map(ToString::to_string).collect(),
-        certificates: None,
-        plain: Plain::Loopback,
-    };
-    let options = Options {
-        access,
+    source_with(endpoints, |_| {})
+}
+
+/// The same, with other options.
+pub fn source_with(endpoints: &[&str], change: impl Fn(&mut Options)) -> EtcdSource {
+    let mut options = Options {
+        access: Access {
+            endpoints: endpoints.iter().map(ToString::to_string).collect(),
+            ..Access::default()
+        },
+        scratch: Some(std::env::temp_dir()),
         control_plane: None,
     };
+    change(&mut options);
     EtcdSource::connect("prod", options).unwrap()
 }
 
-fn item(source: &EtcdSource, kind: ItemKind) -> Item {
+/// What the source has of a kind.
+pub fn item(source: &EtcdSource, kind: ItemKind) -> Item {
     let inventory = source.discover(&Cancel::default()).unwrap();
     inventory
         .items
@@ -242,11 +248,11 @@ fn client_certificates_open_a_cluster_and_nothing_else_does() {
         let access = Access {
             endpoints: vec![server.client.clone()],
             certificates,
-            plain: Plain::Loopback,
+            ..Access::default()
         };
         let options = Options {
             access,
-            control_plane: None,
+            ..Options::default()
         };
         let source = EtcdSource::connect("prod", options)?;
         source.discover(&Cancel::default())?;

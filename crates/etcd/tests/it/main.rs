@@ -9,6 +9,8 @@
 
 mod capture;
 mod damage;
+mod login;
 mod point;
+mod proof;
 mod restore;
 mod server;

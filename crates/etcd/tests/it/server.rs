@@ -58,6 +58,7 @@ pub struct Server {
     pub log: PathBuf,
     etcdctl: PathBuf,
     flags: Vec<String>,
+    ports: (u16, u16),
 }
 
 impl Drop for Server {
@@ -157,6 +158,7 @@ impl<'a> Start<'a> {
             log,
             etcdctl: self.programs.etcdctl.clone(),
             flags,
+            ports: (self.client_port, self.peer_port),
         }
     }
 
@@ -169,6 +171,11 @@ impl<'a> Start<'a> {
 }
 
 impl Server {
+    /// Where clients and peers reach it, to start it there again.
+    pub const fn ports(&self) -> (u16, u16) {
+        self.ports
+    }
+
     /// Waits until it answers, with a leader.
     pub fn wait(&self) {
         let begun = Instant::now();
