@@ -197,6 +197,29 @@ impl Cluster {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// The process id of a part of the cluster: `kube-apiserver`, `etcd`.
+    ///
+    /// # Panics
+    /// There is no such part.
+    #[must_use]
+    pub fn pid(&self, process: &str) -> u32 {
+        let folder = self.kubeconfig.ancestors().nth(2).unwrap();
+        let text = std::fs::read_to_string(folder.join("pid").join(process)).unwrap();
+        text.split(' ').next().unwrap().trim().parse().unwrap()
+    }
+
+    /// The port of the API server; etcd listens without TLS on the next one.
+    ///
+    /// # Panics
+    /// The kubeconfig names none.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        let text = std::fs::read_to_string(&self.kubeconfig).unwrap();
+        let after = text.split("server: \"https://").nth(1).unwrap();
+        let address = after.split('"').next().unwrap();
+        address.rsplit(':').next().unwrap().parse().unwrap()
+    }
+
     /// Applies a manifest.
     pub fn apply(&self, manifest: &str) {
         // What begins with a brace would be read as JSON.

@@ -14,6 +14,7 @@ pub mod conformance;
 pub mod damage;
 pub mod docker;
 pub mod faults;
+pub mod fuzz;
 pub mod http_proxy;
 pub mod intercept;
 pub mod kubernetes;
