@@ -5,6 +5,7 @@
 //!
 //! Invariant: what is written is what one list said; a list that breaks leaves a named gap.
 
+use std::collections::BTreeSet;
 use std::io::Cursor;
 
 use refloat_model::cancel::Cancel;
@@ -24,6 +25,7 @@ use crate::layout::{
 };
 use crate::look::Look;
 use crate::options::Options;
+use crate::references::subject;
 use crate::rules::object_rule;
 use crate::{noise, yaml};
 
@@ -51,6 +53,7 @@ pub(crate) fn capture(
         .as_deref()
         .filter(|_| kind.id() != "namespaces");
     let mut list = List::new(client.api(), kind, folder.namespace.as_deref()).labels(labels);
+    let mut expected = Expected::of(item);
     let first = client.block_on(cancel, |_| list.next()).map_err(failed)?;
     let is_cut = is_long(first.as_ref(), look.objects(&folder));
     let mut writer = Writer::begin(sink, item, is_cut)?;
@@ -58,6 +61,7 @@ pub(crate) fn capture(
     while let Some(page) = next {
         for object in page.objects {
             if is_wanted(options, look, kind, &object) {
+                expected.came(&kind.id(), folder.namespace.as_deref(), name(&object));
                 writer.object(object)?;
             }
         }
@@ -66,6 +70,7 @@ pub(crate) fn capture(
             Err(ApiError::Cancelled) => return Err(SourceError::Cancelled),
             Err(error) => {
                 writer.gap(&error);
+                expected = Expected::default();
                 break;
             }
         };
@@ -78,10 +83,50 @@ pub(crate) fn capture(
             "the list took longer than the server keeps versions: its end is younger than its start",
         ));
     }
+    findings.extend(expected.gone(item));
     Ok(Capture {
         consistency: Consistency::Definition,
         findings,
     })
+}
+
+/// How many names a finding gives.
+const NAMES_SHOWN: usize = 10;
+
+/// The objects that the look saw and that have not come yet.
+#[derive(Default)]
+struct Expected(BTreeSet<String>);
+
+impl Expected {
+    fn of(item: &Item) -> Self {
+        Self(item.provides.iter().map(|s| s.name.clone()).collect())
+    }
+
+    fn came(&mut self, id: &str, namespace: Option<&str>, name: &str) {
+        self.0.remove(&subject("", id, namespace, name).name);
+    }
+
+    /// What was deleted in the meantime: the closure was computed with it.
+    fn gone(self, item: &Item) -> Option<Finding> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let mut shown: Vec<&str> = self
+            .0
+            .iter()
+            .take(NAMES_SHOWN)
+            .map(String::as_str)
+            .collect();
+        if self.0.len() > NAMES_SHOWN {
+            shown.push("…");
+        }
+        let message = format!(
+            "deleted while the backup ran, and not in it: {} ({})",
+            self.0.len(),
+            shown.join(", ")
+        );
+        Some(Finding::warning(item.title.clone(), message))
+    }
 }
 
 fn is_wanted(options: &Options, look: &Look, kind: &Kind, object: &Value) -> bool {

@@ -103,7 +103,7 @@ fn same(a: &Kind, b: &Kind) -> bool {
     a.group == b.group && a.resource == b.resource
 }
 
-fn group_versions(core: &Value, groups: &Value) -> Vec<(String, String)> {
+pub(crate) fn group_versions(core: &Value, groups: &Value) -> Vec<(String, String)> {
     let strings = |value: &Value| value.as_str().map(str::to_owned);
     let core = elements(core, "versions").filter_map(strings);
     let mut found: Vec<_> = core.map(|version| (String::new(), version)).collect();

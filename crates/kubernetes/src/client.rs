@@ -4,8 +4,10 @@
 
 mod call;
 mod connect;
+mod line;
 mod list;
 mod pace;
+mod slim;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -21,6 +23,7 @@ use tokio::runtime::Runtime;
 use crate::error::ApiError;
 pub(crate) use call::Call;
 pub use connect::Access;
+use line::Line;
 pub(crate) use list::{List, Page};
 use pace::Pace;
 
@@ -54,7 +57,7 @@ pub struct Client {
 /// The asynchronous side of a [`Client`].
 #[derive(Clone)]
 pub(crate) struct Api {
-    kube: kube::Client,
+    line: Arc<Line>,
     pace: Arc<Pace>,
 }
 
@@ -77,17 +80,11 @@ impl Client {
             .enable_all()
             .build()
             .map_err(ApiError::Runtime)?;
-        let config = runtime.block_on(connect::config(access))?;
-        let address = config.cluster_url.to_string();
-        // The client spawns its buffer on the runtime it is made in.
-        let inside = runtime.enter();
-        let kube =
-            kube::Client::try_from(config).map_err(|error| ApiError::Setup(Box::new(error)))?;
-        drop(inside);
+        let (line, address) = runtime.block_on(Line::connect(access.clone()))?;
         Ok(Self {
             runtime,
             api: Api {
-                kube,
+                line: Arc::new(line),
                 pace: Arc::default(),
             },
             address: address.trim_end_matches('/').to_owned(),
@@ -98,6 +95,15 @@ impl Client {
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// The answer to one GET, as `kubectl get --raw` gives it: to measure and to diagnose.
+    ///
+    /// # Errors
+    /// The server refuses, or there is none.
+    pub fn raw(&self, path: &str, cancel: &Cancel) -> Result<Vec<u8>, ApiError> {
+        let call = Call::get(path);
+        self.block_on(cancel, |api| async move { api.bytes(&call).await })
     }
 
     /// The asynchronous side, for what is then waited for with [`block_on`](Self::block_on).
@@ -145,11 +151,20 @@ impl Api {
     /// Sends a request and gives what the server warns of as well.
     pub(crate) async fn answer(&self, call: &Call) -> Result<Answer, ApiError> {
         let mut attempt = 1;
+        let mut is_renewed = false;
         loop {
+            let generation = self.line.generation().await;
             let error = match self.once(call).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
+            // Credentials that ran out in the middle: whoever gave them is asked once more.
+            if error.0.status() == Some(401) && !is_renewed {
+                is_renewed = true;
+                if self.line.renew(generation).await? {
+                    continue;
+                }
+            }
             // A busy server says nothing about what was asked for: few attempts are for the dead.
             let most = match error.0.status() {
                 Some(429) => ATTEMPTS_MAX,
@@ -181,13 +196,12 @@ impl Api {
     async fn send(&self, call: &Call) -> Result<Answer, (ApiError, Option<Duration>)> {
         let request = call.request().map_err(|error| (error, None))?;
         let answer = tokio::time::timeout(REQUEST_TIMEOUT, async {
-            let answer = self
-                .kube
-                .send(request)
-                .await
-                .map_err(|error| (ApiError::Connection(Box::new(error)), None))?;
+            let kube = self.line.client().await;
+            let answer = kube.send(request).await;
+            let answer = answer.map_err(|error| (self.line.failure(error), None))?;
             let (head, body) = answer.into_parts();
-            let bytes = read(body).await.map_err(|error| (error, None))?;
+            let bytes = read(body, call.answer_bytes_max()).await;
+            let bytes = bytes.map_err(|error| (error, None))?;
             if head.status.is_success() {
                 let warnings = warnings(&head.headers);
                 return Ok(Answer { bytes, warnings });
@@ -200,16 +214,16 @@ impl Api {
     }
 }
 
-async fn read(body: Body) -> Result<Vec<u8>, ApiError> {
-    match Limited::new(body, ANSWER_BYTES_MAX).collect().await {
+async fn read(body: Body, bytes_max: usize) -> Result<Vec<u8>, ApiError> {
+    match Limited::new(body, bytes_max).collect().await {
         Ok(collected) => Ok(collected.to_bytes().into()),
-        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::TooLarge(ANSWER_BYTES_MAX)),
+        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::TooLarge(bytes_max)),
         Err(error) => Err(ApiError::Body(error)),
     }
 }
 
 /// The texts in headers like `299 - "policy/v1beta1 PodDisruptionBudget is deprecated"`.
-fn warnings(headers: &HeaderMap) -> Vec<String> {
+pub(crate) fn warnings(headers: &HeaderMap) -> Vec<String> {
     let all = headers.get_all(http::header::WARNING).iter();
     all.filter_map(|value| {
         let text = value.to_str().ok()?;
@@ -233,7 +247,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 /// The longest message kept of a server's refusal.
 const MESSAGE_CHARS_MAX: usize = 2_000;
 
-fn refusal(status: StatusCode, body: &[u8]) -> ApiError {
+pub(crate) fn refusal(status: StatusCode, body: &[u8]) -> ApiError {
     // A proxy in between answers with a page instead of a Status: then there is its text only.
     let document: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
     let field = |pointer| document.pointer(pointer).and_then(Value::as_str);

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 /// Why an API server could not be asked, or what it answered instead.
@@ -30,6 +31,18 @@ pub enum ApiError {
     /// The connection cannot be set up: certificates, proxy, credential plugin.
     #[error("the connection cannot be prepared")]
     Setup(#[source] Box<kube::Error>),
+    /// Credentials cannot be had. Without what the plugin printed and was called with: both may hold
+    /// secrets.
+    #[error("{}", credentials(.program, .why))]
+    Plugin {
+        /// The credential plugin's program; empty if the kubeconfig names none.
+        program: String,
+        /// What it came to.
+        why: Plugin,
+    },
+    /// The kubeconfig's proxy cannot be used.
+    #[error("the kubeconfig names a proxy of a kind that is not known: {0:?}")]
+    Proxy(String),
     /// Threads for the client cannot be started.
     #[error("cannot start the client")]
     Runtime(#[source] io::Error),
@@ -63,6 +76,9 @@ pub enum ApiError {
     /// The answer is no JSON.
     #[error("the API server's answer is not understood")]
     Malformed(#[source] serde_json::Error),
+    /// A part of ours that was waiting for an answer is gone.
+    #[error("a request was given up")]
+    Lost(#[source] tokio::task::JoinError),
     /// The answer has not the expected shape.
     #[error("the API server's answer has no {0}")]
     Incomplete(&'static str),
@@ -77,6 +93,46 @@ pub enum ApiError {
     /// The run was cancelled.
     #[error("interrupted")]
     Cancelled,
+}
+
+/// What became of asking for credentials.
+#[derive(Debug)]
+pub enum Plugin {
+    /// The program is not there or may not be run.
+    NotStarted(io::Error),
+    /// It ended with an error.
+    Failed(ExitStatus),
+    /// It gave nothing that is a credential.
+    NoCredentials,
+    /// The file that should hold the token cannot be read.
+    TokenFile(io::Error, PathBuf),
+}
+
+fn credentials(program: &str, why: &Plugin) -> String {
+    match why {
+        Plugin::NotStarted(error) => {
+            format!(
+                "the credential plugin {program:?} of the kubeconfig cannot be started: {error}"
+            )
+        }
+        Plugin::Failed(status) => {
+            format!("the credential plugin {program:?} of the kubeconfig failed ({status})")
+        }
+        Plugin::TokenFile(error, path) => {
+            format!(
+                "the token of the kubeconfig cannot be read from {}: {error}",
+                path.display()
+            )
+        }
+        Plugin::NoCredentials if program.is_empty() => {
+            "the kubeconfig gives no usable credentials".to_owned()
+        }
+        Plugin::NoCredentials => {
+            format!(
+                "the credential plugin {program:?} of the kubeconfig gave no usable credentials"
+            )
+        }
+    }
 }
 
 fn named(context: Option<&str>) -> String {
@@ -141,6 +197,11 @@ impl ApiError {
             Self::Context(_) => "kubectl config get-contexts lists the contexts there are",
             Self::Connection(_) | Self::Timeout(_) => {
                 "check that `kubectl --context CONTEXT get --raw /readyz` works from this machine"
+            }
+            Self::Proxy(_) => "proxy-url begins with http:// or socks5://",
+            Self::Plugin { program, .. } if !program.is_empty() => {
+                "run the plugin by hand as the kubeconfig has it: it must print an ExecCredential; \
+                 perhaps its own login has expired"
             }
             Self::Refused { status: 401, .. } => {
                 "the credentials have expired or are wrong: log in again"

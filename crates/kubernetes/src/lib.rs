@@ -13,6 +13,9 @@ mod catalogue;
 mod client;
 pub mod drift;
 mod error;
+mod expression;
+#[cfg(test)]
+mod fuzz;
 mod hash;
 mod kind;
 mod layout;
@@ -29,7 +32,8 @@ mod yaml;
 
 pub use catalogue::Catalogue;
 pub use client::{Access, Client};
-pub use error::ApiError;
+pub use error::{ApiError, Plugin};
+pub use expression::{Expression, ExpressionError};
 pub use kind::Kind;
 pub use options::{ClusterWide, Namespaces, Options, Versions};
 pub use restore::KubernetesTarget;

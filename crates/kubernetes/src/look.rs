@@ -6,8 +6,11 @@
 //! Invariant: what cannot be seen is a finding; what is not selected is not looked at.
 
 mod inventory;
+mod members;
 mod placement;
+mod scope;
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::stream::{self, StreamExt};
@@ -21,8 +24,10 @@ use crate::error::ApiError;
 use crate::kind::{Kind, annotation, label, name, namespace, text};
 use crate::layout::Folder;
 use crate::options::{Options, Versions};
-use crate::references::{Reference, has_references, references};
+use crate::references::{Reference, references};
 use crate::rules::{Rule, Surroundings, kind_rule, object_rule};
+pub(crate) use members::Members;
+use scope::{Problem, Scope};
 
 /// How many kinds are listed at once. More would only queue in the server.
 const LISTS_AT_ONCE: usize = 8;
@@ -34,6 +39,8 @@ pub(crate) struct Look {
     pub(crate) inventory: Inventory,
     /// The selected namespaces.
     namespaces: BTreeSet<String>,
+    /// What belongs to the selected applications; none if all objects are selected.
+    members: Option<Members>,
     objects: BTreeMap<Folder, usize>,
 }
 
@@ -43,9 +50,12 @@ impl Look {
         self.objects.get(folder).copied().unwrap_or(0)
     }
 
-    /// Whether a policy selects an object.
+    /// Whether a policy selects an object. One that the expression cannot judge is selected: the
+    /// look has said so.
     pub(crate) fn selects(&self, options: &Options, kind: &Kind, object: &Value) -> bool {
         selects(options, &self.namespaces, kind, object)
+            && self.members.as_ref().is_none_or(|m| m.has(kind, object))
+            && options.judges(kind, object).unwrap_or(true)
     }
 }
 
@@ -97,22 +107,32 @@ pub(crate) async fn look(api: &Api, source: &str, options: &Options) -> Result<L
     let around = surroundings(api, options, &catalogue, &namespaces).await;
     let kinds = kinds(options, &catalogue, &mut sight);
     let custom = custom_kinds(api, &catalogue).await;
-    let mut lists = stream::iter(kinds.iter().map(|kind| {
-        let scope = Scope {
-            api,
-            options,
-            namespaces: &namespaces,
-        };
-        async move { (*kind, scope.list(kind).await) }
+    let mut scope = Scope {
+        api,
+        options,
+        namespaces: &namespaces,
+        members: None,
+    };
+    let members = members::find(&scope, &kinds).await;
+    scope.members = members.as_ref();
+    let sight = RefCell::new(sight);
+    let see = |kind: &Kind, object: &Value| {
+        sight.borrow_mut().see(kind, object, &around, &custom);
+    };
+    let mut lists = stream::iter(kinds.iter().map(|kind| async {
+        let mut problems = scope.list(kind, &see).await;
+        if options.versions == Versions::Preferred {
+            problems = otherwise(&scope, &catalogue, kind, problems, &see).await;
+        }
+        problems
     }))
     .buffer_unordered(LISTS_AT_ONCE);
-    while let Some((kind, (objects, problems))) = lists.next().await {
-        sight.findings.extend(problems);
-        for object in objects {
-            sight.see(kind, &object, &around, &custom);
-        }
+    while let Some(problems) = lists.next().await {
+        let findings = problems.into_iter().map(Problem::finding);
+        sight.borrow_mut().findings.extend(findings);
     }
     drop(lists);
+    let sight = sight.into_inner();
     let identity = api.call(&Call::get("/api/v1/namespaces/kube-system")).await;
     let identity = identity
         .ok()
@@ -128,8 +148,32 @@ pub(crate) async fn look(api: &Api, source: &str, options: &Options) -> Result<L
         around,
         inventory,
         namespaces,
+        members,
         objects,
     })
+}
+
+/// A kind that the server cannot convert into its preferred version (the webhook that does it is
+/// down) may still be had in the version it is stored in.
+async fn otherwise(
+    scope: &Scope<'_>,
+    catalogue: &Catalogue,
+    kind: &Kind,
+    problems: Vec<Problem>,
+    see: &dyn Fn(&Kind, &Value),
+) -> Vec<Problem> {
+    let is_broken = |p: &Problem| p.is_whole() && p.error_status() == Some(500);
+    if problems.is_empty() || !problems.iter().all(is_broken) {
+        return problems;
+    }
+    let others = catalogue.versions(&kind.group, &kind.resource);
+    for other in others.filter(|other| other.version != kind.version && other.can("list")) {
+        if scope.list(other, see).await.is_empty() {
+            let in_place = problems.into_iter().map(|p| p.instead(other));
+            return in_place.collect();
+        }
+    }
+    problems
 }
 
 /// Groups that hold measurements, not objects.
@@ -145,26 +189,6 @@ fn unavailable(catalogue: &Catalogue) -> impl Iterator<Item = Finding> {
         subject: group.clone(),
         message: format!("the API server cannot serve this group now: {why}"),
     })
-}
-
-fn cannot_list(kind: &Kind, namespace: Option<&str>, error: &ApiError) -> Finding {
-    let place = namespace.map_or_else(String::new, |n| format!(" in {n}"));
-    let message = if error.is_forbidden() {
-        format!("these credentials cannot list {}{place}", kind.id())
-    } else {
-        format!("{}{place} cannot be listed: {error}", kind.id())
-    };
-    // What the server does not offer to list is not there to be captured.
-    let severity = if matches!(error.status(), Some(404 | 405)) {
-        Severity::Note
-    } else {
-        Severity::Error
-    };
-    Finding {
-        severity,
-        subject: kind.id(),
-        message,
-    }
 }
 
 /// The kinds to look at.
@@ -203,7 +227,9 @@ async fn namespaces(
             .map(|o| name(o).to_owned())
             .collect()),
         Err(error) if error.is_forbidden() => {
-            sight.findings.push(cannot_list(kind, None, &error));
+            sight
+                .findings
+                .push(Problem::of(kind, None, error).finding());
             // Credentials of one namespace: what is named without a pattern can still be read.
             Ok(options.named_namespaces().map(str::to_owned).collect())
         }
@@ -218,21 +244,25 @@ async fn surroundings(
     catalogue: &Catalogue,
     namespaces: &BTreeSet<String>,
 ) -> Surroundings {
-    let mut around = Surroundings::default();
+    let around = RefCell::new(Surroundings::default());
     if let Some(kind) = catalogue.find("", "v1", "services") {
         let scope = Scope {
             api,
             options,
             namespaces,
+            members: None,
         };
-        let (services, _) = scope.list(kind).await;
-        around.selecting_services = services
-            .iter()
-            .filter(|service| service.pointer("/spec/selector").is_some())
-            .filter_map(|service| Some((namespace(service)?.to_owned(), name(service).to_owned())))
-            .collect();
+        let see = |_: &Kind, service: &Value| {
+            if let Some(space) = namespace(service)
+                && service.pointer("/spec/selector").is_some()
+            {
+                let key = (space.to_owned(), name(service).to_owned());
+                around.borrow_mut().selecting_services.insert(key);
+            }
+        };
+        let _told_again_later = scope.all(kind, &see).await;
     }
-    around
+    around.into_inner()
 }
 
 /// The names of the definitions of custom resources: `widgets.example.org`.
@@ -252,78 +282,15 @@ async fn custom_kinds(api: &Api, catalogue: &Catalogue) -> BTreeSet<String> {
         .collect()
 }
 
-/// Where a look may look.
-struct Scope<'a> {
-    api: &'a Api,
-    options: &'a Options,
-    namespaces: &'a BTreeSet<String>,
-}
-
-impl Scope<'_> {
-    /// The selected objects of a kind, and what could not be listed.
-    async fn list(&self, kind: &Kind) -> (Vec<Value>, Vec<Finding>) {
-        if !kind.namespaced || self.options.is_everywhere() {
-            match self.part(kind, None).await {
-                Ok(objects) => return (objects, Vec::new()),
-                Err(error) if error.is_forbidden() && kind.namespaced => {
-                    let (objects, problems) = self.by_namespace(kind).await;
-                    if objects.is_empty() {
-                        return (objects, vec![cannot_list(kind, None, &error)]);
-                    }
-                    return (objects, problems);
-                }
-                Err(error) => return (Vec::new(), vec![cannot_list(kind, None, &error)]),
-            }
-        }
-        self.by_namespace(kind).await
-    }
-
-    async fn by_namespace(&self, kind: &Kind) -> (Vec<Value>, Vec<Finding>) {
-        let (mut objects, mut problems) = (Vec::new(), Vec::new());
-        for namespace in self.namespaces {
-            match self.part(kind, Some(namespace)).await {
-                Ok(part) => objects.extend(part),
-                Err(error) => problems.push(cannot_list(kind, Some(namespace), &error)),
-            }
-        }
-        (objects, problems)
-    }
-
-    async fn part(&self, kind: &Kind, namespace: Option<&str>) -> Result<Vec<Value>, ApiError> {
-        let is_namespace = kind.id() == "namespaces";
-        let labels = self.options.labels.as_deref().filter(|_| !is_namespace);
-        let mut list = List::new(self.api, kind, namespace).labels(labels);
-        let is_whole = has_references(&kind.id()) || is_namespace;
-        if !is_whole {
-            list = list.metadata_only();
-        }
-        let mut objects = Vec::new();
-        while let Some(page) = list.next().await? {
-            let selected = page
-                .objects
-                .into_iter()
-                .filter(|object| selects(self.options, self.namespaces, kind, object))
-                .map(slim);
-            objects.extend(selected);
-        }
-        Ok(objects)
-    }
-}
-
-/// Drops what a look has no use for and what is long.
-fn slim(mut object: Value) -> Value {
-    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.remove("managedFields");
-        if let Some(Value::Object(annotations)) = metadata.get_mut("annotations") {
-            annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
-        }
-    }
-    object
-}
-
-/// The application an object belongs to, as Helm or the recommended labels say.
+/// The application an object belongs to, as Helm or the recommended labels say; Helm's own record
+/// of a release belongs to it too.
 pub(crate) fn application(object: &Value) -> Option<&str> {
+    const RELEASE: &str = "sh.helm.release.v1.";
     annotation(object, "meta.helm.sh/release-name")
+        .or_else(|| {
+            let is_record = name(object).starts_with(RELEASE);
+            label(object, "name").filter(|_| is_record && label(object, "owner") == Some("helm"))
+        })
         .or_else(|| label(object, "app.kubernetes.io/instance"))
         .or_else(|| label(object, "app.kubernetes.io/name"))
 }

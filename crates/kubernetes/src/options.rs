@@ -8,6 +8,7 @@ use refloat_model::glob::Glob;
 use serde_json::Value;
 
 use crate::client::Access;
+use crate::expression::Expression;
 use crate::kind::{Kind, label, name};
 
 /// How one cluster is captured.
@@ -26,6 +27,11 @@ pub struct Options {
     pub exclude_kinds: Vec<Glob>,
     /// Objects to capture, by name; empty means all.
     pub names: Vec<Glob>,
+    /// Applications to capture, `shop/web`, with all that their objects own; empty means all
+    /// objects. What is in no namespace is not asked.
+    pub applications: Vec<Glob>,
+    /// A condition on objects that are in a namespace. One that it cannot judge is captured.
+    pub expression: Option<Expression>,
     /// What is captured that is in no namespace.
     pub cluster_wide: ClusterWide,
     /// In which versions objects are captured.
@@ -84,6 +90,8 @@ impl Options {
             kinds: Vec::new(),
             exclude_kinds: Vec::new(),
             names: Vec::new(),
+            applications: Vec::new(),
+            expression: None,
             cluster_wide: ClusterWide::All,
             versions: Versions::Preferred,
         }
@@ -123,6 +131,28 @@ impl Options {
 
     pub(crate) fn selects_object(&self, name: &str) -> bool {
         selects(&self.names, &[], name)
+    }
+
+    /// Whether an application of a namespace is wanted.
+    pub(crate) fn selects_application(&self, namespace: &str, application: &str) -> bool {
+        selects(
+            &self.applications,
+            &[],
+            &format!("{namespace}/{application}"),
+        )
+    }
+
+    /// Whether the look must read objects whole.
+    pub(crate) const fn reads_fields(&self) -> bool {
+        self.expression.is_some()
+    }
+
+    /// What the expression says of an object; why it says nothing is the error.
+    pub(crate) fn judges(&self, kind: &Kind, object: &Value) -> Result<bool, String> {
+        match &self.expression {
+            Some(expression) if kind.namespaced => expression.fits(&kind.id(), object),
+            _ => Ok(true),
+        }
     }
 
     /// Whether every namespace is wanted.

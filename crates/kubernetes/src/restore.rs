@@ -17,6 +17,8 @@ mod checks;
 mod compare;
 mod execute;
 mod finish;
+#[cfg(test)]
+mod fuzz;
 mod gitops;
 mod hold;
 mod layer;
@@ -27,6 +29,7 @@ mod prepare;
 mod privileged;
 mod sanitise;
 mod selection;
+mod situation;
 mod stored;
 mod target;
 mod transform;

@@ -9,7 +9,8 @@ use refloat_engine::config::{
     ClusterWide, KubernetesConfig, Namespaces as NamespaceConfig, ServedVersions,
 };
 use refloat_kubernetes::{
-    Access, ClusterWide as Wide, KubernetesSource, KubernetesTarget, Namespaces, Options, Versions,
+    Access, ClusterWide as Wide, Expression, KubernetesSource, KubernetesTarget, Namespaces,
+    Options, Versions,
 };
 use refloat_source::{SourceError, Target};
 
@@ -80,11 +81,16 @@ fn options(declared: &Declared, config: &KubernetesConfig) -> Result<Options, Co
         namespaces,
         labels,
         names,
+        applications,
+        expression,
         kinds,
         exclude_kinds,
         cluster_wide,
         versions,
     } = config;
+    let expression = expression.as_deref().map(Expression::parse).transpose();
+    let expression = expression
+        .map_err(|error| CommandError::usage(format!("source {:?}: {error}", declared.name)))?;
     let narrowed = declared.namespaces.iter();
     Ok(Options {
         access: access(declared, config)?,
@@ -93,6 +99,8 @@ fn options(declared: &Declared, config: &KubernetesConfig) -> Result<Options, Co
         kinds: kinds.clone(),
         exclude_kinds: exclude_kinds.clone(),
         names: names.clone(),
+        applications: applications.clone(),
+        expression,
         cluster_wide: match cluster_wide {
             ClusterWide::All => Wide::All,
             ClusterWide::None => Wide::None,

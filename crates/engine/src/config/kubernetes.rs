@@ -27,6 +27,12 @@ pub struct KubernetesConfig {
     /// Patterns of names; all if not given.
     #[schemars(with = "Vec<String>")]
     pub names: Vec<Glob>,
+    /// Applications, `shop/web`: Helm releases, or what `app.kubernetes.io/instance` or `/name`
+    /// says, with all that their objects own; all objects if not given.
+    #[schemars(with = "Vec<String>")]
+    pub applications: Vec<Glob>,
+    /// A condition in CEL on objects in namespaces: `kind == 'secrets' && labels['tier'] == 'db'`.
+    pub expression: Option<String>,
     /// Patterns of kinds, `secrets` or `deployments.apps`; all if not given.
     #[schemars(with = "Vec<String>")]
     pub kinds: Vec<Glob>,

@@ -6,7 +6,7 @@ use http::{Method, Request};
 use kube::client::Body;
 use serde_json::Value;
 
-use super::FIELD_MANAGER;
+use super::{ANSWER_BYTES_MAX, FIELD_MANAGER};
 use crate::error::ApiError;
 use crate::kind::encode;
 
@@ -25,6 +25,8 @@ pub(crate) struct Call {
     accept: &'static str,
     /// How often it is sent at most; none for the usual number.
     pub(crate) attempts: Option<u32>,
+    /// The longest answer that is taken.
+    answer_bytes_max: usize,
 }
 
 impl Call {
@@ -72,6 +74,7 @@ impl Call {
             content_type,
             accept: JSON,
             attempts: None,
+            answer_bytes_max: ANSWER_BYTES_MAX,
         }
     }
 
@@ -97,6 +100,15 @@ impl Call {
     pub(crate) const fn attempts(mut self, attempts: u32) -> Self {
         self.attempts = Some(attempts);
         self
+    }
+
+    pub(super) const fn at_most(mut self, bytes: usize) -> Self {
+        self.answer_bytes_max = bytes;
+        self
+    }
+
+    pub(super) const fn answer_bytes_max(&self) -> usize {
+        self.answer_bytes_max
     }
 
     pub(super) fn request(&self) -> Result<Request<Body>, ApiError> {

@@ -2,6 +2,11 @@
 //!
 //! Invariant: a check only ever turns a step into a conflict, never the other way.
 
+mod classes;
+mod pod_security;
+mod quantity;
+mod quotas;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::stream::{self, StreamExt};
@@ -10,11 +15,19 @@ use refloat_model::plan::Action;
 use serde_json::{Value, json};
 
 use super::layer::Layer;
-use super::plan::{REQUESTS_AT_ONCE, Situation};
-use super::prepare::{Prepared, Wish};
+use super::plan::REQUESTS_AT_ONCE;
+use super::prepare::Prepared;
+use super::situation::Situation;
 use crate::client::{Answer, Api, Call};
 use crate::error::ApiError;
 use crate::kind::{elements, name, text};
+
+pub(super) use classes::classes;
+pub(super) use pod_security::pod_security;
+pub(super) use quotas::quotas;
+
+/// What etcd takes in one piece, as servers are set up unless somebody raised it.
+const OBJECT_BYTES_MAX: usize = 3 << 19;
 
 /// The namespace in which objects are tried whose own is not there yet.
 const STAND_IN_SPACE: &str = "default";
@@ -25,53 +38,6 @@ const fn writes(action: &Action) -> bool {
 
 const fn is_new(action: &Action) -> bool {
     matches!(action, Action::Create | Action::Rename { .. })
-}
-
-/// Claims whose class is neither there nor comes back would wait for ever.
-pub(super) async fn classes(
-    api: &Api,
-    prepared: &[Prepared],
-    actions: &mut [Action],
-) -> Result<(), ApiError> {
-    const CLASSES: &str = "storageclasses.storage.k8s.io";
-    let is_claim = |p: &Prepared| p.id == "persistentvolumeclaims" || p.id == "statefulsets.apps";
-    if !prepared.iter().any(is_claim) {
-        return Ok(());
-    }
-    let path = "/apis/storage.k8s.io/v1/storageclasses";
-    let answer = match api.call(&Call::get(path)).await {
-        Ok(answer) => answer,
-        // Then it shows when the claim is used; not knowing is no reason to refuse.
-        Err(error) if error.is_forbidden() || error.is_not_found() => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    let mut known: BTreeSet<&str> = elements(&answer, "/items").map(name).collect();
-    let coming = prepared
-        .iter()
-        .filter(|p| p.id == CLASSES && p.wish == Wish::Wanted);
-    known.extend(coming.map(Prepared::name));
-    for (p, action) in prepared.iter().zip(actions) {
-        if !is_claim(p) || !is_new(action) {
-            continue;
-        }
-        let own = text(&p.object, "/spec/storageClassName");
-        let templates = elements(&p.object, "/spec/volumeClaimTemplates")
-            .filter_map(|claim| text(claim, "/spec/storageClassName"));
-        // The empty name asks for a volume without a class, and one given by name is bound to it.
-        let missing = own
-            .into_iter()
-            .chain(templates)
-            .find(|class| !class.is_empty() && !known.contains(class));
-        if let Some(class) = missing.filter(|_| text(&p.object, "/spec/volumeName").is_none()) {
-            *action = Action::Conflict {
-                why: format!(
-                    "the target has no storage class {class}: name one it has \
-                     (storage-class:{class}=NEW)"
-                ),
-            };
-        }
-    }
-    Ok(())
 }
 
 /// Node ports that another service has.
@@ -165,6 +131,22 @@ pub(super) async fn permissions(
         .filter_map(|finding| async move { finding })
         .collect()
         .await
+}
+
+/// Objects that most servers refuse for their length: a dry run stores nothing and does not tell.
+pub(super) fn too_long(prepared: &[Prepared], actions: &[Action]) -> Vec<Finding> {
+    let both = prepared.iter().zip(actions);
+    both.filter(|(_, action)| writes(action))
+        .map(|(p, _)| (p, p.object.to_string().len()))
+        .filter(|(_, bytes)| *bytes > OBJECT_BYTES_MAX)
+        .map(|(p, bytes)| {
+            let message = format!(
+                "it has {bytes} bytes, and servers store no more than {OBJECT_BYTES_MAX} of one \
+                 object unless their etcd is set up for it"
+            );
+            Finding::warning(p.title(), message)
+        })
+        .collect()
 }
 
 /// Namespaces that come back stricter than they were.

@@ -15,9 +15,9 @@ use refloat_model::tree_path::TreePath;
 use serde_json::{Value, json};
 
 use super::hold::{self, Hold};
-use super::plan::Situation;
 use super::prepare::Prepared;
 use super::sanitise::{HELD, map_at};
+use super::situation::Situation;
 use crate::client::{Api, Call};
 use crate::error::ApiError;
 use crate::kind::{annotation, elements, label, name, namespace, object_name, text};

@@ -2,33 +2,22 @@
 //!
 //! Invariant: planning writes nothing; every write it asks about is a dry run.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use futures_util::stream::{self, StreamExt};
 use refloat_model::finding::Finding;
 use refloat_model::item::ItemKind;
 use refloat_model::plan::{Action, OnConflict, RestorePlan, RestoreRequest, Step};
-use serde_json::Value;
 
 use super::compare::{Likeness, compare};
 use super::prepare::{Prepared, Wish};
-use super::sanitise::sanitise;
+use super::situation::Situation;
 use super::{checks, gitops};
-use crate::client::{Api, Call, List};
+use crate::client::Api;
 use crate::error::ApiError;
-use crate::hash::Fnv;
-use crate::kind::{Kind, name, namespace, text};
+use crate::kind::text;
 
 /// How many requests are under way at once.
 pub(super) const REQUESTS_AT_ONCE: usize = 8;
-
-/// The target as it is now, as far as the prepared objects are concerned.
-pub(super) struct Situation {
-    /// Live objects by their title.
-    pub(super) live: BTreeMap<String, Value>,
-    /// Namespaces and whether each is being deleted.
-    pub(super) namespaces: BTreeMap<String, bool>,
-}
 
 /// Decides every step.
 pub(super) async fn plan(
@@ -43,8 +32,11 @@ pub(super) async fn plan(
         .iter()
         .map(|p| decide(p, &situation, request.on_conflict))
         .collect();
-    checks::classes(api, prepared, &mut actions).await?;
+    findings.extend(checks::classes(api, prepared, &mut actions).await?);
     checks::node_ports(api, prepared, &mut actions).await?;
+    findings.extend(checks::quotas(api, prepared, &situation, &actions).await);
+    findings.extend(checks::pod_security(prepared, &situation, &actions));
+    findings.extend(checks::too_long(prepared, &actions));
     findings.extend(checks::permissions(api, prepared, &actions).await);
     findings.extend(checks::dry_runs(api, prepared, &situation, &mut actions).await);
     findings.extend(checks::lost_rights(prepared, &actions));
@@ -85,11 +77,16 @@ fn decide(prepared: &Prepared, situation: &Situation, on_conflict: OnConflict) -
         let is_space = prepared.id == "namespaces";
         is_space.then(|| prepared.name())
     });
-    if let Some(space) = space.filter(|space| situation.namespaces.get(*space) == Some(&true)) {
+    if let Some(space) = space.filter(|space| situation.is_ending(space)) {
         return Action::Conflict {
             why: format!(
                 "namespace {space} is being deleted: wait until it is gone, then plan again"
             ),
+        };
+    }
+    if let Some(why) = situation.unreadable(prepared) {
+        return Action::Conflict {
+            why: format!("whether the target has it cannot be seen: {why}"),
         };
     }
     let title = prepared.title();
@@ -141,73 +138,6 @@ fn decide(prepared: &Prepared, situation: &Situation, on_conflict: OnConflict) -
             },
         },
     }
-}
-
-impl Situation {
-    async fn read(api: &Api, prepared: &[Prepared]) -> Result<Self, ApiError> {
-        let namespaces = namespaces(api).await?;
-        let mut lists: BTreeSet<(&Kind, Option<&str>)> = BTreeSet::new();
-        for p in prepared.iter().filter(|p| p.wish == Wish::Wanted) {
-            // Nothing can be in a namespace that is not there.
-            if p.namespace()
-                .is_none_or(|space| namespaces.contains_key(space))
-            {
-                lists.insert((&p.kind, p.namespace()));
-            }
-        }
-        let wanted: BTreeSet<String> = prepared.iter().map(Prepared::title).collect();
-        let mut live = BTreeMap::new();
-        let mut answers = stream::iter(lists)
-            .map(|(kind, space)| async move { (kind, List::new(api, kind, space).all().await) })
-            .buffer_unordered(REQUESTS_AT_ONCE);
-        while let Some((kind, answer)) = answers.next().await {
-            let objects = match answer {
-                Ok(objects) => objects,
-                // A kind whose definition comes with the restore.
-                Err(error) if error.is_not_found() => continue,
-                Err(error) => return Err(error),
-            };
-            for object in objects {
-                let title = kind.object_name(namespace(&object), name(&object));
-                if wanted.contains(&title) {
-                    live.insert(title, object);
-                }
-            }
-        }
-        Ok(Self { live, namespaces })
-    }
-
-    /// A hash of everything that decisions were made about, without what changes by itself.
-    fn fingerprint(&self) -> String {
-        let mut hash = Fnv::default();
-        for (title, live) in &self.live {
-            let id = title.split('/').next().unwrap_or_default();
-            let mut object = live.clone();
-            sanitise(id, &mut object, None);
-            hash.write(title.as_bytes());
-            hash.write(text(live, "/metadata/uid").unwrap_or_default().as_bytes());
-            hash.write(object.to_string().as_bytes());
-        }
-        format!("{:016x}", hash.finish())
-    }
-
-    /// Whether an object's namespace is there, or it needs none.
-    pub(super) fn has_space(&self, prepared: &Prepared) -> bool {
-        prepared
-            .namespace()
-            .is_none_or(|space| self.namespaces.contains_key(space))
-    }
-}
-
-async fn namespaces(api: &Api) -> Result<BTreeMap<String, bool>, ApiError> {
-    let answer = api.call(&Call::get("/api/v1/namespaces")).await?;
-    let all = crate::kind::elements(&answer, "/items");
-    Ok(all
-        .map(|space| {
-            let is_ending = text(space, "/status/phase") == Some("Terminating");
-            (name(space).to_owned(), is_ending)
-        })
-        .collect())
 }
 
 /// P2: an owner that is neither there nor comes back would make the cluster delete the object.

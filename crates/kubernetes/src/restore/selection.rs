@@ -1,4 +1,5 @@
-//! What `RestoreRequest::only` means in a cluster: namespaces, applications, objects, fields.
+//! What `RestoreRequest::only` means in a cluster: namespaces, applications, objects, fields, and
+//! what an expression fits.
 //!
 //! Invariant: what is named and not there is told; what only comes along is known as such.
 
@@ -7,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use refloat_source::TargetError;
 
 use super::stored::Stored;
+use crate::expression::Expression;
 use crate::kind::{elements, name, namespace, object_name, text};
 use crate::layout::Folder;
 use crate::look::application;
@@ -21,10 +23,13 @@ pub(super) struct Selection {
     pub(super) objects: BTreeSet<String>,
     /// Single fields, as JSON pointers, by object.
     pub(super) fields: BTreeMap<String, Vec<String>>,
+    expressions: Vec<Expression>,
 }
 
 impl Selection {
-    pub(super) fn parse(only: &[String]) -> Self {
+    /// # Errors
+    /// An expression is none.
+    pub(super) fn parse(only: &[String]) -> Result<Self, TargetError> {
         let mut selection = Self::default();
         for text in only {
             let (kind, rest) = text.split_once(':').unwrap_or(("", text));
@@ -33,6 +38,14 @@ impl Selection {
                 "secret" => drop(selection.objects.insert(format!("secrets/{rest}"))),
                 "config" => drop(selection.objects.insert(format!("configmaps/{rest}"))),
                 "object" => drop(selection.objects.insert(rest.to_owned())),
+                "where" => {
+                    let expression =
+                        Expression::parse(rest).map_err(|error| TargetError::Request {
+                            what: error.to_string(),
+                            hint: Some("write where:EXPRESSION in CEL".to_owned()),
+                        })?;
+                    selection.expressions.push(expression);
+                }
                 "field" => {
                     // Names may hold a colon, and only a pointer begins with a slash after one.
                     let (object, field) = rest.split_once(":/").unwrap_or((rest, ""));
@@ -49,7 +62,7 @@ impl Selection {
                 },
             }
         }
-        selection
+        Ok(selection)
     }
 
     /// Whether a folder can hold something selected. What is in no namespace may be needed by
@@ -59,7 +72,8 @@ impl Selection {
             return true;
         };
         let inside = format!("/{space}/");
-        self.namespaces.contains(space)
+        !self.expressions.is_empty()
+            || self.namespaces.contains(space)
             || self.applications.iter().any(|(s, _)| s == space)
             || self.objects.iter().any(|object| object.contains(&inside))
             || self.fields.keys().any(|object| object.contains(&inside))
@@ -142,7 +156,10 @@ impl Selection {
     }
 
     fn selects(&self, stored: &Stored) -> bool {
-        if self.objects.contains(&stored.name()) {
+        // What an expression cannot judge does not fit it: an object of another kind has not the
+        // fields that are asked for.
+        let fits = |e: &Expression| e.fits(&stored.id(), &stored.object).unwrap_or(false);
+        if self.objects.contains(&stored.name()) || self.expressions.iter().any(fits) {
             return true;
         }
         let Some(space) = namespace(&stored.object) else {
@@ -206,11 +223,16 @@ impl Selection {
         });
         let missing_application =
             missing_application.map(|(space, name)| format!("workload \"{space}/{name}\""));
+        let fitting_nothing = self.expressions.iter().find(|expression| {
+            let fits = |s: &Stored| expression.fits(&s.id(), &s.object).unwrap_or(false);
+            !objects.iter().any(fits)
+        });
         let mut named = self.objects.iter().chain(self.fields.keys());
         let missing_object = named.find(|object| !names.contains(*object));
         let missing = missing_space
             .or(missing_application)
-            .or(missing_object.map(|object| format!("object {object:?}")));
+            .or(missing_object.map(|object| format!("object {object:?}")))
+            .or(fitting_nothing.map(|e| format!("object that fits {:?}", e.to_string())));
         match missing {
             None => Ok(()),
             Some(what) => Err(TargetError::NotInPoint {

@@ -75,7 +75,7 @@ pub(super) fn read(
             ))
         })
         .collect();
-    let selection = Selection::parse(&request.only);
+    let selection = Selection::parse(&request.only)?;
     let is_all = request.only.is_empty();
     let mut files = Vec::new();
     for (path, folder) in &folders {

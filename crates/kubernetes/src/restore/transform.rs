@@ -4,7 +4,7 @@
 //! ```yaml
 //! - when: {kinds: [deployments.apps], namespaces: [shop], labels: {tier: web}}
 //!   merge: {spec: {replicas: 1}}
-//! - when: {fields: {/spec/replicas: 3}}
+//! - when: {expression: "kind == 'deployments.apps' && object.spec.replicas > 3"}
 //!   patch: [{op: replace, path: /spec/replicas, value: 2}]
 //! ```
 //!
@@ -18,6 +18,7 @@ use refloat_model::glob::Glob;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::expression::Expression;
 use crate::kind::{label, name, namespace, text};
 
 /// All rules of a restore, in order.
@@ -44,6 +45,8 @@ struct When {
     labels: BTreeMap<String, String>,
     /// Values of fields, by JSON pointer; null means that there is none.
     fields: BTreeMap<String, Value>,
+    /// Anything that CEL can say.
+    expression: Option<Expression>,
 }
 
 impl Transforms {
@@ -72,7 +75,7 @@ impl Transforms {
     pub(super) fn apply(&self, id: &str, object: &mut Value) -> Result<(), String> {
         for (index, rule) in self.0.iter().enumerate() {
             let failed = |why: String| format!("transform {}: {why}", index + 1);
-            if !rule.when.fits(id, object) {
+            if !rule.when.fits(id, object).map_err(failed)? {
                 continue;
             }
             let identity = |object: &Value| {
@@ -83,7 +86,9 @@ impl Transforms {
                 json_patch::merge(object, merge);
             }
             if let Some(patch) = &rule.patch {
-                json_patch::patch(object, patch)
+                // Without the library's own undoing, which panics where a move cannot be undone: the
+                // object is given up as a whole.
+                json_patch::patch_unsafe(object, patch)
                     .map_err(|e| failed(format!("the patch does not apply: {e}")))?;
             }
             if identity(object) != before || name(object).is_empty() {
@@ -95,21 +100,27 @@ impl Transforms {
 }
 
 impl When {
-    fn fits(&self, id: &str, object: &Value) -> bool {
+    fn fits(&self, id: &str, object: &Value) -> Result<bool, String> {
         let fits = |globs: &[Glob], name: &str| {
             globs.is_empty() || globs.iter().any(|glob| glob.matches(name))
         };
         let has = |(pointer, value): (&String, &Value)| {
             object.pointer(pointer).unwrap_or(&Value::Null) == value
         };
-        fits(&self.kinds, id)
+        let is_like = fits(&self.kinds, id)
             && fits(&self.namespaces, namespace(object).unwrap_or_default())
             && fits(&self.names, name(object))
             && self
                 .labels
                 .iter()
                 .all(|(key, value)| label(object, key) == Some(value))
-            && self.fields.iter().all(has)
+            && self.fields.iter().all(has);
+        match &self.expression {
+            Some(expression) if is_like => expression
+                .fits(id, object)
+                .map_err(|why| format!("its expression cannot judge this object: {why}")),
+            _ => Ok(is_like),
+        }
     }
 }
 
@@ -148,6 +159,10 @@ mod tests {
             ("{fields: {/spec/replicas: 4}}", false),
             ("{fields: {/spec/nothing: 3}}", false),
             ("{names: [db], fields: {/spec/replicas: 3}}", false),
+            ("{expression: object.spec.replicas > 2}", true),
+            ("{expression: \"labels['tier'] == 'db'\"}", false),
+            // Only what fits the rest is judged.
+            ("{kinds: [secrets], expression: object.none == 1}", false),
         ] {
             let document = format!("[{{when: {when}, {merge}}}]");
             let expected = if fits { deployment(9) } else { deployment(3) };
@@ -173,7 +188,17 @@ mod tests {
             ),
             ("[{when: {}}]", "transform 1 changes nothing"),
             ("[{whem: {}, merge: {}}]", "whem"),
+            // What was done before a step that cannot be done would have to be undone.
+            (
+                "[{patch: [{op: add, path: /spec/x, value: 1}, {op: move, from: /spec/x, path: /none/y}]}]",
+                "transform 1: the patch does not apply",
+            ),
             ("{", "transforms:"),
+            ("[{when: {expression: 1 +}, merge: {}}]", "not understood"),
+            (
+                "[{when: {expression: object.spec.none == 1}, merge: {}}]",
+                "transform 1: its expression cannot judge this object: there is no field none",
+            ),
         ] {
             let error = apply(document, &deployment(3)).unwrap_err();
             assert!(error.contains(why), "{document}: {error}");

@@ -14,7 +14,12 @@ use crate::memory::MemoryPoint;
 const RBAC: &str = include_str!("../../rbac-backup.yaml");
 
 /// A kubeconfig of the same cluster with other credentials.
-fn kubeconfig(cluster: &Cluster, folder: &std::path::Path, account: &str, token: &str) -> Access {
+pub fn kubeconfig(
+    cluster: &Cluster,
+    folder: &std::path::Path,
+    account: &str,
+    token: &str,
+) -> Access {
     let path = folder.join(account);
     std::fs::copy(&cluster.kubeconfig, &path).unwrap();
     let set = |arguments: &[&str]| {
@@ -30,7 +35,8 @@ fn kubeconfig(cluster: &Cluster, folder: &std::path::Path, account: &str, token:
     }
 }
 
-fn token(cluster: &Cluster, space: &str, account: &str) -> String {
+/// The token of a service account, made by the controllers.
+pub fn token(cluster: &Cluster, space: &str, account: &str) -> String {
     let secrets = || cluster.get(&["-n", space, "secrets"]);
     let of_account = |secret: &&serde_json::Value| {
         secret["metadata"]["annotations"]["kubernetes.io/service-account.name"] == account

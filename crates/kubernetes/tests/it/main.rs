@@ -10,8 +10,12 @@
 mod application;
 mod bad_input;
 mod bed;
+mod broken;
 mod capture;
+mod credentials;
 mod gitops;
 mod memory;
 mod misbehaving;
+mod selection;
 mod speed;
+mod target_checks;

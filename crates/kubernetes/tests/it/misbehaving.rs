@@ -192,6 +192,38 @@ fn a_server_that_misbehaves_costs_what_is_named_and_nothing_else() {
         )
     );
 
+    // The token expires in the middle of a list, when that is captured: its beginning is kept.
+    let count = AtomicU32::new(0);
+    let (errors, files, gaps) = run(Arc::new(move |line| {
+        let is_second = line.contains("continue=") && count.fetch_add(1, Ordering::Relaxed) > 0;
+        is_second.then(|| status(401, "Unauthorized", ""))
+    }));
+    assert_eq!(errors, [""; 0]);
+    assert_eq!(files[0], ("configmaps in bumpy".to_owned(), 501));
+    assert!(gaps[0].0.contains("objects after c-499"), "{gaps:?}");
+    assert!(gaps[0].1.contains("401"), "{gaps:?}");
+
+    // Objects vanish while they are listed: the list is of one moment, and they are in it.
+    let vanished = run(Arc::new(move |line| {
+        if line.contains("continue=") {
+            let gone = [
+                "-n",
+                "bumpy",
+                "delete",
+                "--ignore-not-found",
+                "configmap",
+                "c-519",
+            ];
+            a.kubectl(&gone, "");
+        }
+        None
+    }));
+    assert_eq!(
+        vanished.1,
+        [("configmaps in bumpy".to_owned(), 520), whole[1].clone()]
+    );
+    a.apply("{apiVersion: v1, kind: ConfigMap, metadata: {name: c-519, namespace: bumpy}}");
+
     // The list's version is gone, but only when it is captured: its beginning is kept.
     let count = AtomicU32::new(0);
     let (errors, files, gaps) = run(Arc::new(move |line| {
