@@ -222,9 +222,7 @@ pub trait TreeSink {
     ///
     /// # Errors
     /// The sink cannot go on.
-    fn reuse_content(&mut self, _file: &Entry, _sha256: &[u8; 32]) -> Result<bool, SinkError> {
-        Ok(false)
-    }
+    fn reuse_content(&mut self, file: &Entry, sha256: &[u8; 32]) -> Result<bool, SinkError>;
 
     /// As [`stream`](Self::stream), for content whose reader ends without an error only if its
     /// SHA-256 digest is this one. True if others can soon take it over by its digest, should it
@@ -235,11 +233,9 @@ pub trait TreeSink {
     fn stream_by_digest(
         &mut self,
         file: Entry,
-        _sha256: &[u8; 32],
+        sha256: &[u8; 32],
         content: &mut dyn Read,
-    ) -> Result<bool, SinkError> {
-        self.stream(file, content).map(|()| false)
-    }
+    ) -> Result<bool, SinkError>;
 
     /// Records that the entry `name` of the current directory could not be captured.
     fn fail(&mut self, name: &[u8], reason: String);

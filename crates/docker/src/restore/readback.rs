@@ -213,5 +213,18 @@ impl TreeSink for Paths {
         Ok(false)
     }
 
+    fn reuse_content(&mut self, _: &Entry, _: &[u8; 32]) -> Result<bool, SinkError> {
+        Ok(false)
+    }
+
+    fn stream_by_digest(
+        &mut self,
+        file: Entry,
+        _: &[u8; 32],
+        content: &mut dyn Read,
+    ) -> Result<bool, SinkError> {
+        self.stream(file, content).map(|()| false)
+    }
+
     fn fail(&mut self, _: &[u8], _: String) {}
 }

@@ -163,6 +163,19 @@ impl<F: FnOnce()> TreeSink for Meanwhile<F> {
         self.tree.reuse(name)
     }
 
+    fn reuse_content(&mut self, file: &Entry, sha256: &[u8; 32]) -> Result<bool, SinkError> {
+        self.tree.reuse_content(file, sha256)
+    }
+
+    fn stream_by_digest(
+        &mut self,
+        file: Entry,
+        sha256: &[u8; 32],
+        content: &mut dyn Read,
+    ) -> Result<bool, SinkError> {
+        self.tree.stream_by_digest(file, sha256, content)
+    }
+
     fn fail(&mut self, name: &[u8], reason: String) {
         self.tree.fail(name, reason);
     }

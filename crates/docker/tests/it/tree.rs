@@ -126,6 +126,19 @@ impl TreeSink for Tree {
         Ok(any)
     }
 
+    fn reuse_content(&mut self, _: &Entry, _: &[u8; 32]) -> Result<bool, SinkError> {
+        Ok(false)
+    }
+
+    fn stream_by_digest(
+        &mut self,
+        file: Entry,
+        _: &[u8; 32],
+        content: &mut dyn Read,
+    ) -> Result<bool, SinkError> {
+        self.stream(file, content).map(|()| false)
+    }
+
     fn fail(&mut self, name: &[u8], reason: String) {
         self.failures.push((self.path(name), reason));
     }

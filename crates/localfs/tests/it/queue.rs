@@ -31,6 +31,17 @@ impl TreeSink for Counter {
     fn reuse(&mut self, _: &[u8]) -> Result<bool, SinkError> {
         Ok(false)
     }
+    fn reuse_content(&mut self, _: &Entry, _: &[u8; 32]) -> Result<bool, SinkError> {
+        Ok(false)
+    }
+    fn stream_by_digest(
+        &mut self,
+        file: Entry,
+        _: &[u8; 32],
+        content: &mut dyn Read,
+    ) -> Result<bool, SinkError> {
+        self.stream(file, content).map(|()| false)
+    }
     fn fail(&mut self, _: &[u8], _: String) {}
 }
 
@@ -93,6 +104,17 @@ impl TreeSink for Queue {
     }
     fn reuse(&mut self, _: &[u8]) -> Result<bool, SinkError> {
         Ok(false)
+    }
+    fn reuse_content(&mut self, _: &Entry, _: &[u8; 32]) -> Result<bool, SinkError> {
+        Ok(false)
+    }
+    fn stream_by_digest(
+        &mut self,
+        file: Entry,
+        _: &[u8; 32],
+        content: &mut dyn Read,
+    ) -> Result<bool, SinkError> {
+        self.stream(file, content).map(|()| false)
     }
     fn fail(&mut self, name: &[u8], reason: String) {
         panic!("{}: {reason}", name.escape_ascii());

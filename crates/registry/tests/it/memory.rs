@@ -129,6 +129,19 @@ impl TreeSink for Memory<'_> {
         Ok(true)
     }
 
+    fn reuse_content(&mut self, _: &Entry, _: &[u8; 32]) -> Result<bool, SinkError> {
+        Ok(false)
+    }
+
+    fn stream_by_digest(
+        &mut self,
+        file: Entry,
+        _: &[u8; 32],
+        content: &mut dyn Read,
+    ) -> Result<bool, SinkError> {
+        self.stream(file, content).map(|()| false)
+    }
+
     fn fail(&mut self, name: &[u8], reason: String) {
         let name = String::from_utf8_lossy(name).into_owned();
         self.figures.failures.push((name, reason));
