@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use refloat_engine::config::{AddressingConfig, ObjectLockConfig, PlainHttpConfig, StorageConfig};
 use refloat_model::cancel::Cancel;
-use refloat_model::secret::Secret;
 use refloat_model::time::Timestamp;
 use refloat_storage::cache::CachedStorage;
 use refloat_storage::concurrency::LimitedStorage;
@@ -18,7 +17,7 @@ use refloat_storage::retry::{RetryLimits, RetryStorage, SystemWorld};
 use refloat_storage::{Location, SharedStorage};
 use refloat_storage_remote::{
     Addressing, AzureOptions, ConnectError, ConnectOptions, LockMode, Login, ObjectLock, Options,
-    PlainHttp, S3Options, Surroundings,
+    PlainHttp, Proxies, S3Options, Surroundings,
 };
 
 use crate::command_error::{CommandError, ErrorKind};
@@ -117,7 +116,7 @@ impl Place {
                 Some(PlainHttpConfig::Anywhere) => PlainHttp::Anywhere,
                 Some(PlainHttpConfig::Loopback) | None => PlainHttp::Loopback,
             },
-            proxy: proxy(address).map(Arc::new),
+            proxies: Proxies::of(&surroundings()),
             silence_max: options
                 .timeout
                 .as_ref()
@@ -252,30 +251,6 @@ fn surroundings() -> Surroundings {
         home: environment::path(&environment::HOME),
         clock: Arc::new(jiff::Timestamp::now),
     }
-}
-
-/// The proxy for an address, unless its host is excepted or this machine.
-fn proxy(address: &RemoteAddress) -> Option<Secret> {
-    let either = |upper, lower| {
-        environment::lookup(upper)
-            .or_else(|| environment::lookup(lower))
-            .filter(|value| !value.expose().is_empty())
-    };
-    let endpoint = address.endpoint.as_ref();
-    if endpoint.is_some_and(Endpoint::is_loopback) {
-        return None;
-    }
-    let proxy = either("HTTPS_PROXY", "https_proxy")?;
-    let excepted = either("NO_PROXY", "no_proxy");
-    let excepted = excepted.map(|list| String::from_utf8_lossy(list.expose()).into_owned());
-    let host = endpoint.map_or("", |endpoint| endpoint.host.as_str());
-    let is_excepted = excepted.is_some_and(|list| {
-        list.split(',').map(str::trim).any(|entry| {
-            let suffix = entry.trim_start_matches('.');
-            entry == "*" || host == suffix || host.ends_with(&format!(".{suffix}"))
-        })
-    });
-    (!is_excepted).then_some(proxy)
 }
 
 impl From<ConnectError> for CommandError {

@@ -5,7 +5,8 @@
 //! its own, once under half of the period is left: not at every backup, and never for what only
 //! waits for a prune.
 //!
-//! Invariant: a point counts as protected only until the first of all files that it needs is not.
+//! Invariant: a point counts as protected only until the first of all files that it needs is not,
+//! and one file that cannot be protected keeps no other from it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Mutex;
@@ -13,105 +14,209 @@ use std::sync::Mutex;
 use refloat_model::cancel::Cancel;
 use refloat_model::progress::Counters;
 use refloat_model::time::Timestamp;
-use refloat_storage::protection::Protection;
-use refloat_storage::{FileKey, FileKind};
+use refloat_storage::{FileKey, FileKind, SharedStorage, StorageErrorKind};
 use serde::Serialize;
 
 use crate::error::RepositoryError;
 use crate::format::pack::BlobKind;
 use crate::format::snapshot::SnapshotFile;
-use crate::id::{BlobId, SnapshotId};
+use crate::format::tree::Node;
+use crate::id::{BlobId, PackId, SnapshotId};
 use crate::pack_reading::pack_file;
 use crate::parallel::{for_each, lock, threads};
-use crate::repository::{IndexedRepository, SnapshotList};
+use crate::repository::{IndexedRepository, Repository, SnapshotList};
 use crate::tree_walk::{IndexedTrees, walk};
 
 /// What a pass did.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub struct ProtectReport {
     /// Files that recovery points need.
     pub needed: u64,
     /// Files whose protection was extended.
     pub extended: u64,
-    /// Until when everything is protected now; none if the repository holds nothing.
+    /// Until when everything is protected now; none if the repository holds nothing, or not all
+    /// of it is protected.
     pub until: Option<Timestamp>,
+    /// What is not kept, or not known to be needed, and why.
+    #[serde(skip)]
+    pub failures: Vec<ProtectFailure>,
+}
+
+/// Something that recovery points need and that is not kept.
+#[derive(Debug)]
+pub struct ProtectFailure {
+    /// A file, or a tree whose content is not known.
+    pub subject: String,
+    /// Why.
+    pub error: RepositoryError,
+}
+
+/// Collects from several threads what is not kept.
+#[derive(Default)]
+struct Failures(Mutex<Vec<ProtectFailure>>);
+
+impl Failures {
+    /// Records an error that concerns one thing; any other one ends the pass.
+    fn record(&self, subject: String, error: RepositoryError) -> Result<(), RepositoryError> {
+        if !is_of_one_thing(&error) {
+            return Err(error);
+        }
+        lock(&self.0).push(ProtectFailure { subject, error });
+        Ok(())
+    }
+
+    fn take(&self) -> Vec<ProtectFailure> {
+        let mut failures = std::mem::take(&mut *lock(&self.0));
+        failures.sort_by(|one, other| one.subject.cmp(&other.subject));
+        failures
+    }
+}
+
+/// Whether an error says nothing about other files: without the storage or its credentials no
+/// further one can be protected either.
+fn is_of_one_thing(error: &RepositoryError) -> bool {
+    use StorageErrorKind as K;
+    match error {
+        RepositoryError::Storage(error) => matches!(
+            error.kind(),
+            K::NotFound | K::Denied | K::ShortRead | K::Failed
+        ),
+        RepositoryError::DamagedFile { .. }
+        | RepositoryError::DamagedBlob { .. }
+        | RepositoryError::MissingBlob { .. }
+        | RepositoryError::InvalidTree { .. }
+        | RepositoryError::NotStored { .. } => true,
+        _ => false,
+    }
 }
 
 /// Extends the protection of everything that snapshots need, where less than half of the period
 /// is left. None if the storage protects nothing.
 ///
+/// Snapshots are read before the index, which so knows what all of them need.
+///
 /// Crash behaviour: what was extended stays so; a repetition does the rest.
 ///
 /// # Errors
-/// A snapshot or tree cannot be read, or storage failed.
+/// Storage is out of reach, or the run was cancelled. What concerns one file is in the report.
 pub fn protect(
-    repository: &IndexedRepository,
+    repository: Repository,
     now: Timestamp,
     counters: &Counters,
     cancel: &Cancel,
 ) -> Result<Option<ProtectReport>, RepositoryError> {
-    let storage = repository.storage();
-    let Some(protection) = storage.protection() else {
+    let Some(terms) = repository.storage().protection() else {
         return Ok(None);
     };
-    let mut files = common_files(repository)?;
-    let snapshots = repository.storage().list(FileKind::Snapshot)?;
-    files.extend(snapshots.iter().map(|file| file.key));
+    let failures = Failures::default();
+    let SnapshotList {
+        snapshots,
+        unreadable,
+    } = repository.snapshots()?;
+    let snapshot_file = |id: &SnapshotId| FileKey::new(FileKind::Snapshot, id.0);
+    let mut files: Vec<FileKey> = snapshots.iter().map(|(id, _)| snapshot_file(id)).collect();
+    // What a snapshot needs that cannot be read is not known, so not all is kept.
+    for (id, error) in unreadable {
+        files.push(snapshot_file(&id));
+        failures.record(snapshot_file(&id).path(), error)?;
+    }
+    let repository = repository.into_indexed()?;
+    for id in repository.damaged_indexes() {
+        let file = FileKey::new(FileKind::Index, id.0);
+        let error = RepositoryError::damaged(file, "what only it lists is not known");
+        failures.record(file.path(), error)?;
+    }
+    files.extend(common_files(&repository)?);
     // Every way into the repository, not only the key in use.
     let keys = repository.storage().list(FileKind::Key)?;
     files.extend(keys.iter().map(|file| file.key));
+    let roots = snapshots.iter().filter_map(|(_, snapshot)| snapshot.tree);
+    files.extend(packs(&repository, roots, cancel, |subject, error| {
+        failures.record(subject, error)
+    })?);
+    files.retain(|file| terms.covers(file.kind()));
     files.sort_unstable();
     files.dedup();
-    let SnapshotList {
-        snapshots: list,
-        mut unreadable,
-    } = repository.snapshots()?;
-    let roots = list.iter().filter_map(|(_, snapshot)| snapshot.tree);
-    files.extend(packs(repository, roots, cancel)?);
-    files.retain(|file| protection.covers(file.kind()));
     Counters::add(&counters.entries_expected, files.len() as u64);
 
-    let period = protection.period();
-    let enough = later(now, period / 2);
-    let end = later(now, period);
+    let times = Times {
+        enough: later(now, terms.period / 2),
+        end: later(now, terms.period),
+    };
     let report = Mutex::new(ProtectReport::default());
-    for_each(&files, threads(storage), |file| {
+    for_each(&files, threads(repository.storage()), |file| {
         cancel.check()?;
-        let until = protection.protected_until(file)?;
-        let is_due = until.is_none_or(|until| until < enough);
-        if is_due {
-            protection.protect_until(file, end)?;
+        match times.extend(repository.storage(), file) {
+            Ok(kept) => lock(&report).add(kept),
+            Err(error) => failures.record(file.path(), error)?,
         }
-        let until = if is_due { Some(end) } else { until };
-        let mut report = lock(&report);
-        report.needed += 1;
-        report.extended += u64::from(is_due);
-        report.until = match (report.until, until) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        };
         Counters::add(&counters.entries_done, 1);
         Ok(())
     })?;
-    // What a snapshot needs that cannot be read is not known, so not all is kept.
-    match unreadable.pop() {
-        Some((_, error)) => Err(error),
-        None => Ok(Some(*lock(&report))),
+    let mut report = std::mem::take(&mut *lock(&report));
+    report.needed = files.len() as u64;
+    report.failures = failures.take();
+    if !report.failures.is_empty() {
+        report.until = None;
+    }
+    Ok(Some(report))
+}
+
+/// Which end is far enough away, and which one follows one that is not.
+struct Times {
+    enough: Timestamp,
+    end: Timestamp,
+}
+
+/// A file that is kept.
+struct Kept {
+    until: Timestamp,
+    is_extended: bool,
+}
+
+impl Times {
+    fn extend(&self, storage: &SharedStorage, file: &FileKey) -> Result<Kept, RepositoryError> {
+        let until = storage.protected_until(file)?;
+        if let Some(until) = until.filter(|until| *until >= self.enough) {
+            return Ok(Kept {
+                until,
+                is_extended: false,
+            });
+        }
+        storage.protect_until(file, self.end)?;
+        // A success alone does not keep it: what the storage says afterwards counts, of which
+        // some keep whole seconds only.
+        let until = storage.protected_until(file)?;
+        match until.filter(|until| until.seconds >= self.end.seconds) {
+            Some(until) => Ok(Kept {
+                until,
+                is_extended: true,
+            }),
+            None => Err(RepositoryError::NotStored { file: *file }),
+        }
+    }
+}
+
+impl ProtectReport {
+    fn add(&mut self, kept: Kept) {
+        self.extended += u64::from(kept.is_extended);
+        let first = self.until.map_or(kept.until, |until| until.min(kept.until));
+        self.until = Some(first);
     }
 }
 
 /// Until when each snapshot can be restored whatever somebody deletes; none inside if part of it
-/// is not protected, and none at all if the storage protects nothing.
+/// is not protected, missing or damaged, and none at all if the storage protects nothing.
 ///
 /// # Errors
-/// A tree cannot be read, or storage failed.
+/// Storage failed, or does not tell.
 pub fn protected_until(
     repository: &IndexedRepository,
     snapshots: &[(SnapshotId, SnapshotFile)],
     cancel: &Cancel,
 ) -> Result<Option<BTreeMap<SnapshotId, Option<Timestamp>>>, RepositoryError> {
     let storage = repository.storage();
-    let Some(protection) = storage.protection() else {
+    let Some(terms) = storage.protection() else {
         return Ok(None);
     };
     let known: Mutex<HashMap<FileKey, Option<Timestamp>>> = Mutex::default();
@@ -123,7 +228,10 @@ pub fn protected_until(
         };
         for_each(&lacking, threads(storage), |file| {
             cancel.check()?;
-            let until = ask(protection, file)?;
+            let until = match storage.protected_until(file) {
+                Err(error) if error.kind() == StorageErrorKind::NotFound => None,
+                other => other?,
+            };
             lock(&known).insert(*file, until);
             Ok(())
         })?;
@@ -140,15 +248,19 @@ pub fn protected_until(
     for (id, snapshot) in snapshots {
         let mut files = common.clone();
         files.push(FileKey::new(FileKind::Snapshot, id.0));
-        files.extend(packs(repository, snapshot.tree.into_iter(), cancel)?);
-        files.retain(|file| protection.covers(file.kind()));
-        ends.insert(*id, first_end(&files)?);
+        let failures = Failures::default();
+        files.extend(packs(
+            repository,
+            snapshot.tree.into_iter(),
+            cancel,
+            |subject, error| failures.record(subject, error),
+        )?);
+        files.retain(|file| terms.covers(file.kind()));
+        let is_whole = failures.take().is_empty();
+        let end = if is_whole { first_end(&files)? } else { None };
+        ends.insert(*id, end);
     }
     Ok(Some(ends))
-}
-
-fn ask(protection: &dyn Protection, file: &FileKey) -> Result<Option<Timestamp>, RepositoryError> {
-    Ok(protection.protected_until(file)?)
 }
 
 /// What every snapshot needs: config, the key that opened the repository, and the indexes.
@@ -162,30 +274,55 @@ fn common_files(repository: &IndexedRepository) -> Result<Vec<FileKey>, Reposito
     Ok(files)
 }
 
-/// The packs that trees need.
+/// The packs that trees need; what cannot be told is handed on, and an error that comes back ends
+/// the walk.
 fn packs(
     repository: &IndexedRepository,
     roots: impl Iterator<Item = BlobId>,
     cancel: &Cancel,
+    lost: impl Fn(String, RepositoryError) -> Result<(), RepositoryError> + Sync,
 ) -> Result<Vec<FileKey>, RepositoryError> {
     let threads = threads(repository.storage());
     let packs = Mutex::new(HashSet::new());
     let trees = IndexedTrees::new(repository);
     walk(&trees, roots, threads, cancel, |tree, nodes| {
-        let content = nodes?.iter().flat_map(|node| node.content.iter());
-        let blobs = content.map(|blob| (BlobKind::Data, *blob));
-        for (kind, blob) in blobs.chain([(BlobKind::Tree, tree)]) {
-            let missing = RepositoryError::MissingBlob {
-                kind: kind.word(),
-                blob,
-            };
-            let location = repository.index().get(kind, &blob).ok_or(missing)?;
-            lock(&packs).insert(location.pack);
+        let subject = || format!("tree {tree}");
+        let nodes = match nodes {
+            Ok(nodes) => nodes,
+            Err(error) => return lost(subject(), error),
+        };
+        let (found, missing) = packs_of(repository, tree, nodes);
+        lock(&packs).extend(found);
+        match missing {
+            Some(error) => lost(subject(), error),
+            None => Ok(()),
         }
-        Ok(())
     })?;
     let packs = std::mem::take(&mut *lock(&packs));
     Ok(packs.into_iter().map(pack_file).collect())
+}
+
+/// The packs of a tree and its files, and the first blob that no index lists.
+fn packs_of(
+    repository: &IndexedRepository,
+    tree: BlobId,
+    nodes: &[Node],
+) -> (Vec<PackId>, Option<RepositoryError>) {
+    let content = nodes.iter().flat_map(|node| node.content.iter());
+    let blobs = content.map(|blob| (BlobKind::Data, *blob));
+    let mut missing = None;
+    let mut packs: Vec<PackId> = Vec::new();
+    for (kind, blob) in blobs.chain([(BlobKind::Tree, tree)]) {
+        match repository.index().get(kind, &blob) {
+            Some(location) if packs.last() != Some(&location.pack) => packs.push(location.pack),
+            Some(_) => {}
+            None => {
+                let kind = kind.word();
+                missing.get_or_insert(RepositoryError::MissingBlob { kind, blob });
+            }
+        }
+    }
+    (packs, missing)
 }
 
 fn later(time: Timestamp, by: std::time::Duration) -> Timestamp {

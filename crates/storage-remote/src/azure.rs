@@ -17,7 +17,8 @@ use ureq::http::Method;
 use crate::Surroundings;
 use crate::failure::{Failure, Meaning, Refusal};
 use crate::http::{Answer, ConnectError, ConnectOptions, Http, Request, Slash, encode};
-use crate::objects::{Objects, Present, below, file_of, is_of_a_file};
+use crate::objects::{Objects, Present, below, file_at, is_of_a_file};
+use crate::tokens::Token;
 use crate::xml::{Element, parse};
 use identity::Identity;
 
@@ -98,6 +99,24 @@ impl Azure {
             host: self.http.host().to_owned(),
             what,
         }
+    }
+
+    /// One attempt, with the time of now.
+    fn attempt(&self, request: &Request<'_>, token: Option<&Token>) -> Result<Answer, Failure> {
+        let now = (self.around.clock)();
+        let request = request
+            .again()
+            .header("x-ms-date", sign::date(now))
+            .header("x-ms-version", VERSION);
+        let request = self.identity.authorise(request, token);
+        let answer = self.http.call(&request)?;
+        if answer.is_success() {
+            return Ok(answer);
+        }
+        Err(Failure::Refused {
+            host: self.http.host().to_owned(),
+            refusal: self.refusal(&answer),
+        })
     }
 
     fn page(&self, prefix: &str, marker: &str) -> Result<Element, Failure> {
@@ -188,19 +207,18 @@ impl Objects for Azure {
     }
 
     fn send(&self, request: Request<'_>) -> Result<Answer, Failure> {
-        let now = (self.around.clock)();
-        let request = request
-            .header("x-ms-date", sign::date(now))
-            .header("x-ms-version", VERSION);
-        let request = self.identity.authorise(request, now)?;
-        let answer = self.http.call(&request)?;
-        if answer.is_success() {
-            return Ok(answer);
+        let token = self.identity.token((self.around.clock)())?;
+        let failure = match self.attempt(&request, token.as_deref()) {
+            Ok(answer) => return Ok(answer),
+            Err(failure) => failure,
+        };
+        // A token that ended a moment ago is replaced once.
+        let is_unknown = failure.meaning() == Some(Meaning::Unauthorized);
+        if is_unknown && token.is_some_and(|token| self.identity.renew(&token)) {
+            let token = self.identity.token((self.around.clock)())?;
+            return self.attempt(&request, token.as_deref());
         }
-        Err(Failure::Refused {
-            host: self.http.host().to_owned(),
-            refusal: self.refusal(&answer),
-        })
+        Err(failure)
     }
 
     fn put(&self, key: &FileKey, bytes: &[u8], present: Present) -> Result<(), Failure> {
@@ -234,7 +252,8 @@ impl Objects for Azure {
                 .child("Blobs")
                 .ok_or_else(|| self.malformed("a listing"))?;
             for blob in blobs.children_named("Blob") {
-                let file = read_blob(kind, blob).ok_or_else(|| self.malformed("a listing"))?;
+                let file = read_blob(kind, &self.prefix, blob)
+                    .ok_or_else(|| self.malformed("a listing"))?;
                 listed.extend(file);
             }
             match page.text_of("NextMarker").unwrap_or_default() {
@@ -249,9 +268,8 @@ impl Objects for Azure {
 }
 
 /// The file of a blob; none inside if its name is none of ours.
-fn read_blob(kind: FileKind, blob: &Element) -> Option<Option<Listed>> {
-    let name = blob.text_of("Name")?;
-    let Some(key) = file_of(kind, name.rsplit('/').next()?) else {
+fn read_blob(kind: FileKind, root: &str, blob: &Element) -> Option<Option<Listed>> {
+    let Some(key) = file_at(kind, root, blob.text_of("Name")?) else {
         return Some(None);
     };
     let properties = blob.child("Properties")?;

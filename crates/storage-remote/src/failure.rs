@@ -51,6 +51,9 @@ pub(crate) enum Failure {
     ShortRead(u64),
     #[error("there is a file already")]
     Exists,
+    /// Neither the folder that was asked for nor the config.
+    #[error("{host} has neither this folder nor a repository there")]
+    NoRepository { host: String },
     #[error("{0}")]
     Credentials(String),
     #[error("cannot get credentials from {place}")]
@@ -108,7 +111,8 @@ impl Meaning {
             409 | 412 => Self::Exists,
             416 => Self::OutOfRange,
             507 => Self::Full,
-            408 | 425 | 429 | 500 | 502 | 503 | 504 => Self::Busy,
+            // 423: somebody else writes there at this moment.
+            408 | 423 | 425 | 429 | 500 | 502 | 503 | 504 => Self::Busy,
             _ => Self::Other,
         }
     }
@@ -167,6 +171,7 @@ impl Failure {
             Self::Connection { .. } | Self::Silent(_) | Self::HostUnknown(_) | Self::Cut { .. } => {
                 K::Unavailable
             }
+            Self::NoRepository { .. } => K::NoPlace,
             Self::Tls { .. } => K::Untrusted,
             Self::Credentials(_) => K::Unauthorized,
             Self::CredentialSource { .. } => K::Unavailable,
@@ -189,7 +194,7 @@ impl Failure {
                 Meaning::ClockSkew => K::ClockSkew,
                 Meaning::OutOfRange => K::ShortRead,
                 Meaning::Full => K::Full,
-                Meaning::Busy => K::Unavailable,
+                Meaning::Busy => K::Busy,
                 Meaning::Other => K::Failed,
             },
         }

@@ -6,6 +6,8 @@
 
 mod account;
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use md5::Digest as _;
@@ -17,8 +19,8 @@ use ureq::http::Method;
 use crate::Surroundings;
 use crate::failure::{Failure, Meaning, Refusal};
 use crate::http::{Answer, ConnectError, ConnectOptions, Http, Request, Slash, encode};
-use crate::objects::{Objects, Present, below, file_of};
-use crate::tokens::{Tokens, bearer};
+use crate::objects::{Objects, Present, below, file_at};
+use crate::tokens::{Token, Tokens, bearer};
 use account::Account;
 
 /// A page of a listing is not larger, in bytes.
@@ -41,6 +43,8 @@ pub(crate) struct Google {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Page {
+    /// What this is.
+    kind: String,
     #[serde(default)]
     items: Vec<Item>,
     next_page_token: Option<String>,
@@ -118,6 +122,29 @@ impl Google {
         })
     }
 
+    /// The token of the moment; none for an emulator.
+    fn token(&self) -> Result<Option<Arc<Token>>, Failure> {
+        let now = (self.around.clock)();
+        let token = self.account.as_ref();
+        let token = token.map(|account| self.tokens.get(now, || account.token()));
+        token.transpose()
+    }
+
+    fn attempt(&self, request: &Request<'_>, token: Option<&Token>) -> Result<Answer, Failure> {
+        let mut request = request.again();
+        if let Some(token) = token {
+            request = request.header("authorization", bearer(token));
+        }
+        let answer = self.http.call(&request)?;
+        if answer.is_success() {
+            return Ok(answer);
+        }
+        Err(Failure::Refused {
+            host: self.http.host().to_owned(),
+            refusal: refusal(&answer),
+        })
+    }
+
     fn name(&self, key: &FileKey) -> String {
         encode(&below(&self.prefix, &key.path()), Slash::Encoded)
     }
@@ -141,7 +168,11 @@ impl Google {
         let mut request = Request::new(Method::GET, url);
         request.answer_bytes_max = DOCUMENT_BYTES_MAX;
         let answer = self.send(request)?;
-        serde_json::from_slice(&answer.body).map_err(|_| self.malformed("a listing"))
+        // Any object of JSON, an empty one of some box in between as well, would do for a page
+        // without items.
+        let page: Option<Page> = serde_json::from_slice(&answer.body).ok();
+        let page = page.filter(|page| page.kind == "storage#objects");
+        page.ok_or_else(|| self.malformed("a listing"))
     }
 }
 
@@ -197,20 +228,18 @@ impl Objects for Google {
         Request::new(method, url)
     }
 
-    fn send(&self, mut request: Request<'_>) -> Result<Answer, Failure> {
-        if let Some(account) = &self.account {
-            let now = (self.around.clock)();
-            let token = self.tokens.get(now, || account.token())?;
-            request = request.header("authorization", bearer(&token));
+    fn send(&self, request: Request<'_>) -> Result<Answer, Failure> {
+        let token = self.token()?;
+        let failure = match self.attempt(&request, token.as_deref()) {
+            Ok(answer) => return Ok(answer),
+            Err(failure) => failure,
+        };
+        // A token that ended a moment ago is replaced once.
+        let is_unknown = failure.meaning() == Some(Meaning::Unauthorized);
+        if is_unknown && token.is_some_and(|token| self.tokens.renew(&token)) {
+            return self.attempt(&request, self.token()?.as_deref());
         }
-        let answer = self.http.call(&request)?;
-        if answer.is_success() {
-            return Ok(answer);
-        }
-        Err(Failure::Refused {
-            host: self.http.host().to_owned(),
-            refusal: refusal(&answer),
-        })
+        Err(failure)
     }
 
     fn put(&self, key: &FileKey, bytes: &[u8], present: Present) -> Result<(), Failure> {
@@ -250,8 +279,7 @@ impl Objects for Google {
         loop {
             let page = self.page(&prefix, token.as_deref())?;
             for item in page.items {
-                let name = item.name.rsplit('/').next().unwrap_or_default();
-                if let Some(key) = file_of(kind, name) {
+                if let Some(key) = file_at(kind, &self.prefix, &item.name) {
                     listed.push(Listed {
                         key,
                         size: item

@@ -5,13 +5,13 @@
 //! shorter than declared is never handed on.
 
 mod body;
+mod proxies;
 
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use refloat_model::cancel::Cancel;
-use refloat_storage::StorageErrorKind;
 use refloat_storage::location::{Endpoint, Transport};
 use refloat_storage::pace::Traffic;
 use rustls::pki_types::CertificateDer;
@@ -21,6 +21,7 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, SendBody};
 
 use crate::failure::Failure;
+pub use proxies::Proxies;
 
 /// Read from and written to the network at once, in bytes.
 const BUFFER_BYTES: usize = 128 << 10;
@@ -49,8 +50,8 @@ pub struct ConnectOptions {
     pub ca_file: Option<PathBuf>,
     /// Whether unencrypted requests may leave this machine.
     pub plain_http: PlainHttp,
-    /// A proxy's URL, which may hold its password.
-    pub proxy: Option<std::sync::Arc<refloat_model::secret::Secret>>,
+    /// What is reached through a proxy.
+    pub proxies: Proxies,
     /// How long a connection may take.
     pub connect_timeout: Duration,
     /// How long the other side may be silent.
@@ -68,7 +69,7 @@ impl Default for ConnectOptions {
         Self {
             ca_file: None,
             plain_http: PlainHttp::Loopback,
-            proxy: None,
+            proxies: Proxies::default(),
             connect_timeout: Duration::from_secs(20),
             silence_max: Duration::from_secs(60),
             connections: 8,
@@ -96,6 +97,9 @@ pub enum ConnectError {
     /// A proxy's address that cannot be used; it is not repeated, as it may hold a password.
     #[error("the proxy's address is not understood")]
     Proxy,
+    /// A proxy that speaks another protocol.
+    #[error("only http:// and https:// proxies can be used, and the one that is set is another")]
+    ProxyKind,
     /// Options that do not fit together or the service.
     #[error("{0}")]
     Options(String),
@@ -138,6 +142,23 @@ impl<'a> Request<'a> {
 
     pub(crate) const fn body(mut self, body: &'a [u8]) -> Self {
         self.body = Some(body);
+        self
+    }
+
+    /// The same request once more.
+    pub(crate) fn again(&self) -> Self {
+        Self {
+            method: self.method.clone(),
+            url: self.url.clone(),
+            headers: self.headers.clone(),
+            body: self.body,
+            answer_bytes_max: self.answer_bytes_max,
+        }
+    }
+
+    /// Reads no longer answer than so many bytes.
+    pub(crate) const fn at_most(mut self, bytes: u64) -> Self {
+        self.answer_bytes_max = bytes;
         self
     }
 }
@@ -309,13 +330,7 @@ fn agent(endpoint: &Endpoint, options: &ConnectOptions) -> Result<Agent, Connect
         Transport::Tls => roots(options)?,
         Transport::Plain => Vec::new(),
     };
-    let proxy = match &options.proxy {
-        None => None,
-        Some(url) => {
-            let url = std::str::from_utf8(url.expose()).map_err(|_| ConnectError::Proxy)?;
-            Some(ureq::Proxy::new(url).map_err(|_| ConnectError::Proxy)?)
-        }
-    };
+    let proxy = options.proxies.of_server(endpoint)?;
     let tls = TlsConfig::builder()
         .root_certs(RootCerts::new_with_certs(&roots))
         .unversioned_rustls_crypto_provider(rustls::crypto::aws_lc_rs::default_provider().into())
@@ -389,11 +404,6 @@ pub(crate) fn encode(text: &str, slash: Slash) -> String {
 pub(crate) enum Slash {
     Kept,
     Encoded,
-}
-
-/// Whether a failure says that nothing was reached at all, so that asking somebody else is right.
-pub(crate) const fn is_unreachable(failure: &Failure) -> bool {
-    matches!(failure.kind(), StorageErrorKind::Unavailable)
 }
 
 #[cfg(test)]

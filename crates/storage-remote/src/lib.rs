@@ -8,10 +8,15 @@ mod basic;
 mod failure;
 mod google;
 mod http;
+mod machine;
+#[cfg(test)]
+mod misleading;
 mod objects;
 mod rest;
 mod s3;
 mod sftp;
+#[cfg(test)]
+mod stand_in;
 mod surroundings;
 mod tokens;
 mod webdav;
@@ -25,7 +30,7 @@ use refloat_storage::location::{Endpoint, RemoteAddress, Service};
 
 pub use azure::AzureOptions;
 pub use basic::Login;
-pub use http::{ConnectError, ConnectOptions, PlainHttp};
+pub use http::{ConnectError, ConnectOptions, PlainHttp, Proxies};
 use objects::ObjectStorage;
 pub use s3::{Addressing, LockMode, ObjectLock, S3Options};
 pub use surroundings::{Lookup, Surroundings};

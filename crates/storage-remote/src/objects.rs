@@ -7,11 +7,11 @@
 //! says of their place and number is compared.
 
 use std::fmt::Debug;
-use std::time::Duration;
 
 use refloat_model::time::Timestamp;
-use refloat_storage::protection::Protection;
-use refloat_storage::{FileKey, FileKind, Listed, Storage, StorageError, StorageErrorKind};
+use refloat_storage::{
+    FileKey, FileKind, Listed, Protection, Storage, StorageError, StorageErrorKind,
+};
 use ureq::http::Method;
 
 use crate::failure::{Failure, Meaning};
@@ -50,24 +50,19 @@ pub(crate) trait Objects: Send + Sync {
     /// All objects of a kind.
     fn list(&self, kind: FileKind) -> Result<Vec<Listed>, Failure>;
 
-    /// For how long objects are kept from deletion; none if they are not.
-    fn period(&self) -> Option<Duration> {
+    /// How objects are kept from deletion; none if they are not.
+    fn protection(&self) -> Option<Protection> {
         None
     }
 
-    /// Whether files of a kind are kept from deletion.
-    fn is_protected(&self, _kind: FileKind) -> bool {
-        false
-    }
-
-    /// Until when an object is kept.
+    /// Until when an object is kept; none if it is known not to be.
     fn protected_until(&self, _key: &FileKey) -> Result<Option<Timestamp>, Failure> {
         Ok(None)
     }
 
     /// Keeps an object until a later time.
     fn protect_until(&self, _key: &FileKey, _until: Timestamp) -> Result<(), Failure> {
-        Ok(())
+        Err(Failure::Unfit("this storage keeps nothing from deletion"))
     }
 }
 
@@ -289,18 +284,8 @@ impl<O: Objects> Storage for ObjectStorage<O> {
         self.0.connections()
     }
 
-    fn protection(&self) -> Option<&dyn Protection> {
-        self.0.period().map(|_period| self as &dyn Protection)
-    }
-}
-
-impl<O: Objects> Protection for ObjectStorage<O> {
-    fn period(&self) -> Duration {
-        self.0.period().unwrap_or_default()
-    }
-
-    fn covers(&self, kind: FileKind) -> bool {
-        self.0.is_protected(kind)
+    fn protection(&self) -> Option<Protection> {
+        self.0.protection()
     }
 
     fn protected_until(&self, key: &FileKey) -> Result<Option<Timestamp>, StorageError> {
@@ -341,6 +326,19 @@ pub(crate) fn below(path: &str, name: &str) -> String {
     } else {
         format!("{path}/{name}")
     }
+}
+
+/// The file of an object's whole name in a listing; none for names that are no ids, and for a
+/// file at another place than where it would be looked for: what somebody moved away is not there.
+pub(crate) fn file_at(kind: FileKind, root: &str, name: &str) -> Option<FileKey> {
+    let key = file_of(kind, name.rsplit('/').next().unwrap_or_default())?;
+    (name == below(root, &key.path())).then_some(key)
+}
+
+/// Whether a name is that of a folder of packs: the first byte of theirs.
+pub(crate) fn is_pack_folder(name: &str) -> bool {
+    let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    name.len() == 2 && name.bytes().all(is_digit)
 }
 
 /// The file of a name in a listing of one kind; none for names that are no ids.
@@ -391,5 +389,30 @@ mod tests {
             assert_eq!(file_of(FileKind::Pack, name), None, "{name}");
         }
         assert_eq!(file_of(FileKind::Config, "config"), Some(FileKey::CONFIG));
+    }
+
+    #[test]
+    fn files_count_only_where_they_are_looked_for() {
+        let pack = FileKey::new(FileKind::Pack, [0xab; 32]);
+        let (name, path) = (pack.name(), pack.path());
+        assert_eq!(file_at(FileKind::Pack, "", &path), Some(pack));
+        assert_eq!(
+            file_at(FileKind::Pack, "a/b", &format!("a/b/{path}")),
+            Some(pack)
+        );
+        for moved in [
+            format!("a/b/data/{name}"),
+            format!("a/b/data/00/{name}"),
+            format!("a/b/data/quarantine/{name}"),
+            format!("a/b/data/ab/ab/{name}"),
+            format!("a/b/index/{name}"),
+            path,
+        ] {
+            assert_eq!(file_at(FileKind::Pack, "a/b", &moved), None, "{moved}");
+        }
+        let index = FileKey::new(FileKind::Index, [1; 32]);
+        let moved = format!("index/old/{}", index.name());
+        assert_eq!(file_at(FileKind::Index, "", &moved), None);
+        assert_eq!(file_at(FileKind::Index, "", &index.path()), Some(index));
     }
 }

@@ -3,7 +3,7 @@
 //! Source: restic's `doc/REST_backend.rst`, version 2 of the listing.
 //!
 //! Invariant: the protocol has no conditional write, so a file that is there is looked for before
-//! one is written.
+//! one is written. A folder counts as empty only beside a config.
 
 use refloat_storage::location::RemoteAddress;
 use refloat_storage::{FileKey, FileKind, Listed};
@@ -66,6 +66,51 @@ impl Rest {
     }
 }
 
+impl Rest {
+    /// A folder; none for one that a copying tool left out because it was empty.
+    fn listing(&self, kind: FileKind) -> Result<Option<Answer>, Failure> {
+        let url = format!("{}{}/", self.base, kind.folder());
+        let request = Request::new(Method::GET, url).header("accept", VERSION_2);
+        let answer = self.call(request)?;
+        if answer.status != 404 {
+            return self.success(answer).map(Some);
+        }
+        // rclone shows folders that are not there as empty, and says this of failures of its own.
+        let is_rclone = answer
+            .header("server")
+            .is_some_and(|server| server.starts_with("rclone/"));
+        if is_rclone {
+            return Err(Failure::Refused {
+                host: self.http.host().to_owned(),
+                refusal: Refusal::new(answer.status, None, None).meaning(Meaning::Busy),
+            });
+        }
+        if self.is_there(&FileKey::CONFIG)? {
+            return Ok(None);
+        }
+        Err(Failure::NoRepository {
+            host: self.http.host().to_owned(),
+        })
+    }
+
+    fn call(&self, mut request: Request<'_>) -> Result<Answer, Failure> {
+        if let Some(login) = &self.login {
+            request = request.header("authorization", login.header());
+        }
+        self.http.call(&request)
+    }
+
+    fn success(&self, answer: Answer) -> Result<Answer, Failure> {
+        if answer.is_success() {
+            return Ok(answer);
+        }
+        Err(Failure::Refused {
+            host: self.http.host().to_owned(),
+            refusal: Refusal::new(answer.status, None, None),
+        })
+    }
+}
+
 impl Objects for Rest {
     fn location(&self) -> String {
         self.shown.clone()
@@ -90,18 +135,8 @@ impl Objects for Rest {
         Request::new(method, format!("{}{path}", self.base))
     }
 
-    fn send(&self, mut request: Request<'_>) -> Result<Answer, Failure> {
-        if let Some(login) = &self.login {
-            request = request.header("authorization", login.header());
-        }
-        let answer = self.http.call(&request)?;
-        if answer.is_success() {
-            return Ok(answer);
-        }
-        Err(Failure::Refused {
-            host: self.http.host().to_owned(),
-            refusal: Refusal::new(answer.status, None, None),
-        })
+    fn send(&self, request: Request<'_>) -> Result<Answer, Failure> {
+        self.success(self.call(request)?)
     }
 
     fn put(&self, key: &FileKey, bytes: &[u8], present: Present) -> Result<(), Failure> {
@@ -129,13 +164,8 @@ impl Objects for Rest {
         if kind == FileKind::Config {
             return Ok(Vec::new());
         }
-        let url = format!("{}{}/", self.base, kind.folder());
-        let request = Request::new(Method::GET, url).header("accept", VERSION_2);
-        let answer = match self.send(request) {
-            Ok(answer) => answer,
-            // A folder that holds nothing yet.
-            Err(failure) if failure.meaning() == Some(Meaning::NoFile) => return Ok(Vec::new()),
-            Err(failure) => return Err(failure),
+        let Some(answer) = self.listing(kind)? else {
+            return Ok(Vec::new());
         };
         let malformed = |what| Failure::Malformed {
             host: self.http.host().to_owned(),

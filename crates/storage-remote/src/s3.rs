@@ -11,25 +11,24 @@ mod retention;
 mod sign;
 
 use std::sync::RwLock;
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use md5::Digest as _;
 use refloat_model::time::Timestamp;
 use refloat_storage::location::RemoteAddress;
-use refloat_storage::{FileKey, FileKind, Listed};
+use refloat_storage::{FileKey, FileKind, Listed, Protection};
 use ureq::http::Method;
 
 pub(crate) use address::Place;
 pub use address::{Addressing, S3Options};
-use credentials::Provider;
+use credentials::{Credentials, Provider};
 pub use retention::{LockMode, ObjectLock};
 
 use crate::Surroundings;
 use crate::failure::{Failure, Meaning};
 use crate::http::{Answer, ConnectError, ConnectOptions, Http, Request};
-use crate::objects::{Objects, Present, below, file_of, is_of_a_file};
+use crate::objects::{Objects, Present, below, file_at, is_of_a_file};
 
 /// An answer that is no object's content is not larger, in bytes: a page of 1,000 names.
 const DOCUMENT_BYTES_MAX: u64 = 8 << 20;
@@ -96,19 +95,15 @@ impl S3 {
         }
     }
 
-    /// One attempt: signed with the credentials and the time of now.
-    fn attempt(&self, request: &Request<'_>) -> Result<Answer, Failure> {
-        let credentials = self.provider.get()?;
+    /// One attempt: signed with the time of now.
+    fn attempt(&self, request: &Request<'_>, credentials: &Credentials) -> Result<Answer, Failure> {
         let now = (self.around.clock)();
-        let mut signed = Request::new(request.method.clone(), request.url.clone());
-        signed.body = request.body;
-        signed.answer_bytes_max = request.answer_bytes_max;
-        signed.headers.clone_from(&request.headers);
+        let mut signed = request.again();
         let scope = sign::Scope {
             region: &self.region(),
             service: "s3",
         };
-        sign::sign(&mut signed, &credentials, &scope, now);
+        sign::sign(&mut signed, credentials, &scope, now);
         let answer = self.http.call(&signed)?;
         if answer.is_success() {
             return Ok(answer);
@@ -153,16 +148,18 @@ impl Objects for S3 {
 
     fn send(&self, request: Request<'_>) -> Result<Answer, Failure> {
         let region = self.region();
-        let failure = match self.attempt(&request) {
+        let credentials = self.provider.get()?;
+        let failure = match self.attempt(&request, &credentials) {
             Ok(answer) => return Ok(answer),
             Err(failure) => failure,
         };
         if region != self.region() {
-            return self.attempt(&request);
+            return self.attempt(&request, &credentials);
         }
         // Credentials that ran out a moment ago are replaced once.
-        if failure.meaning() == Some(Meaning::Unauthorized) && self.provider.renew() {
-            return self.attempt(&request);
+        let is_unknown = failure.meaning() == Some(Meaning::Unauthorized);
+        if is_unknown && self.provider.renew(&credentials) {
+            return self.attempt(&request, &*self.provider.get()?);
         }
         Err(failure)
     }
@@ -176,7 +173,7 @@ impl Objects for S3 {
             request = request.header("x-amz-storage-class", class);
         }
         if let Some(lock) = &self.options.lock
-            && retention::covers(key.kind())
+            && lock.terms().covers(key.kind())
         {
             let until = lock.until((self.around.clock)());
             // Servers demand a checksum of their own for locked objects.
@@ -208,12 +205,8 @@ impl Objects for S3 {
         }
     }
 
-    fn period(&self) -> Option<Duration> {
-        self.options.lock.map(|lock| lock.length())
-    }
-
-    fn is_protected(&self, kind: FileKind) -> bool {
-        retention::covers(kind)
+    fn protection(&self) -> Option<Protection> {
+        self.options.lock.map(ObjectLock::terms)
     }
 
     fn protected_until(&self, key: &FileKey) -> Result<Option<Timestamp>, Failure> {
@@ -241,8 +234,7 @@ impl Objects for S3 {
                 if object.key <= last && !last.is_empty() {
                     return Err(self.malformed("pages of a listing overlap"));
                 }
-                let name = object.key.rsplit('/').next().unwrap_or_default();
-                if let Some(key) = file_of(kind, name) {
+                if let Some(key) = file_at(kind, &self.place.prefix, &object.key) {
                     listed.push(Listed {
                         key,
                         size: object.size,

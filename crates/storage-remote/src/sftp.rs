@@ -4,7 +4,8 @@
 //! Source: draft-ietf-secsh-filexfer-02 and OpenSSH's `PROTOCOL`.
 //!
 //! Invariant: a file gets its name by a rename that fails if the name is taken, after it was
-//! written whole and, where the server can, synchronised.
+//! written whole and, where the server can, synchronised. A folder counts as empty only beside a
+//! config, and no entry is left out because the server does not say what it is.
 
 mod files;
 mod packet;
@@ -15,13 +16,18 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use refloat_model::time::Timestamp;
 use refloat_storage::location::RemoteAddress;
-use refloat_storage::{FileKey, FileKind, Listed, Storage, StorageError, StorageErrorKind};
+use refloat_storage::protection::unprotected;
+use refloat_storage::{
+    FileKey, FileKind, Listed, Protection, Storage, StorageError, StorageErrorKind,
+};
 
 use crate::Surroundings;
 use crate::failure::Failure;
-use crate::http::{ConnectError, ConnectOptions};
-use crate::objects::file_of;
+use crate::http::{ANSWER_BYTES_MAX, ConnectError, ConnectOptions};
+use crate::objects::{file_of, is_pack_folder};
+use files::Entry;
 use process::Ssh;
 use session::{Attributes, Session};
 
@@ -156,21 +162,56 @@ impl Sftp {
         let session = self.session()?;
         let path = self.path(&key.path());
         let Attributes { size, .. } = session.look(&path)?.ok_or_else(|| no_file(&self.shown))?;
-        let size = size.and_then(|size| usize::try_from(size).ok());
-        session.read(&path, 0, size.unwrap_or_default())
+        let size = size.ok_or_else(|| session.malformed("a file without a size"))?;
+        match usize::try_from(size)
+            .ok()
+            .filter(|_| size <= ANSWER_BYTES_MAX)
+        {
+            Some(size) => session.read(&path, 0, size),
+            None => Err(Failure::TooLarge {
+                host: self.shown.clone(),
+                limit: ANSWER_BYTES_MAX,
+            }),
+        }
+    }
+
+    fn length(&self, key: &FileKey) -> Result<Option<u64>, Failure> {
+        let session = self.session()?;
+        let Some(found) = session.look(&self.path(&key.path()))? else {
+            return Ok(None);
+        };
+        let size = found.size;
+        size.map(Some)
+            .ok_or_else(|| session.malformed("a file without a size"))
     }
 
     fn files(&self, kind: FileKind) -> Result<Vec<Listed>, Failure> {
         let session = self.session()?;
         let folder = self.path(kind.folder());
+        let Some(entries) = session.folder(&folder)? else {
+            let config = session.look(&self.path(&FileKey::CONFIG.path()))?;
+            // Copying tools leave out empty folders.
+            return match config {
+                Some(_) => Ok(Vec::new()),
+                None => Err(Failure::NoRepository {
+                    host: self.shown.clone(),
+                }),
+            };
+        };
         if kind != FileKind::Pack {
-            return listed(&session, kind, &folder);
+            return listed(&session, kind, &folder, entries);
         }
         let mut all = Vec::new();
-        for entry in session.folder(&folder)? {
-            if entry.name.len() == 2 && entry.attributes.is_folder() {
-                all.extend(listed(&session, kind, &format!("{folder}/{}", entry.name))?);
+        for entry in entries {
+            let path = format!("{folder}/{}", entry.name);
+            if !is_pack_folder(&entry.name) || !known(&session, &path, &entry)?.is_folder() {
+                continue;
             }
+            let entries = session.folder(&path)?;
+            let entries = entries.ok_or_else(|| session.malformed("a folder that is gone"))?;
+            let packs = listed(&session, kind, &path, entries)?.into_iter();
+            // A pack in another's folder is not where it would be looked for.
+            all.extend(packs.filter(|pack| pack.key.name().starts_with(&entry.name)));
         }
         Ok(all)
     }
@@ -203,16 +244,44 @@ impl Sftp {
     }
 }
 
-fn listed(session: &Session, kind: FileKind, folder: &str) -> Result<Vec<Listed>, Failure> {
-    let entries = session.folder(folder)?;
-    let files = entries.into_iter().filter_map(|entry| {
-        Some(Listed {
-            key: file_of(kind, &entry.name)?,
-            size: entry.attributes.size?,
-            modified: entry.attributes.modified(),
-        })
-    });
-    Ok(files.collect())
+/// The files of a kind among the entries of a folder.
+fn listed(
+    session: &Session,
+    kind: FileKind,
+    folder: &str,
+    entries: Vec<Entry>,
+) -> Result<Vec<Listed>, Failure> {
+    let mut files = Vec::new();
+    for entry in entries {
+        let Some(key) = file_of(kind, &entry.name) else {
+            continue;
+        };
+        let attributes = known(session, &format!("{folder}/{}", entry.name), &entry)?;
+        if !attributes.is_file() {
+            continue;
+        }
+        let size = attributes.size;
+        files.push(Listed {
+            key,
+            size: size.ok_or_else(|| session.malformed("a file without a size"))?,
+            modified: attributes.modified(),
+        });
+    }
+    Ok(files)
+}
+
+/// What is known of an entry, asked for where the listing does not tell.
+fn known(session: &Session, path: &str, entry: &Entry) -> Result<Attributes, Failure> {
+    let attributes = entry.attributes;
+    if attributes.is_of_a_kind() && (attributes.is_folder() || attributes.size.is_some()) {
+        return Ok(attributes);
+    }
+    let looked = session.look(path)?;
+    let looked = looked.ok_or_else(|| session.malformed("an entry that is gone"))?;
+    if !looked.is_of_a_kind() {
+        return Err(session.malformed("an entry of which it is not said what it is"));
+    }
+    Ok(looked)
 }
 
 fn no_file(host: &str) -> Failure {
@@ -250,11 +319,7 @@ impl Storage for Sftp {
     }
 
     fn size(&self, key: &FileKey) -> Result<Option<u64>, StorageError> {
-        let looked = self
-            .session()
-            .and_then(|session| session.look(&self.path(&key.path())));
-        let size = looked.map(|found| found.and_then(|attributes| attributes.size));
-        self.on("find the size of", key, size)
+        self.on("find the size of", key, self.length(key))
     }
 
     fn list(&self, kind: FileKind) -> Result<Vec<Listed>, StorageError> {
@@ -269,4 +334,19 @@ impl Storage for Sftp {
     fn connections(&self) -> usize {
         self.connect.connections
     }
+
+    fn protection(&self) -> Option<Protection> {
+        None
+    }
+
+    fn protected_until(&self, _key: &FileKey) -> Result<Option<Timestamp>, StorageError> {
+        Ok(None)
+    }
+
+    fn protect_until(&self, key: &FileKey, _until: Timestamp) -> Result<(), StorageError> {
+        Err(unprotected(key, self.location()))
+    }
 }
+
+#[cfg(test)]
+mod tests;

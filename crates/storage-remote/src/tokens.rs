@@ -48,9 +48,30 @@ impl Tokens {
                 return Ok(Arc::clone(token));
             }
         }
-        let token = Arc::new(fetch()?);
+        let token = match fetch() {
+            Ok(token) => Arc::new(token),
+            // What is there is good for some minutes yet, and the next request asks again.
+            Err(failure) => {
+                let is_good = |token: &&Arc<Token>| token.expires.is_some_and(|end| end > now);
+                let known = current.as_ref().filter(is_good);
+                return known.map(Arc::clone).ok_or(failure);
+            }
+        };
         *current = Some(Arc::clone(&token));
         Ok(token)
+    }
+
+    /// Forgets a token that was refused, unless somebody replaced it already; whether asking again
+    /// may give another.
+    pub(crate) fn renew(&self, refused: &Arc<Token>) -> bool {
+        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if current
+            .as_ref()
+            .is_some_and(|token| Arc::ptr_eq(token, refused))
+        {
+            *current = None;
+        }
+        refused.expires.is_some()
     }
 }
 

@@ -3,7 +3,8 @@
 //! Source: RFC 4918.
 //!
 //! Invariant: a file gets its name by a `MOVE` of one that was written whole; the protocol cannot
-//! keep two writers at the same moment from both finding the name free.
+//! keep two writers at the same moment from both finding the name free. A folder counts as empty
+//! only beside a config.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +18,7 @@ use crate::Surroundings;
 use crate::basic::Login;
 use crate::failure::{Failure, Meaning, Refusal};
 use crate::http::{Answer, ConnectError, ConnectOptions, Http, Request, Slash, encode};
-use crate::objects::{Objects, Present, file_of};
+use crate::objects::{Objects, Present, file_of, is_pack_folder};
 use crate::xml::{Element, parse};
 
 /// What listings ask for.
@@ -88,9 +89,15 @@ impl WebDav {
 
     /// Makes a folder; one that is there is right.
     fn make_folder(&self, url: String) -> Result<(), Failure> {
-        match self.send(Request::new(self.method("MKCOL")?, url)) {
+        match self.send(Request::new(self.method("MKCOL")?, url.clone())) {
             Ok(_) => Ok(()),
             Err(Failure::Refused { refusal, .. }) if refusal.status == 405 => Ok(()),
+            // So Apache says that somebody else made it at the same moment.
+            Err(failure) if failure.meaning() == Some(Meaning::Denied) => {
+                let look = Request::new(self.method("PROPFIND")?, url).header("depth", "0");
+                self.send(look.body(PROPERTIES))
+                    .map_or(Err(failure), |_| Ok(()))
+            }
             Err(failure) => Err(failure),
         }
     }
@@ -104,9 +111,27 @@ impl WebDav {
         if key.kind() == FileKind::Pack {
             self.make_pack_folder(&path)?;
         }
-        let request = Request::new(Method::PUT, aside.clone()).body(bytes);
-        let request = request.header("content-type", "application/octet-stream");
-        self.send(request).map(|_answer| aside)
+        let put = || {
+            let request = Request::new(Method::PUT, aside.clone()).body(bytes);
+            self.send(request.header("content-type", "application/octet-stream"))
+        };
+        let written = match put() {
+            // So a folder that is not there shows: somebody removed it since it was made.
+            Err(Failure::Refused { refusal, .. })
+                if refusal.status == 409 && key.kind() == FileKind::Pack =>
+            {
+                self.forget_folders();
+                self.make_pack_folder(&path)?;
+                put()
+            }
+            other => other,
+        };
+        written.map(|_answer| aside)
+    }
+
+    fn forget_folders(&self) {
+        let mut known = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
+        known.clear();
     }
 
     /// The folder of these packs, made when this process writes the first of them: a server that
@@ -122,30 +147,52 @@ impl WebDav {
         Ok(())
     }
 
-    fn folder(&self, path: &str) -> Result<Vec<Entry>, Failure> {
+    /// The entries of a folder of a kind; none for one that a copying tool left out because it was
+    /// empty.
+    fn folder_of(&self, kind: FileKind) -> Result<Vec<Entry>, Failure> {
+        if let Some(entries) = self.folder(&format!("{}/", kind.folder()))? {
+            return Ok(entries);
+        }
+        if self.is_there(&FileKey::CONFIG)? {
+            return Ok(Vec::new());
+        }
+        Err(Failure::NoRepository {
+            host: self.http.host().to_owned(),
+        })
+    }
+
+    /// The entries of a folder; none if it is not there.
+    fn folder(&self, path: &str) -> Result<Option<Vec<Entry>>, Failure> {
         let request = Request::new(self.method("PROPFIND")?, self.url(path))
             .header("depth", "1")
             .header("content-type", "application/xml")
             .body(PROPERTIES);
         let answer = match self.send(request) {
             Ok(answer) => answer,
-            Err(failure) if failure.meaning() == Some(Meaning::NoFile) => return Ok(Vec::new()),
+            Err(failure) if failure.meaning() == Some(Meaning::NoFile) => return Ok(None),
             Err(failure) => return Err(failure),
         };
         let broken = || self.malformed("a listing");
         let root = parse(&answer.body).filter(|root| root.name == "multistatus");
-        root.ok_or_else(broken)?
-            .children_named("response")
-            .map(|response| entry(response).ok_or_else(broken))
-            .collect()
+        let root = root.ok_or_else(broken)?;
+        let entries = root.children_named("response");
+        let entries = entries.map(|response| entry(response).ok_or_else(broken));
+        entries.collect::<Result<_, _>>().map(Some)
+    }
+
+    fn is_there(&self, key: &FileKey) -> Result<bool, Failure> {
+        match self.send(self.object(Method::HEAD, key)) {
+            Ok(_) => Ok(true),
+            Err(failure) if failure.meaning() == Some(Meaning::NoFile) => Ok(false),
+            Err(failure) => Err(failure),
+        }
     }
 
     fn packs(&self) -> Result<Vec<Listed>, Failure> {
-        let folders = self.folder("data/")?;
+        let folders = self.folder_of(FileKind::Pack)?.into_iter();
         let folders: Vec<String> = folders
-            .into_iter()
-            .filter(|entry| entry.is_folder && entry.name.len() == 2)
-            .map(|entry| format!("data/{}/", entry.name))
+            .filter(|entry| entry.is_folder && is_pack_folder(&entry.name))
+            .map(|entry| entry.name)
             .collect();
         let rest = Mutex::new(folders.into_iter());
         let next = || {
@@ -155,7 +202,11 @@ impl WebDav {
         let work = || -> Result<Vec<Listed>, Failure> {
             let mut listed = Vec::new();
             while let Some(folder) = next() {
-                listed.extend(self.files(FileKind::Pack, &folder)?);
+                let entries = self.folder(&format!("data/{folder}/"))?;
+                let entries = entries.ok_or_else(|| self.malformed("a folder that is gone"))?;
+                let packs = self.files(FileKind::Pack, entries)?.into_iter();
+                // A pack in another's folder is not where it would be looked for.
+                listed.extend(packs.filter(|pack| pack.key.name().starts_with(&folder)));
             }
             Ok(listed)
         };
@@ -173,9 +224,9 @@ impl WebDav {
         })
     }
 
-    fn files(&self, kind: FileKind, folder: &str) -> Result<Vec<Listed>, Failure> {
+    fn files(&self, kind: FileKind, entries: Vec<Entry>) -> Result<Vec<Listed>, Failure> {
         let mut listed = Vec::new();
-        for entry in self.folder(folder)? {
+        for entry in entries {
             let Some(key) = file_of(kind, &entry.name).filter(|_| !entry.is_folder) else {
                 continue;
             };
@@ -230,20 +281,21 @@ impl Objects for WebDav {
         if answer.is_success() {
             return Ok(answer);
         }
+        let refusal = Refusal::new(answer.status, None, None);
         Err(Failure::Refused {
             host: self.http.host().to_owned(),
-            refusal: Refusal::new(answer.status, None, None),
+            // Only a name that is taken is said with 412; 409 is said of a folder that is missing.
+            refusal: match answer.status {
+                409 => refusal.meaning(Meaning::NoPlace),
+                _ => refusal,
+            },
         })
     }
 
     fn put(&self, key: &FileKey, bytes: &[u8], present: Present) -> Result<(), Failure> {
         // Asked before a whole pack is sent for nothing.
-        if present == Present::Kept {
-            match self.send(self.object(Method::HEAD, key)) {
-                Ok(_) => return Err(Failure::Exists),
-                Err(failure) if failure.meaning() == Some(Meaning::NoFile) => {}
-                Err(failure) => return Err(failure),
-            }
+        if present == Present::Kept && self.is_there(key)? {
+            return Err(Failure::Exists);
         }
         let aside = self.write_aside(key, bytes)?;
         let overwrite = match present {
@@ -265,7 +317,7 @@ impl Objects for WebDav {
         match kind {
             FileKind::Config => Ok(Vec::new()),
             FileKind::Pack => self.packs(),
-            kind => self.files(kind, &format!("{}/", kind.folder())),
+            kind => self.files(kind, self.folder_of(kind)?),
         }
     }
 }

@@ -10,9 +10,10 @@ use std::collections::HashSet;
 
 use sha2::{Digest as _, Sha256};
 
+use refloat_model::time::Timestamp;
+
 use crate::local::LocalStorage;
-use crate::protection::Protection;
-use crate::{FileKey, FileKind, Listed, SharedStorage, Storage, StorageError};
+use crate::{FileKey, FileKind, Listed, Protection, SharedStorage, Storage, StorageError};
 
 /// Keeps copies of files that were read or written in a folder.
 ///
@@ -123,8 +124,16 @@ impl Storage for CachedStorage {
         self.inner.connections()
     }
 
-    fn protection(&self) -> Option<&dyn Protection> {
+    fn protection(&self) -> Option<Protection> {
         self.inner.protection()
+    }
+
+    fn protected_until(&self, key: &FileKey) -> Result<Option<Timestamp>, StorageError> {
+        self.inner.protected_until(key)
+    }
+
+    fn protect_until(&self, key: &FileKey, until: Timestamp) -> Result<(), StorageError> {
+        self.inner.protect_until(key, until)
     }
 }
 

@@ -4,8 +4,9 @@
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
-use crate::protection::Protection;
-use crate::{FileKey, FileKind, Listed, SharedStorage, Storage, StorageError};
+use refloat_model::time::Timestamp;
+
+use crate::{FileKey, FileKind, Listed, Protection, SharedStorage, Storage, StorageError};
 
 /// Makes calls wait while the limit is reached.
 pub struct LimitedStorage {
@@ -104,8 +105,18 @@ impl Storage for LimitedStorage {
         self.inner.connections().min(self.limit)
     }
 
-    fn protection(&self) -> Option<&dyn Protection> {
+    fn protection(&self) -> Option<Protection> {
         self.inner.protection()
+    }
+
+    fn protected_until(&self, key: &FileKey) -> Result<Option<Timestamp>, StorageError> {
+        let _turn = self.turn(key.kind());
+        self.inner.protected_until(key)
+    }
+
+    fn protect_until(&self, key: &FileKey, until: Timestamp) -> Result<(), StorageError> {
+        let _turn = self.turn(key.kind());
+        self.inner.protect_until(key, until)
     }
 }
 
@@ -134,10 +145,7 @@ mod tests {
             self.inner.create()
         }
         fn write(&self, key: &FileKey, bytes: &[u8]) -> Result<(), StorageError> {
-            let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
-            self.most.fetch_max(now, Ordering::SeqCst);
-            std::thread::sleep(Duration::from_millis(2));
-            self.now.fetch_sub(1, Ordering::SeqCst);
+            self.watch();
             self.inner.write(key, bytes)
         }
         fn read(&self, key: &FileKey) -> Result<Vec<u8>, StorageError> {
@@ -158,6 +166,25 @@ mod tests {
         fn connections(&self) -> usize {
             8
         }
+        fn protection(&self) -> Option<Protection> {
+            self.inner.protection()
+        }
+        fn protected_until(&self, key: &FileKey) -> Result<Option<Timestamp>, StorageError> {
+            self.inner.protected_until(key)
+        }
+        fn protect_until(&self, key: &FileKey, until: Timestamp) -> Result<(), StorageError> {
+            self.watch();
+            self.inner.protect_until(key, until)
+        }
+    }
+
+    impl Watching {
+        fn watch(&self) {
+            let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
+            self.most.fetch_max(now, Ordering::SeqCst);
+            std::thread::sleep(Duration::from_millis(2));
+            self.now.fetch_sub(1, Ordering::SeqCst);
+        }
     }
 
     #[test]
@@ -176,7 +203,20 @@ mod tests {
                 });
             }
         });
+        assert_eq!(watching.most.swap(0, Ordering::SeqCst), 3);
+        let packs = storage.list(FileKind::Pack).unwrap();
+        assert_eq!(packs.len(), 60);
+        std::thread::scope(|scope| {
+            for some in packs.chunks(5) {
+                let storage = &storage;
+                scope.spawn(move || {
+                    for pack in some {
+                        let protected = storage.protect_until(&pack.key, Timestamp::default());
+                        protected.unwrap_err();
+                    }
+                });
+            }
+        });
         assert_eq!(watching.most.load(Ordering::SeqCst), 3);
-        assert_eq!(storage.list(FileKind::Pack).unwrap().len(), 60);
     }
 }

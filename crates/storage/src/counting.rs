@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::protection::Protection;
-use crate::{FileKey, FileKind, Listed, SharedStorage, Storage, StorageError};
+use refloat_model::time::Timestamp;
+
+use crate::{FileKey, FileKind, Listed, Protection, SharedStorage, Storage, StorageError};
 
 /// The calls of [`Storage`] that go to the place itself.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -24,6 +25,10 @@ pub enum Operation {
     List,
     /// [`Storage::delete`].
     Delete,
+    /// [`Storage::protected_until`].
+    LookUpProtection,
+    /// [`Storage::protect_until`].
+    Protect,
 }
 
 /// How often, how much, and how often in vain.
@@ -174,8 +179,18 @@ impl Storage for CountingStorage {
         self.inner.connections()
     }
 
-    fn protection(&self) -> Option<&dyn Protection> {
+    fn protection(&self) -> Option<Protection> {
         self.inner.protection()
+    }
+
+    fn protected_until(&self, key: &FileKey) -> Result<Option<Timestamp>, StorageError> {
+        let call = || self.inner.protected_until(key);
+        self.counted(Operation::LookUpProtection, Some(key.kind()), call, |_| 0)
+    }
+
+    fn protect_until(&self, key: &FileKey, until: Timestamp) -> Result<(), StorageError> {
+        let call = || self.inner.protect_until(key, until);
+        self.counted(Operation::Protect, Some(key.kind()), call, |()| 0)
     }
 }
 

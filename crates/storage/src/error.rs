@@ -29,6 +29,8 @@ pub enum StorageErrorKind {
     ShortRead,
     /// The storage cannot be reached, or failed in a way that may pass.
     Unavailable,
+    /// The storage answers, and says that it cannot do it at this moment.
+    Busy,
     /// Anything else; trying again does not help.
     Failed,
 }
@@ -80,12 +82,21 @@ impl StorageError {
         self.kind
     }
 
+    /// Whether the storage itself is at fault, and not the file: others fail as well then.
+    #[must_use]
+    pub const fn is_of_the_storage(&self) -> bool {
+        matches!(
+            self.kind,
+            StorageErrorKind::Unavailable | StorageErrorKind::Busy
+        )
+    }
+
     /// Whether the same call may succeed later.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         matches!(
             self.kind,
-            StorageErrorKind::Unavailable | StorageErrorKind::ShortRead
+            StorageErrorKind::Unavailable | StorageErrorKind::Busy | StorageErrorKind::ShortRead
         )
     }
 }

@@ -18,9 +18,12 @@ pub mod retry;
 
 use std::sync::Arc;
 
+use refloat_model::time::Timestamp;
+
 pub use error::{StorageError, StorageErrorKind};
 pub use file::{FileKey, FileKind, Listed};
 pub use location::{Location, LocationError, open_folder};
+pub use protection::Protection;
 
 /// A place for the files of one repository.
 ///
@@ -31,6 +34,8 @@ pub use location::{Location, LocationError, open_folder};
 /// failed one it is either absent or complete, never torn.
 ///
 /// Ordering: a write that returned is visible to every later call of any process.
+///
+/// Every method is required: a decorator that forgets one would go round what it is there for.
 pub trait Storage: Send + Sync {
     /// The address without credentials, for messages.
     fn location(&self) -> String;
@@ -86,14 +91,22 @@ pub trait Storage: Send + Sync {
     fn delete(&self, key: &FileKey) -> Result<(), StorageError>;
 
     /// How many calls at once make sense: a local disk 2, an object store 8 or more.
-    fn connections(&self) -> usize {
-        2
-    }
+    fn connections(&self) -> usize;
 
-    /// What keeps files from deletion; none if nothing does.
-    fn protection(&self) -> Option<&dyn protection::Protection> {
-        None
-    }
+    /// How files are kept from deletion; none if they are not.
+    fn protection(&self) -> Option<Protection>;
+
+    /// Until when nobody can delete a file; none if it is known not to be protected.
+    ///
+    /// # Errors
+    /// There is no such file, or the storage does not tell.
+    fn protected_until(&self, key: &FileKey) -> Result<Option<Timestamp>, StorageError>;
+
+    /// Protects a file until a later time.
+    ///
+    /// # Errors
+    /// There is no such file, or the storage refuses or protects nothing.
+    fn protect_until(&self, key: &FileKey, until: Timestamp) -> Result<(), StorageError>;
 }
 
 /// Storage as the layers above hold it.

@@ -12,12 +12,14 @@ mod temporary;
 
 use std::path::{Path, PathBuf};
 
+use refloat_model::time::Timestamp;
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
 pub use temporary::StaleTemporaries;
 
-use crate::{FileKey, FileKind, Listed, Storage, StorageError};
+use crate::protection::unprotected;
+use crate::{FileKey, FileKind, Listed, Protection, Storage, StorageError};
 use folder::Root;
 
 /// The files of one repository below a folder.
@@ -148,6 +150,22 @@ impl Storage for LocalStorage {
     fn delete(&self, key: &FileKey) -> Result<(), StorageError> {
         self.remove(key)
             .map_err(|errno| self.failed("delete", key, errno))
+    }
+
+    fn connections(&self) -> usize {
+        2
+    }
+
+    fn protection(&self) -> Option<Protection> {
+        None
+    }
+
+    fn protected_until(&self, _key: &FileKey) -> Result<Option<Timestamp>, StorageError> {
+        Ok(None)
+    }
+
+    fn protect_until(&self, key: &FileKey, _until: Timestamp) -> Result<(), StorageError> {
+        Err(unprotected(key, self.location()))
     }
 }
 

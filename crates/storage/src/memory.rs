@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use refloat_model::time::Timestamp;
 
-use crate::{FileKey, FileKind, Listed, Storage, StorageError, StorageErrorKind};
+use crate::protection::unprotected;
+use crate::{FileKey, FileKind, Listed, Protection, Storage, StorageError, StorageErrorKind};
 
 /// The files of one repository, gone with the process.
 #[derive(Default)]
@@ -17,6 +18,7 @@ pub struct MemoryStorage {
 
 #[derive(Clone, Default)]
 struct State {
+    protection: Option<Protection>,
     files: BTreeMap<FileKey, StoredFile>,
     /// What the storage's own clock shows; it stands still until somebody sets it.
     now: Option<Timestamp>,
@@ -26,6 +28,8 @@ struct State {
 struct StoredFile {
     bytes: Arc<[u8]>,
     modified: Option<Timestamp>,
+    /// Until when it is protected.
+    until: Option<Timestamp>,
 }
 
 impl MemoryStorage {
@@ -33,6 +37,14 @@ impl MemoryStorage {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty place that protects what is written, by its own clock.
+    #[must_use]
+    pub fn protecting(period: std::time::Duration) -> Self {
+        let this = Self::new();
+        this.state().protection = Some(Protection { period });
+        this
     }
 
     /// Sets the storage's own clock, which later writes are stamped with.
@@ -90,7 +102,14 @@ impl Storage for MemoryStorage {
         }
         let modified = state.now;
         let bytes = Arc::from(bytes);
-        state.files.insert(*key, StoredFile { bytes, modified });
+        let terms = state.protection.filter(|terms| terms.covers(key.kind()));
+        let until = terms.and_then(|terms| Some(later(modified?, terms.period)));
+        let file = StoredFile {
+            bytes,
+            modified,
+            until,
+        };
+        state.files.insert(*key, file);
         Ok(())
     }
 
@@ -132,12 +151,56 @@ impl Storage for MemoryStorage {
     }
 
     fn delete(&self, key: &FileKey) -> Result<(), StorageError> {
-        self.state().files.remove(key);
+        let mut state = self.state();
+        let until = state.files.get(key).and_then(|file| file.until);
+        if until > state.now {
+            drop(state);
+            return Err(self.error(StorageErrorKind::Denied, "delete", key));
+        }
+        state.files.remove(key);
         Ok(())
     }
 
     fn connections(&self) -> usize {
         8
+    }
+
+    fn protection(&self) -> Option<Protection> {
+        self.state().protection
+    }
+
+    fn protected_until(&self, key: &FileKey) -> Result<Option<Timestamp>, StorageError> {
+        Ok(self.file("look up the protection of", key)?.until)
+    }
+
+    fn protect_until(&self, key: &FileKey, until: Timestamp) -> Result<(), StorageError> {
+        let mut state = self.state();
+        if state.protection.is_none() {
+            drop(state);
+            return Err(unprotected(key, self.location()));
+        }
+        match state.files.get_mut(key) {
+            Some(file) if file.until <= Some(until) => {
+                file.until = Some(until);
+                Ok(())
+            }
+            found => {
+                let kind = match found {
+                    Some(_) => StorageErrorKind::Denied,
+                    None => StorageErrorKind::NotFound,
+                };
+                drop(state);
+                Err(self.error(kind, "extend the protection of", key))
+            }
+        }
+    }
+}
+
+fn later(time: Timestamp, by: std::time::Duration) -> Timestamp {
+    let seconds = i64::try_from(by.as_secs()).unwrap_or(i64::MAX);
+    Timestamp {
+        seconds: time.seconds.saturating_add(seconds),
+        ..time
     }
 }
 

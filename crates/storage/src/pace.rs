@@ -5,8 +5,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::protection::Protection;
-use crate::{FileKey, FileKind, Listed, SharedStorage, Storage, StorageError};
+use refloat_model::time::Timestamp;
+
+use crate::{FileKey, FileKind, Listed, Protection, SharedStorage, Storage, StorageError};
 
 /// What may pass at once after a silence, as the time it would take.
 const BURST: Duration = Duration::from_millis(100);
@@ -136,8 +137,16 @@ impl Storage for PacedStorage {
         self.inner.connections()
     }
 
-    fn protection(&self) -> Option<&dyn Protection> {
+    fn protection(&self) -> Option<Protection> {
         self.inner.protection()
+    }
+
+    fn protected_until(&self, key: &FileKey) -> Result<Option<Timestamp>, StorageError> {
+        self.inner.protected_until(key)
+    }
+
+    fn protect_until(&self, key: &FileKey, until: Timestamp) -> Result<(), StorageError> {
+        self.inner.protect_until(key, until)
     }
 }
 

@@ -4,30 +4,40 @@
 
 use std::time::Duration;
 
-use refloat_model::time::Timestamp;
+use crate::{FileKey, FileKind, StorageError, StorageErrorKind};
 
-use crate::{FileKey, FileKind, StorageError};
-
-/// What a storage with such a protection can do beside [`Storage`](crate::Storage).
+/// How a storage keeps files from deletion.
 ///
-/// Files are protected for [`period`](Self::period) when they are written. What is still needed
-/// later has to be extended by somebody, or it could be deleted.
-pub trait Protection: Send + Sync {
+/// Files are protected for the period when they are written. What is still needed later has to be
+/// extended by somebody, or it could be deleted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Protection {
     /// For how long files are protected.
-    fn period(&self) -> Duration;
+    pub period: Duration,
+}
 
-    /// Whether files of a kind are protected at all: locks are not.
-    fn covers(&self, kind: FileKind) -> bool;
+impl Protection {
+    /// Whether files of a kind are protected at all: locks are not, or no run could end.
+    #[must_use]
+    pub const fn covers(self, kind: FileKind) -> bool {
+        !matches!(kind, FileKind::Lock)
+    }
+}
 
-    /// Until when nobody can delete a file; none if it is not protected.
-    ///
-    /// # Errors
-    /// There is no such file, or the storage does not tell.
-    fn protected_until(&self, key: &FileKey) -> Result<Option<Timestamp>, StorageError>;
+/// The cause of a refusal.
+#[derive(Debug, thiserror::Error)]
+#[error("this storage keeps nothing from deletion")]
+struct Unprotected;
 
-    /// Protects a file until a later time.
-    ///
-    /// # Errors
-    /// There is no such file, or the storage refuses.
-    fn protect_until(&self, key: &FileKey, until: Timestamp) -> Result<(), StorageError>;
+/// What storage without protection answers to
+/// [`protect_until`](crate::Storage::protect_until).
+#[must_use]
+pub fn unprotected(key: &FileKey, location: impl Into<String>) -> StorageError {
+    StorageError::new(
+        StorageErrorKind::Failed,
+        "extend the protection of",
+        key,
+        location,
+        Some(Box::new(Unprotected)),
+    )
 }

@@ -3,8 +3,11 @@
 //!
 //! Invariant: no mutation reaches the inner storage.
 
-use crate::protection::Protection;
-use crate::{FileKey, FileKind, Listed, SharedStorage, Storage, StorageError, StorageErrorKind};
+use refloat_model::time::Timestamp;
+
+use crate::{
+    FileKey, FileKind, Listed, Protection, SharedStorage, Storage, StorageError, StorageErrorKind,
+};
 
 /// Refuses every mutation before anything else is done.
 pub struct ReadOnlyStorage {
@@ -76,8 +79,16 @@ impl Storage for ReadOnlyStorage {
         self.inner.connections()
     }
 
-    fn protection(&self) -> Option<&dyn Protection> {
+    fn protection(&self) -> Option<Protection> {
         self.inner.protection()
+    }
+
+    fn protected_until(&self, key: &FileKey) -> Result<Option<Timestamp>, StorageError> {
+        self.inner.protected_until(key)
+    }
+
+    fn protect_until(&self, key: &FileKey, _until: Timestamp) -> Result<(), StorageError> {
+        Err(self.refuse("extend the protection of", &key.path()))
     }
 }
 
@@ -102,6 +113,9 @@ mod tests {
             storage.create().unwrap_err(),
             storage.write(&FileKey::CONFIG, b"config").unwrap_err(),
             storage.delete(&key).unwrap_err(),
+            storage
+                .protect_until(&key, Timestamp::default())
+                .unwrap_err(),
         ];
         for error in &refused {
             assert_eq!(error.kind(), StorageErrorKind::Denied);
@@ -116,7 +130,13 @@ mod tests {
         assert_eq!(storage.size(&key).unwrap(), Some(4));
         assert_eq!(storage.list(FileKind::Pack).unwrap().len(), 1);
         let counts = counting.counts();
-        for operation in [Operation::Create, Operation::Write, Operation::Delete] {
+        let mutations = [
+            Operation::Create,
+            Operation::Write,
+            Operation::Delete,
+            Operation::Protect,
+        ];
+        for operation in mutations {
             assert_eq!(counts.calls_of(operation), 0, "{operation:?}");
         }
     }

@@ -13,8 +13,11 @@ use sha2::{Digest as _, Sha256};
 
 pub use system::SystemWorld;
 
-use crate::protection::Protection;
-use crate::{FileKey, FileKind, Listed, SharedStorage, Storage, StorageError, StorageErrorKind};
+use refloat_model::time::Timestamp;
+
+use crate::{
+    FileKey, FileKind, Listed, Protection, SharedStorage, Storage, StorageError, StorageErrorKind,
+};
 
 /// Limits of trying again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -217,8 +220,16 @@ impl Storage for RetryStorage {
         self.inner.connections()
     }
 
-    fn protection(&self) -> Option<&dyn Protection> {
+    fn protection(&self) -> Option<Protection> {
         self.inner.protection()
+    }
+
+    fn protected_until(&self, key: &FileKey) -> Result<Option<Timestamp>, StorageError> {
+        self.repeat(|| self.inner.protected_until(key))
+    }
+
+    fn protect_until(&self, key: &FileKey, until: Timestamp) -> Result<(), StorageError> {
+        self.repeat(|| self.inner.protect_until(key, until))
     }
 }
 

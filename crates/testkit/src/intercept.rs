@@ -2,7 +2,10 @@
 //!
 //! Invariant: a call that the function lets pass gets the inner storage's answer.
 
-use refloat_storage::{FileKey, FileKind, Listed, SharedStorage, Storage, StorageError};
+use refloat_model::time::Timestamp;
+use refloat_storage::{
+    FileKey, FileKind, Listed, Protection, SharedStorage, Storage, StorageError,
+};
 
 /// A call that is about to happen.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +22,10 @@ pub enum Call {
     List(FileKind),
     /// [`Storage::delete`].
     Delete(FileKey),
+    /// [`Storage::protected_until`].
+    LookUpProtection(FileKey),
+    /// [`Storage::protect_until`].
+    Protect(FileKey),
 }
 
 impl std::fmt::Display for Call {
@@ -30,6 +37,10 @@ impl std::fmt::Display for Call {
             Self::Size(key) => write!(f, "size {}", key.kind().folder()),
             Self::List(kind) => write!(f, "list {}", kind.folder()),
             Self::Delete(key) => write!(f, "delete {}", key.kind().folder()),
+            Self::LookUpProtection(key) => {
+                write!(f, "look up the protection of {}", key.kind().folder())
+            }
+            Self::Protect(key) => write!(f, "protect {}", key.kind().folder()),
         }
     }
 }
@@ -111,5 +122,16 @@ impl Storage for Intercepted {
 
     fn connections(&self) -> usize {
         self.connections
+    }
+    fn protection(&self) -> Option<Protection> {
+        self.inner.protection()
+    }
+    fn protected_until(&self, key: &FileKey) -> Result<Option<Timestamp>, StorageError> {
+        (self.gate)(Call::LookUpProtection(*key))?;
+        self.inner.protected_until(key)
+    }
+    fn protect_until(&self, key: &FileKey, until: Timestamp) -> Result<(), StorageError> {
+        (self.gate)(Call::Protect(*key))?;
+        self.inner.protect_until(key, until)
     }
 }

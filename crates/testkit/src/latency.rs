@@ -4,7 +4,10 @@
 
 use std::time::Duration;
 
-use refloat_storage::{FileKey, FileKind, Listed, SharedStorage, Storage, StorageError};
+use refloat_model::time::Timestamp;
+use refloat_storage::{
+    FileKey, FileKind, Listed, Protection, SharedStorage, Storage, StorageError,
+};
 
 /// How slow.
 #[derive(Clone, Copy, Debug)]
@@ -88,5 +91,16 @@ impl Storage for SlowStorage {
 
     fn connections(&self) -> usize {
         self.latency.connections
+    }
+    fn protection(&self) -> Option<Protection> {
+        self.inner.protection()
+    }
+    fn protected_until(&self, key: &FileKey) -> Result<Option<Timestamp>, StorageError> {
+        self.wait(0);
+        self.inner.protected_until(key)
+    }
+    fn protect_until(&self, key: &FileKey, until: Timestamp) -> Result<(), StorageError> {
+        self.wait(0);
+        self.inner.protect_until(key, until)
     }
 }

@@ -3,17 +3,21 @@
 //! Invariant: exit code 0 means that everything recovery points need is kept for at least half of
 //! the period.
 
+use refloat_model::finding::Finding;
 use refloat_model::progress::Progress as _;
 use refloat_repository::protect::{self, ProtectReport};
 use serde::Serialize;
 
-use crate::command_error::{CommandError, ErrorKind};
+use crate::command_error::{CommandError, ErrorKind, one_line};
 use crate::exit_status::ExitStatus;
 use crate::progress::Shown;
 use crate::repository;
 use crate::settings::Settings;
 use crate::signals::Signals;
 use crate::table;
+
+/// How many files that are not kept are printed; JSON has them all.
+const FAILURES_PRINTED_MAX: usize = 100;
 
 /// Extend the storage's protection of everything recovery points need
 ///
@@ -27,6 +31,8 @@ pub struct Args {}
 struct Report {
     #[serde(flatten)]
     report: ProtectReport,
+    /// What is not kept, and why.
+    findings: Vec<Finding>,
 }
 
 /// Extends.
@@ -37,11 +43,10 @@ pub fn run(
 ) -> Result<ExitStatus, CommandError> {
     let repository = repository::open(settings)?;
     let _lock = repository::lock_for_reading(&repository)?;
-    let repository = repository.into_indexed()?;
     let progress = Shown::start(settings);
     progress.phase("extending the protection of what points need");
     let now = jiff::Timestamp::now().into();
-    let report = protect::protect(&repository, now, progress.counters(), &signals.cancel)?;
+    let report = protect::protect(repository, now, progress.counters(), &signals.cancel)?;
     drop(progress);
     let report = report.ok_or_else(|| {
         CommandError::new(
@@ -50,16 +55,42 @@ pub fn run(
         )
         .hint("give the options object-lock and object-lock-period; see docs/storage.md")
     })?;
-    let report = Report { report };
-    let status = ExitStatus::Success;
-    settings.output.report("protect", status, &report, || {
-        let ProtectReport {
-            needed,
-            extended,
-            until,
-        } = report.report;
-        let until = until.map_or_else(|| "nothing to protect".to_owned(), table::time);
-        let files = table::count(needed, "file");
-        format!("{files} needed, {extended} extended; everything is kept until {until}\n")
-    })
+    let failures = report.failures.iter();
+    let report = Report {
+        findings: failures
+            .map(|failure| Finding::error(failure.subject.clone(), one_line(&failure.error)))
+            .collect(),
+        report,
+    };
+    let status = if report.findings.is_empty() {
+        ExitStatus::Success
+    } else {
+        ExitStatus::Incomplete
+    };
+    let printed = report.findings.len().min(FAILURES_PRINTED_MAX);
+    settings
+        .output
+        .findings(report.findings.get(..printed).unwrap_or_default());
+    settings
+        .output
+        .report("protect", status, &report, || text(&report))
+}
+
+fn text(report: &Report) -> String {
+    let ProtectReport {
+        needed,
+        extended,
+        until,
+        ..
+    } = report.report;
+    let files = table::count(needed, "file");
+    let end = match (until, report.findings.len()) {
+        (Some(until), _) => format!("everything is kept until {}", table::time(until)),
+        (None, 0) => "nothing to protect".to_owned(),
+        (None, lacking) => format!(
+            "not everything is kept: {}",
+            table::count(lacking as u64, "failure")
+        ),
+    };
+    format!("{files} needed, {extended} extended; {end}\n")
 }

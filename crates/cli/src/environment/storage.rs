@@ -11,7 +11,7 @@ const fn variable(name: &'static str, meaning: &'static str) -> Variable {
 }
 
 /// All of them.
-pub const STORAGE: [Variable; 46] = [
+pub const STORAGE: [Variable; 48] = [
     variable(
         "REFLOAT_STORAGE_USER",
         "The user of a REST or WebDAV server",
@@ -22,6 +22,8 @@ pub const STORAGE: [Variable; 46] = [
         "A proxy for storage that is reached by https",
     ),
     variable("https_proxy", "As HTTPS_PROXY"),
+    variable("HTTP_PROXY", "A proxy for storage that is reached by http"),
+    variable("http_proxy", "As HTTP_PROXY"),
     variable("NO_PROXY", "Hosts that are reached without the proxy"),
     variable("no_proxy", "As NO_PROXY"),
     variable("AWS_ACCESS_KEY_ID", "S3: the access key"),

@@ -109,9 +109,7 @@ impl Losses {
             RepositoryError::InvalidTree { .. } => {
                 TreeLoss::Invalid(std::error::Error::source(&error).map_or_else(String::new, chain))
             }
-            RepositoryError::Storage(storage)
-                if storage.kind() == refloat_storage::StorageErrorKind::Unavailable =>
-            {
+            RepositoryError::Storage(storage) if storage.is_of_the_storage() => {
                 return Err(error);
             }
             _ => TreeLoss::Blob(loss_of(trees, BlobKind::Tree, &tree).unwrap_or(BlobLoss::Damaged)),

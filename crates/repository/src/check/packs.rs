@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use refloat_model::cancel::Cancel;
 use refloat_model::progress::Counters;
-use refloat_storage::{Listed, StorageErrorKind};
+use refloat_storage::Listed;
 
 use super::ReadData;
 use super::finding::{CheckFinding, PackDamage, chain};
@@ -148,7 +148,7 @@ impl PackCheck<'_> {
                 let verdict = self.judge(number, &bytes);
                 Ok((verdict, bytes.len() as u64))
             }
-            Err(error) if error.kind() == StorageErrorKind::Unavailable => Err(error.into()),
+            Err(error) if error.is_of_the_storage() => Err(error.into()),
             Err(error) => {
                 let unreadable = PackDamage::Unreadable {
                     cause: chain(&error),

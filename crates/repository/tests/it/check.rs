@@ -5,12 +5,15 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use refloat_model::entry::{Entry, TreeSink as _};
+use refloat_model::time::Timestamp;
 use refloat_repository::check::{BlobLoss, CheckFinding, LostEntry, PackDamage, ReadData};
 use refloat_repository::format::index::IndexFile;
 use refloat_repository::{BlobKind, BlobReader as _, ChunkerChoice, SnapshotId};
 use refloat_storage::local::LocalStorage;
 use refloat_storage::memory::MemoryStorage;
-use refloat_storage::{FileKey, FileKind, Listed, SharedStorage, Storage, StorageError};
+use refloat_storage::{
+    FileKey, FileKind, Listed, Protection, SharedStorage, Storage, StorageError,
+};
 use refloat_testkit::faults::{BadRead, BadReads, FaultPlan, FaultyStorage, Selection, ShortLists};
 
 use crate::oracle::*;
@@ -204,6 +207,18 @@ impl Storage for Noting {
     }
     fn delete(&self, key: &FileKey) -> Result<(), StorageError> {
         self.0.delete(key)
+    }
+    fn connections(&self) -> usize {
+        self.0.connections()
+    }
+    fn protection(&self) -> Option<Protection> {
+        self.0.protection()
+    }
+    fn protected_until(&self, key: &FileKey) -> Result<Option<Timestamp>, StorageError> {
+        self.0.protected_until(key)
+    }
+    fn protect_until(&self, key: &FileKey, until: Timestamp) -> Result<(), StorageError> {
+        self.0.protect_until(key, until)
     }
 }
 

@@ -14,6 +14,7 @@ mod leaks;
 mod lock;
 mod oracle;
 mod pauses;
+mod protect;
 mod prune;
 mod prune_crash;
 mod prune_safety;

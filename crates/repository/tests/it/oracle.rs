@@ -5,9 +5,12 @@ use std::sync::{Arc, Mutex};
 
 use refloat_model::cancel::Cancel;
 use refloat_model::progress::Counters;
+use refloat_model::time::Timestamp;
 use refloat_repository::check::{CheckOptions, CheckReport, ReadData, check};
 use refloat_repository::{IndexedRepository, Repository, SnapshotId};
-use refloat_storage::{FileKey, FileKind, Listed, SharedStorage, Storage, StorageError};
+use refloat_storage::{
+    FileKey, FileKind, Listed, Protection, SharedStorage, Storage, StorageError,
+};
 
 use crate::support::*;
 
@@ -115,5 +118,17 @@ impl Storage for Swap {
     }
     fn delete(&self, key: &FileKey) -> Result<(), StorageError> {
         self.inner().delete(key)
+    }
+    fn connections(&self) -> usize {
+        2
+    }
+    fn protection(&self) -> Option<Protection> {
+        self.inner().protection()
+    }
+    fn protected_until(&self, key: &FileKey) -> Result<Option<Timestamp>, StorageError> {
+        self.inner().protected_until(key)
+    }
+    fn protect_until(&self, key: &FileKey, until: Timestamp) -> Result<(), StorageError> {
+        self.inner().protect_until(key, until)
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Invariant: a key or secret goes to nobody; a token only to the storage.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -14,9 +16,8 @@ use ureq::http::Method;
 use super::sign;
 use crate::Surroundings;
 use crate::failure::Failure;
-use crate::http::{
-    ConnectError, ConnectOptions, Http, PlainHttp, Request, Slash, encode, is_unreachable,
-};
+use crate::http::{ConnectError, ConnectOptions, Http, PlainHttp, Request, Slash, encode};
+use crate::machine;
 use crate::tokens::{self, TOKEN_BYTES_MAX, Token, Tokens, bearer, form};
 
 /// Whom tokens are for.
@@ -33,6 +34,8 @@ pub(super) struct Identity {
     connect: ConnectOptions,
     around: Surroundings,
     tokens: Tokens,
+    /// Whether this machine gave a token before: then it is one that has an identity.
+    has_identity: AtomicBool,
 }
 
 enum Way {
@@ -64,31 +67,41 @@ impl Identity {
             connect: connect.clone(),
             around: around.clone(),
             tokens: Tokens::default(),
+            has_identity: AtomicBool::new(false),
         })
     }
 
+    /// The token of the moment; none where something else proves who we are.
+    pub(super) fn token(&self, now: Timestamp) -> Result<Option<Arc<Token>>, Failure> {
+        match &self.way {
+            Way::Key(_) | Way::Signature(_) => Ok(None),
+            Way::Token => self.tokens.get(now, || self.fetch()).map(Some),
+        }
+    }
+
+    /// Forgets a token that was refused; whether asking again may give another.
+    pub(super) fn renew(&self, refused: &Arc<Token>) -> bool {
+        self.tokens.renew(refused)
+    }
+
     /// Adds what proves who we are.
-    pub(super) fn authorise<'a>(
-        &self,
-        request: Request<'a>,
-        now: Timestamp,
-    ) -> Result<Request<'a>, Failure> {
+    pub(super) fn authorise<'a>(&self, request: Request<'a>, token: Option<&Token>) -> Request<'a> {
         match &self.way {
             Way::Key(key) => {
                 let value = sign::authorization(&request, &self.account, key.expose());
-                Ok(request.header("authorization", value))
+                request.header("authorization", value)
             }
             Way::Signature(signature) => {
                 let text = String::from_utf8_lossy(signature.expose());
                 let text = text.trim().trim_start_matches('?');
                 let separator = if request.url.contains('?') { '&' } else { '?' };
                 let url = format!("{}{separator}{text}", request.url);
-                Ok(Request { url, ..request })
+                Request { url, ..request }
             }
-            Way::Token => {
-                let token = self.tokens.get(now, || self.fetch())?;
-                Ok(request.header("authorization", bearer(&token)))
-            }
+            Way::Token => match token {
+                Some(token) => request.header("authorization", bearer(token)),
+                None => request,
+            },
         }
     }
 
@@ -166,15 +179,19 @@ impl Identity {
         let url = format!(
             "{MACHINE}/metadata/identity/oauth2/token?api-version=2018-02-01&resource={resource}{chosen}"
         );
-        let request = Request::new(Method::GET, url).header("metadata", "true");
-        match self.ask(MACHINE, request, &connect) {
-            Err(failure) if is_unreachable(&failure) => Err(Failure::Credentials(
+        let had_one = self.has_identity.load(Ordering::Relaxed);
+        let token = machine::ask(had_one, || {
+            let request = Request::new(Method::GET, url.clone()).header("metadata", "true");
+            self.ask(MACHINE, request, &connect)
+        })?;
+        self.has_identity.store(token.is_some(), Ordering::Relaxed);
+        token.ok_or_else(|| {
+            Failure::Credentials(
                 "no credentials for Azure: no AZURE_STORAGE_KEY, no AZURE_STORAGE_SAS_TOKEN, no \
                  identity in AZURE_CLIENT_ID, and this machine has none of its own"
                     .to_owned(),
-            )),
-            other => other,
-        }
+            )
+        })
     }
 
     fn ask(

@@ -5,6 +5,7 @@
 //! Invariant: an account's key signs and goes nowhere.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aws_lc_rs::rand::SystemRandom;
@@ -20,7 +21,8 @@ use ureq::http::Method;
 
 use crate::Surroundings;
 use crate::failure::Failure;
-use crate::http::{ConnectError, ConnectOptions, Http, PlainHttp, Request, is_unreachable};
+use crate::http::{ConnectError, ConnectOptions, Http, PlainHttp, Request};
+use crate::machine;
 use crate::tokens::{self, TOKEN_BYTES_MAX, Token, form};
 
 /// What a token may be used for.
@@ -37,6 +39,8 @@ pub(super) struct Account {
     way: Way,
     connect: ConnectOptions,
     around: Surroundings,
+    /// Whether this machine gave a token before: then it is one that has an account.
+    has_account: AtomicBool,
 }
 
 enum Way {
@@ -96,6 +100,7 @@ impl Account {
             way,
             connect: connect.clone(),
             around: around.clone(),
+            has_account: AtomicBool::new(false),
         })
     }
 
@@ -149,7 +154,6 @@ impl Account {
         let host = host.unwrap_or_else(|| MACHINE.to_owned());
         let url =
             format!("http://{host}/computeMetadata/v1/instance/service-accounts/default/token");
-        let request = Request::new(Method::GET, url.clone()).header("metadata-flavor", "Google");
         let connect = ConnectOptions {
             plain_http: PlainHttp::Anywhere,
             connect_timeout: PATIENCE,
@@ -157,10 +161,14 @@ impl Account {
             cancel: self.connect.cancel.clone(),
             ..ConnectOptions::default()
         };
-        match self.call(&url, request, &connect) {
-            Err(failure) if is_unreachable(&failure) => Err(none()),
-            other => other,
-        }
+        let had_one = self.has_account.load(Ordering::Relaxed);
+        let token = machine::ask(had_one, || {
+            let request = Request::new(Method::GET, url.clone());
+            let request = request.header("metadata-flavor", "Google");
+            self.call(&url, request, &connect)
+        })?;
+        self.has_account.store(token.is_some(), Ordering::Relaxed);
+        token.ok_or_else(none)
     }
 
     fn call(

@@ -7,7 +7,9 @@
 
 mod exchange;
 mod metadata;
+mod program;
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
@@ -48,6 +50,8 @@ pub(super) struct Provider {
     config: Sections,
     region: String,
     current: Mutex<Option<Arc<Credentials>>>,
+    /// Whether this machine gave credentials before: then it is one that has a role.
+    has_role: AtomicBool,
 }
 
 impl Provider {
@@ -77,6 +81,7 @@ impl Provider {
             connect: connect.clone(),
             region: String::new(),
             current: Mutex::new(None),
+            has_role: AtomicBool::new(false),
         };
         if this.is_profile_named && !this.knows(&this.profile) {
             let text = format!("no section {:?} in Amazon's shared files", this.profile);
@@ -105,16 +110,34 @@ impl Provider {
         {
             return Ok(Arc::clone(known));
         }
-        let found = Arc::new(self.find()?);
+        let found = match self.find() {
+            Ok(found) => Arc::new(found),
+            // What is there is good for some minutes yet, and the next request asks again.
+            Err(failure) => {
+                let now = (self.around.clock)();
+                let is_good =
+                    |known: &&Arc<Credentials>| known.expires.is_some_and(|end| end > now);
+                let known = current.as_ref().filter(is_good);
+                return known.map(Arc::clone).ok_or(failure);
+            }
+        };
         *current = Some(Arc::clone(&found));
         Ok(found)
     }
 
     /// Forgets credentials that were refused; whether asking again may give others.
-    pub(super) fn renew(&self) -> bool {
+    ///
+    /// Many requests are refused at once when credentials end: what the first of them replaced
+    /// is not thrown away by the next.
+    pub(super) fn renew(&self, refused: &Arc<Credentials>) -> bool {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = current.take();
-        known.is_some_and(|known| known.expires.is_some())
+        if current
+            .as_ref()
+            .is_some_and(|known| Arc::ptr_eq(known, refused))
+        {
+            *current = None;
+        }
+        refused.expires.is_some()
     }
 
     fn knows(&self, section: &str) -> bool {

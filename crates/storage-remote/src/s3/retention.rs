@@ -6,7 +6,7 @@
 //! period is ever made shorter.
 
 use refloat_model::time::Timestamp;
-use refloat_storage::{FileKey, FileKind};
+use refloat_storage::{FileKey, Protection};
 use ureq::http::Method;
 
 use super::S3;
@@ -43,18 +43,15 @@ pub struct ObjectLock {
 }
 
 impl ObjectLock {
-    pub(super) fn length(&self) -> std::time::Duration {
-        self.period.try_into().unwrap_or_default()
+    pub(super) fn terms(self) -> Protection {
+        Protection {
+            period: self.period.try_into().unwrap_or_default(),
+        }
     }
 
     pub(super) fn until(&self, now: jiff::Timestamp) -> jiff::Timestamp {
         now.checked_add(self.period).unwrap_or(jiff::Timestamp::MAX)
     }
-}
-
-/// Whether files of a kind are kept from deletion.
-pub(super) const fn covers(kind: FileKind) -> bool {
-    !matches!(kind, FileKind::Lock)
 }
 
 /// A date as S3 writes it.
@@ -65,13 +62,33 @@ pub(super) fn date(time: jiff::Timestamp) -> String {
 impl S3 {
     /// That an object is kept until a date; none if it is not known to be.
     pub(super) fn kept(&self, key: &FileKey) -> Option<Failure> {
-        self.retained_until(key).ok()?.map(Failure::KeptUntil)
+        let until = self.retained_until(key).ok()??;
+        (until > (self.around.clock)()).then_some(Failure::KeptUntil(until))
     }
 
+    /// Until when an object is kept; none if the server says that it is not.
+    ///
+    /// The header of an object's own answer is sent only to whoever may know it, so that its
+    /// absence says nothing: then the retention is asked for by name, which is refused to others.
     pub(super) fn retained_until(&self, key: &FileKey) -> Result<Option<jiff::Timestamp>, Failure> {
         let answer = self.send(self.object(Method::HEAD, key))?;
-        let until = answer.header("x-amz-object-lock-retain-until-date");
-        Ok(until.and_then(|text| text.parse().ok()))
+        if let Some(text) = answer.header("x-amz-object-lock-retain-until-date") {
+            let until = text.parse().map_err(|_| self.malformed("a retention"))?;
+            return Ok(Some(until));
+        }
+        let answer = match self.send(Request::new(Method::GET, self.retention(key))) {
+            Ok(answer) => answer,
+            Err(failure) if is_without_retention(&failure) => return Ok(None),
+            Err(failure) => return Err(failure),
+        };
+        let root = parse(&answer.body).filter(|root| root.name == "Retention");
+        let until = root.and_then(|root| root.text_of("RetainUntilDate")?.parse().ok());
+        until.map(Some).ok_or_else(|| self.malformed("a retention"))
+    }
+
+    fn retention(&self, key: &FileKey) -> String {
+        let path = below(&self.place.prefix, &key.path());
+        self.place.url(&path, &[("retention", String::new())])
     }
 
     pub(super) fn retain_until(&self, key: &FileKey, until: Timestamp) -> Result<(), Failure> {
@@ -84,9 +101,7 @@ impl S3 {
             lock.mode.word(),
             date(jiff::Timestamp::from_second(until.seconds).unwrap_or(jiff::Timestamp::MAX))
         );
-        let path = below(&self.place.prefix, &key.path());
-        let parameters = [("retention", String::new())];
-        let request = Request::new(Method::PUT, self.place.url(&path, &parameters))
+        let request = Request::new(Method::PUT, self.retention(key))
             .header("content-md5", super::content_md5(body.as_bytes()))
             .body(body.as_bytes());
         self.send(request).map(|_answer| ())
@@ -105,4 +120,15 @@ impl S3 {
         let enabled = root.and_then(|root| Some(root.text_of("ObjectLockEnabled")? == "Enabled"));
         Ok(enabled.unwrap_or(false))
     }
+}
+
+/// Whether a refusal says that an object, or its bucket, has no retention.
+fn is_without_retention(failure: &Failure) -> bool {
+    let Failure::Refused { refusal, .. } = failure else {
+        return false;
+    };
+    matches!(
+        refusal.code.as_deref(),
+        Some("NoSuchObjectLockConfiguration" | "ObjectLockConfigurationNotFoundError")
+    )
 }

@@ -81,17 +81,20 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Host, path and query of a URL that we made ourselves.
+/// Host, path and query of a URL that we made ourselves; the host as the request names it, which
+/// is without the usual port.
 fn split(url: &str) -> (&str, &str, &str) {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-    match rest.find('/') {
-        Some(slash) => {
-            let (host, path) = rest.split_at(slash);
-            (host, path, query)
-        }
-        None => (rest, "/", query),
-    }
+    let (host, path) = match rest.find('/') {
+        Some(slash) => rest.split_at(slash),
+        None => (rest, "/"),
+    };
+    let usual = match scheme {
+        "https" => ":443",
+        _ => ":80",
+    };
+    (host.strip_suffix(usual).unwrap_or(host), path, query)
 }
 
 #[cfg(test)]
@@ -109,21 +112,38 @@ mod tests {
             session_token: None,
             expires: None,
         };
-        let url = "https://examplebucket.s3.amazonaws.com/?lifecycle=";
-        let mut request = Request::new(Method::GET, url.to_owned());
         let scope = Scope {
             region: "us-east-1",
             service: "s3",
         };
         let now = "2013-05-24T00:00:00Z".parse().unwrap();
-        sign(&mut request, &credentials, &scope, now);
-        let (_, value) = request.headers.last().unwrap();
-        assert_eq!(
-            value,
-            "AWS4-HMAC-SHA256 \
-             Credential=AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/aws4_request, \
-             SignedHeaders=host;x-amz-content-sha256;x-amz-date, \
-             Signature=fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543"
-        );
+        // The usual port is not in the header that the client sends.
+        for host in ["", ":443"] {
+            let url = format!("https://examplebucket.s3.amazonaws.com{host}/?lifecycle=");
+            let mut request = Request::new(Method::GET, url);
+            sign(&mut request, &credentials, &scope, now);
+            let (_, value) = request.headers.last().unwrap();
+            assert_eq!(
+                value,
+                "AWS4-HMAC-SHA256 \
+                 Credential=AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/aws4_request, \
+                 SignedHeaders=host;x-amz-content-sha256;x-amz-date, \
+                 Signature=fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543"
+            );
+        }
+    }
+
+    #[test]
+    fn the_host_is_signed_as_it_is_sent() {
+        for (url, host) in [
+            ("https://h:443/b", "h"),
+            ("http://h:80/b", "h"),
+            ("http://h:443", "h:443"),
+            ("https://h:80/b?x=:443", "h:80"),
+            ("https://[::1]:443/b", "[::1]"),
+            ("https://h:9443/b", "h:9443"),
+        ] {
+            assert_eq!(split(url).0, host, "{url}");
+        }
     }
 }

@@ -85,7 +85,8 @@ impl Session {
                 packet.u64(at).u32(length).done()
             })
         };
-        let mut bytes = vec![0; length];
+        // Pieces come in order; what the server claims is not taken before it comes.
+        let mut bytes = Vec::with_capacity(length.min(PIECES_MAX * PIECE_BYTES));
         let mut under_way = VecDeque::new();
         let mut asked = 0;
         loop {
@@ -108,9 +109,7 @@ impl Session {
             let data = data.filter(|data| data.len() <= piece);
             let data = data.ok_or_else(|| self.malformed("what was read"))?;
             self.traffic.down(data.len());
-            if let Some(place) = bytes.get_mut(at..at + data.len()) {
-                place.copy_from_slice(data);
-            }
+            bytes.extend_from_slice(data);
             if data.len() < piece {
                 // Servers may give less at once than was asked for.
                 let (at, piece) = (at + data.len(), piece - data.len());
@@ -119,8 +118,8 @@ impl Session {
         }
     }
 
-    /// The entries of a folder; one that is not there has none.
-    pub(super) fn folder(&self, path: &str) -> Result<Vec<Entry>, Failure> {
+    /// The entries of a folder; none if it is not there.
+    pub(super) fn folder(&self, path: &str) -> Result<Option<Vec<Entry>>, Failure> {
         let packet = |id| {
             Builder::new(kind::OPENDIR, id)
                 .bytes(path.as_bytes())
@@ -128,12 +127,12 @@ impl Session {
         };
         let handle = match self.handle(packet) {
             Ok(handle) => handle,
-            Err(failure) if failure.meaning() == Some(Meaning::NoFile) => return Ok(Vec::new()),
+            Err(failure) if failure.meaning() == Some(Meaning::NoFile) => return Ok(None),
             Err(failure) => return Err(failure),
         };
         let entries = self.entries(&handle);
         let closed = self.close(&handle);
-        entries.and_then(|entries| closed.map(|()| entries))
+        entries.and_then(|entries| closed.map(|()| Some(entries)))
     }
 
     fn entries(&self, handle: &[u8]) -> Result<Vec<Entry>, Failure> {

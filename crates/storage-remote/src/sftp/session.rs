@@ -4,12 +4,12 @@
 //! for too long, all who wait are told.
 
 use std::collections::HashMap;
-use std::io::{Read as _, Write as _};
-use std::process::{Child, ChildStdin, ChildStdout};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::io::{Read, Write as _};
+use std::process::{Child, ChildStdin};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use refloat_model::time::Timestamp;
 use refloat_storage::pace::Traffic;
@@ -21,6 +21,10 @@ use crate::http::ConnectOptions;
 
 /// How long a program that broke the connection may take to say why, in tenths of a second.
 const LAST_WORDS_TENTHS: u32 = 20;
+/// Handed to the program at once, in bytes.
+const SENT_BYTES: usize = 4 << 10;
+/// No answer may be later than so many times the longest silence.
+const LATENESS_MAX: u32 = 15;
 
 /// An answer: its kind, and what follows the id.
 pub(super) type Answer = (u8, Vec<u8>);
@@ -36,6 +40,8 @@ pub(super) struct Session {
     next: AtomicU32,
     said: Said,
     silence_max: Duration,
+    /// When a byte last came or went.
+    heard: Arc<Heard>,
     pub(super) traffic: Traffic,
     pub(super) can_synchronise: AtomicBool,
 }
@@ -49,9 +55,23 @@ pub(super) struct Attributes {
 }
 
 impl Attributes {
+    fn kind(self) -> Option<u32> {
+        // Some servers tell permissions alone.
+        let kind = self.permissions.map(|mode| mode & 0o170_000);
+        kind.filter(|kind| *kind != 0)
+    }
+
+    /// Whether it is known what this is.
+    pub(super) fn is_of_a_kind(self) -> bool {
+        self.kind().is_some()
+    }
+
     pub(super) fn is_folder(self) -> bool {
-        self.permissions
-            .is_some_and(|mode| mode & 0o170_000 == 0o040_000)
+        self.kind() == Some(0o040_000)
+    }
+
+    pub(super) fn is_file(self) -> bool {
+        self.kind() == Some(0o100_000)
     }
 
     pub(super) fn modified(self) -> Option<Timestamp> {
@@ -88,21 +108,31 @@ impl Attributes {
 
 impl Session {
     pub(super) fn open(ssh: &Ssh, connect: &ConnectOptions) -> Result<Self, Failure> {
+        Self::over(ssh.start()?, ssh.host.clone(), connect)
+    }
+
+    fn over(running: Running, host: String, connect: &ConnectOptions) -> Result<Self, Failure> {
         let Running {
             child,
             input,
-            mut output,
+            output,
             said,
-        } = ssh.start()?;
+        } = running;
         let waiting: Arc<Waiting> = Arc::new(Mutex::new(Some(HashMap::new())));
+        let heard = Arc::new(Heard::new());
+        let mut output = Listening {
+            output,
+            heard: Arc::clone(&heard),
+        };
         let session = Self {
-            host: ssh.host.clone(),
+            host,
             child: Mutex::new(child),
             input: Mutex::new(input),
             waiting: Arc::clone(&waiting),
             next: AtomicU32::new(0),
             said,
             silence_max: connect.silence_max,
+            heard,
             traffic: connect.traffic.clone(),
             can_synchronise: AtomicBool::new(false),
         };
@@ -229,19 +259,35 @@ impl Session {
 
     pub(super) fn wait(&self, answer: &Receiver<Answer>) -> Result<Answer, Failure> {
         use std::sync::mpsc::RecvTimeoutError as E;
-        match answer.recv_timeout(self.silence_max) {
-            Ok(answer) => Ok(answer),
-            Err(E::Disconnected) => Err(self.ended()),
-            Err(E::Timeout) => {
+        let start = Instant::now();
+        loop {
+            // A line that is slow and full makes every answer late: what counts is that nothing
+            // comes or goes at all, and that no one answer is left out for ever.
+            let quiet = self.heard.ago().min(start.elapsed());
+            let left = self.silence_max.saturating_sub(quiet);
+            if left.is_zero() || start.elapsed() > self.silence_max * LATENESS_MAX {
                 self.end();
-                Err(Failure::Silent(self.host.clone()))
+                return Err(Failure::Silent(self.host.clone()));
+            }
+            match answer.recv_timeout(left) {
+                Ok(answer) => return Ok(answer),
+                Err(E::Disconnected) => return Err(self.ended()),
+                Err(E::Timeout) => {}
             }
         }
     }
 
     fn send(&self, packet: &[u8]) -> Result<(), Failure> {
         let mut input = self.input.lock().unwrap_or_else(PoisonError::into_inner);
-        let sent = input.write_all(packet).and_then(|()| input.flush());
+        let mut sent = Ok(());
+        for piece in packet.chunks(SENT_BYTES) {
+            sent = input.write_all(piece);
+            if sent.is_err() {
+                break;
+            }
+            self.heard.now();
+        }
+        let sent = sent.and_then(|()| input.flush());
         sent.map_err(|_| self.refused_to_begin())
     }
 
@@ -336,8 +382,50 @@ impl Drop for Session {
     }
 }
 
+/// When a connection was last heard of.
+struct Heard {
+    start: Instant,
+    /// Milliseconds after the start.
+    last: AtomicU64,
+}
+
+impl Heard {
+    fn new() -> Self {
+        Self {
+            start: Instant::now(),
+            last: AtomicU64::new(0),
+        }
+    }
+
+    fn now(&self) {
+        let since = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last.fetch_max(since, Ordering::Relaxed);
+    }
+
+    fn ago(&self) -> Duration {
+        let last = Duration::from_millis(self.last.load(Ordering::Relaxed));
+        self.start.elapsed().saturating_sub(last)
+    }
+}
+
+/// The server's side, which notes when it says something.
+struct Listening<R> {
+    output: R,
+    heard: Arc<Heard>,
+}
+
+impl<R: Read> Read for Listening<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.output.read(buffer)?;
+        if read > 0 {
+            self.heard.now();
+        }
+        Ok(read)
+    }
+}
+
 /// One packet: its kind, its id, and the rest; none at the end.
-fn receive(output: &mut ChildStdout) -> Option<(u8, u32, Vec<u8>)> {
+fn receive(output: &mut impl Read) -> Option<(u8, u32, Vec<u8>)> {
     let mut head = [0; 4];
     output.read_exact(&mut head).ok()?;
     let length = usize::try_from(u32::from_be_bytes(head)).ok()?;
@@ -351,3 +439,9 @@ fn receive(output: &mut ChildStdout) -> Option<(u8, u32, Vec<u8>)> {
     let id = fields.u32()?;
     Some((kind, id, fields.0.to_vec()))
 }
+
+#[cfg(test)]
+pub(super) use tests::session as with_stub;
+
+#[cfg(test)]
+mod tests;

@@ -135,15 +135,15 @@ fn locked_objects_stay_and_locks_of_runs_go() {
     server.make_locking_bucket("locked");
     let storage = locked(&server, LockMode::Compliance, Radosgw::OWNER);
     storage.create().unwrap();
-    let protection = storage.protection().unwrap();
-    assert_eq!(protection.period(), Duration::from_secs(48 * 3_600));
+    let terms = storage.protection().unwrap();
+    assert_eq!(terms.period, Duration::from_secs(48 * 3_600));
     let now = jiff::Timestamp::now();
     let in_hours = |hours: i64| Timestamp::from(now + jiff::SignedDuration::from_hours(hours));
 
     for kind in FileKind::FOLDERS {
         let key = conformance::named(kind, kind.folder().as_bytes());
         storage.write(&key, kind.folder().as_bytes()).unwrap();
-        let until = protection.protected_until(&key).unwrap();
+        let until = storage.protected_until(&key).unwrap();
         if kind == FileKind::Lock {
             assert_eq!(until, None);
             storage.delete(&key).unwrap();
@@ -163,10 +163,10 @@ fn locked_objects_stay_and_locks_of_runs_go() {
         assert_eq!(status, 403, "{kind:?} is kept");
     }
     let pack = conformance::named(FileKind::Pack, b"data");
-    protection.protect_until(&pack, in_hours(96)).unwrap();
-    let until = protection.protected_until(&pack).unwrap().unwrap();
+    storage.protect_until(&pack, in_hours(96)).unwrap();
+    let until = storage.protected_until(&pack).unwrap().unwrap();
     assert!(in_hours(95) < until, "{until:?}");
-    let error = protection.protect_until(&pack, in_hours(1)).unwrap_err();
+    let error = storage.protect_until(&pack, in_hours(1)).unwrap_err();
     assert_eq!(
         error.kind(),
         StorageErrorKind::Denied,

@@ -41,6 +41,45 @@ fn an_sftp_server_keeps_the_contract() {
     conformance::run_two_openings(&*open(), &*open());
 }
 
+/// What somebody moved away is not there, and what is gone is not empty.
+#[test]
+fn only_files_at_their_place_count_and_only_beside_a_config() {
+    let Some(server) = SshServer::start() else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("r");
+    let address = address(&server, &root.display().to_string());
+    let around = Surroundings::empty();
+    let storage = storage(&address, options(server.client_config()), &around);
+    storage.create().unwrap();
+    storage.write(&FileKey::CONFIG, b"config").unwrap();
+    let packs = [1_u8, 2, 3].map(|byte| {
+        let pack = conformance::named(FileKind::Pack, &[byte]);
+        storage.write(&pack, &[byte]).unwrap();
+        pack
+    });
+    for (pack, other) in packs.iter().zip(["quarantine", "zz"]) {
+        std::fs::create_dir(root.join("data").join(other)).unwrap();
+        let moved = root.join("data").join(other).join(pack.name());
+        std::fs::rename(root.join(pack.path()), moved).unwrap();
+    }
+    let listed = storage.list(FileKind::Pack).unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!(listed[0].key, packs[2]);
+    std::fs::remove_dir(root.join("locks")).unwrap();
+    assert_eq!(
+        storage.list(FileKind::Lock).unwrap(),
+        [],
+        "left out by a copy"
+    );
+    std::fs::rename(&root, folder.path().join("elsewhere")).unwrap();
+    for kind in FileKind::FOLDERS {
+        let error = storage.list(kind).unwrap_err();
+        assert_eq!(error.kind(), StorageErrorKind::NoPlace, "{}", text(&error));
+    }
+}
+
 #[test]
 fn files_are_for_their_owner_only() {
     use std::os::unix::fs::PermissionsExt as _;

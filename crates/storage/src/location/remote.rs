@@ -109,6 +109,16 @@ impl Endpoint {
         }
     }
 
+    /// The port that is connected to.
+    #[must_use]
+    pub const fn port_in_use(&self) -> u16 {
+        match (self.port, self.transport) {
+            (Some(port), _) => port,
+            (None, Transport::Plain) => 80,
+            (None, Transport::Tls) => 443,
+        }
+    }
+
     /// Whether it is this machine.
     #[must_use]
     pub fn is_loopback(&self) -> bool {

@@ -56,6 +56,18 @@ impl Storage for ScriptedStorage {
     fn delete(&self, key: &FileKey) -> Result<(), StorageError> {
         self.next(|| self.inner.delete(key))
     }
+    fn connections(&self) -> usize {
+        2
+    }
+    fn protection(&self) -> Option<Protection> {
+        self.inner.protection()
+    }
+    fn protected_until(&self, key: &FileKey) -> Result<Option<Timestamp>, StorageError> {
+        self.next(|| self.inner.protected_until(key))
+    }
+    fn protect_until(&self, key: &FileKey, until: Timestamp) -> Result<(), StorageError> {
+        self.next(|| self.inner.protect_until(key, until))
+    }
 }
 
 /// Draws a fixed fraction; sleeping moves the clock and is recorded.
@@ -198,6 +210,18 @@ impl Storage for Breaking {
     fn delete(&self, key: &FileKey) -> Result<(), StorageError> {
         self.0.delete(key)
     }
+    fn connections(&self) -> usize {
+        self.0.connections()
+    }
+    fn protection(&self) -> Option<Protection> {
+        self.0.protection()
+    }
+    fn protected_until(&self, key: &FileKey) -> Result<Option<Timestamp>, StorageError> {
+        self.0.protected_until(key)
+    }
+    fn protect_until(&self, key: &FileKey, until: Timestamp) -> Result<(), StorageError> {
+        self.0.protect_until(key, until)
+    }
 }
 
 #[test]
@@ -271,4 +295,47 @@ fn bounds_do_not_overflow() {
     assert_eq!(limits.pause_bound(1), SECOND);
     assert_eq!(limits.pause_bound(4), SECOND * 8);
     assert_eq!(limits.pause_bound(u32::MAX), SECOND * 60);
+}
+
+#[test]
+fn calls_of_protection_are_tried_again_like_all_others() {
+    let now = refloat_model::time::Timestamp {
+        seconds: 1_000,
+        nanoseconds: 0,
+    };
+    let memory = Arc::new(MemoryStorage::protecting(SECOND));
+    memory.set_clock(now);
+    memory.write(&PACK, b"12345").unwrap();
+    let scripted = Arc::new(ScriptedStorage {
+        inner: memory,
+        script: Mutex::new([UNAVAILABLE; 4].into()),
+    });
+    let world = Arc::new(TestWorld {
+        fraction: 0.5,
+        sleeps_max: usize::MAX,
+        slept: Mutex::default(),
+    });
+    let storage = RetryStorage::new(scripted, LIMITS, world);
+    assert_eq!(storage.protection().unwrap().period, SECOND);
+    let later = refloat_model::time::Timestamp {
+        seconds: 2_000,
+        ..now
+    };
+    storage.protect_until(&PACK, later).unwrap();
+    assert_eq!(storage.protected_until(&PACK).unwrap(), Some(later));
+}
+
+#[test]
+fn a_server_that_is_busy_was_reached() {
+    let limits = RetryLimits {
+        attempts_max: 20,
+        first_deadline: SECOND * 2,
+        ..LIMITS
+    };
+    let absent = Setup::new(&[UNAVAILABLE; 10], limits);
+    absent.storage.list(FileKind::Pack).unwrap_err();
+    assert_eq!(absent.slept(), [SECOND], "an address that never answers");
+    let busy = Setup::new(&[(StorageErrorKind::Busy, false); 10], limits);
+    busy.storage.list(FileKind::Pack).unwrap();
+    assert_eq!(busy.slept().len(), 10);
 }

@@ -53,5 +53,6 @@ const fn code(kind: StorageErrorKind) -> u8 {
         StorageErrorKind::NoPlace => 18,
         StorageErrorKind::Untrusted => 19,
         StorageErrorKind::ClockSkew => 20,
+        StorageErrorKind::Busy => 21,
     }
 }

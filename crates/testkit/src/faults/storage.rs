@@ -4,8 +4,9 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use refloat_model::time::Timestamp;
 use refloat_storage::{
-    FileKey, FileKind, Listed, SharedStorage, Storage, StorageError, StorageErrorKind,
+    FileKey, FileKind, Listed, Protection, SharedStorage, Storage, StorageError, StorageErrorKind,
 };
 
 use super::plan::{Aftermath, BadRead, FaultPlan, Lie, MutationEffect, MutationFault};
@@ -20,6 +21,8 @@ pub enum Mutation {
     Write(FileKey),
     /// [`Storage::delete`] of a file.
     Delete(FileKey),
+    /// [`Storage::protect_until`] of a file.
+    Protect(FileKey),
 }
 
 impl std::fmt::Display for Mutation {
@@ -28,6 +31,7 @@ impl std::fmt::Display for Mutation {
             Self::Create => f.write_str("create"),
             Self::Write(key) => write!(f, "write {key}"),
             Self::Delete(key) => write!(f, "delete {key}"),
+            Self::Protect(key) => write!(f, "protect {key}"),
         }
     }
 }
@@ -163,6 +167,7 @@ impl FaultyStorage {
             Mutation::Create => ("create", "folders".to_owned()),
             Mutation::Write(key) => ("write", key.path()),
             Mutation::Delete(key) => ("delete", key.path()),
+            Mutation::Protect(key) => ("extend the protection of", key.path()),
         };
         self.alive(operation, &subject)?;
         let (fault, number) = match self.count_mutation(mutation) {
@@ -309,5 +314,16 @@ impl Storage for FaultyStorage {
 
     fn connections(&self) -> usize {
         self.inner.connections()
+    }
+    fn protection(&self) -> Option<Protection> {
+        self.inner.protection()
+    }
+    fn protected_until(&self, key: &FileKey) -> Result<Option<Timestamp>, StorageError> {
+        self.alive("look up the protection of", &key.path())?;
+        self.inner.protected_until(key)
+    }
+    fn protect_until(&self, key: &FileKey, until: Timestamp) -> Result<(), StorageError> {
+        let protect = || self.inner.protect_until(key, until);
+        self.mutate(Mutation::Protect(*key), protect, protect)
     }
 }

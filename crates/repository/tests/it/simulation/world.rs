@@ -7,10 +7,11 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
+use refloat_model::time::Timestamp;
 use refloat_repository::lock::{Clock, Repetition, Timekeeper, Work};
 use refloat_storage::memory::MemoryStorage;
 use refloat_storage::{
-    FileKey, FileKind, Listed, SharedStorage, Storage, StorageError, StorageErrorKind,
+    FileKey, FileKind, Listed, Protection, SharedStorage, Storage, StorageError, StorageErrorKind,
 };
 use refloat_testkit::random::Random;
 
@@ -463,5 +464,16 @@ impl Storage for Cell {
     }
     fn connections(&self) -> usize {
         1
+    }
+    fn protection(&self) -> Option<Protection> {
+        None
+    }
+    fn protected_until(&self, key: &FileKey) -> Result<Option<Timestamp>, StorageError> {
+        self.through("look up the protection", key.kind(), |s| {
+            s.protected_until(key)
+        })
+    }
+    fn protect_until(&self, key: &FileKey, until: Timestamp) -> Result<(), StorageError> {
+        self.through("protect", key.kind(), |s| s.protect_until(key, until))
     }
 }

@@ -3,14 +3,13 @@
 //! Invariant: what goes to the token service goes encrypted.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use refloat_model::secret::Secret;
 use refloat_storage::location::{Endpoint, Transport};
 use serde::Deserialize;
 use ureq::http::Method;
 
-use super::{Credentials, Provider};
+use super::{Credentials, Provider, program};
 use crate::failure::{Failure, Refusal};
 use crate::http::{Http, Request, Slash, encode};
 use crate::s3::sign;
@@ -48,21 +47,8 @@ pub(super) fn document(json: &[u8], place: &str) -> Result<Credentials, Failure>
 impl Provider {
     /// Runs the program of `credential_process`.
     pub(super) fn of_program(&self, program: &str) -> Result<Credentials, Failure> {
-        const PLACE: &str = "the program of credential_process";
-        let failed = |source: Box<dyn std::error::Error + Send + Sync>| Failure::CredentialSource {
-            place: PLACE.to_owned(),
-            source,
-        };
-        let output = Command::new("sh")
-            .args(["-c", program])
-            .stdin(Stdio::null())
-            .stderr(Stdio::inherit())
-            .output()
-            .map_err(|e| failed(e.into()))?;
-        if !output.status.success() {
-            return Err(Failure::Credentials(format!("{PLACE}: {}", output.status)));
-        }
-        document(&output.stdout, PLACE)
+        let output = program::output(program, program::DURATION_MAX, &self.connect.cancel);
+        document(output?.expose(), program::PLACE)
     }
 
     /// Takes a role with a token that somebody else signed.

@@ -6,6 +6,7 @@
 //! Invariant: a token goes only to the addresses that Amazon's own tools allow: encrypted, this
 //! machine's, or the two link-local ones of containers.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use refloat_storage::location::{Endpoint, Transport};
@@ -13,8 +14,9 @@ use ureq::http::Method;
 
 use super::exchange::document;
 use super::{Credentials, Provider};
-use crate::failure::Failure;
-use crate::http::{Answer, ConnectOptions, Http, PlainHttp, Request, is_unreachable};
+use crate::failure::{Failure, Meaning, Refusal};
+use crate::http::{Answer, ConnectOptions, Http, PlainHttp, Request};
+use crate::machine;
 
 /// The address of an instance's own records.
 const INSTANCE: &str = "http://169.254.169.254";
@@ -26,6 +28,8 @@ const CONTAINER_HOSTS: [&str; 3] = ["169.254.170.2", "169.254.170.23", "[fd00:ec
 const PATIENCE: Duration = Duration::from_secs(2);
 /// An answer is not larger, in bytes.
 const ANSWER_BYTES_MAX: u64 = 1 << 20;
+/// What an instance is asked for.
+const RECORDS: &str = "the instance's records";
 
 impl Provider {
     /// The role of a container, if its environment says that it has one.
@@ -55,7 +59,7 @@ impl Provider {
         if !is_allowed {
             return Err(wrong());
         }
-        let mut request = Request::new(Method::GET, url);
+        let mut request = Request::new(Method::GET, url).at_most(ANSWER_BYTES_MAX);
         if let Some(path) = self.around.path("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE") {
             let token = std::fs::read(&path).map_err(|source| Failure::CredentialSource {
                 place: path.display().to_string(),
@@ -66,8 +70,9 @@ impl Provider {
         } else if let Some(token) = self.around.text("AWS_CONTAINER_AUTHORIZATION_TOKEN") {
             request = request.header("authorization", token);
         }
-        let answer = self.ask_machine(&endpoint, request)?;
-        document(&answer.body, "the container's service").map(Some)
+        const PLACE: &str = "the container's service";
+        let answer = given(self.ask_machine(&endpoint, &request)?, PLACE)?;
+        document(&answer.body, PLACE).map(Some)
     }
 
     /// The role of an instance, if this is one.
@@ -83,36 +88,40 @@ impl Provider {
         })?;
         let token = Request::new(Method::PUT, format!("{endpoint}/latest/api/token"))
             .header("x-aws-ec2-metadata-token-ttl-seconds", "21600")
-            .body(&[]);
-        let token = match self.ask_machine(&endpoint, token) {
-            Ok(answer) => String::from_utf8_lossy(&answer.body).trim().to_owned(),
-            // This is no instance of Amazon's.
-            Err(failure) if is_unreachable(&failure) => return Ok(None),
-            Err(failure) => return Err(failure),
+            .body(&[])
+            .at_most(ANSWER_BYTES_MAX);
+        let had_role = self.has_role.load(Ordering::Relaxed);
+        let token = machine::ask(had_role, || self.ask_machine(&endpoint, &token))?;
+        // Silence, or another cloud's records: this is no instance of Amazon's.
+        let token = token.filter(|answer| had_role || !matches!(answer.status, 400..=499));
+        let Some(token) = token else {
+            return Ok(None);
         };
+        let token = given(token, RECORDS)?;
+        let token = String::from_utf8_lossy(&token.body).trim().to_owned();
         let get = |path: &str| {
             let url = format!("{endpoint}/latest/meta-data/iam/security-credentials/{path}");
             let request =
                 Request::new(Method::GET, url).header("x-aws-ec2-metadata-token", token.clone());
-            self.ask_machine(&endpoint, request)
+            let request = request.at_most(ANSWER_BYTES_MAX);
+            self.ask_machine(&endpoint, &request)
         };
-        let roles = match get("") {
-            Ok(answer) => String::from_utf8_lossy(&answer.body).into_owned(),
-            // An instance without a role.
-            Err(Failure::Refused { refusal, .. }) if refusal.status == 404 => return Ok(None),
-            Err(failure) => return Err(failure),
-        };
+        let roles = get("")?;
+        // An instance without a role.
+        if roles.status == 404 && !had_role {
+            return Ok(None);
+        }
+        let roles = given(roles, RECORDS)?;
+        let roles = String::from_utf8_lossy(&roles.body).into_owned();
         let Some(role) = roles.lines().next().filter(|role| !role.is_empty()) else {
             return Ok(None);
         };
-        document(&get(role)?.body, "the instance's records").map(Some)
+        let found = document(&given(get(role)?, RECORDS)?.body, RECORDS)?;
+        self.has_role.store(true, Ordering::Relaxed);
+        Ok(Some(found))
     }
 
-    fn ask_machine(
-        &self,
-        endpoint: &Endpoint,
-        mut request: Request<'_>,
-    ) -> Result<Answer, Failure> {
+    fn ask_machine(&self, endpoint: &Endpoint, request: &Request<'_>) -> Result<Answer, Failure> {
         let options = ConnectOptions {
             ca_file: self.connect.ca_file.clone(),
             plain_http: PlainHttp::Anywhere,
@@ -125,14 +134,24 @@ impl Provider {
             place: endpoint.to_string(),
             source: Box::new(error),
         })?;
-        request.answer_bytes_max = ANSWER_BYTES_MAX;
-        let answer = http.call(&request)?;
-        if answer.is_success() {
-            return Ok(answer);
-        }
-        Err(Failure::Refused {
-            host: endpoint.authority(),
-            refusal: crate::failure::Refusal::new(answer.status, None, None),
-        })
+        http.call(request)
     }
+}
+
+/// An answer that gives something.
+///
+/// A refusal is one of credentials, whatever its status: that a role is not found must never
+/// look as if a file were not.
+fn given(answer: Answer, place: &str) -> Result<Answer, Failure> {
+    if answer.is_success() {
+        return Ok(answer);
+    }
+    let refusal = Refusal::new(answer.status, None, None);
+    Err(match refusal.meaning {
+        Meaning::Busy => Failure::Refused {
+            host: place.to_owned(),
+            refusal,
+        },
+        _ => Failure::Credentials(format!("{place} gives no credentials: {refusal}")),
+    })
 }

@@ -1,8 +1,8 @@
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
+use crate::stand_in::{self, Said};
+use refloat_storage::StorageErrorKind;
 
 const FAR: &str = "2099-01-01T00:00:00Z";
 
@@ -86,32 +86,12 @@ fn shared_files_hold_keys_programs_and_regions() {
     );
 }
 
-/// Answers requests by their first line, over connections of their own.
-fn serve(answer: impl Fn(&str, &str) -> (u16, String) + Send + 'static) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let _detached = std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let mut reader = BufReader::new(stream.try_clone().unwrap());
-            let (mut head, mut length) = (String::new(), 0);
-            while reader.read_line(&mut head).unwrap_or(0) > 2 {
-                let last = head.lines().last().unwrap_or_default().to_ascii_lowercase();
-                if let Some(value) = last.strip_prefix("content-length:") {
-                    length = value.trim().parse().unwrap();
-                }
-            }
-            let mut body = vec![0; length];
-            reader.read_exact(&mut body).unwrap();
-            let (status, text) = answer(&head, &String::from_utf8_lossy(&body));
-            let answered = format!(
-                "HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{text}",
-                text.len()
-            );
-            stream.write_all(answered.as_bytes()).unwrap();
-        }
-    });
-    format!("http://{address}")
+/// Answers requests by their heads and bodies.
+fn serve(answer: impl Fn(&str, &str) -> (u16, String) + Send + Sync + 'static) -> String {
+    stand_in::serve(move |asked| {
+        let (status, text) = answer(&asked.head, &asked.body);
+        Said::status(status).body(text)
+    })
 }
 
 #[test]
@@ -218,4 +198,92 @@ fn roles_are_taken_with_keys_or_with_a_token_and_replaced_before_they_end() {
     around.lookup = lookup;
     assert_eq!(found(&around), Ok(triple("R2", "S", Some("T"))));
     assert_eq!(count.load(Ordering::SeqCst), 3);
+}
+
+/// A role's service that counts and gives credentials that end at a time.
+fn roles(
+    end: impl Fn(usize) -> jiff::SignedDuration + Send + Sync + 'static,
+) -> (String, Arc<AtomicUsize>) {
+    let count = Arc::new(AtomicUsize::new(0));
+    let asked = Arc::clone(&count);
+    let url = serve(move |head, _body| {
+        if head.starts_with("PUT ") {
+            return (200, "TOKEN".to_owned());
+        }
+        if head.starts_with("GET /latest/meta-data/iam/security-credentials/ ") {
+            return (200, "role".to_owned());
+        }
+        let number = asked.fetch_add(1, Ordering::SeqCst);
+        let end = jiff::Timestamp::now() + end(number);
+        if end < jiff::Timestamp::now() {
+            return (503, String::new());
+        }
+        let text = format!(
+            r#"{{"AccessKeyId":"I{number}","SecretAccessKey":"J","Token":"K","Expiration":"{end}"}}"#
+        );
+        (200, text)
+    });
+    (url, count)
+}
+
+#[test]
+fn what_another_thread_renewed_is_not_thrown_away() {
+    let (url, count) = roles(|_number| jiff::SignedDuration::from_hours(1));
+    let around = Surroundings::of(&[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &url)]);
+    let provider = provider(&around, &S3Options::default());
+    let first = provider.get().unwrap();
+    // Both were refused with the first ones; the second comes when they are replaced already.
+    assert!(provider.renew(&first));
+    let second = provider.get().unwrap();
+    assert!(provider.renew(&first), "asking again gives others");
+    assert_eq!(provider.get().unwrap().access_key, second.access_key);
+    assert_eq!(count.load(Ordering::SeqCst), 2);
+    assert!(provider.renew(&second));
+    assert_eq!(provider.get().unwrap().access_key, "I2");
+}
+
+#[test]
+fn a_hiccup_of_the_machines_service_is_no_lack_of_credentials() {
+    // The first are about to end when the service fails.
+    let (url, _) = roles(|number| match number {
+        0 => jiff::SignedDuration::from_mins(2),
+        1 | 2 => jiff::SignedDuration::from_mins(-1),
+        _ => jiff::SignedDuration::from_hours(1),
+    });
+    let around = Surroundings::of(&[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &url)]);
+    let provider = provider(&around, &S3Options::default());
+    let first = provider.get().unwrap();
+    assert_eq!(first.access_key, "I0");
+    assert_eq!(
+        provider.get().unwrap().access_key,
+        "I0",
+        "good for two minutes yet"
+    );
+    assert!(provider.renew(&first));
+    let failure = provider.get().unwrap_err();
+    assert_eq!(failure.kind(), StorageErrorKind::Busy, "{failure}");
+    assert_eq!(provider.get().unwrap().access_key, "I3");
+    // Once there, never taken for absent.
+    *provider.current.lock().unwrap() = None;
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", closed.local_addr().unwrap());
+    drop(closed);
+    let around = Surroundings::of(&[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &url)]);
+    let mut gone = self::provider(&around, &S3Options::default());
+    let failure = gone.get().unwrap_err();
+    assert!(
+        failure.to_string().contains("no credentials for S3"),
+        "{failure}"
+    );
+    gone.has_role = AtomicBool::new(true);
+    let failure = gone.get().unwrap_err();
+    assert_eq!(failure.kind(), StorageErrorKind::Unavailable, "{failure}");
+}
+
+#[test]
+fn records_of_another_cloud_are_none_of_amazons() {
+    let url = serve(|_head, _body| (404, String::new()));
+    let around = Surroundings::of(&[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &url)]);
+    let error = found(&around).unwrap_err();
+    assert!(error.contains("no credentials for S3"), "{error}");
 }

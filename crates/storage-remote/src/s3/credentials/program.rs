@@ -1,0 +1,141 @@
+//! The program of `credential_process`.
+//!
+//! Invariant: a program that does not end, or whose output does not, ends no run by keeping it.
+
+use std::io::Read as _;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use refloat_model::cancel::Cancel;
+use refloat_model::secret::Secret;
+
+use crate::failure::Failure;
+
+/// What it is called in messages.
+pub(super) const PLACE: &str = "the program of credential_process";
+/// No program takes longer: some ask a person.
+pub(super) const DURATION_MAX: Duration = Duration::from_mins(2);
+/// No output is longer, in bytes.
+const OUTPUT_BYTES_MAX: u64 = 1 << 20;
+/// How often it is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// What the program writes to its standard output.
+pub(super) fn output(
+    program: &str,
+    duration_max: Duration,
+    cancel: &Cancel,
+) -> Result<Secret, Failure> {
+    let failed = |source: std::io::Error| Failure::CredentialSource {
+        place: PLACE.to_owned(),
+        source: Box::new(source),
+    };
+    let mut child = Command::new("sh")
+        .args(["-c", program])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .map_err(failed)?;
+    let written = watch(&mut child, Instant::now() + duration_max, cancel);
+    if written.is_err() {
+        // One that has ended already cannot be ended.
+        let _killed = child.kill();
+        let _status = child.wait();
+    }
+    match written? {
+        Written::InTime(bytes) => Ok(bytes),
+        Written::Failed(source) => Err(failed(source)),
+    }
+}
+
+enum Written {
+    InTime(Secret),
+    Failed(std::io::Error),
+}
+
+fn watch(child: &mut Child, end: Instant, cancel: &Cancel) -> Result<Written, Failure> {
+    let wrong = |what: &str| Failure::Credentials(format!("{PLACE} {what}"));
+    let Some(stdout) = child.stdout.take() else {
+        return Err(wrong("has no output"));
+    };
+    let (tell, told) = channel();
+    // What it started may hold the output open for ever, so that nobody waits for this thread.
+    let _detached = std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let read = stdout.take(OUTPUT_BYTES_MAX + 1).read_to_end(&mut bytes);
+        // Whoever waits may have given up.
+        let _told = tell.send(read.map(|_| Secret::new(bytes)));
+    });
+    let mut written = None;
+    loop {
+        if cancel.is_cancelled() {
+            return Err(Failure::Interrupted);
+        }
+        if Instant::now() >= end {
+            return Err(wrong("does not end"));
+        }
+        match &written {
+            None => match told.recv_timeout(LOOK_EVERY) {
+                Ok(Err(source)) => return Ok(Written::Failed(source)),
+                Ok(Ok(bytes)) if bytes.expose().len() as u64 > OUTPUT_BYTES_MAX => {
+                    return Err(wrong("writes too much"));
+                }
+                Ok(Ok(bytes)) => written = Some(bytes),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err(wrong("has no output")),
+            },
+            Some(_) => match child.try_wait() {
+                Ok(None) => std::thread::sleep(LOOK_EVERY),
+                Ok(Some(status)) if status.success() => {
+                    return Ok(written.map_or_else(
+                        || Written::InTime(Secret::new(Vec::new())),
+                        Written::InTime,
+                    ));
+                }
+                Ok(Some(status)) => return Err(wrong(&format!("failed: {status}"))),
+                Err(source) => return Ok(Written::Failed(source)),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(program: &str) -> Result<Vec<u8>, String> {
+        let output = output(program, Duration::from_millis(500), &Cancel::default());
+        let output = output.map(|secret| secret.expose().to_vec());
+        output.map_err(|failure| failure.to_string())
+    }
+
+    #[test]
+    fn what_it_writes_is_its_answer() {
+        assert_eq!(run("printf abc"), Ok(b"abc".to_vec()));
+        let failed = run("printf hunter2; exit 3").unwrap_err();
+        assert!(failed.contains("exit status: 3") && !failed.contains("hunter2"));
+        let long = run("head -c 2000000 /dev/zero; sleep 60").unwrap_err();
+        assert!(long.ends_with("writes too much"), "{long}");
+    }
+
+    #[test]
+    fn one_that_does_not_end_is_given_up() {
+        let start = Instant::now();
+        for program in [
+            "sleep 60",
+            // It ended, and what it started keeps its output open.
+            "sleep 60 & echo started",
+            "exec >&-; exec sleep 60",
+        ] {
+            let failed = run(program).unwrap_err();
+            assert!(failed.ends_with("does not end"), "{program}: {failed}");
+        }
+        let cancel = Cancel::default();
+        cancel.cancel();
+        let stopped = output("sleep 60", DURATION_MAX, &cancel);
+        assert!(matches!(stopped, Err(Failure::Interrupted)));
+        assert!(start.elapsed() < Duration::from_secs(20));
+    }
+}
