@@ -9,9 +9,14 @@
 //! repository store changed files of copied snapshots once more: it should have been made with
 //! those of the first.
 //!
-//! Invariant: every blob is verified against its id when it is read, and again when it is sealed.
+//! A snapshot that is there already is looked into: what it needs and the other repository has
+//! lost meanwhile is copied again, and the snapshot there is whole once more.
+//!
+//! Invariant: every blob is verified against its id when it is read, and again when it is sealed; a
+//! snapshot counts as present only if the other repository has all that it needs.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use refloat_model::cancel::Cancel;
@@ -22,7 +27,7 @@ use crate::archive::{Added, ArchiveOptions, Archiver};
 use crate::error::RepositoryError;
 use crate::format::pack::BlobKind;
 use crate::format::snapshot::SnapshotFile;
-use crate::id::{BlobId, SnapshotId};
+use crate::id::{BlobId, PackId, SnapshotId};
 use crate::index::Location;
 use crate::lock::Lock;
 use crate::pack_reading::pack_file;
@@ -39,12 +44,17 @@ const GAP_BYTES_MAX: u64 = 64 << 10;
 const RUN_BYTES_MAX: u64 = 8 << 20;
 
 /// What a copy did.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct CopyReport {
     /// Snapshots that were copied: their ids here and there.
     pub copied: Vec<(SnapshotId, SnapshotId)>,
-    /// Snapshots that had been copied before.
+    /// Snapshots that had been copied before and are whole there.
     pub present: Vec<(SnapshotId, SnapshotId)>,
+    /// Snapshots that had been copied before and lacked something there, which they have again.
+    pub completed: Vec<(SnapshotId, SnapshotId)>,
+    /// Snapshots that had been copied before, of which it cannot be told whether they are whole
+    /// there, and why.
+    pub unknown: Vec<(SnapshotId, RepositoryError)>,
     /// What was added.
     pub added: Added,
     /// Whether both repositories cut content at the same places.
@@ -56,21 +66,37 @@ pub struct CopyReport {
 pub struct Survey {
     /// Snapshots that the other repository lacks, and what they would be there.
     pub wanted: Vec<(SnapshotId, SnapshotFile)>,
-    /// Those that it has: their ids here and there.
+    /// Those that it has whole: their ids here and there.
     pub present: Vec<(SnapshotId, SnapshotId)>,
+    /// Those that it has and that lack something there.
+    pub broken: Vec<Broken>,
+    /// Those that it has, of which it cannot be told whether they are whole there, and why.
+    pub unknown: Vec<(SnapshotId, RepositoryError)>,
 }
 
-/// Which snapshots the other repository lacks.
+/// A snapshot of the other repository that lacks something.
+#[derive(Debug)]
+pub struct Broken {
+    /// Its id here.
+    pub here: SnapshotId,
+    /// And there.
+    pub there: SnapshotId,
+    snapshot: SnapshotFile,
+}
+
+/// Which snapshots the other repository lacks, or lacks a part of.
 ///
 /// # Errors
-/// A snapshot is not there or cannot be read; storage failed.
+/// A snapshot is not there or cannot be read; storage failed, or the run was cancelled.
 pub fn survey(
-    from: &Repository,
-    to: &Repository,
+    from: &IndexedRepository,
+    to: &IndexedRepository,
     snapshots: &[SnapshotId],
+    cancel: &Cancel,
 ) -> Result<Survey, RepositoryError> {
     let known = to.snapshots()?.snapshots;
     let mut survey = Survey::default();
+    let mut present = Vec::new();
     for id in snapshots {
         let file = FileKey::new(FileKind::Snapshot, id.0);
         let snapshot = copied(*id, from.read_json(&file)?);
@@ -78,11 +104,81 @@ pub fn survey(
             .iter()
             .find(|(there, known)| is_copy(*there, known, &snapshot) || is_better(known, &snapshot))
         {
-            Some((there, _)) => survey.present.push((*id, *there)),
+            Some((there, _)) => present.push(Broken {
+                here: *id,
+                there: *there,
+                snapshot,
+            }),
             None => survey.wanted.push((*id, snapshot)),
         }
     }
+    let wholeness = Wholeness::new(from, to)?;
+    let all = present.iter().filter_map(|point| point.snapshot.tree);
+    // All at once, and one by one only if something is amiss: points share most of their trees.
+    let are_whole = matches!(wholeness.of(all, cancel), Ok(true));
+    for point in present {
+        cancel.check()?;
+        let whole = if are_whole {
+            Ok(true)
+        } else {
+            wholeness.of(point.snapshot.tree.into_iter(), cancel)
+        };
+        match whole {
+            Ok(true) => survey.present.push((point.here, point.there)),
+            Ok(false) => survey.broken.push(point),
+            Err(error @ (RepositoryError::Cancelled(_) | RepositoryError::Storage(_))) => {
+                return Err(error);
+            }
+            Err(error) => survey.unknown.push((point.here, error)),
+        }
+    }
     Ok(survey)
+}
+
+/// Tells whether trees of one repository are whole in the other one.
+struct Wholeness<'a> {
+    from: &'a IndexedRepository,
+    to: &'a IndexedRepository,
+    /// The packs that the other one lists.
+    packs: HashSet<PackId>,
+}
+
+impl<'a> Wholeness<'a> {
+    fn new(
+        from: &'a IndexedRepository,
+        to: &'a IndexedRepository,
+    ) -> Result<Self, RepositoryError> {
+        let listed = to.storage().list(FileKind::Pack)?;
+        let packs = listed.iter().map(|file| PackId(*file.key.id())).collect();
+        Ok(Self { from, to, packs })
+    }
+
+    /// Whether everything below these roots is there. Trees are read from the first repository,
+    /// which is the nearer one.
+    fn of(
+        &self,
+        roots: impl Iterator<Item = BlobId>,
+        cancel: &Cancel,
+    ) -> Result<bool, RepositoryError> {
+        let is_whole = AtomicBool::new(true);
+        let threads = threads(self.from.storage());
+        let trees = IndexedTrees::new(self.from);
+        walk(&trees, roots, threads, cancel, |tree, nodes| {
+            let content = nodes?.iter().flat_map(|node| node.content.iter());
+            let blobs = content.map(|blob| (BlobKind::Data, *blob));
+            let mut blobs = blobs.chain([(BlobKind::Tree, tree)]);
+            if !blobs.all(|(kind, blob)| self.holds(kind, &blob)) {
+                is_whole.store(false, Ordering::Relaxed);
+            }
+            Ok(())
+        })?;
+        Ok(is_whole.into_inner())
+    }
+
+    fn holds(&self, kind: BlobKind, blob: &BlobId) -> bool {
+        let found = self.to.index().get(kind, blob);
+        found.is_some_and(|location| self.packs.contains(&location.pack))
+    }
 }
 
 /// Copies snapshots from one repository to another, for which a shared lock is held; who may
@@ -102,18 +198,36 @@ pub fn copy(
     counters: &Arc<Counters>,
     cancel: &Cancel,
 ) -> Result<CopyReport, RepositoryError> {
-    let Survey { wanted, present } = survey(from, to, snapshots)?;
+    let Survey {
+        wanted,
+        present,
+        broken,
+        unknown,
+    } = survey(from, to, snapshots, cancel)?;
     let mut report = CopyReport {
         same_chunker: same_chunker(from, to),
         present,
+        unknown,
         ..CopyReport::default()
     };
-    for group in wanted.chunks(GROUP_SNAPSHOTS) {
+    let carry = |roots: Vec<BlobId>| {
         let to = to.reload()?;
         let options = ArchiveOptions::default();
         let archiver = Archiver::start(to, options, Arc::clone(counters), cancel.clone())?;
-        copy_blobs(from, &archiver, group, counters, cancel)?;
-        let archived = archiver.finish()?;
+        copy_blobs(from, &archiver, roots, counters, cancel)?;
+        archiver.finish()
+    };
+    for group in broken.chunks(GROUP_SNAPSHOTS) {
+        let roots = group.iter().filter_map(|point| point.snapshot.tree);
+        let archived = carry(roots.collect())?;
+        archived.prove(lock)?;
+        let points = group.iter().map(|point| (point.here, point.there));
+        report.completed.extend(points);
+        report.added = sum(report.added, archived.added());
+    }
+    for group in wanted.chunks(GROUP_SNAPSHOTS) {
+        let roots = group.iter().filter_map(|(_, snapshot)| snapshot.tree);
+        let archived = carry(roots.collect())?;
         for (id, snapshot) in group {
             report.copied.push((*id, archived.publish(lock, snapshot)?));
         }
@@ -169,13 +283,12 @@ const fn sum(one: Added, other: Added) -> Added {
 fn copy_blobs(
     from: &IndexedRepository,
     to: &Archiver,
-    group: &[(SnapshotId, SnapshotFile)],
+    roots: Vec<BlobId>,
     counters: &Counters,
     cancel: &Cancel,
 ) -> Result<(), RepositoryError> {
     let threads = threads(from.storage());
     let missing: Mutex<HashSet<(BlobKind, BlobId)>> = Mutex::default();
-    let roots = group.iter().filter_map(|(_, snapshot)| snapshot.tree);
     walk(
         &IndexedTrees::new(from),
         roots,

@@ -117,6 +117,18 @@ pub enum RepositoryError {
     /// Our lock is gone or too old: what we would publish may no longer be whole.
     #[error("this run lost its lock on the repository, so it publishes nothing")]
     LostLock,
+    /// As [`LostLock`](Self::LostLock), and what was published meanwhile could not be taken back.
+    #[error(
+        "this run lost its lock on the repository while it wrote {file}, which cannot be taken back \
+         and may not be whole"
+    )]
+    NotWithdrawn {
+        /// The snapshot.
+        file: FileKey,
+        /// Why it stays.
+        #[source]
+        cause: Cause,
+    },
     /// What was uploaded is not there as it should be.
     #[error("{file} is not in the storage as it was uploaded or expected")]
     NotStored {

@@ -93,6 +93,8 @@ impl From<RepositoryError> for CommandError {
                 .hint("open the repository with another password to remove it"),
             R::Cancelled(_) => of(ErrorKind::Interrupted),
             R::LostLock => of(ErrorKind::Locked).hint("run it again"),
+            R::NotWithdrawn { .. } => of(ErrorKind::Locked)
+                .hint("run it again, and see with `refloat check` whether that snapshot is whole"),
             _ => of(ErrorKind::Internal),
         }
     }

@@ -6,12 +6,12 @@
 use std::collections::HashSet;
 
 use refloat_engine::point_list::{self, PointSelector, PointSummary};
-use refloat_model::finding::Finding;
+use refloat_model::finding::{Finding, Severity};
 use refloat_model::id::RunId;
 use refloat_model::progress::Progress as _;
 use refloat_repository::copy::{self, CopyReport};
 use refloat_repository::lock::LockMode;
-use refloat_repository::{IndexedRepository, SnapshotId};
+use refloat_repository::{IndexedRepository, RepositoryError, SnapshotId};
 use serde::Serialize;
 
 use crate::command_error::{CommandError, ErrorKind, one_line};
@@ -67,6 +67,10 @@ pub struct Copied {
     copied: Vec<CopiedPoint>,
     /// How many points it had.
     present: usize,
+    /// How many of those lacked something there, which was copied, or would be.
+    completed: usize,
+    /// What is not known to be whole there, and why.
+    findings: Vec<Finding>,
     /// Bytes that were written there.
     bytes_written: u64,
     /// Whether both repositories cut content at the same places.
@@ -79,13 +83,6 @@ struct CopiedPoint {
     point: PointSummary,
     /// The snapshot's id in the other repository; none if it was not copied yet.
     there: Option<SnapshotId>,
-}
-
-#[derive(Serialize)]
-struct Report {
-    #[serde(flatten)]
-    copied: Copied,
-    findings: Vec<Finding>,
 }
 
 /// Copies.
@@ -109,27 +106,28 @@ pub fn run(
     let list = from.snapshots()?;
     let points = point_list::summaries(&list.snapshots);
     let wanted = select(args, points)?;
-    let mut findings: Vec<Finding> = list
-        .unreadable
-        .iter()
-        .map(|(id, error)| Finding::error(format!("snapshot {}", id.short()), one_line(error)))
-        .collect();
-    let status = if findings.is_empty() || !args.points.is_empty() {
+    let mut copied = if args.dry_run {
+        survey(&from, &other, wanted, settings, signals)?
+    } else {
+        copy_points(&from, &other, wanted, settings, signals)?
+    };
+    if args.points.is_empty() {
+        copied.add_unreadable(&list.unreadable);
+    }
+    let status = if copied.is_complete() {
         ExitStatus::Success
     } else {
         ExitStatus::Incomplete
     };
-    let copied = if args.dry_run {
-        survey(&from, &other, wanted, settings)?
-    } else {
-        copy_points(&from, &other, wanted, settings, signals)?
-    };
-    findings.extend(copied.advice());
-    settings.output.findings(&findings);
-    let report = Report { copied, findings };
+    copied.findings.extend(copied.advice());
+    settings.output.findings(&copied.findings);
     settings
         .output
-        .report("copy", status, &report, || text(&report.copied))
+        .report("copy", status, &copied, || text(&copied))
+}
+
+fn unreadable((id, error): &(SnapshotId, RepositoryError)) -> Finding {
+    Finding::error(format!("snapshot {}", id.short()), one_line(error))
 }
 
 fn select(args: &Args, points: Vec<PointSummary>) -> Result<Vec<PointSummary>, CommandError> {
@@ -177,10 +175,11 @@ fn survey(
     other: &Other,
     points: Vec<PointSummary>,
     settings: &Settings,
+    signals: &Signals,
 ) -> Result<Copied, CommandError> {
-    let to = open_other(from, other, settings)?;
+    let to = open_other(from, other, settings)?.into_indexed()?;
     let ids: Vec<SnapshotId> = points.iter().map(|point| point.snapshot).collect();
-    let survey = copy::survey(from, &to, &ids)?;
+    let survey = copy::survey(from, &to, &ids, &signals.cancel)?;
     let lacking: HashSet<SnapshotId> = survey.wanted.iter().map(|(id, _)| *id).collect();
     let lacking = points
         .into_iter()
@@ -190,7 +189,9 @@ fn survey(
         to: other.name.clone(),
         dry_run: true,
         copied: lacking.collect(),
-        present: survey.present.len(),
+        present: survey.present.len() + survey.broken.len() + survey.unknown.len(),
+        completed: survey.broken.len(),
+        findings: survey.unknown.iter().map(unreadable).collect(),
         bytes_written: 0,
         same_chunker: from.chunker_parameters() == to.chunker_parameters(),
     })
@@ -234,10 +235,28 @@ impl Copied {
             to: other.name.clone(),
             dry_run: false,
             copied: copied.collect(),
-            present: report.present.len(),
+            present: report.present.len() + report.completed.len() + report.unknown.len(),
+            completed: report.completed.len(),
+            findings: report.unknown.iter().map(unreadable).collect(),
             bytes_written: report.added.packed_bytes,
             same_chunker: report.same_chunker,
         }
+    }
+
+    /// Adds snapshots that cannot be read, of which nobody can tell whether they should be copied.
+    pub fn add_unreadable(&mut self, snapshots: &[(SnapshotId, RepositoryError)]) {
+        self.findings.extend(snapshots.iter().map(unreadable));
+    }
+
+    /// Whether everything that was asked for is whole there.
+    pub fn is_complete(&self) -> bool {
+        let mut findings = self.findings.iter();
+        findings.all(|finding| finding.severity < Severity::Error)
+    }
+
+    /// What is not known to be whole there.
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
     }
 
     /// What a person should know beside the result.
@@ -275,5 +294,12 @@ pub fn text(copied: &Copied) -> String {
         copied.present,
         table::bytes(copied.bytes_written)
     ));
+    if copied.completed > 0 {
+        let count = table::count(copied.completed as u64, "point");
+        let verb = if copied.dry_run { "would be" } else { "were" };
+        text.push_str(&format!(
+            "{count} there lacked something and {verb} completed\n"
+        ));
+    }
     text
 }

@@ -76,16 +76,8 @@ fn points_are_copied_once_and_deduplicate() {
     );
 }
 
-#[test]
-fn a_policy_brings_its_copies_up_to_date() {
-    let Some(server) = RcloneServer::rest() else {
-        return;
-    };
-    let env = CliEnv::with_data();
-    env.write("key", "secret words\n");
-    env.write("offsite-key", "offsite words\n");
-    env.write("storage-key", &format!("{}\n", RcloneServer::LOGIN.1));
-    let far = format!("rest:http://127.0.0.1:{}/r/", server.port);
+/// Two policies: one whose copy is far away, one that also names a repository that is not there.
+fn configure(env: &CliEnv, far: &str) {
     env.write(
         "refloat.yaml",
         &format!(
@@ -102,6 +94,19 @@ fn a_policy_brings_its_copies_up_to_date() {
             env.path("data").display()
         ),
     );
+}
+
+#[test]
+fn a_policy_brings_its_copies_up_to_date() {
+    let Some(server) = RcloneServer::rest() else {
+        return;
+    };
+    let env = CliEnv::with_data();
+    env.write("key", "secret words\n");
+    env.write("offsite-key", "offsite words\n");
+    env.write("storage-key", &format!("{}\n", RcloneServer::LOGIN.1));
+    let far = format!("rest:http://127.0.0.1:{}/r/", server.port);
+    configure(&env, &far);
     let run = |args: &[&str]| {
         let mut command = env.command(args);
         command
@@ -128,7 +133,14 @@ fn a_policy_brings_its_copies_up_to_date() {
             .contains("copy of policy nightly to offsite: failed")
     );
     let _made = at_far(&["init"]);
-    let done = run(&["backup", "nightly"]);
+    // The command gives its password once, as a descriptor does.
+    env.write("once", "secret words\n");
+    let done = run(&[
+        "backup",
+        "nightly",
+        "--password-command",
+        "cat once && rm once",
+    ]);
     assert_eq!(done.status.code(), Some(0), "{}", env.show(&done));
     let listed = at_far(&["points"]);
     assert_eq!(

@@ -60,20 +60,34 @@ impl Archived {
         lock: &Lock,
         snapshot: &SnapshotFile,
     ) -> Result<SnapshotId, RepositoryError> {
-        // First, that nobody is deleting; then, that everything is there. The other way round,
-        // somebody could delete and be gone in between.
-        lock.prove()?;
-        self.require_packs()?;
+        self.prove(lock)?;
         let file = self
             .repository
             .write_json(FileKind::Snapshot, "a snapshot", snapshot)?;
         // A run that was stopped between its proof and its write, for longer than locks live, may
         // have been pruned under meanwhile: what it wrote then is not a recovery point.
         if let Err(error) = lock.prove() {
-            self.repository.storage().delete(&file)?;
-            return Err(error);
+            let withdrawn = self.repository.storage().delete(&file);
+            return Err(match withdrawn {
+                Ok(()) => error,
+                Err(refused) => RepositoryError::NotWithdrawn {
+                    file,
+                    cause: refused.into(),
+                },
+            });
         }
         Ok(SnapshotId(*file.id()))
+    }
+
+    /// Proves that the lock holds and that all is there.
+    ///
+    /// # Errors
+    /// A pack is not in storage as it should be, the lock is lost, or storage failed.
+    pub fn prove(&self, lock: &Lock) -> Result<(), RepositoryError> {
+        // First, that nobody is deleting; then, that everything is there. The other way round,
+        // somebody could delete and be gone in between.
+        lock.prove()?;
+        self.require_packs()
     }
 
     /// Proves that every pack of the run and every pack it relied on is listed.

@@ -199,3 +199,44 @@ fn is_torn_record(mutation: &refloat_testkit::faults::Mutation) -> bool {
         Mutation::Write(file) if matches!(file.kind(), FileKind::Index | FileKind::Snapshot)
     )
 }
+
+/// The other repository lost a pack, and its index was repaired: the snapshot there is listed and
+/// not whole.
+#[test]
+fn a_copy_that_lost_something_is_completed() {
+    let (from, to) = (memory(), memory());
+    let ids = generations(&from);
+    drop(init(&to, ChunkerChoice::Gear));
+    copy_now(&from, &to, &ids).unwrap();
+    let before = all_snapshots(&to);
+    let mut packs = to.list(FileKind::Pack).unwrap();
+    packs.sort_unstable_by_key(|pack| pack.size);
+    to.delete(&packs[packs.len() - 1].key).unwrap();
+    let report = copy_now(&from, &to, &ids).unwrap();
+    assert!(report.copied.is_empty(), "no second snapshot: {report:?}");
+    assert!(!report.completed.is_empty(), "{report:?}");
+    assert_eq!(report.completed.len() + report.present.len(), ids.len());
+    let again = copy_now(&from, &to, &ids).unwrap();
+    assert_eq!(again.present.len(), ids.len(), "{again:?}");
+    assert!(all_snapshots(&to) == before, "whole, and none twice");
+}
+
+/// What cannot be read here cannot be compared: that is said of this one, and others go on.
+#[test]
+fn a_copy_that_cannot_be_compared_is_named() {
+    let (from, to) = (memory(), memory());
+    let ids = generations(&from);
+    drop(init(&to, ChunkerChoice::Gear));
+    copy_now(&from, &to, &ids[..1]).unwrap();
+    let repository = open(&from).into_indexed().unwrap();
+    let file = FileKey::new(FileKind::Snapshot, ids[0].0);
+    let snapshot: SnapshotFile = repository.read_json(&file).unwrap();
+    let root = snapshot.tree.unwrap();
+    let pack = repository.index().get(BlobKind::Tree, &root).unwrap().pack;
+    let key = FileKey::new(FileKind::Pack, pack.0);
+    let damaged = vec![0; from.read(&key).unwrap().len()];
+    from.write(&key, &damaged).unwrap();
+    let report = copy_now(&from, &to, &ids[..1]).unwrap();
+    assert_eq!(report.unknown.len(), 1, "{report:?}");
+    assert_eq!((report.present.len(), report.copied.len()), (0, 0));
+}

@@ -70,14 +70,18 @@ impl Copies {
         let from = repository::open(settings)?;
         let _lock = repository::lock_for_reading(&from)?;
         let from = from.into_indexed()?;
-        let mut points = point_list::summaries(&from.snapshots()?.snapshots);
+        let list = from.snapshots()?;
+        let mut points = point_list::summaries(&list.snapshots);
         points.retain(|point| point.policy.as_ref() == Some(policy));
         for name in targets {
             let copied = Other::resolve(name, &OtherArgs::default(), settings).and_then(|other| {
                 copy::copy_points(&from, &other, points.clone(), settings, signals)
             });
             match copied {
-                Ok(copied) => self.copies.push(copied),
+                Ok(mut copied) => {
+                    copied.add_unreadable(&list.unreadable);
+                    self.copies.push(copied);
+                }
                 Err(error) if signals.cancel.is_cancelled() => return Err(error),
                 Err(error) => self.copies_failed.push(FailedCopy {
                     policy: policy.clone(),
@@ -90,7 +94,7 @@ impl Copies {
     }
 
     pub(super) fn are_complete(&self) -> bool {
-        self.copies_failed.is_empty()
+        self.copies_failed.is_empty() && self.copies.iter().all(Copied::is_complete)
     }
 
     pub(super) fn text(&self) -> String {
@@ -101,6 +105,9 @@ impl Copies {
     pub(super) fn tell(&self, output: Output) {
         let advice: Vec<Finding> = self.copies.iter().filter_map(Copied::advice).collect();
         output.findings(&advice);
+        for copied in &self.copies {
+            output.findings(copied.findings());
+        }
         for failed in &self.copies_failed {
             let subject = format!("copy of policy {} to {}", failed.policy, failed.to);
             output.findings(&[Finding::error(subject, "failed; the point itself is saved")]);
