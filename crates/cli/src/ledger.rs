@@ -16,6 +16,7 @@ use refloat_repository::ledger::{
 use refloat_repository::{KeyId, Repository, SnapshotId};
 
 use crate::command_error::{CommandError, ErrorKind};
+use crate::output::Output;
 use crate::settings::Settings;
 
 /// What a command did that others could not have done without being noticed.
@@ -163,15 +164,37 @@ pub fn note(
     command: &str,
     changes: &Changes,
 ) -> Result<(), CommandError> {
-    let Some(path) = &settings.ledger else {
+    let book = open(repository, settings)?;
+    note_in(book, repository, settings.output, (command, changes))
+}
+
+/// Opens the ledger, if there is one, before something is done that cannot be undone: what could
+/// not be recorded must not be done.
+///
+/// # Errors
+/// The ledger cannot be read or written.
+pub fn open(repository: &Repository, settings: &Settings) -> Result<Option<Book>, CommandError> {
+    let path = settings.ledger.as_ref();
+    path.map(|path| Book::open_or_begin(path, repository))
+        .transpose()
+}
+
+/// As [`note`], in a ledger that is open.
+///
+/// # Errors
+/// The ledger cannot be written.
+pub fn note_in(
+    book: Option<Book>,
+    repository: &Repository,
+    output: Output,
+    (command, changes): (&str, &Changes),
+) -> Result<(), CommandError> {
+    let Some(mut book) = book else {
         return Ok(());
     };
-    let mut book = Book::open_or_begin(path, repository)?;
     let found = Observation::of(repository)?;
     book.record(command, &found, changes)?;
-    settings
-        .output
-        .findings(&findings(&book.ledger.compare(&found)));
+    output.findings(&findings(&book.ledger.compare(&found)));
     Ok(())
 }
 

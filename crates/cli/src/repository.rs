@@ -12,7 +12,6 @@ use refloat_repository::{IndexedRepository, Repository, RepositoryError};
 use refloat_storage::{SharedStorage, StorageErrorKind};
 
 use crate::command_error::CommandError;
-use crate::password;
 use crate::random;
 use crate::settings::Settings;
 use crate::storage::Place;
@@ -39,8 +38,7 @@ fn open_storage(storage: SharedStorage, settings: &Settings) -> Result<Repositor
         let location = storage.location();
         return Err(RepositoryError::NoRepository { location }.into());
     }
-    let password = password::get(&settings.password)?;
-    Ok(Repository::open(storage, &password)?)
+    Ok(Repository::open(storage, &*settings.password()?)?)
 }
 
 /// Opens the repository as it is in storage, without the copies of this machine, for whoever

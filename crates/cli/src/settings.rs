@@ -6,10 +6,12 @@
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use refloat_engine::config::{Config, PasswordConfig, PolicyConfig, StorageConfig};
 use refloat_engine::suggest::closest;
 use refloat_model::cancel::Cancel;
+use refloat_model::secret::Secret;
 use refloat_storage::Location;
 
 use crate::args::GlobalArgs;
@@ -17,6 +19,7 @@ use crate::command_error::{CommandError, ErrorKind};
 use crate::environment;
 use crate::home;
 use crate::output::{Output, Verbosity};
+use crate::password;
 use crate::storage::{self, Logins, Place};
 
 /// A configuration that is used when it is in the working folder and none was named.
@@ -29,6 +32,8 @@ pub struct Settings {
     pub repository: Option<Place>,
     /// Where the password comes from.
     pub password: PasswordSource,
+    /// The password, once it was asked for: a descriptor gives it once, and so does a person.
+    pub known_password: OnceLock<Arc<Secret>>,
     /// The configuration; none if there is no file.
     pub config: Option<LoadedConfig>,
     /// The ledger's file; none if nothing is recorded.
@@ -132,6 +137,7 @@ impl Settings {
                 ],
                 file,
             )?,
+            known_password: OnceLock::new(),
             ledger: ledger.or_else(|| environment::path(&environment::LEDGER)),
             output,
             progress,
@@ -140,6 +146,18 @@ impl Settings {
             cache,
             cancel,
         })
+    }
+
+    /// The repository's password.
+    ///
+    /// # Errors
+    /// None was given, or its source fails.
+    pub fn password(&self) -> Result<Arc<Secret>, CommandError> {
+        if let Some(known) = self.known_password.get() {
+            return Ok(Arc::clone(known));
+        }
+        let password = Arc::new(password::get(&self.password)?);
+        Ok(Arc::clone(self.known_password.get_or_init(|| password)))
     }
 
     /// Where the repository is.

@@ -12,7 +12,7 @@ use refloat_engine::backup::{
 };
 use refloat_engine::config::PolicyConfig;
 use refloat_engine::period::Period;
-use refloat_model::finding::Finding;
+use refloat_model::finding::{Finding, Severity};
 use refloat_model::id::{PointId, RunId};
 use refloat_model::time::Timestamp;
 use refloat_repository::archive::ArchiveOptions;
@@ -262,6 +262,7 @@ fn run_policy(
     settings: &Settings,
     signals: &Signals,
 ) -> Result<(BackupReport, Option<CommandError>), CommandError> {
+    let began = Timestamp::from(jiff::Timestamp::now());
     let opened = repository::open(settings)?;
     let run = RunId::from_random(random::bytes()?);
     let lock = repository::lock(&opened, LockMode::Shared, run)?;
@@ -276,6 +277,7 @@ fn run_policy(
         program: concat!("refloat ", env!("CARGO_PKG_VERSION")).to_owned(),
         tags: args.tags.clone(),
         deadline: wanted.deadline.clone(),
+        began: Some(began),
         captures_at_once: CAPTURES_AT_ONCE,
         archive: ArchiveOptions {
             compression: match args.compression {
@@ -331,11 +333,19 @@ fn dry_run(
         });
     }
     let report = PlanReport { plans };
+    // A source out of reach is one that the plan does not tell of.
+    let findings = report.plans.iter().flat_map(|plan| &plan.findings);
+    let is_whole = findings
+        .map(|finding| finding.severity)
+        .all(|severity| severity < Severity::Error);
+    let status = if is_whole {
+        ExitStatus::Success
+    } else {
+        ExitStatus::Incomplete
+    };
     settings
         .output
-        .result("backup", ExitStatus::Success, &report, || {
-            plan_text(&report)
-        })
+        .result("backup", status, &report, || plan_text(&report))
 }
 
 fn plan_text(report: &PlanReport) -> String {

@@ -94,7 +94,12 @@ struct Rules {
 struct Report<'a> {
     dry_run: bool,
     kept: usize,
+    /// How many points are gone, or would be.
     dropped: usize,
+    /// How many unfinished snapshots are gone, or would be.
+    partials_dropped: usize,
+    /// What should be gone and is kept by the storage.
+    kept_by_storage: Vec<SnapshotId>,
     #[serde(flatten)]
     plan: &'a ForgetPlan,
     /// What `--prune` did; with `--dry-run` it cannot be told yet.
@@ -116,6 +121,8 @@ pub fn run(
         dry_run: args.dry_run,
         kept: plan.kept_count(),
         dropped,
+        partials_dropped: plan.superseded().count(),
+        kept_by_storage: Vec::new(),
         plan: &plan,
         prune: None,
     };
@@ -129,6 +136,7 @@ pub fn run(
             status = ExitStatus::Incomplete;
         }
         settings.output.findings(&findings(&kept));
+        report.count_without(kept);
     }
     if args.prune && !args.dry_run {
         // Who agreed to the points' end agreed to that of their space.
@@ -139,7 +147,7 @@ pub fn run(
         };
         let options = PruneOptions::default();
         let reclaimed = prune::reclaim(&repository, options, consent, settings, signals);
-        let reclaimed = reclaimed.map_err(|error| after_forget(error, dropped))?;
+        let reclaimed = reclaimed.map_err(|error| after_forget(error, report.dropped))?;
         if reclaimed.status() != ExitStatus::Success {
             status = reclaimed.status();
         }
@@ -148,6 +156,18 @@ pub fn run(
     settings
         .output
         .report("forget", status, &report, || text(&report))
+}
+
+impl Report<'_> {
+    /// Counts as dropped only what storage does not keep.
+    fn count_without(&mut self, kept: Vec<SnapshotId>) {
+        let is_gone = |snapshot: &SnapshotId| !kept.contains(snapshot);
+        let points = self.plan.dropped().map(|point| point.snapshot);
+        self.dropped = points.filter(is_gone).count();
+        let partials = self.plan.superseded().map(|partial| partial.snapshot);
+        self.partials_dropped = partials.filter(is_gone).count();
+        self.kept_by_storage = kept;
+    }
 }
 
 fn confirm(args: &Args, settings: &Settings, report: &Report<'_>) -> Result<(), CommandError> {
@@ -159,6 +179,7 @@ fn confirm(args: &Args, settings: &Settings, report: &Report<'_>) -> Result<(), 
     let points = table::count(report.dropped as u64, "recovery point");
     output::say(&text(&Report {
         dry_run: true,
+        kept_by_storage: Vec::new(),
         prune: None,
         ..*report
     }));
@@ -219,13 +240,16 @@ fn execute(
         )
         .hint("run it again"));
     }
+    // Before anything goes: what cannot be recorded is not done.
+    let book = ledger::open(repository, settings)?;
     let ended = retention::execute(repository, &lock, shown, &signals.cancel);
     let kept = ended.as_deref().unwrap_or_default();
     let points = shown.dropped().map(|point| point.snapshot);
     let partials = shown.superseded().map(|partial| partial.snapshot);
     let dropped = points.chain(partials).filter(|id| !kept.contains(id));
     // Also of a deletion that ended half-way: what is gone by then is gone by our hand.
-    let noted = ledger::note(repository, settings, "forget", &Changes::dropped(dropped));
+    let changes = Changes::dropped(dropped);
+    let noted = ledger::note_in(book, repository, settings.output, ("forget", &changes));
     let kept = ended?;
     noted?;
     Ok(kept)
@@ -360,6 +384,10 @@ fn text(report: &Report<'_>) -> String {
         "{kept} {would}kept, {} {would}dropped\n",
         report.dropped
     ));
+    if !report.kept_by_storage.is_empty() {
+        let count = table::count(report.kept_by_storage.len() as u64, "snapshot");
+        text.push_str(&format!("{count} kept by the storage and not dropped\n"));
+    }
     if let Some(reclaimed) = &report.prune {
         text.push_str(&reclaimed.text());
     }

@@ -95,27 +95,31 @@ pub fn run(args: Args, settings: &Settings) -> Result<ExitStatus, CommandError> 
         Action::Import { file } => escrow::import(&file, settings),
         Action::List => list(&repository, output),
         Action::Add(new) => {
-            let key = repository.add_key(&new.get()?, repository::key_origin())?;
+            let password = new.get()?;
+            let book = ledger::open(&repository, settings)?;
+            let key = repository.add_key(&password, repository::key_origin())?;
             let changes = Changes::default().key_added(key);
-            ledger::note(&repository, settings, "key add", &changes)?;
+            ledger::note_in(book, &repository, output, ("key add", &changes))?;
             changed(output, "added", key)
         }
         Action::Remove { id } => {
             let key = find(&repository.keys()?, &id)?;
             let lock = exclusive(&repository)?;
+            let book = ledger::open(&repository, settings)?;
             repository.remove_key(key, &lock)?;
             let changes = Changes::default().key_removed(key);
-            ledger::note(&repository, settings, "key remove", &changes)?;
+            ledger::note_in(book, &repository, output, ("key remove", &changes))?;
             changed(output, "removed", key)
         }
         Action::Passwd(new) => {
             let (password, origin) = (new.get()?, repository::key_origin());
             let lock = exclusive(&repository)?;
+            let book = ledger::open(&repository, settings)?;
             let reopened = repository.change_password(&password, origin, &lock)?;
             let changes = Changes::default()
                 .key_added(reopened.key_id())
                 .key_removed(repository.key_id());
-            ledger::note(&reopened, settings, "key passwd", &changes)?;
+            ledger::note_in(book, &reopened, output, ("key passwd", &changes))?;
             changed(output, "replaced by", reopened.key_id())
         }
     }

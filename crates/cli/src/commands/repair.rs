@@ -9,11 +9,15 @@ mod snapshots;
 
 use clap::Subcommand;
 use refloat_model::id::RunId;
-use refloat_repository::Repository;
+use refloat_model::progress::Progress as _;
+use refloat_repository::check::ReadData;
 use refloat_repository::lock::{Lock, LockMode};
+use refloat_repository::repair::plan_snapshot_repair;
+use refloat_repository::{Repository, SnapshotId};
 
 use crate::command_error::{CommandError, ErrorKind};
 use crate::exit_status::ExitStatus;
+use crate::progress::Shown;
 use crate::random;
 use crate::repository;
 use crate::settings::Settings;
@@ -70,6 +74,36 @@ pub fn run(
 fn lock(repository: &Repository, mode: LockMode) -> Result<Lock, CommandError> {
     let run = RunId::from_random(random::bytes()?);
     repository::lock(repository, mode, run)
+}
+
+/// The snapshots that need something that no pack holds.
+fn affected(
+    repository: &Repository,
+    settings: &Settings,
+    signals: &Signals,
+) -> Result<Vec<String>, CommandError> {
+    let progress = Shown::start(settings);
+    progress.phase("looking for recovery points that need what is lost");
+    let (counters, cancel) = (progress.counters(), &signals.cancel);
+    let prepared = plan_snapshot_repair(repository, ReadData::None, counters, cancel)?;
+    let plan = prepared.plan();
+    let mut points: Vec<SnapshotId> = plan.rewrite.keys().copied().collect();
+    points.extend(plan.hopeless.iter().chain(&plan.unreadable));
+    points.sort_unstable();
+    points.dedup();
+    Ok(points.iter().map(ToString::to_string).collect())
+}
+
+fn affected_text(points: &[String]) -> String {
+    if points.is_empty() {
+        return String::new();
+    }
+    let mut text = "these recovery points need what is lost:\n".to_owned();
+    for point in points {
+        text.push_str(&format!("  {}\n", point.get(..8).unwrap_or(point)));
+    }
+    text.push_str("run `refloat repair snapshots` to keep what is left of them\n");
+    text
 }
 
 /// The plan is no longer the one that was shown.

@@ -70,6 +70,30 @@ fn a_socket_that_is_not_there() {
     assert!(shown.contains("\nhint: "), "{shown}");
 }
 
+/// A plan that does not know all of its sources is no whole one.
+#[test]
+fn a_plan_without_one_of_its_sources_is_incomplete() {
+    let env = CliEnv::with_data();
+    let docker = format!("docker:unix://{}", env.path("absent.sock").display());
+    let files = format!("files:{}", env.path("data").display());
+    let both = [
+        "backup",
+        "--dry-run",
+        "--source",
+        &files,
+        "--source",
+        &docker,
+    ];
+    assert_eq!(env.code(&both), 3);
+    let plan = env.json(&both);
+    assert_eq!(plan["exit_code"], 3);
+    assert_eq!(
+        plan["plans"][0]["findings"][0]["severity"], "error",
+        "{plan:#}"
+    );
+    assert_eq!(env.code(&["backup", "--dry-run", "--source", &files]), 0);
+}
+
 #[test]
 fn points_and_paths_that_do_not_exist() {
     let env = CliEnv::with_data();

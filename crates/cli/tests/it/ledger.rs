@@ -68,6 +68,24 @@ fn what_our_own_commands_do_is_no_difference() {
     assert_eq!(with(&env, &["audit"]), 0);
 }
 
+/// What cannot be recorded is not done.
+#[test]
+fn nothing_is_deleted_beside_a_ledger_that_cannot_be_written() {
+    let (env, with) = recorded();
+    fs::write(env.path("ledger"), "of somebody else\n").unwrap();
+    let before = files(&env, "snapshots");
+    assert_eq!(before.len(), 2);
+    assert_ne!(with(&env, &["forget", "--keep-last", "1", "--yes"]), 0);
+    assert_eq!(files(&env, "snapshots"), before);
+    env.write("second", "another secret\n");
+    let keys = files(&env, "keys");
+    assert_ne!(
+        with(&env, &["key", "add", "--new-password-file", "second"]),
+        0
+    );
+    assert_eq!(files(&env, "keys"), keys);
+}
+
 #[test]
 fn deletion_rollback_replay_and_exchange_are_noticed() {
     let (env, with) = recorded();

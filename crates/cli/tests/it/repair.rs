@@ -76,6 +76,12 @@ fn a_damaged_pack_is_saved_as_far_as_it_goes_and_the_rest_is_named() {
     let done = env.json(&["repair", "packs", "--yes"]);
     let pack = &done["done"]["packs"][0];
     assert_eq!(pack["lost"].as_array().unwrap().len(), 1, "{done:#}");
+    assert_eq!(done["exit_code"], 3, "something is lost");
+    let points = env.json(&["points"])["points"].clone();
+    assert_eq!(
+        done["affected_points"],
+        serde_json::json!([points[0]["snapshot"]])
+    );
     assert!(!victim.exists());
     assert_eq!(env.code(&["check"]), 1, "what is lost is lost");
     let plan = env.json(&["repair", "snapshots", "--dry-run"]);

@@ -139,6 +139,14 @@ fn a_writer_that_cannot_delete_works_fully() {
         shown.contains("is kept by the storage and was not dropped"),
         "{shown}"
     );
+    let output = writer
+        .command(&["forget", "--keep-last", "1", "--yes", "--json"])
+        .output()
+        .unwrap();
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["dropped"], 0, "{document:#}");
+    let kept = document["kept_by_storage"].as_array().unwrap();
+    assert_eq!(kept.len(), 1, "{document:#}");
     writer
         .variables
         .extend(keys(Radosgw::OWNER).map(|(name, value)| (name, value.to_owned())));

@@ -91,7 +91,8 @@ pub fn capture(
         done: Mutex::new(Captured::default()),
     };
     expect_bytes(run, plan);
-    let end = run.options.deadline.as_ref().map(|d| d.after(started));
+    let began = run.options.began.unwrap_or(started);
+    let end = run.options.deadline.as_ref().map(|d| d.after(began));
     let ended = AtomicBool::new(false);
     let result = std::thread::scope(|scope| {
         if let Some(end) = &end {

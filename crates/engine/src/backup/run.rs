@@ -65,6 +65,8 @@ pub struct BackupOptions {
     pub tags: Vec<String>,
     /// How long the run may take.
     pub deadline: Option<Period>,
+    /// When the run began, from which its deadline counts; none for when the plan is executed.
+    pub began: Option<Timestamp>,
     /// How many workloads are captured at once.
     pub captures_at_once: usize,
     /// How the repository is written.

@@ -316,6 +316,7 @@ impl Playground {
             program: "refloat test".into(),
             tags: Vec::new(),
             deadline: self.deadline.clone(),
+            began: None,
             captures_at_once: 1,
             archive: ArchiveOptions::default(),
         };

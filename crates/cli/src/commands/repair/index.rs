@@ -10,7 +10,7 @@ use refloat_repository::repair::{
 use refloat_repository::{PackId, Repository};
 use serde::Serialize;
 
-use super::{Carrying, changed, lock};
+use super::{Carrying, affected, affected_text, changed, lock};
 use crate::command_error::CommandError;
 use crate::exit_status::ExitStatus;
 use crate::output;
@@ -37,6 +37,8 @@ struct Report {
     plan: PlanView,
     /// None if nothing was carried out.
     done: Option<Done>,
+    /// Snapshots that need what is lost.
+    affected_points: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -125,6 +127,7 @@ pub fn run(
         dry_run,
         plan: PlanView::from(&shown),
         done: None,
+        affected_points: Vec::new(),
     };
     if !dry_run && !shown.is_empty() {
         if !yes {
@@ -141,11 +144,15 @@ pub fn run(
         let done = prepared.execute(&repository, &lock, progress.counters(), &signals.cancel)?;
         report.done = Some(Done::from(&done));
     }
-    let kept = report
-        .done
-        .as_ref()
-        .is_some_and(|done| done.indexes_kept > 0);
-    let status = if kept {
+    // Before a repair nobody can tell: the index does not know what it lacks.
+    let may_lose = !shown.missing.is_empty() || !shown.damaged.is_empty();
+    if report.done.is_some() && may_lose {
+        report.affected_points = affected(&repository, settings, signals)?;
+    }
+    let is_partly = report.done.as_ref().is_some_and(|done| {
+        done.indexes_kept > 0 || done.blobs_lost > 0 || !report.affected_points.is_empty()
+    });
+    let status = if is_partly {
         ExitStatus::Incomplete
     } else {
         ExitStatus::Success
@@ -222,5 +229,6 @@ fn text(report: &Report) -> String {
         None if text.is_empty() => text.push_str("the index is as it should be\n"),
         None => {}
     }
+    text.push_str(&affected_text(&report.affected_points));
     text
 }

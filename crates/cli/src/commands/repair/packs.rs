@@ -11,7 +11,7 @@ use refloat_repository::repair::{PackRepairReport, repair_packs};
 use refloat_repository::{PackId, Repository};
 use serde::Serialize;
 
-use super::{Carrying, lock};
+use super::{Carrying, affected, affected_text, lock};
 use crate::command_error::CommandError;
 use crate::exit_status::ExitStatus;
 use crate::output;
@@ -38,6 +38,8 @@ struct Report {
     packs: Vec<String>,
     /// None if nothing was carried out.
     done: Option<Done>,
+    /// Snapshots that need what is lost.
+    affected_points: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -55,6 +57,12 @@ struct Salvaged {
     pack: String,
     saved: u64,
     lost: Vec<String>,
+}
+
+impl Done {
+    fn has_lost(&self) -> bool {
+        self.packs.iter().any(|pack| !pack.lost.is_empty())
+    }
 }
 
 impl From<PackRepairReport> for Done {
@@ -91,6 +99,7 @@ pub fn run(
         dry_run,
         packs: packs.iter().map(ToString::to_string).collect(),
         done: None,
+        affected_points: Vec::new(),
     };
     if !dry_run && !packs.is_empty() {
         if !yes {
@@ -106,11 +115,14 @@ pub fn run(
         let done = repair_packs(&repository, &lock, &packs, counters, cancel)?;
         report.done = Some(done.into());
     }
-    let kept = report
+    if report.done.as_ref().is_some_and(Done::has_lost) {
+        report.affected_points = affected(&repository, settings, signals)?;
+    }
+    let is_partly = report
         .done
         .as_ref()
-        .is_some_and(|done| !done.kept.is_empty());
-    let status = if kept {
+        .is_some_and(|done| !done.kept.is_empty() || done.has_lost());
+    let status = if is_partly {
         ExitStatus::Incomplete
     } else {
         ExitStatus::Success
@@ -167,8 +179,6 @@ fn text(report: &Report) -> String {
     for pack in &done.kept {
         text.push_str(&format!("pack {pack} is kept by the storage\n"));
     }
-    if done.packs.iter().any(|pack| !pack.lost.is_empty()) {
-        text.push_str("run `refloat repair snapshots` for the recovery points that need them\n");
-    }
+    text.push_str(&affected_text(&report.affected_points));
     text
 }

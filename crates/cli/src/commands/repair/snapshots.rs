@@ -171,10 +171,15 @@ fn carry_out(
     progress.phase("rewriting recovery points");
     let counters = Arc::clone(progress.counters());
     let cancel = &signals.cancel;
+    let book = ledger::open(repository, settings)?;
     let done = prepared.execute(repository.reload()?, &lock, old, &counters, cancel)?;
-    let dropped = done.iter().filter(|repaired| repaired.deletion.is_some());
+    let is_gone = |deletion: &ForgetOutcome| *deletion != ForgetOutcome::Kept;
+    let dropped = done
+        .iter()
+        .filter(|repaired| repaired.deletion.as_ref().is_some_and(is_gone));
     let changes = Changes::dropped(dropped.map(|repaired| repaired.old));
-    ledger::note(repository, settings, "repair snapshots", &changes)?;
+    let noted = ("repair snapshots", &changes);
+    ledger::note_in(book, repository, settings.output, noted)?;
     Ok(done)
 }
 
