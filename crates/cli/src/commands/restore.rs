@@ -72,7 +72,7 @@ struct FolderArgs {
 #[command(next_help_heading = "Into a running system")]
 struct SystemArgs {
     /// Only this workload, or one object: shop, volume:db-data, object:deployments.apps/shop/web,
-    /// image:team/app:1.2
+    /// image:team/app:1.2, of a cluster also where:CONDITION (CEL)
     #[arg(long, value_name = "NAME", requires = "to")]
     only: Vec<String>,
     /// Restore under a new name: volume:db-data=db-copy, namespace:shop=shop-copy,
