@@ -22,7 +22,7 @@ use tonic::client::Grpc;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic_prost::ProstCodec;
 
-use crate::error::EtcdError;
+use crate::error::{EtcdError, is_about_users};
 pub use login::Login;
 use login::Token;
 pub use message::{Alarm, HashKvResponse, Member, StatusResponse};
@@ -296,6 +296,11 @@ impl Failure {
     fn at(self, call: Call, endpoint: &str) -> EtcdError {
         let endpoint = endpoint.to_owned();
         match self {
+            Self::Status(source) if is_about_users(&source) => EtcdError::User {
+                operation: call.operation,
+                endpoint,
+                source,
+            },
             Self::Status(source) => EtcdError::Call {
                 operation: call.operation,
                 endpoint,

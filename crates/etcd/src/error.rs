@@ -55,6 +55,28 @@ pub enum EtcdError {
         #[source]
         source: Box<tonic::Status>,
     },
+    /// A member asks who we are, or does not let us.
+    #[error("cannot {operation} {endpoint} without a user of the role root (--etcd-user)")]
+    User {
+        /// `ask the hash of` …
+        operation: &'static str,
+        /// Whom.
+        endpoint: String,
+        /// What it said.
+        #[source]
+        source: Box<tonic::Status>,
+    },
+    /// The user or the password is wrong.
+    #[error("{endpoint} does not take the password of the user {user}")]
+    Login {
+        /// Whom.
+        endpoint: String,
+        /// Who we said we are.
+        user: String,
+        /// What it said.
+        #[source]
+        source: Box<tonic::Status>,
+    },
     /// It did not answer in time.
     #[error("{endpoint} did not answer within {seconds} s")]
     Late {
@@ -69,12 +91,12 @@ pub enum EtcdError {
 }
 
 /// Whether a member asks who we are, or does not let us.
-fn is_about_users(status: &tonic::Status) -> bool {
+pub(crate) fn is_about_users(status: &tonic::Status) -> bool {
     let said = status.message();
     [
         "user name is empty",
+        "user not found",
         "permission denied",
-        "authentication failed",
         "invalid auth token",
     ]
     .iter()
@@ -101,7 +123,7 @@ impl EtcdError {
                 "kubeadm keeps them in /etc/kubernetes/pki/etcd: ca.crt, \
                  healthcheck-client.crt and healthcheck-client.key"
             }
-            Self::Call { source, .. } if is_about_users(source) => {
+            Self::User { .. } => {
                 "name a user with the role root, and where its password comes from: --etcd-user, \
                  --etcd-password-file"
             }

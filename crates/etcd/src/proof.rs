@@ -57,8 +57,8 @@ impl Proof {
             } => Finding::note(
                 subject,
                 format!(
-                    "the file's own history has the hash {hash:08x} at revision {revision}, as {members} \
-                     members say"
+                    "the file's own history has the hash {hash:08x} at revision {revision}, that of \
+                     {members} members asked"
                 ),
             ),
             Self::NotMade(why) => Finding::warning(
@@ -222,4 +222,51 @@ fn ask(
         std::thread::sleep(PAUSE);
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use refloat_testkit::etcd::{Programs, Server, Start, debian};
+
+    use super::*;
+    use crate::client::{Access, SnapshotStream};
+    use crate::spool;
+    use crate::survey::survey;
+
+    fn server(programs: &Programs, folder: &Path, value: &str) -> Server {
+        let server = Start::new(programs, "only", folder).run();
+        server.ctl(&["put", "/registry/a", value]);
+        server
+    }
+
+    fn file(client: &std::sync::Arc<Client>, server: &Server, folder: &Path) -> Bolt<SizedFile> {
+        let connection = client.connection(&server.client).unwrap();
+        let cancel = Cancel::default();
+        let stream = SnapshotStream::open(std::sync::Arc::clone(client), &connection, &cancel);
+        spool::open(stream.unwrap(), folder).unwrap()
+    }
+
+    #[test]
+    fn a_file_of_another_history_is_refused() {
+        let Some(programs) = debian() else { return };
+        let root = tempfile::tempdir().unwrap();
+        let ours = server(&programs, &root.path().join("ours"), "1");
+        let theirs = server(&programs, &root.path().join("theirs"), "2");
+        let client = std::sync::Arc::new(Client::new(&Access::default()).unwrap());
+        let cancel = Cancel::default();
+        let endpoints = [ours.client.clone()];
+        let seen = survey(&client, "prod", &endpoints, &cancel).unwrap();
+        let proof = |server: &Server| {
+            let bolt = file(&client, server, root.path());
+            compare(&bolt, &seen, &client, &cancel).unwrap()
+        };
+        assert!(matches!(proof(&ours), Proof::Equal { members: 1, .. }));
+        let Proof::Differs(why) = proof(&theirs) else {
+            panic!("another history was taken");
+        };
+        assert!(why.contains("at revision 2, that of only has"), "{why}");
+        // The file is newer than the cluster: nobody can say.
+        theirs.ctl(&["put", "/registry/a", "3"]);
+        assert!(matches!(proof(&theirs), Proof::NotMade(_)));
+    }
 }

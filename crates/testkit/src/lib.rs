@@ -13,6 +13,7 @@
 pub mod conformance;
 pub mod damage;
 pub mod docker;
+pub mod etcd;
 pub mod faults;
 pub mod fuzz;
 pub mod http_proxy;

@@ -1,107 +1,41 @@
 //! etcd through the command line: with a server of its own, and under a real API server.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
+use refloat_testkit::etcd::{Server, Start, debian};
 use serde_json::Value;
 
 use crate::cli_env::CliEnv;
 use crate::control_plane::ControlPlane;
 
-/// A server, ended with its test.
-struct Etcd {
-    child: Child,
-    client: String,
-}
-
-impl Drop for Etcd {
-    fn drop(&mut self) {
-        let _gone = self.child.kill();
-        let _gone = self.child.wait();
+/// Debian's etcd with its data in `folder`, at `ports` if they are given.
+fn start(folder: &Path, ports: Option<(u16, u16)>) -> Option<Server> {
+    let programs = debian()?;
+    let mut start = Start::new(&programs, "only", folder);
+    if let Some(ports) = ports {
+        (start.client_port, start.peer_port) = ports;
     }
-}
-
-fn free_ports<const N: usize>() -> [u16; N] {
-    let held: Vec<TcpListener> = (0..N)
-        .map(|_| TcpListener::bind(("127.0.0.1", 0)).unwrap())
-        .collect();
-    std::array::from_fn(|n| held[n].local_addr().unwrap().port())
-}
-
-fn etcdctl(endpoint: &str, arguments: &[&str]) -> std::process::Output {
-    Command::new("etcdctl")
-        .env("ETCDCTL_API", "3")
-        .args(["--endpoints", endpoint])
-        .args(arguments)
-        .output()
-        .unwrap()
-}
-
-impl Etcd {
-    fn start(data: &Path, [client, peer]: [u16; 2]) -> Option<Self> {
-        if !Path::new("/usr/bin/etcd").exists() {
-            refloat_testkit::skip("etcd is not installed (etcd-server, etcd-client)");
-            return None;
-        }
-        let client = format!("http://127.0.0.1:{client}");
-        let peer = format!("http://127.0.0.1:{peer}");
-        let child = Command::new("/usr/bin/etcd")
-            .arg("--data-dir")
-            .arg(data)
-            .args([
-                "--name",
-                "only",
-                "--initial-cluster",
-                &format!("only={peer}"),
-            ])
-            .args([
-                "--listen-client-urls",
-                &client,
-                "--advertise-client-urls",
-                &client,
-            ])
-            .args([
-                "--listen-peer-urls",
-                &peer,
-                "--initial-advertise-peer-urls",
-                &peer,
-            ])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let this = Self { child, client };
-        let begun = Instant::now();
-        while !etcdctl(&this.client, &["get", "x"]).status.success() {
-            assert!(begun.elapsed() < Duration::from_secs(60));
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        Some(this)
-    }
-
-    fn put(&self, key: &str, value: &str) {
-        let output = etcdctl(&self.client, &["put", key, value]);
-        assert!(output.status.success(), "{output:?}");
-    }
+    Some(start.run())
 }
 
 #[test]
 fn keys_of_a_snapshot_are_listed_shown_and_restored() {
     let env = CliEnv::with_repository();
-    let Some(etcd) = Etcd::start(&env.path("etcd"), free_ports()) else {
+    let Some(etcd) = start(&env.path("etcd"), None) else {
         return;
     };
     let map =
         r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"},"data":{"k":"green"}}"#;
     let secret =
         r#"{"apiVersion":"v1","kind":"Secret","metadata":{"name":"s"},"data":{"p":"aHVudGVy"}}"#;
-    etcd.put("/registry/configmaps/shop/a", map);
-    etcd.put("/registry/secrets/shop/s", secret);
-    etcd.put("/registry/secrets/shop/e", "k8s:enc:aescbc:v1:key1:xyz");
+    etcd.ctl(&["put", "/registry/configmaps/shop/a", map]);
+    etcd.ctl(&["put", "/registry/secrets/shop/s", secret]);
+    etcd.ctl(&[
+        "put",
+        "/registry/secrets/shop/e",
+        "k8s:enc:aescbc:v1:key1:xyz",
+    ]);
     env.write("kubernetes/pki/ca.key", "private");
     let source = format!("prod=etcd:{}", etcd.client);
     let control_plane = env.path("kubernetes").display().to_string();
@@ -165,13 +99,13 @@ fn keys_of_a_snapshot_are_listed_shown_and_restored() {
 #[test]
 fn a_snapshot_becomes_a_data_folder_with_a_runbook() {
     let env = CliEnv::with_repository();
-    let ports = free_ports();
-    let Some(etcd) = Etcd::start(&env.path("etcd"), ports) else {
+    let Some(etcd) = start(&env.path("etcd"), None) else {
         return;
     };
-    etcd.put("/registry/a", "1");
+    etcd.ctl(&["put", "/registry/a", "1"]);
     let source = format!("prod=etcd:{}", etcd.client);
     env.succeed(&["backup", "--source", &source]);
+    let ports = etcd.ports();
     drop(etcd);
     let plan = env.json(&["restore", "latest", "--to", "etcd:new", "--dry-run"]);
     assert_eq!(plan["plan"]["steps"][0]["action"], "create");
@@ -182,9 +116,9 @@ fn a_snapshot_becomes_a_data_folder_with_a_runbook() {
     assert!(said.contains("\nnow:\n  1. "), "{said}");
     // A second time there is something.
     assert_eq!(env.code(&["restore", "latest", "--to", "etcd:new"]), 1);
-    let etcd = Etcd::start(&env.path("new"), ports).unwrap();
-    let read = etcdctl(&etcd.client, &["get", "/registry/a", "--print-value-only"]);
-    assert_eq!(read.stdout, b"1\n");
+    let etcd = start(&env.path("new"), Some(ports)).unwrap();
+    let read = etcd.ctl(&["get", "/registry/a", "--print-value-only"]);
+    assert_eq!(read, "1\n");
     for (arguments, expected) in [
         (
             vec!["--to", "etcd:"],
@@ -273,4 +207,42 @@ fn etcd_is_lost_and_back_and_a_real_api_server_serves_from_it() {
     cluster.kubectl(&["label", "configmap", "c4", "x=y"]);
     // The next backup compares and works as before.
     env.succeed(&["backup", "--source", &format!("prod=etcd:{client}")]);
+}
+
+#[test]
+fn a_password_comes_from_a_file_or_the_environment_and_is_told_nowhere() {
+    let env = CliEnv::with_repository();
+    let Some(etcd) = start(&env.path("etcd"), None) else {
+        return;
+    };
+    etcd.ctl(&["put", "/registry/a", "1"]);
+    etcd.ctl(&["user", "add", "root:hunter2"]);
+    etcd.ctl(&["user", "grant-role", "root", "root"]);
+    etcd.ctl(&["auth", "enable"]);
+    let source = format!("prod=etcd:{}", etcd.client);
+    let backup = ["backup", "--source", &source];
+    let refused = env.run(&backup);
+    assert!(refused.contains("exit code: 3"), "{refused}");
+    assert!(refused.contains("--etcd-user"), "{refused}");
+    let as_root = [&backup[..], &["--etcd-user", "root"]].concat();
+    let mut command = env.command(&as_root);
+    let output = command
+        .env("REFLOAT_ETCD_PASSWORD", "hunter2")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", env.show(&output));
+    for (password, code) in [("hunter2", 0), ("another", 1)] {
+        env.write("password", &format!("{password}\n"));
+        let said = env.run(&[&as_root[..], &["--etcd-password-file", "password"]].concat());
+        assert!(said.starts_with(&format!("exit code: {code}")), "{said}");
+        assert!(!said.contains(password), "{said}");
+    }
+    env.write("password", "hunter2\n");
+    let config = format!(
+        "repository: {{url: ./repo}}\nsources:\n  prod: {{etcd: {{endpoints: [{}], auth: {{user: \
+         root, password: {{file: password}}}}}}}}\npolicies:\n  one: {{select: [{{source: prod}}]}}\n",
+        etcd.client
+    );
+    env.write("refloat.yaml", &config);
+    env.succeed(&["backup", "-c", "refloat.yaml"]);
 }

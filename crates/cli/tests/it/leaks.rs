@@ -43,7 +43,7 @@ fn no_command_shows_a_secret_whatever_becomes_of_it() {
     env.write("new", &format!("{NEW}\n"));
     env.write("wrong", "wrong\n");
     let source = format!("files:{}", env.path("data").display());
-    let commands: [&[&str]; 22] = [
+    let commands: [&[&str]; 24] = [
         &["init"],
         &["discover", "--source", &source],
         &["backup", "--source", &source],
@@ -66,6 +66,8 @@ fn no_command_shows_a_secret_whatever_becomes_of_it() {
         &["key", "add", "--new-password-file", "new"],
         &["key", "export", "escrow"],
         &["audit"],
+        &["export", "--all", "--git", "out.git"],
+        &["drift", "--source", "kubernetes:nowhere"],
     ];
     let mut variants = 0;
     for args in commands {
@@ -89,7 +91,7 @@ fn no_command_shows_a_secret_whatever_becomes_of_it() {
         }
     }
     require_silent("the export", &std::fs::read(env.path("escrow")).unwrap());
-    assert!(variants >= 170, "{variants}");
+    assert!(variants >= 192, "{variants}");
 }
 
 #[test]

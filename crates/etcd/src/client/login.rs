@@ -22,6 +22,8 @@ use crate::error::EtcdError;
 const TOKEN: &str = "token";
 /// What etcd says if it asks nobody who they are.
 const NOT_ENABLED: &str = "authentication is not enabled";
+/// What etcd says of a wrong user or password.
+const REFUSED: &str = "authentication failed";
 /// What etcd says of a token that has run out, or that a restarted member does not know.
 const INVALID_TOKEN: &str = "invalid auth token";
 
@@ -92,7 +94,7 @@ impl Client {
     pub(super) fn is_worn_out(&self, error: &EtcdError) -> bool {
         let is_refused = matches!(
             error,
-            EtcdError::Call { source, .. }
+            EtcdError::Call { source, .. } | EtcdError::User { source, .. }
                 if source.code() == tonic::Code::Unauthenticated
                     || source.message().contains(INVALID_TOKEN)
         );
@@ -138,6 +140,13 @@ impl Client {
             }
             Err(EtcdError::Call { source, .. }) if source.message().contains(NOT_ENABLED) => {
                 Ok(State::NotNeeded)
+            }
+            Err(EtcdError::Call { source, .. }) if source.message().contains(REFUSED) => {
+                Err(EtcdError::Login {
+                    endpoint: to.endpoint.clone(),
+                    user: login.user.clone(),
+                    source,
+                })
             }
             Err(error) => Err(error),
         }

@@ -11,7 +11,7 @@ use refloat_model::item::{Item, ItemKind};
 use refloat_source::{Source as _, SourceError};
 
 use crate::point::{Files, Point};
-use crate::server::{Server, Start, debian};
+use refloat_testkit::etcd::{Server, Start, debian};
 
 /// The source of a cluster without encryption.
 pub fn source(endpoints: &[&str]) -> EtcdSource {
@@ -68,7 +68,7 @@ pub fn point(source: &EtcdSource) -> Point {
 }
 
 /// Three members of one cluster.
-pub fn three(programs: &crate::server::Programs, root: &Path) -> Vec<Server> {
+pub fn three(programs: &refloat_testkit::etcd::Programs, root: &Path) -> Vec<Server> {
     let names = ["m1", "m2", "m3"];
     let folders: Vec<_> = names.iter().map(|name| root.join(name)).collect();
     let mut starts: Vec<Start<'_>> = names

@@ -10,7 +10,7 @@ use refloat_source::{Source as _, SourceError};
 
 use crate::capture::{item, snapshot, source, source_with};
 use crate::point::Files;
-use crate::server::{Programs, Server, Start, debian, newer};
+use refloat_testkit::etcd::{Programs, Server, Start, debian, newer};
 
 const PASSWORD: &str = "hunter2 with words";
 

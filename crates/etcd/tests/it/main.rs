@@ -13,4 +13,3 @@ mod login;
 mod point;
 mod proof;
 mod restore;
-mod server;

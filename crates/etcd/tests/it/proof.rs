@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::capture::{snapshot, source, source_with, three};
-use crate::server::{Programs, Server, Start, debian, newer};
+use refloat_testkit::etcd::{Programs, Server, Start, debian, newer};
 
 /// The hash that the members gave, and that of the file; none if it was not compared.
 fn hashes(server: &Server) -> (String, Option<String>) {

