@@ -15,6 +15,8 @@ mod control_plane;
 mod crc;
 mod document;
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod history_hash;
 mod mvcc;
 mod proof;

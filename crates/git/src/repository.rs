@@ -13,10 +13,6 @@ use crate::path::GitPath;
 
 /// The setting that says whose export a repository is.
 const MARK: &str = "refloat.export";
-/// Between fields, and behind entries, of a log.
-const FIELD: char = '\u{1f}';
-const ENTRY: char = '\u{1e}';
-
 /// Exports of a few objects leave loose ones; this many are still found fast.
 const LOOSE_OBJECTS_MAX: u64 = 2_000;
 /// Git looks into each pack.
@@ -266,25 +262,28 @@ impl GitRepository {
             return Ok(Vec::new());
         }
         let mut command = self.git();
-        command.arg("log");
-        command.arg(format!("--format=%H{FIELD}%at{FIELD}%ce{FIELD}%B{ENTRY}"));
+        // Nobody's message holds the byte that parts fields and entries here.
+        command.args(["log", "-z", "--format=tformat:%H%x00%at%x00%ce%x00%B"]);
         command.args(["--no-show-signature", "--topo-order", "--end-of-options"]);
         command.args([&branch.reference(), "--"]);
         let output = succeed(command, "log", &self.folder)?;
-        let text = String::from_utf8_lossy(&output);
-        let entries = text.split(ENTRY).map(str::trim).filter(|e| !e.is_empty());
-        let read = |entry: &str| {
-            let mut fields = entry.splitn(4, FIELD);
-            Some(LogEntry {
-                commit: fields.next()?.to_owned(),
-                time_seconds: fields.next()?.parse().ok()?,
-                committer: fields.next()?.to_owned(),
-                message: fields.next()?.to_owned(),
-            })
-        };
-        let read = |entry| read(entry).ok_or(GitError::Answer { operation: "log" });
-        entries.map(read).collect()
+        entries(&String::from_utf8_lossy(&output)).ok_or(GitError::Answer { operation: "log" })
     }
+}
+
+/// Four fields each; behind the last entry there is nothing.
+fn entries(log: &str) -> Option<Vec<LogEntry>> {
+    let mut fields = log.split('\0');
+    let mut entries = Vec::new();
+    while let Some(commit) = fields.next().filter(|commit| !commit.is_empty()) {
+        entries.push(LogEntry {
+            commit: commit.to_owned(),
+            time_seconds: fields.next()?.parse().ok()?,
+            committer: fields.next()?.to_owned(),
+            message: fields.next()?.trim().to_owned(),
+        });
+    }
+    Some(entries)
 }
 
 fn is_empty(folder: &Path) -> Result<bool, GitError> {
@@ -295,5 +294,38 @@ fn is_empty(folder: &Path) -> Result<bool, GitError> {
             folder: folder.to_owned(),
             source,
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use refloat_testkit::fuzz::{Target, run};
+
+    use super::*;
+    use crate::path::GitPath;
+
+    #[test]
+    fn no_bytes_make_a_parser_panic() {
+        let log = "c0ffee\x001700000000\0a@b\0subject\n\nRefloat-Point: 1\n\0";
+        let paths = [
+            "prod/apps/v1/deployments/shop/web.yaml",
+            "prod/.g\u{200c}it/x",
+            "a\\..\\b",
+        ];
+        let targets = [
+            Target::text("log", [log, &log.repeat(3)], |text| {
+                let _none = entries(text);
+            }),
+            Target::text("path", paths, |text| {
+                if let Ok(path) = GitPath::new(text) {
+                    let mut parts = path.as_str().split(['/', '\\']);
+                    let is_hostile = |part: &str| {
+                        matches!(part, "" | "." | "..") || part.eq_ignore_ascii_case(".git")
+                    };
+                    assert!(!parts.any(is_hostile) && !text.contains('\0'));
+                }
+            }),
+        ];
+        run("F1 git", &targets);
     }
 }

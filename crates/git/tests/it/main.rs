@@ -155,6 +155,23 @@ fn a_branch_that_somebody_moved_meanwhile_is_left_where_they_put_it() {
 }
 
 #[test]
+fn no_message_of_others_makes_the_log_unreadable() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("a");
+    let repository = own(&folder);
+    export(&repository, 1000, &[("a", Some("1"))]);
+    let tree = git(&folder, &["rev-parse", "main^{tree}"]);
+    let message = "theirs\u{1f}\u{1e}\u{1}\n\nRefloat-Point: x\u{1e}";
+    let arguments = ["commit-tree", "-p", "main", "-m", message, tree.trim()];
+    let theirs = git(&folder, &arguments);
+    git(&folder, &["update-ref", "refs/heads/main", theirs.trim()]);
+    let log = repository.log(&main_branch()).unwrap();
+    assert_eq!(log.len(), 2);
+    assert_eq!(log[0].message, message);
+    assert_eq!(log[0].commit, theirs.trim());
+}
+
+#[test]
 fn many_exports_leave_few_packs() {
     let root = tempfile::tempdir().unwrap();
     let folder = root.path().join("a");

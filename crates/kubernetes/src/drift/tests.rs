@@ -253,3 +253,40 @@ fn defaults_that_came_with_what_was_applied_are_no_drift() {
     let found = compare(&declared, &live, Compare::Declared);
     assert_eq!(fields(&found), ["spec.parts"]);
 }
+
+#[test]
+fn no_document_makes_a_comparison_panic() {
+    use refloat_model::secret::Secret;
+    use refloat_testkit::fuzz::{Target, run};
+
+    let live = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web",
+        "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{\"spec\":{\"replicas\":1}}"},
+        "managedFields": writers()}, "spec": deployment(2, "web:2")["spec"]});
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"},
+        "data": {"p": "dHdv"}, "stringData": {"q": "x"}});
+    let corpus = [
+        live.to_string(),
+        secret.to_string(),
+        deployment(1, "web:1").to_string(),
+    ];
+    let before = document(deployment(1, "web:1"), json!([]));
+    let sealer = crate::sops::Sealer::new(&Secret::new([7; 32]), Vec::new()).unwrap();
+    let targets = [
+        Target::new("document", corpus.clone(), |bytes| {
+            for document in Document::read(bytes).into_iter().flatten() {
+                let _key = document.key();
+                for how in [Compare::Whole, Compare::Declared] {
+                    let _found = compare(&before, &document, how);
+                    let _found = compare(&document, &before, how);
+                }
+            }
+        }),
+        Target::new("server's line", corpus.clone(), |bytes| {
+            let _none = server_line(bytes);
+        }),
+        Target::new("sealed document", corpus, |bytes| {
+            let _refused = sealer.seal(bytes, "2026-11-02T10:00:00Z");
+        }),
+    ];
+    run("F1 drift", &targets);
+}
