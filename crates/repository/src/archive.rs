@@ -21,6 +21,7 @@ mod directory;
 mod packer;
 mod previous;
 mod publish;
+mod stored;
 mod worker;
 
 use std::collections::HashSet;

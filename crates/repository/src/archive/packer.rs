@@ -1,6 +1,6 @@
 //! Open packs, uploads, and the index of what was uploaded.
 //!
-//! Invariant: a blob is in the new index only after its pack was stored.
+//! Invariant: a blob is in the new index only after its pack was stored and seen there.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use refloat_model::progress::Counters;
 use refloat_storage::{FileKey, FileKind};
 
-use super::{ArchiveOptions, Shared};
+use super::{ArchiveOptions, Shared, stored};
 use crate::codec::{Codec, Compression};
 use crate::crypto::random_bytes;
 use crate::error::RepositoryError;
@@ -77,7 +77,8 @@ pub type StoredPack = (PackId, u64);
 
 #[derive(Default)]
 struct NewIndex {
-    waiting: Vec<IndexPack>,
+    /// With their sizes.
+    waiting: Vec<(IndexPack, u64)>,
     waiting_blobs: usize,
     stored: Vec<StoredPack>,
 }
@@ -335,7 +336,7 @@ impl Packer {
             index.stored.push((id, size));
             index.waiting_blobs += blobs.len();
             let blobs = blobs.into_iter().map(Into::into).collect();
-            index.waiting.push(IndexPack { id, blobs });
+            index.waiting.push((IndexPack { id, blobs }, size));
             if index.waiting_blobs < INDEX_BLOBS_MAX {
                 return Ok(());
             }
@@ -359,10 +360,15 @@ impl Packer {
     }
 }
 
-fn write_index(repository: &Repository, packs: Vec<IndexPack>) -> Result<(), RepositoryError> {
+fn write_index(
+    repository: &Repository,
+    packs: Vec<(IndexPack, u64)>,
+) -> Result<(), RepositoryError> {
+    let claimed: Vec<StoredPack> = packs.iter().map(|(pack, size)| (pack.id, *size)).collect();
+    stored::require(repository, &claimed)?;
     let file = IndexFile {
         supersedes: Vec::new(),
-        packs,
+        packs: packs.into_iter().map(|(pack, _)| pack).collect(),
     };
     let _name = repository.write_json(FileKind::Index, "an index", &file)?;
     Ok(())

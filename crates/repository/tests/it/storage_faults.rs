@@ -266,6 +266,7 @@ fn an_upload_that_lies_is_noticed_before_the_snapshot() {
         for nth in 1.. {
             let shared: SharedStorage = Arc::new(filled.duplicate());
             let before = shared.list(FileKind::Snapshot).unwrap();
+            let indexes = shared.list(FileKind::Index).unwrap();
             let lies = Lies {
                 writes: Selection::Nth(nth),
                 kinds: vec![FileKind::Pack],
@@ -293,6 +294,8 @@ fn an_upload_that_lies_is_noticed_before_the_snapshot() {
                 "{what}: {ended:?}"
             );
             assert_eq!(shared.list(FileKind::Snapshot).unwrap(), before, "{what}");
+            let after = shared.list(FileKind::Index).unwrap();
+            assert_eq!(after, indexes, "{what}: no index names it");
         }
     }
     tier::report("S5 lying uploads", &format!("{cases} lies"), started);
