@@ -9,6 +9,8 @@
 mod challenge;
 mod command;
 mod docker_config;
+#[cfg(test)]
+mod fuzz;
 mod login;
 mod token;
 

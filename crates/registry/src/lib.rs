@@ -10,6 +10,8 @@ mod capture;
 mod digest;
 mod discover;
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod http;
 mod layout;
 mod manifest;
