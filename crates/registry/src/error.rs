@@ -227,6 +227,16 @@ impl RegistryError {
         matches!(self, Self::Refused { status: 404, .. })
     }
 
+    /// Whether bytes came that are not those that were announced.
+    pub(crate) const fn is_mismatch(&self) -> bool {
+        matches!(self, Self::WrongDigest { .. } | Self::LyingDigest { .. })
+    }
+
+    /// Whether a document ends in its middle.
+    pub(crate) fn is_cut(&self) -> bool {
+        matches!(self, Self::Malformed { source, .. } if source.is_eof())
+    }
+
     /// Whether the same request may succeed later.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {

@@ -282,7 +282,9 @@ impl GroupCapture<'_, '_> {
             }
             Err(error) => chain(&error),
         };
-        let part = part_of(item, builder.finish()?).filter(|_| has_parts(item));
+        // Contents that are found by their digests are worth keeping one by one.
+        let is_useful = has_parts(item) || !self.source.content_folders(item).is_empty();
+        let part = part_of(item, builder.finish()?).filter(|_| is_useful);
         Ok(CapturedItem {
             part,
             ..failed(self.plan, item, reason)

@@ -1,8 +1,11 @@
 //! Contents of earlier points by their digests, for sources that know the digest of what they are
 //! about to read: a layer of one image repository need not be downloaded again for another.
 //!
-//! Invariant: only folders that a source vouches for, in saved copies of this system, are looked
-//! into; whatever cannot be read costs reading it again and nothing else.
+//! What an earlier run got of an item before that broke off counts too: each file by itself is
+//! whole, whatever else is missing.
+//!
+//! Invariant: only folders that a source vouches for, in copies of this system, are looked into;
+//! whatever cannot be read costs reading it again and nothing else.
 
 use std::sync::Arc;
 
@@ -31,15 +34,19 @@ pub fn earlier(
             .find(|s| s.description().name == planned.name);
         let Some(source) = source else { continue };
         for item in planned.groups.iter().flat_map(|group| group.items()) {
-            let parent = parents.by_path.get(&item.path);
-            let Some(tree) = parent.and_then(|parent| parent.node.subtree) else {
-                continue;
-            };
-            let below = |folder: TreePath| {
-                let way = folder.components().get(item.path.components().len()..)?;
-                Some((tree, way.iter().map(|name| name.to_vec()).collect()))
-            };
-            folders.extend(source.content_folders(item).into_iter().filter_map(below));
+            let parent = parents.by_path.get(&item.path).map(|parent| &parent.node);
+            let part = parents.parts.get(&item.path);
+            for tree in parent
+                .into_iter()
+                .chain(part)
+                .filter_map(|node| node.subtree)
+            {
+                let below = |folder: TreePath| {
+                    let way = folder.components().get(item.path.components().len()..)?;
+                    Some((tree, way.iter().map(|name| name.to_vec()).collect()))
+                };
+                folders.extend(source.content_folders(item).into_iter().filter_map(below));
+            }
         }
     }
     let repository = repository.clone();

@@ -9,6 +9,7 @@ use refloat_model::cancel::Cancel;
 use ureq::http::{HeaderMap, Method, StatusCode, header};
 
 use super::Registry;
+use super::manifests::MISMATCHES_MAX;
 use crate::auth::Scope;
 use crate::digest::{Digest, Hasher};
 use crate::error::RegistryError;
@@ -43,6 +44,8 @@ pub(crate) struct BlobReader {
     failures_total: u32,
     /// Where the last failure was.
     failed_at: u64,
+    /// How often it was answered with another length, of which nothing was taken.
+    mismatches: u32,
 }
 
 impl Registry {
@@ -79,6 +82,7 @@ impl Registry {
             failures: 0,
             failures_total: 0,
             failed_at: 0,
+            mismatches: 0,
         }
     }
 
@@ -161,6 +165,13 @@ impl BlobReader {
     /// Counts a failure and waits; gives the error back when it was one too many.
     fn failed(&mut self, error: RegistryError) -> Result<(), RegistryError> {
         self.body = None;
+        let is_length = matches!(error, RegistryError::WrongLength { .. });
+        if is_length && self.mismatches < MISMATCHES_MAX {
+            // It may have been cut on the way by whoever wrote the length anew.
+            self.mismatches += 1;
+            let pace = self.registry.client.pace();
+            return pace.pause(self.mismatches, error, &self.cancel);
+        }
         if !error.is_retryable() {
             return Err(error);
         }

@@ -5,7 +5,7 @@
 use refloat_model::cancel::Cancel;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use ureq::http::Method;
+use ureq::http::{HeaderMap, Method};
 
 use super::Registry;
 use crate::auth::Scope;
@@ -21,6 +21,8 @@ const PAGE_ENTRIES: usize = 1000;
 const PAGE_BYTES_MAX: u64 = 160 << 20;
 /// Most repositories of a registry, and most tags of a repository.
 pub(crate) const ENTRIES_MAX: usize = 1_000_000;
+/// How often a page that ends in its middle is asked for again.
+const CUT_PAGES_MAX: u32 = 2;
 /// Most referrers of one manifest.
 const REFERRERS_MAX: usize = 10_000;
 
@@ -147,9 +149,7 @@ impl Registry {
             } else {
                 PAGE_BYTES_MAX
             };
-            let (headers, bytes) = self.client.fetch(&request, (what, bytes_max), cancel)?;
-            let page = serde_json::from_slice(&bytes)
-                .map_err(|source| RegistryError::Malformed { what, source })?;
+            let (headers, page) = self.page(&request, (what, bytes_max), cancel)?;
             let page = entries(page);
             next = next_page(&url, &headers)?;
             // A page without entries, or a page that names itself as the next, leads nowhere.
@@ -162,6 +162,32 @@ impl Registry {
             }
         }
         Ok(list)
+    }
+}
+
+impl Registry {
+    /// One page; one that ends in its middle was cut on the way, and is asked for again, so many
+    /// times.
+    fn page<P: DeserializeOwned>(
+        &self,
+        request: &Request<'_>,
+        (what, bytes_max): (&'static str, u64),
+        cancel: &Cancel,
+    ) -> Result<(HeaderMap, P), RegistryError> {
+        let mut failures = 0;
+        loop {
+            let (headers, bytes) = self.client.fetch(request, (what, bytes_max), cancel)?;
+            let page = serde_json::from_slice(&bytes)
+                .map_err(|source| RegistryError::Malformed { what, source });
+            match page {
+                Ok(page) => return Ok((headers, page)),
+                Err(error) if error.is_cut() && failures < CUT_PAGES_MAX => {
+                    failures += 1;
+                    self.client.pace().pause(failures, error, cancel)?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 }
 

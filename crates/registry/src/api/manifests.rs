@@ -17,6 +17,9 @@ use crate::name::{Reference, RepositoryName};
 /// Begins the media types of schema 1, signed and unsigned.
 const DOCKER_SCHEMA_1: &str = "application/vnd.docker.distribution.manifest.v1+";
 
+/// How often bytes that are not what they should be are asked for again.
+pub(super) const MISMATCHES_MAX: u32 = 2;
+
 /// What a tag stands for, as the registry says without proof.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Resolved {
@@ -69,8 +72,27 @@ impl Registry {
         }
     }
 
-    /// A manifest's bytes, verified.
+    /// A manifest's bytes, verified. What is not what its digest says may have been spoilt on the
+    /// way, and is asked for again, so many times.
     pub(crate) fn manifest(
+        &self,
+        repository: &RepositoryName,
+        reference: &Reference,
+        cancel: &Cancel,
+    ) -> Result<RawManifest, RegistryError> {
+        let mut failures = 0;
+        loop {
+            match self.manifest_once(repository, reference, cancel) {
+                Err(error) if error.is_mismatch() && failures < MISMATCHES_MAX => {
+                    failures += 1;
+                    self.client.pace().pause(failures, error, cancel)?;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn manifest_once(
         &self,
         repository: &RepositoryName,
         reference: &Reference,
