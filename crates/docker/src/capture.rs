@@ -8,6 +8,7 @@ mod documents;
 mod dumps;
 mod folder;
 mod images;
+mod kept;
 mod layers;
 mod project;
 mod rootfs;

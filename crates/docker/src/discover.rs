@@ -9,6 +9,7 @@
 
 mod binds;
 mod estate;
+mod in_use;
 mod inventory;
 mod items;
 mod project_files;
@@ -19,6 +20,7 @@ mod swarm_items;
 
 pub(crate) use binds::BindRule;
 pub(crate) use estate::{Estate, ReadError, RunningContainer, StoredVolume};
+pub(crate) use in_use::find_images;
 pub(crate) use inventory::{Discovered, inventory};
 pub(crate) use project_files::project_definition;
 pub use rootfs::{Change, ChangeKind, Changes};

@@ -15,6 +15,7 @@ mod failure;
 mod holding;
 mod image_stream;
 mod journal;
+mod kept_images;
 mod likeness;
 mod naming;
 mod pipe;

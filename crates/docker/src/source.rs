@@ -7,14 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use refloat_model::cancel::Cancel;
 use refloat_model::entry::TreeSink;
-use refloat_model::item::{Capture, Inventory, Item, Workload};
+use refloat_model::item::{Capture, ImageUse, Inventory, Item, Workload};
 use refloat_source::{Description, NothingHeld, Quiesced, Source, SourceError};
 
 use crate::address::Address;
 use crate::capture::capture;
 use crate::client::Client;
 use crate::consistency::{HoldRequest, Holds, hold};
-use crate::discover::{Discovered, Estate, ReadError, inventory};
+use crate::discover::{Discovered, Estate, ReadError, find_images, inventory};
 use crate::error::EngineError;
 use crate::locality::is_local;
 use crate::options::Options;
@@ -89,6 +89,16 @@ impl Source for DockerSource {
 
     fn discover(&self, cancel: &Cancel) -> Result<Inventory, SourceError> {
         Ok(self.look(cancel)?.inventory.clone())
+    }
+
+    fn find_images(
+        &self,
+        images: &[ImageUse],
+        inventory: &mut Inventory,
+        cancel: &Cancel,
+    ) -> Result<(), SourceError> {
+        find_images(&*self.discovered(cancel)?, images, inventory);
+        Ok(())
     }
 
     fn quiesce(

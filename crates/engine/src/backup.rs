@@ -20,7 +20,7 @@ mod run;
 mod skeleton;
 
 pub use discover::{Discovery, discover};
-pub use images::{ImageCoverage, ImagePlace, image_coverage};
+pub use images::{ImageCoverage, ImagePlace, ImagePoint, image_coverage, look_into_points};
 pub use plan::{BackupPlan, BackupPolicy, Discovered, Group, Selection, SourcePlan, plan, title};
 pub use publish::is_complete;
 pub use run::{

@@ -5,6 +5,7 @@
 //!
 //! Invariant: what cannot be seen is a finding; what is not selected is not looked at.
 
+mod images;
 mod inventory;
 mod members;
 mod placement;
@@ -26,6 +27,7 @@ use crate::layout::Folder;
 use crate::options::{Options, Versions};
 use crate::references::{Reference, references};
 use crate::rules::{Rule, Surroundings, kind_rule, object_rule};
+use images::Running;
 pub(crate) use members::Members;
 use scope::{Problem, Scope};
 
@@ -85,8 +87,8 @@ struct Application {
     references: BTreeSet<Reference>,
 }
 
-/// Which digests of an image run, by namespace and the image as it is written there.
-type Digests = BTreeMap<(String, String), BTreeSet<String>>;
+/// What runs of an image, by namespace and the image as it is written there.
+type Digests = BTreeMap<(String, String), BTreeSet<Running>>;
 
 /// Everything seen so far.
 #[derive(Default)]

@@ -108,6 +108,9 @@ pub struct ImageUse {
     /// What registries call it, as far as the source knows:
     /// `registry.local:5000/team/app@sha256:…`.
     pub digests: Vec<String>,
+    /// The digest of its configuration, `sha256:…`; empty where the source does not know it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub id: String,
 }
 
 /// Where something ran when the point was taken (M18).

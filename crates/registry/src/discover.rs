@@ -3,6 +3,7 @@
 //! Invariants: only `GET` and `HEAD` requests; every repository that the catalogue or the
 //! configuration names is an item, also those that are left out or cannot be read.
 
+mod configurations;
 mod in_use;
 mod listing;
 
@@ -16,6 +17,7 @@ use refloat_model::outcome::Outcome;
 use refloat_model::subject::{Subject, SubjectKind};
 use refloat_source::SourceError;
 
+use configurations::configurations;
 pub(crate) use in_use::find as find_images;
 pub(crate) use listing::{Listing, Root, Wanted};
 

@@ -85,6 +85,8 @@ pub struct Manifest {
     pub annotations: Option<BTreeMap<String, String>>,
     /// Manifests of an index.
     pub children: Vec<Descriptor>,
+    /// The configuration: its digest is what engines call the image's id.
+    pub config: Option<Digest>,
     /// Configuration and layers.
     pub blobs: Vec<Descriptor>,
     /// What it refers to: it is a signature, attestation or the like of that.
@@ -162,6 +164,7 @@ impl Manifest {
             artifact_type,
             annotations: document.annotations,
             children: document.manifests.unwrap_or_default(),
+            config: document.config.as_ref().map(|config| config.digest),
             blobs: document.config.into_iter().chain(lists).collect(),
             subject: document.subject,
         })

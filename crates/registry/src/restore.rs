@@ -3,6 +3,7 @@
 //! Invariant: a tag is moved only after everything it leads to is in the registry, and only as the
 //! plan says; what was pushed is read back and compared.
 
+mod engine_images;
 mod execute;
 mod folder;
 mod plan;

@@ -87,6 +87,14 @@ impl RegistrySource {
         self.seen().get(repository).map(Arc::clone)
     }
 
+    /// Everything that was found so far, by repository.
+    pub(crate) fn all_known(&self) -> Vec<(RepositoryName, Arc<Listing>)> {
+        let seen = self.seen();
+        let all = seen.iter();
+        all.map(|(name, listing)| (name.clone(), Arc::clone(listing)))
+            .collect()
+    }
+
     /// The hosts by which image references name this registry.
     pub(crate) fn hosts(&self) -> BTreeSet<String> {
         let own = self.registry.address().authority();

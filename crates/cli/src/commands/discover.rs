@@ -1,22 +1,28 @@
 //! `refloat discover`.
 //!
-//! Invariant: nothing is changed, neither in the sources nor in the repository, which is not even
-//! opened.
+//! Invariant: nothing is changed, neither in the sources nor in the repository, and nobody is asked
+//! for a password: a repository that does not open is a finding.
 
-use refloat_engine::backup::{Discovered, Discovery, ImageCoverage, image_coverage};
+use refloat_engine::backup::{
+    Discovered, Discovery, ImageCoverage, image_coverage, look_into_points,
+};
 use refloat_model::finding::Finding;
 use refloat_model::item::{Inventory, Item};
 use refloat_model::outcome::Outcome;
 use serde::Serialize;
 
-use crate::command_error::{CommandError, one_line};
+use crate::command_error::{CommandError, ErrorKind, one_line};
 use crate::exit_status::ExitStatus;
-use crate::settings::Settings;
+use crate::repository;
+use crate::settings::{PasswordSource, Settings};
 use crate::signals::Signals;
 use crate::sources::{self, Connected, SourceArgs};
 use crate::table;
 
 /// Show what the sources hold: what would be saved, what is skipped and why, what is at risk
+///
+/// Of images that workloads are made from it says which image store, registry or recovery point
+/// holds them. For the latter it opens the repository, if one is named with a password.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -61,8 +67,10 @@ pub fn run(
     for source in &found {
         findings.extend(source.inventory.findings.iter().cloned());
     }
-    let images = image_coverage(&found);
-    findings.extend(images.iter().filter_map(uncovered));
+    let mut images = image_coverage(&found);
+    let looked = points(&mut images, settings, signals)?;
+    findings.extend(images.iter().filter_map(|image| uncovered(image, &looked)));
+    findings.extend(looked.findings);
     settings.output.findings(&findings);
     let sources = found.into_iter().map(view).collect();
     let report = Report {
@@ -79,17 +87,75 @@ pub fn run(
     })
 }
 
-/// What to say of an image in use that no recovery point would hold.
-fn uncovered(image: &ImageCoverage) -> Option<Finding> {
+/// What a look into the recovery points came to.
+#[derive(Default)]
+struct Looked {
+    /// Whether all of them could be read.
+    at_all: bool,
+    findings: Vec<Finding>,
+}
+
+/// Finds out which recovery points hold the images.
+fn points(
+    images: &mut [ImageCoverage],
+    settings: &Settings,
+    signals: &Signals,
+) -> Result<Looked, CommandError> {
+    // A look is no reason to ask a person for a password.
+    let is_silent = settings.password != PasswordSource::Ask;
+    if images.is_empty() || settings.repository.is_none() || !is_silent {
+        return Ok(Looked::default());
+    }
+    let looked = repository::open_indexed(settings).and_then(|repository| {
+        let list = repository.snapshots()?;
+        let unreadable = list.unreadable.iter().map(|(id, error)| {
+            Finding::warning(format!("snapshot {}", id.short()), one_line(error))
+        });
+        let mut findings: Vec<Finding> = unreadable.collect();
+        let snapshots = &list.snapshots;
+        let found = look_into_points(images, &repository, snapshots, &signals.cancel)
+            .map_err(|error| CommandError::of(ErrorKind::Interrupted, &error))?;
+        findings.extend(found);
+        Ok(findings)
+    });
+    let findings = match looked {
+        Ok(findings) => findings,
+        Err(error) if error.kind == ErrorKind::Interrupted => return Err(error),
+        Err(CommandError {
+            message, causes, ..
+        }) => {
+            let why = [vec![message], causes].concat().join(": ");
+            let told = format!("not looked into for images: {why}");
+            vec![Finding::note("recovery points", told)]
+        }
+    };
+    Ok(Looked {
+        at_all: findings.is_empty(),
+        findings,
+    })
+}
+
+/// What to say of an image in use that the next recovery point would not hold.
+fn uncovered(image: &ImageCoverage, looked: &Looked) -> Option<Finding> {
     if image.would_be_saved() {
         return None;
     }
     let users = image.used_by.join(", ");
     let subject = format!("image {}", image.image.reference);
-    let message = match image.places.first() {
+    let mut message = match image.places.first() {
         None => format!("{users} needs it, and no source holds it"),
         Some(_) => format!("{users} needs it, and no source would save it"),
     };
+    match &image.point {
+        Some(held) => message.push_str(&format!(
+            "; the point {} of {} UTC has it in {}",
+            held.point,
+            table::time(held.time),
+            held.source
+        )),
+        None if looked.at_all => message.push_str(", and no recovery point has it"),
+        None => {}
+    }
     Some(Finding::warning(subject, message))
 }
 
@@ -99,7 +165,9 @@ fn images_text(images: &[ImageCoverage]) -> String {
             None => format!("{} {} (saved)", place.kind, place.source),
             Some(why) => format!("{} {} (left out: {why})", place.kind, place.source),
         });
-        let places: Vec<String> = places.collect();
+        let point = image.point.as_ref();
+        let point = point.map(|held| format!("point {} ({})", held.point, held.source));
+        let places: Vec<String> = places.chain(point).collect();
         [
             image.image.reference.clone(),
             digest(&image.image.digests),

@@ -10,6 +10,7 @@ use refloat_source::SourceError;
 use serde_json::json;
 
 use super::Session;
+use super::kept::Kept;
 use super::layers::{Exported, digest_hex};
 use crate::client::encode;
 use crate::definition::ImageDefinition;
@@ -17,8 +18,8 @@ use crate::layout::{IMAGE_BLOBS, IMAGE_FILE, IMAGE_INDEX, IMAGE_LAYOUT};
 
 const ALGORITHM: &[u8] = b"sha256";
 const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
-const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
-const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
+pub(super) const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(super) const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
 const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar";
 
@@ -71,9 +72,13 @@ impl Session<'_> {
                 }
                 Some(own_index(image, &hex, manifest.len()))
             }
-            // The engine keeps what a registry gave it: its own index tells what that is.
-            None if exported.sizes.contains_key(image.hex()) && exported.index.is_some() => {
-                exported.index
+            // The engine keeps what a registry gave it, and calls the image by its manifest.
+            None if exported.documents.contains_key(image.hex()) => {
+                let kept = Kept::of(image, &exported);
+                for (hex, why) in kept.missing {
+                    self.sink.fail(hex.as_bytes(), why);
+                }
+                kept.index
             }
             None => {
                 for hex in needed(image).filter(|hex| !exported.sizes.contains_key(*hex)) {

@@ -13,6 +13,7 @@ use aws_lc_rs::digest;
 use refloat_model::cancel::Cancel;
 use refloat_model::entry::{Entry, TreeSink};
 use refloat_source::SourceError;
+use serde_json::Value;
 
 use super::Session;
 use super::images::needed;
@@ -20,16 +21,20 @@ use crate::archive::{ArchiveError, components};
 use crate::client::{EXPORT_TIMEOUT, encode};
 use crate::definition::ImageDefinition;
 
-/// The largest index that is read, in bytes.
-const INDEX_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// The largest manifest or index that is looked into, in bytes (as registries have it).
+const DOCUMENT_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// How much of them is kept in memory for one image, in bytes.
+const DOCUMENTS_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// What an export held.
 #[derive(Debug, Default)]
 pub(super) struct Exported {
     /// Sizes of the blobs that are in the tree now, by hexadecimal digest.
     pub(super) sizes: BTreeMap<String, u64>,
-    /// The export's own OCI index.
-    pub(super) index: Option<Vec<u8>>,
+    /// Manifests and indexes among the blobs, by hexadecimal digest.
+    pub(super) documents: BTreeMap<String, Value>,
+    /// Their bytes so far.
+    documents_bytes: usize,
     /// Names that no export should have.
     pub(super) refused: Vec<String>,
 }
@@ -48,7 +53,6 @@ pub(super) struct Pass<'a> {
 enum Member {
     Blob(String),
     Layer,
-    Index,
     Other,
 }
 
@@ -114,14 +118,6 @@ impl Pass<'_> {
             match member(&path) {
                 Member::Blob(hex) => self.blob(hex, &mut entry, sink)?,
                 Member::Layer => self.layer(&path.concat(), &mut entry, sink)?,
-                Member::Index => {
-                    let mut bytes = Vec::new();
-                    (&mut entry)
-                        .take(INDEX_BYTES_MAX)
-                        .read_to_end(&mut bytes)
-                        .map_err(ArchiveError::Stream)?;
-                    self.exported.index = Some(bytes);
-                }
                 Member::Other => {}
             }
         }
@@ -145,7 +141,14 @@ impl Pass<'_> {
         if self.exported.sizes.contains_key(&hex) {
             return Ok(());
         }
-        if !self.reused.contains(&hex) {
+        if size <= DOCUMENT_BYTES_MAX {
+            let mut bytes = Vec::new();
+            entry
+                .read_to_end(&mut bytes)
+                .map_err(ArchiveError::Stream)?;
+            return self.small_blob(hex, (&bytes, size), sink);
+        }
+        if !self.reused.contains(&hex) && !sink.reuse(hex.as_bytes())? {
             let mut content = Verified::new(entry, size, hex.clone());
             sink.stream(Entry::synthetic_file(hex.as_bytes(), size), &mut content)?;
             if !content.accepted {
@@ -154,6 +157,37 @@ impl Pass<'_> {
             }
         }
         self.exported.sizes.insert(hex, size);
+        Ok(())
+    }
+
+    /// A blob that may be a manifest: what it says is kept, if its bytes are what its name says.
+    fn small_blob(
+        &mut self,
+        hex: String,
+        (bytes, size): (&[u8], u64),
+        sink: &mut dyn TreeSink,
+    ) -> Result<(), ArchiveError> {
+        if !self.reused.contains(&hex) && !sink.reuse(hex.as_bytes())? {
+            let mut content = Verified::new(bytes, size, hex.clone());
+            sink.stream(Entry::synthetic_file(hex.as_bytes(), size), &mut content)?;
+            if !content.accepted {
+                return Ok(());
+            }
+        } else if digest_hex(bytes) != hex {
+            return Ok(());
+        }
+        let exported = &mut self.exported;
+        let fits = exported.documents_bytes + bytes.len() <= DOCUMENTS_BYTES_MAX;
+        if fits
+            && let Ok(document) = serde_json::from_slice::<Value>(bytes)
+            && ["layers", "manifests"]
+                .iter()
+                .any(|key| document.get(key).is_some())
+        {
+            exported.documents_bytes += bytes.len();
+            exported.documents.insert(hex.clone(), document);
+        }
+        exported.sizes.insert(hex, size);
         Ok(())
     }
 
@@ -202,7 +236,6 @@ fn member(path: &[Vec<u8>]) -> Member {
         .collect();
     match text.as_slice() {
         ["blobs", "sha256", hex] if is_digest(hex) => Member::Blob((*hex).to_owned()),
-        ["index.json"] => Member::Index,
         [name] => name
             .strip_suffix(".json")
             .or_else(|| name.strip_suffix(".tar"))

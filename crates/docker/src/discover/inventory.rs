@@ -260,10 +260,17 @@ impl<'a> Build<'a> {
 /// A container's image with the names that registries have for it.
 fn image_use(container: &RunningContainer) -> ImageUse {
     let image = &container.definition.image;
+    // An engine that keeps what registries gave it calls an image by the manifest.
+    let is_manifest = image.digests.iter().any(|name| name.ends_with(&image.id));
     ImageUse {
         subject: References::image(image_subject(&container.definition)),
         reference: image.name.clone(),
         digests: image.digests.clone(),
+        id: if is_manifest {
+            String::new()
+        } else {
+            image.id.clone()
+        },
     }
 }
 

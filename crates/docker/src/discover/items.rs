@@ -16,6 +16,10 @@ use crate::layout::UNTAGGED;
 use crate::options::{ImageSelection, RootfsSelection};
 
 const EXCLUDED: &str = "excluded";
+/// The rule of images without a container.
+pub(super) const NOT_IN_USE: &str = "not-in-use";
+/// The rule of what has no name and no user.
+pub(super) const DANGLING: &str = "dangling";
 const BY_LABEL: &str = "the label refloat.exclude leaves it out";
 
 impl Build<'_> {
@@ -94,7 +98,7 @@ impl Build<'_> {
             } else if definition.anonymous && self.users_anywhere(name) == 0 {
                 skip(
                     &mut found,
-                    "dangling",
+                    DANGLING,
                     "nobody uses it and nobody gave it a name",
                 );
             } else if !users.is_empty() && users.iter().all(|c| c.consistency.exclude) {
@@ -282,11 +286,11 @@ impl Build<'_> {
                 }
                 ImageSelection::InUse if !used => skip(
                     &mut found,
-                    "not-in-use",
+                    NOT_IN_USE,
                     "no captured container is made from it",
                 ),
                 ImageSelection::All if !used && first.is_none() => {
-                    skip(&mut found, "dangling", "it has no name and no container");
+                    skip(&mut found, DANGLING, "it has no name and no container");
                 }
                 ImageSelection::InUse | ImageSelection::All => {}
             }

@@ -15,6 +15,7 @@ use refloat_model::tree_path::{TreePath, unescape};
 use refloat_source::{StoredError, StoredPoint, TargetError};
 
 use super::failure::Failure;
+use super::kept_images::use_configurations;
 use super::registry_images::name_fits;
 use crate::definition::{
     self, Changes, ContainerDefinition, Document, HostDefinition, ImageDefinition,
@@ -100,6 +101,7 @@ impl Holding {
                 holding.damaged.push((record, chain(&failure)));
             }
         }
+        use_configurations(point, &mut holding);
         Ok(holding)
     }
 

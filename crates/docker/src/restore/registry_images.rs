@@ -19,11 +19,10 @@ use super::checks::{canonical, same_architecture};
 use super::failure::Failure;
 use super::holding::{Held, Holding};
 use super::image_stream::{Contents, digest, json_file};
+use super::kept_images::{INDEX_DEPTH_MAX, find_manifest};
 use crate::definition::{ImageDefinition, ImageReference};
 use crate::layout::{IMAGE_BLOBS, IMAGE_INDEX};
 
-/// Indexes in indexes, deeper than this, are not followed.
-const INDEX_DEPTH_MAX: usize = 8;
 /// The annotation with which an index names a tag.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// A registry's record of a repository, beside its layout.
@@ -110,21 +109,15 @@ impl<'a> StoredRepository<'a> {
 
     /// The image of a container, if this repository has it.
     fn needed(&self, image: &ImageReference) -> Option<Held<ImageDefinition>> {
-        let title = self.record.item.title.as_str();
-        let own = |name: &str| {
-            name == title
-                || name.ends_with(&format!("/{title}"))
-                || title.strip_prefix("library/") == Some(name)
-        };
         let id = image.id.strip_prefix("sha256:").unwrap_or(&image.id);
-        let names = image.digests.iter().filter_map(|text| text.split_once('@'));
-        let mut manifests = names
-            .filter(|(name, _)| own(name))
-            .filter_map(|(_, digest)| digest.strip_prefix("sha256:"));
-        let manifest = manifests.find_map(|hex| {
-            self.manifest(hex, INDEX_DEPTH_MAX, &|contents| {
-                contents.id() == format!("sha256:{id}")
-            })
+        // Under whatever name it lies here: a mirror's copy is the same image.
+        let digests = image.digests.iter();
+        let known = digests.filter_map(|text| Some(text.split_once("@sha256:")?.1.to_owned()));
+        let manifest = self.first(known, id).or_else(|| {
+            // The engine did not get it from a registry, and knows no more than the name.
+            let named = self.names().ok()?.into_iter();
+            let named = named.filter(|(name, _)| *name == image.name);
+            self.first(named.map(|(_, hex)| hex), id)
         })?;
         let name = image
             .name
@@ -139,23 +132,23 @@ impl<'a> StoredRepository<'a> {
         self.held(manifest, tags, &image.digests).ok()
     }
 
+    /// The first manifest beneath any of `roots` whose image has this id.
+    fn first(
+        &self,
+        mut roots: impl Iterator<Item = String>,
+        id: &str,
+    ) -> Option<(TreePath, Contents)> {
+        let id = format!("sha256:{id}");
+        roots.find_map(|hex| self.manifest(&hex, &|contents| contents.id() == id))
+    }
+
     /// The first manifest beneath `hex` whose image is the wanted one.
     fn manifest(
         &self,
         hex: &str,
-        depth: usize,
         is_wanted: &dyn Fn(&Contents) -> bool,
     ) -> Option<(TreePath, Contents)> {
-        let path = self.blobs().child(hex);
-        // A platform that was not captured is not there, and not the wanted one.
-        let document = json_file(self.point, &path).ok()?;
-        let children = document.get("manifests").and_then(Value::as_array);
-        if let Some(children) = children {
-            let mut children = children.iter().filter(|_| depth > 0).filter_map(digest);
-            return children.find_map(|hex| self.manifest(&hex, depth - 1, is_wanted));
-        }
-        let contents = Contents::read(self.point, &path).ok()?;
-        is_wanted(&contents).then_some((path, contents))
+        find_manifest(self.point, &self.blobs(), hex, INDEX_DEPTH_MAX, is_wanted)
     }
 
     /// Adds the tagged images whose name fits, for the target's architecture.
@@ -174,9 +167,7 @@ impl<'a> StoredRepository<'a> {
         })?;
         for (name, hex) in named.into_iter().filter(|(name, _)| fits(name)) {
             let find = |fits: &dyn Fn(&str) -> bool| {
-                self.manifest(&hex, INDEX_DEPTH_MAX, &|contents| {
-                    self.is_for(contents, fits)
-                })
+                self.manifest(&hex, &|contents| self.is_for(contents, fits))
             };
             // A machine's own architecture before one that it only takes.
             let found = find(&|image| image == canonical(architecture))

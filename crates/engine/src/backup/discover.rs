@@ -10,6 +10,7 @@ use refloat_source::{Source, SourceError};
 
 use super::images;
 use super::plan::{Discovered, Selection};
+use crate::chain;
 
 /// What discovery came to.
 #[derive(Debug, Default)]
@@ -36,12 +37,7 @@ pub fn discover(sources: &[Arc<dyn Source>], select: &[Selection], cancel: &Canc
             continue;
         };
         if let Err(error) = source.find_images(&used, inventory, cancel) {
-            let mut message = format!("images in use cannot be looked for: {error}");
-            let mut cause = std::error::Error::source(&error);
-            while let Some(error) = cause {
-                message.push_str(&format!(": {error}"));
-                cause = error.source();
-            }
+            let message = format!("images in use cannot be looked for: {}", chain(&error));
             inventory.findings.push(Finding::warning(name, message));
         }
     }

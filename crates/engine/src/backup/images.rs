@@ -2,6 +2,8 @@
 //!
 //! Invariant: an image in use that nobody holds is in the answer, with no place.
 
+mod in_points;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use refloat_model::item::ImageUse;
@@ -10,6 +12,8 @@ use refloat_model::subject::{Subject, SubjectKind};
 use serde::Serialize;
 
 use super::plan::{Discovered, Selection};
+
+pub use in_points::{ImagePoint, look_into_points};
 
 /// One image in use and every place that holds it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -21,6 +25,8 @@ pub struct ImageCoverage {
     pub used_by: Vec<String>,
     /// Who holds it; empty if nobody does.
     pub places: Vec<ImagePlace>,
+    /// The newest recovery point that holds it; none if none does, or none was looked into.
+    pub point: Option<ImagePoint>,
 }
 
 /// One place that holds an image.
@@ -85,6 +91,7 @@ pub fn image_coverage(found: &[Discovered]) -> Vec<ImageCoverage> {
                 .cloned()
                 .collect(),
             used_by: used_by.into_iter().collect(),
+            point: None,
             image,
         });
     covered.collect()
@@ -137,5 +144,6 @@ fn by_name(subject: &Subject) -> ImageUse {
             .then(|| subject.name.clone())
             .into_iter()
             .collect(),
+        id: String::new(),
     }
 }

@@ -11,7 +11,7 @@ use refloat_model::subject::Subject;
 use refloat_model::tree_path::TreePath;
 use serde_json::Value;
 
-use super::{Digests, Seen, Sight, application, object_rule, placement, references};
+use super::{Digests, Seen, Sight, application, images, object_rule, placement, references};
 use crate::catalogue::Catalogue;
 use crate::kind::{Kind, controller, name, namespace};
 use crate::layout::{Folder, source_root};
@@ -116,8 +116,8 @@ impl Sight {
             workloads: workloads(&naming, &self.folders),
             items,
             placements: self.placements,
+            images: images::in_use(source, &self.digests),
             findings: self.findings,
-            ..Inventory::default()
         }
     }
 }
@@ -272,8 +272,8 @@ impl Naming<'_> {
                 continue;
             };
             if let Reference::Image(image) = reference {
-                let pinned = |digest| Reference::Image(format!("{image}@{digest}"));
-                subjects.extend(running.iter().map(|d| pinned(d).subject(self.source)));
+                let own = running.iter().map(|r| r.subject(image, self.source));
+                subjects.extend(own);
             }
         }
         subjects

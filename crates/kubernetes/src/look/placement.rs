@@ -6,6 +6,7 @@ use refloat_model::item::Placement;
 use serde_json::Value;
 
 use super::application;
+use super::images::Running;
 use crate::kind::{controller, elements, name, namespace, text};
 
 pub(super) fn placements(pod: &Value) -> Vec<Placement> {
@@ -37,8 +38,8 @@ pub(super) fn placements(pod: &Value) -> Vec<Placement> {
         .collect()
 }
 
-/// The images of a pod's containers as written, each with the digest that runs.
-pub(super) fn digests(pod: &Value) -> Vec<(String, String)> {
+/// The images of a pod's containers as written, each with what runs.
+pub(super) fn digests(pod: &Value) -> Vec<(String, Running)> {
     let statuses = ["/status/containerStatuses", "/status/initContainerStatuses"];
     let status = |container: &Value| {
         statuses
@@ -51,23 +52,21 @@ pub(super) fn digests(pod: &Value) -> Vec<(String, String)> {
         .iter()
         .flat_map(|pointer| elements(pod, pointer))
         .filter_map(|container| {
-            let digest = digest(status(container)?)?;
-            Some((text(container, "/image")?.to_owned(), digest.to_owned()))
+            let running = running(status(container)?)?;
+            Some((text(container, "/image")?.to_owned(), running))
         })
         .collect()
 }
 
-/// `sha256:…` of what runs: the digest of a manifest, or of an image that was not pulled.
-fn digest(status: &Value) -> Option<&str> {
-    let id = text(status, "/imageID")?;
-    Some(&id[id.rfind("sha256:")?..])
+fn running(status: &Value) -> Option<Running> {
+    Running::parse(text(status, "/imageID")?)
 }
 
 /// The image as written, with the digest that ran.
 fn image(container: &Value, status: Option<&Value>) -> String {
     let image = text(container, "/image").unwrap_or_default();
-    match status.and_then(digest) {
-        Some(digest) if !image.contains('@') => format!("{image}@{digest}"),
+    match status.and_then(running) {
+        Some(running) if !image.contains('@') => format!("{image}@{}", running.digest),
         _ => image.to_owned(),
     }
 }

@@ -3,10 +3,13 @@
 //! They come along with what the policy selects, also where no tag leads to them any more: a tag
 //! moves, and what runs is what it stood for before.
 //!
+//! An image that is here under another name than it was started by, a mirror's copy, counts by its
+//! digest. Where only a tag and the configuration's digest are known, the tag's manifest is read.
+//!
 //! Invariants: only `GET` and `HEAD` requests; an image that is left out by the policy is named
 //! where it lies, so that whoever needs it is told why it is missing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use refloat_model::cancel::Cancel;
 use refloat_model::finding::Finding;
@@ -14,7 +17,7 @@ use refloat_model::item::{ImageUse, Inventory, Item};
 use refloat_model::outcome::Outcome;
 use refloat_source::SourceError;
 
-use super::{Listing, Root, Wanted, fits, item, subject, workload};
+use super::{Listing, Root, Wanted, configurations, fits, item, subject, workload};
 use crate::digest::Digest;
 use crate::error::{RegistryError, chain};
 use crate::name::{EngineName, Reference, RepositoryName, Tag};
@@ -28,6 +31,8 @@ struct Candidate<'a> {
     digests: Vec<(RepositoryName, Digest)>,
     /// The tag it was started by.
     tag: Option<(RepositoryName, Tag)>,
+    /// Where this registry has one of its digests under another name.
+    copies: BTreeSet<(RepositoryName, Digest)>,
 }
 
 /// What the registry says of a candidate.
@@ -36,6 +41,8 @@ struct Answer {
     held: Vec<(RepositoryName, Digest)>,
     /// What its tag stands for now; none if there is no tag, or not any more.
     now: Option<Digest>,
+    /// Whether the tag stands for an image with another configuration than what runs.
+    is_another: bool,
 }
 
 /// See the module.
@@ -46,9 +53,10 @@ pub(crate) fn find(
     cancel: &Cancel,
 ) -> Result<(), SourceError> {
     let hosts = source.hosts();
+    let copies = copies(source, images);
     let candidates: Vec<Candidate<'_>> = images
         .iter()
-        .filter_map(|image| Candidate::of(image, &hosts))
+        .filter_map(|image| Candidate::of(image, &hosts, &copies))
         .collect();
     let at_once = source.options().connect.requests_at_once;
     let answers = parallel::map(&candidates, at_once, |candidate| {
@@ -72,9 +80,31 @@ pub(crate) fn find(
     Ok(())
 }
 
+/// Repositories by the digests that they are known to have.
+type Copies = BTreeMap<Digest, BTreeSet<RepositoryName>>;
+
+/// The digest in a name of an image.
+fn digest_in(name: &str) -> Option<Digest> {
+    Digest::parse(name.split_once('@')?.1).ok()
+}
+
+/// Where this registry is known to have what is wanted, whatever it is called there.
+fn copies(source: &RegistrySource, images: &[ImageUse]) -> Copies {
+    let names = images.iter().flat_map(|image| &image.digests);
+    let wanted: BTreeSet<Digest> = names.filter_map(|name| digest_in(name)).collect();
+    let mut copies = Copies::new();
+    for (repository, listing) in source.all_known() {
+        for root in listing.roots.iter().filter(|r| wanted.contains(&r.digest)) {
+            let repositories = copies.entry(root.digest).or_default();
+            repositories.insert(repository.clone());
+        }
+    }
+    copies
+}
+
 impl<'a> Candidate<'a> {
-    /// None if no name of the image is one of this registry.
-    fn of(image: &'a ImageUse, hosts: &BTreeSet<String>) -> Option<Self> {
+    /// None if no name of the image is one of this registry, and no digest of it is here.
+    fn of(image: &'a ImageUse, hosts: &BTreeSet<String>, copies: &Copies) -> Option<Self> {
         let own = |text: &str| {
             let name: EngineName = text.parse().ok()?;
             hosts.contains(&name.host).then_some(name)
@@ -106,16 +136,26 @@ impl<'a> Candidate<'a> {
                 }
             }
         }
+        let known = image.digests.iter().filter_map(|name| digest_in(name));
+        let copies: BTreeSet<_> = known
+            .flat_map(|digest| {
+                let repositories = copies.get(&digest).into_iter().flatten();
+                repositories.map(move |repository| (repository.clone(), digest))
+            })
+            .filter(|copy| !digests.contains(copy))
+            .collect();
         let digests: Vec<_> = digests.into_iter().collect();
-        (tag.is_some() || !digests.is_empty()).then_some(Self {
+        let is_here = tag.is_some() || !digests.is_empty() || !copies.is_empty();
+        is_here.then_some(Self {
             image,
             digests,
             tag,
+            copies,
         })
     }
 
     fn ask(&self, source: &RegistrySource, cancel: &Cancel) -> Result<Answer, RegistryError> {
-        let mut held = Vec::new();
+        let mut held: Vec<_> = self.copies.iter().cloned().collect();
         for (repository, digest) in &self.digests {
             let known = source.known(repository);
             let listed = known.is_some_and(|listing| listing.has(digest));
@@ -140,12 +180,25 @@ impl<'a> Candidate<'a> {
                 now = resolved.map(|resolved| resolved.digest);
             }
         }
-        if let (true, Some((repository, _)), Some(now)) = (self.digests.is_empty(), &self.tag, now)
-        {
-            // Nobody knows more than the tag: what it stands for is the image.
-            held.push((repository.clone(), now));
+        let mut is_another = false;
+        if let (true, Some((repository, _)), Some(now)) = (
+            self.image.digests.is_empty() && self.digests.is_empty(),
+            &self.tag,
+            now,
+        ) {
+            // Nobody knows a manifest. The configuration's digest tells, if that is known; else
+            // what the tag stands for is the image.
+            is_another = !self.image.id.is_empty()
+                && !configurations(source, repository, now, cancel)?.contains(&self.image.id);
+            if !is_another {
+                held.push((repository.clone(), now));
+            }
         }
-        Ok(Answer { held, now })
+        Ok(Answer {
+            held,
+            now,
+            is_another,
+        })
     }
 
     fn take(
@@ -187,10 +240,18 @@ impl<'a> Candidate<'a> {
     /// What to say of a tag that does not stand for what runs.
     fn moved(&self, answer: &Answer, source: &RegistrySource) -> Option<Finding> {
         let (repository, tag) = self.tag.as_ref()?;
+        let subject = format!("image {}", self.image.reference);
+        if let (true, Some(now)) = (answer.is_another, answer.now) {
+            let (name, id) = (source.name(), &self.image.id);
+            let message = format!(
+                "the tag moved: {tag} of {name} is {now}, whose configuration is not {id}, which \
+                 is what runs"
+            );
+            return Some(Finding::warning(subject, message));
+        }
         let own = self.digests.iter().filter(|(of, _)| of == repository);
         let own: Vec<&Digest> = own.map(|(_, digest)| digest).collect();
         let first = own.first()?;
-        let subject = format!("image {}", self.image.reference);
         let still = if answer.held.iter().any(|(of, _)| of == repository) {
             "it is still there by digest"
         } else {

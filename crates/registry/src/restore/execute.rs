@@ -70,11 +70,11 @@ impl Execution<'_> {
         while let Some(first) = steps.first() {
             let count = steps
                 .iter()
-                .take_while(|step| step.path == first.path)
+                .take_while(|step| step.path == first.path && step.workload == first.workload)
                 .count();
             let (group, rest) = steps.split_at(count);
             steps = rest;
-            let layout = layouts.iter().find(|layout| layout.path == first.path);
+            let layout = layouts.iter().find(|layout| layout.is_of(first));
             let Some(layout) = layout else {
                 report.steps.extend(
                     group

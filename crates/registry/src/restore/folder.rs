@@ -146,7 +146,7 @@ impl Target for LayoutTarget {
         let mut report = RestoreReport::default();
         for step in &plan.steps {
             cancel.check().map_err(|_| TargetError::Cancelled)?;
-            let layout = layouts.iter().find(|layout| layout.path == step.path);
+            let layout = layouts.iter().find(|layout| layout.is_of(step));
             let found = layout.and_then(|layout| {
                 let mut roots = layout.roots.iter();
                 Some((

@@ -13,7 +13,7 @@ use refloat_source::{StoredPoint, TargetError};
 
 use super::rename::Renames;
 use super::selection::select;
-use super::stored::{Parts, StoredLayout, StoredRoot};
+use super::stored::{Origin, Parts, StoredLayout, StoredRoot};
 use super::{MISSING, unavailable};
 use crate::api::Registry;
 use crate::digest::Digest;
@@ -44,10 +44,11 @@ pub(super) fn plan(
     ground: &Ground<'_>,
     cancel: &Cancel,
 ) -> Result<RestorePlan, TargetError> {
-    let layouts = StoredLayout::all(point)?;
+    let mut layouts = StoredLayout::all(point)?;
+    ground.leave_out(&mut layouts, &request.only);
     if layouts.is_empty() {
         return Err(TargetError::NotInPoint {
-            what: "source of kind registry".to_owned(),
+            what: "image of a registry or an engine".to_owned(),
             candidates: point.record().sources.keys().cloned().collect(),
         });
     }
@@ -110,10 +111,35 @@ pub(super) fn plan(
             action,
         });
     }
+    plan.findings.extend(unpacked_note(&candidates));
     Ok(plan)
 }
 
+/// What to say of images whose layers an engine had unpacked.
+fn unpacked_note(candidates: &[Candidate<'_>]) -> Option<Finding> {
+    let unpacked = candidates
+        .iter()
+        .filter(|candidate| candidate.layout.origin == Origin::UnpackedByEngine);
+    let count = unpacked.count();
+    let message = format!(
+        "{count} of the images come from an engine's own store, which keeps layers unpacked: the \
+         image ids are the same, the manifests have other digests than registries had, and their \
+         layers are not compressed"
+    );
+    (count > 0).then(|| Finding::warning("images of engines", message))
+}
+
 impl Ground<'_> {
+    /// Leaves out images of engines where they would be a surprise: a registry gets back what
+    /// registries had, and those of engines if there is nothing else, or by name.
+    fn leave_out(&self, layouts: &mut Vec<StoredLayout>, only: &[String]) {
+        let is_of_registry = |layout: &StoredLayout| layout.origin == Origin::Registry;
+        let is_alone = !layouts.iter().any(is_of_registry);
+        if matches!(self, Self::Registry(..)) && only.is_empty() && !is_alone {
+            layouts.retain(is_of_registry);
+        }
+    }
+
     fn name(&self) -> String {
         match self {
             Self::Registry(registry, _) => registry.address().to_string(),

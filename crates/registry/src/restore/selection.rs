@@ -9,7 +9,7 @@ use refloat_source::{StoredPoint, TargetError};
 
 use super::stored::StoredLayout;
 use crate::digest::Digest;
-use crate::name::ImageName;
+use crate::name::{EngineName, ImageName, Reference};
 
 /// How many names are offered where one is not found.
 const CANDIDATES_MAX: usize = 20;
@@ -66,7 +66,7 @@ fn fitting(layout: &StoredLayout, wanted: &str) -> Vec<usize> {
         return (0..layout.roots.len()).collect();
     }
     let name = wanted.strip_prefix("image:").unwrap_or(wanted);
-    let Ok(image) = name.parse::<ImageName>() else {
+    let Some(image) = image_named(name) else {
         return Vec::new();
     };
     let numbered = layout.roots.iter().enumerate();
@@ -74,6 +74,21 @@ fn fitting(layout: &StoredLayout, wanted: &str) -> Vec<usize> {
         .filter(|(_, root)| layout.name(root) == image)
         .map(|(number, _)| number)
         .collect()
+}
+
+/// An image by its name in a repository, or as engines write it, with the registry's host.
+fn image_named(name: &str) -> Option<ImageName> {
+    if let Ok(image) = name.parse() {
+        return Some(image);
+    }
+    let EngineName {
+        repository, tag, ..
+    } = name.parse().ok()?;
+    let reference = Reference::Tag(tag?);
+    Some(ImageName {
+        repository,
+        reference,
+    })
 }
 
 /// Adds roots that refer to what is selected, and what refers to those.

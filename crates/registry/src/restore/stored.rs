@@ -1,4 +1,5 @@
-//! Image layouts as a recovery point holds them.
+//! Image layouts as a recovery point holds them: a registry's repositories, and images of engines'
+//! own stores.
 //!
 //! Invariant: a manifest counts only if its bytes have the digest by which it is named, also in
 //! our own repository: what is pushed wrongly here would be signed for by nobody.
@@ -8,11 +9,13 @@ use std::io::Read as _;
 
 use refloat_model::entry::EntryKind;
 use refloat_model::item::ItemKind;
+use refloat_model::plan::Step;
 use refloat_model::point::ItemRecord;
 use refloat_model::tree_path::TreePath;
 use refloat_source::{StoredError, StoredPoint};
 use serde::Deserialize;
 
+use super::engine_images;
 use crate::digest::Digest;
 use crate::error::{RegistryError, chain};
 use crate::layout::{self, REF_NAME, RepositoryRecord};
@@ -20,10 +23,23 @@ use crate::manifest::{Descriptor, INDEX_DEPTH_MAX, MANIFEST_BYTES_MAX, Manifest}
 use crate::name::{ImageName, Reference, RepositoryName, Tag};
 
 /// The largest index of a layout that is read, in bytes: some 10^6 tags.
-const INDEX_BYTES_MAX: u64 = 512 << 20;
+pub(super) const INDEX_BYTES_MAX: u64 = 512 << 20;
+
+/// Where a layout came from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Origin {
+    /// A registry: everything is byte for byte what that had.
+    Registry,
+    /// An engine's image store: the configuration is the image's, and the manifest is as the
+    /// engine had it if a registry's digest is known for it.
+    Engine,
+    /// The same, but the engine had unpacked the layers: the manifest is of our own making.
+    UnpackedByEngine,
+}
 
 /// One repository of a point.
 pub(super) struct StoredLayout {
+    pub(super) origin: Origin,
     pub(super) path: TreePath,
     /// The configured name of the source it came from.
     pub(super) source: String,
@@ -32,9 +48,9 @@ pub(super) struct StoredLayout {
     /// signature is there before what it signs can be found.
     pub(super) roots: Vec<StoredRoot>,
     /// Blobs and manifests with their lengths.
-    present: HashMap<Digest, u64>,
+    pub(super) present: HashMap<Digest, u64>,
     /// What was left out on purpose when it was captured.
-    absent: BTreeSet<Digest>,
+    pub(super) absent: BTreeSet<Digest>,
 }
 
 /// A manifest by which an image is entered.
@@ -58,28 +74,62 @@ pub(super) struct Parts {
 }
 
 #[derive(Deserialize)]
-struct Index {
-    manifests: Vec<Descriptor>,
+pub(super) struct Index {
+    pub(super) manifests: Vec<Descriptor>,
 }
 
 impl StoredLayout {
-    /// All layouts that registries gave to a point.
+    /// All layouts of a point: those of registries first. An image that an engine has under the
+    /// name of one of these is left out: the registry's copy is byte for byte what had the name.
     pub(super) fn all(point: &dyn StoredPoint) -> Result<Vec<Self>, StoredError> {
         let mut layouts = Vec::new();
+        let mut of_engines = Vec::new();
         for (source, record) in &point.record().sources {
-            if record.kind != "registry" {
+            let is_registry = record.kind == "registry";
+            if !is_registry && record.kind != "docker" {
                 continue;
             }
             for record in point.items(source)? {
-                if record.item.kind == ItemKind::Image
-                    && record.item.skip.is_none()
-                    && point.stat(&record.item.path)?.is_some()
+                if record.item.kind != ItemKind::Image
+                    || record.item.skip.is_some()
+                    || point.stat(&record.item.path)?.is_none()
                 {
-                    layouts.push(Self::read(point, source, &record)?);
+                    continue;
+                }
+                match is_registry {
+                    true => layouts.push(Self::read(point, source, &record)?),
+                    false => of_engines.extend(engine_images::read(point, source, &record)?),
                 }
             }
         }
+        let mut named: BTreeSet<ImageName> = BTreeSet::new();
+        for layout in &layouts {
+            named.extend(layout.roots.iter().map(|root| layout.name(root)));
+        }
+        for mut layout in of_engines {
+            let (repository, roots) =
+                (layout.repository.clone(), std::mem::take(&mut layout.roots));
+            layout.roots = roots
+                .into_iter()
+                .filter(|root| {
+                    let reference = root.reference();
+                    let repository = repository.clone();
+                    !named.contains(&ImageName {
+                        repository,
+                        reference,
+                    })
+                })
+                .collect();
+            if !layout.roots.is_empty() {
+                layouts.push(layout);
+            }
+        }
         Ok(layouts)
+    }
+
+    /// Whether a step of a plan is about this layout.
+    pub(super) fn is_of(&self, step: &Step) -> bool {
+        self.path == step.path && step.workload.as_deref() == Some(self.repository.as_str())
     }
 
     fn read(
@@ -136,19 +186,9 @@ impl StoredLayout {
             Some(tag) if tag.subject().is_some() => 1,
             Some(_) => 2,
         });
-        let blobs = path.child(layout::BLOBS).child(layout::SHA256);
-        let present = point
-            .list(&blobs)?
-            .into_iter()
-            .filter_map(|entry| match entry.kind {
-                EntryKind::File { size } => Some((
-                    Digest::from_hex(std::str::from_utf8(&entry.name).ok()?)?,
-                    size,
-                )),
-                _ => None,
-            });
         Ok(Self {
-            present: present.collect(),
+            origin: Origin::Registry,
+            present: present(point, &path)?,
             absent: record.absent.iter().filter_map(first_word).collect(),
             source: source.to_owned(),
             path,
@@ -161,10 +201,7 @@ impl StoredLayout {
     pub(super) fn name(&self, root: &StoredRoot) -> ImageName {
         ImageName {
             repository: self.repository.clone(),
-            reference: match &root.tag {
-                Some(tag) => Reference::Tag(tag.clone()),
-                None => Reference::Digest(root.digest),
-            },
+            reference: root.reference(),
         }
     }
 
@@ -256,7 +293,36 @@ impl StoredLayout {
     }
 }
 
-fn bytes(point: &dyn StoredPoint, path: &TreePath, bytes_max: u64) -> Result<Vec<u8>, StoredError> {
+impl StoredRoot {
+    fn reference(&self) -> Reference {
+        match &self.tag {
+            Some(tag) => Reference::Tag(tag.clone()),
+            None => Reference::Digest(self.digest),
+        }
+    }
+}
+
+/// The blobs and manifests of a layout with their lengths.
+pub(super) fn present(
+    point: &dyn StoredPoint,
+    layout: &TreePath,
+) -> Result<HashMap<Digest, u64>, StoredError> {
+    let listed = point.list(&layout::blobs(layout))?;
+    let blobs = listed.into_iter().filter_map(|entry| match entry.kind {
+        EntryKind::File { size } => Some((
+            Digest::from_hex(std::str::from_utf8(&entry.name).ok()?)?,
+            size,
+        )),
+        _ => None,
+    });
+    Ok(blobs.collect())
+}
+
+pub(super) fn bytes(
+    point: &dyn StoredPoint,
+    path: &TreePath,
+    bytes_max: u64,
+) -> Result<Vec<u8>, StoredError> {
     let failed = |cause| StoredError {
         operation: "read",
         path: path.clone(),

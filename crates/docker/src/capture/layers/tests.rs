@@ -1,8 +1,10 @@
 //! Exports in every form engines give them.
 
 use refloat_model::entry::{Content, SinkError};
+use refloat_testkit::fuzz::{Target, run};
 
 use super::*;
+use crate::capture::kept::Kept;
 
 /// Keeps blobs by name.
 #[derive(Default)]
@@ -160,4 +162,63 @@ fn forged_blobs_and_hostile_names_are_not_kept() {
     );
     let why = format!("the content is not sha256:{}", digest_hex(b"base"));
     assert_eq!(blobs.failures, [why]);
+}
+
+#[test]
+fn no_export_makes_capture_panic_or_keep_what_is_not_what_its_name_says() {
+    let hex = |content: &str| digest_hex(content.as_bytes());
+    let config = r#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers"}}"#;
+    let manifest = format!(
+        r#"{{"schemaVersion":2,"config":{{"digest":"sha256:{}","size":{}}},"layers":[{{"digest":"sha256:{}","size":4}}]}}"#,
+        hex(config),
+        config.len(),
+        hex("base"),
+    );
+    let index = format!(
+        r#"{{"schemaVersion":2,"manifests":[{{"digest":"sha256:{}","size":{},"platform":{{"os":"linux","architecture":"amd64"}}}}]}}"#,
+        hex(&manifest),
+        manifest.len(),
+    );
+    let blob = |content: &str| format!("blobs/sha256/{}", hex(content));
+    let kept = tar(&[
+        (&blob("base"), "base"),
+        (&blob(config), config),
+        (&blob(&manifest), &manifest),
+        (&blob(&index), &index),
+        ("index.json", "{}"),
+    ]);
+    let old = tar(&[
+        ("1f/layer.tar", "base"),
+        (&format!("{}.json", hex(config)), config),
+        ("manifest.json", "[]"),
+    ]);
+    let image = ImageDefinition::from_inspect(
+        serde_json::from_str(&format!(
+            r#"{{"Id":"sha256:{}","Os":"linux","Architecture":"amd64"}}"#,
+            hex(&index)
+        ))
+        .unwrap(),
+    );
+    let target = Target::new("export of an engine", [kept, old], |bytes| {
+        let reused = BTreeSet::new();
+        let mut pass = Pass {
+            reused: &reused,
+            learnt: BTreeMap::new(),
+            wanted: BTreeSet::from([hex("base")]),
+            exported: Exported::default(),
+        };
+        let mut blobs = Blobs::default();
+        if pass.run(bytes, &mut blobs, &Cancel::default()).is_ok() && pass.unstored() {
+            drop(pass.run(bytes, &mut blobs, &Cancel::default()));
+        }
+        for (name, content) in &blobs.kept {
+            assert_eq!(*name, digest_hex(content));
+        }
+        let whole = Kept::of(&image, &pass.exported);
+        assert_eq!(whole.index.is_some(), whole.missing.is_empty());
+        if whole.index.is_some() {
+            assert!(blobs.kept.contains_key(&hex("base")) && blobs.kept.contains_key(&hex(config)));
+        }
+    });
+    run("F1 exports of engines", &[target]);
 }
