@@ -17,6 +17,7 @@ use refloat_repository::format::pack::{PackedBlob, finish_pack, header_length, r
 use refloat_repository::format::snapshot::SnapshotFile;
 use refloat_repository::format::tree::{decode, encode};
 use refloat_repository::{BlobId, BlobKind};
+use refloat_testkit::fuzz::mutate;
 use refloat_testkit::random::Random;
 use refloat_testkit::tier;
 
@@ -162,44 +163,6 @@ fn tree_target(bytes: &[u8]) {
             assert!(!name.is_empty() && name != b"." && name != b".." && !name.contains(&b'/'));
         }
     }
-}
-
-/// Changes an input in one to four places.
-fn mutate(random: &mut Random, input: &[u8]) -> Vec<u8> {
-    let mut bytes = input.to_vec();
-    for _ in 0..1 + random.below(4) {
-        let at = random.index(bytes.len() + 1);
-        match random.below(8) {
-            0 => bytes.truncate(at),
-            1 => drop(bytes.drain(at..(at + random.index(9)).min(bytes.len()))),
-            2 => {
-                let piece = random.bytes(8);
-                drop(bytes.splice(at..at, piece));
-            }
-            3 => {
-                let words: [&[u8]; 8] = [
-                    b"18446744073709551615",
-                    b"-1",
-                    b"null",
-                    b"[[[[[[[[",
-                    b"\\u0000",
-                    b"{\"\":",
-                    b"1e999",
-                    b"\"\xff\"",
-                ];
-                let word = words[random.index(words.len())].to_vec();
-                drop(bytes.splice(at..at, word));
-            }
-            4 if !bytes.is_empty() => {
-                let (from, to) = (random.index(bytes.len()), random.index(bytes.len()));
-                let piece = bytes[from.min(to)..from.max(to)].to_vec();
-                drop(bytes.splice(at..at, piece));
-            }
-            _ if at < bytes.len() => bytes[at] ^= 1 << random.below(8),
-            _ => {}
-        }
-    }
-    bytes
 }
 
 #[test]
