@@ -32,7 +32,7 @@ import compare
 
 REPOSITORIES, RUNTIMES = 20, 4
 # Uncompressed, in bytes.
-BASE, RUNTIME, APPLICATION = 60 << 20, 90 << 20, 26 << 20
+BASE, RUNTIME, APPLICATION = 60 << 20, 30 << 20, 20 << 20
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
@@ -40,11 +40,12 @@ LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 
 def package_files():
     """Regular files of installed packages, package by package in an order of a fixed seed."""
-    names = subprocess.run(["dpkg-query", "-W", "-f", "${binary:Package}\n"], capture_output=True, text=True).stdout.split()
-    random.Random("packages").shuffle(names)
-    for name in names:
-        listed = subprocess.run(["dpkg-query", "-L", name], capture_output=True, text=True).stdout.splitlines()
-        files = [p for p in listed if os.path.isfile(p) and not os.path.islink(p) and os.access(p, os.R_OK)]
+    lists = sorted(name for name in os.listdir("/var/lib/dpkg/info") if name.endswith(".list"))
+    random.Random("packages").shuffle(lists)
+    for name in lists:
+        with open(f"/var/lib/dpkg/info/{name}") as listed:
+            paths = listed.read().splitlines()
+        files = [p for p in paths if os.path.isfile(p) and not os.path.islink(p)]
         yield [p for p in files if os.path.getsize(p) < 16 << 20]
 
 
@@ -72,7 +73,7 @@ def layer(job):
             info.size, info.mtime, info.mode = len(content), modified, os.stat(path).st_mode & 0o7777
             tar.addfile(info, io.BytesIO(content))
     plain = out.getvalue()
-    packed = gzip.compress(plain, 5, mtime=0)
+    packed = gzip.compress(plain, 1, mtime=0)
     digest = hashlib.sha256(packed).hexdigest()
     with open(f"{folder}/{digest}", "wb") as blob:
         blob.write(packed)
@@ -82,9 +83,7 @@ def layer(job):
 def generate(folder, tags):
     """Makes all blobs and gives the manifests by repository and tag."""
     os.makedirs(folder, exist_ok=True)
-    packages = iter(sorted(package_files(), key=len))
-    drawn = [p for p in packages if p]
-    random.Random("order").shuffle(drawn)
+    drawn = [files for files in package_files() if files]
     endless = (p for _ in range(1000) for p in drawn)
     base = (folder, draw(endless, BASE), 0, 1_600_000_000, 0)
     runtimes = [draw(endless, RUNTIME) for _ in range(RUNTIMES)]
