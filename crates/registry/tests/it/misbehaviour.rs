@@ -100,7 +100,10 @@ fn blobs_of_another_length_are_refused_before_they_flow() {
         .iter()
         .filter(|line| line.ends_with(&layer))
         .count();
-    assert_eq!(asked, 3, "it may have been cut on the way, but not for ever");
+    assert_eq!(
+        asked, 3,
+        "it may have been cut on the way, but not for ever"
+    );
 }
 
 #[test]
