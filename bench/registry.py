@@ -194,7 +194,8 @@ def skopeo(kind, registry, place, log):
     os.makedirs(place)
     second = Registry(f"{place}/second") if kind == "docker" else None
     target = f"{second.host}/copy" if second else f"{place}/copy"
-    flags = ["--all", "--scoped", "--src-tls-verify=false", "--dest-tls-verify=false", "--src", "docker", "--dest", kind]
+    # A port cannot stand in a repository's name, which a scoped copy would make of it.
+    flags = ["--all", *([] if second else ["--scoped"]), "--src-tls-verify=false", "--dest-tls-verify=false", "--src", "docker", "--dest", kind]
     sync = [["skopeo", "--insecure-policy", "sync", *flags, f"{registry.host}/team/app{n}", target] for n in range(REPOSITORIES)]
     if not second:
         os.makedirs(target)
