@@ -17,6 +17,7 @@
 mod builder;
 mod chunks;
 mod contents;
+mod density;
 mod directory;
 mod packer;
 mod previous;
@@ -46,6 +47,7 @@ pub use contents::{ContentIndex, EarlierContents, KnownContent};
 pub use directory::TreeStatistics;
 pub use publish::Archived;
 
+use density::Density;
 use packer::Packer;
 use previous::TreeJob;
 use worker::{ChunkJob, Job};
@@ -128,6 +130,16 @@ impl Shared {
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         failure.get_or_insert(error);
         self.stopped.store(true, Ordering::SeqCst);
+        drop(failure);
+        self.packer.stop();
+    }
+
+    /// Does a piece of work of a thread of the pipeline; an error ends the run, and so does a
+    /// panic: the thread goes on, so that nobody waits for it.
+    fn guard(&self, work: impl FnOnce() -> Result<(), RepositoryError>) {
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        let done = done.unwrap_or_else(|_panic| Err(panicked()));
+        done.unwrap_or_else(|error| self.fail(error));
     }
 
     /// Whether the run should go on.
@@ -150,6 +162,11 @@ impl Shared {
         }
     }
 
+    /// Whether a size in storage tells how much a blob compresses.
+    fn compresses(&self) -> bool {
+        self.options.compression != Compression::Off && self.repository.config().version >= 2
+    }
+
     /// Whether a blob is in a pack that is there.
     fn has_blob(&self, kind: BlobKind, id: &BlobId) -> bool {
         let pack = self.repository.index().pack_number(kind, id);
@@ -160,19 +177,19 @@ impl Shared {
     /// Stores a blob unless it is there or on its way, and returns its id.
     fn store_blob(&self, kind: BlobKind, plaintext: &[u8]) -> Result<BlobId, RepositoryError> {
         let id = BlobId::of(plaintext);
-        self.store_hashed(kind, id, plaintext)?;
+        let _density = self.store_hashed(kind, id, plaintext)?;
         Ok(id)
     }
 
-    /// Stores a blob that hashes to `id` unless it is there or on its way.
+    /// Stores a blob that hashes to `id` unless it is there or on its way; what was stored of it.
     fn store_hashed(
         &self,
         kind: BlobKind,
         id: BlobId,
         plaintext: &[u8],
-    ) -> Result<(), RepositoryError> {
+    ) -> Result<Density, RepositoryError> {
         if self.has_blob(kind, &id) || !self.packer.claim(kind, id) {
-            return Ok(());
+            return Ok(Density::default());
         }
         let compression = match kind {
             BlobKind::Data => self.options.compression,
@@ -183,18 +200,18 @@ impl Shared {
         let added = self
             .packer
             .add(self.repository.codec(), kind, id, plaintext, compression);
-        if let Err(error) = added {
+        let sealed = added.inspect_err(|_failed| {
             // Others may rely on the claim already: nothing of this run can be published.
             self.stopped.store(true, Ordering::SeqCst);
-            return Err(error);
-        }
+        })?;
         let counter = match kind {
             BlobKind::Data => &self.data_blobs,
             BlobKind::Tree => &self.tree_blobs,
         };
         Counters::add(counter, 1);
-        Counters::add(&self.plaintext_bytes, plaintext.len() as u64);
-        Ok(())
+        let plain = plaintext.len() as u64;
+        Counters::add(&self.plaintext_bytes, plain);
+        Ok(Density::of_sealed(plain, sealed))
     }
 
     /// Stores a directory whose nodes are sorted and unique.
@@ -390,6 +407,13 @@ impl Drop for Archiver {
     }
 }
 
+fn panicked() -> RepositoryError {
+    RepositoryError::Encode {
+        what: "the run's data",
+        cause: "a thread of the pipeline panicked".into(),
+    }
+}
+
 fn spawn<F: FnOnce() + Send + 'static>(
     name: &str,
     count: usize,
@@ -410,10 +434,7 @@ fn spawn<F: FnOnce() + Send + 'static>(
 fn join(threads: &mut Vec<JoinHandle<()>>, shared: &Shared) {
     for thread in threads.drain(..) {
         if thread.join().is_err() {
-            shared.fail(RepositoryError::Encode {
-                what: "the run's data",
-                cause: "a thread of the pipeline panicked".into(),
-            });
+            shared.fail(panicked());
         }
     }
 }

@@ -229,7 +229,8 @@ impl LockStore {
     /// Looks at the locks of others. `held` is our own, once it is written.
     ///
     /// # Errors
-    /// A living one excludes ours.
+    /// A living one excludes ours; or ours is not listed, so that nobody can tell by the storage's
+    /// clock who lives, and others may not see ours either.
     fn look(
         &self,
         ours: &LockFile,
@@ -238,6 +239,9 @@ impl LockStore {
     ) -> Result<Seen, RepositoryError> {
         let listed = self.storage.list(FileKind::Lock)?;
         let own = held.and_then(|held| listed.iter().find(|file| file.key == held.file));
+        if held.is_some() && own.is_none() {
+            return Err(RepositoryError::LostLock);
+        }
         let storage_now = own.and_then(|file| file.modified).map(|at| at.to_jiff());
         let mut seen = Seen {
             dead: Vec::new(),

@@ -14,9 +14,10 @@ use refloat_model::time::Timestamp;
 use refloat_model::tree_path::is_valid_name;
 
 use super::Shared;
+use super::density::{Density, Earlier};
 use super::directory::{Directory, TreeState, TreeStatistics};
 use super::previous::Previous;
-use super::worker::{FileJob, Job, read_stream};
+use super::worker::{FileJob, FilePlace, Job, read_stream};
 use crate::blobs::BlobReader as _;
 use crate::error::RepositoryError;
 use crate::failure::EntryFailure;
@@ -172,13 +173,19 @@ impl TreeBuilder {
         let Some(level) = self.accept(&file)? else {
             return Ok(());
         };
-        let known = !level.previous.find(&file.name).is_empty();
+        let earlier = self.earlier(level.previous.find(&file.name));
         let directory = Arc::clone(&level.directory);
         let slot = directory.reserve();
         if let Some(sha256) = sha256 {
             directory.expect_digest(slot, sha256);
         }
-        let read = read_stream(&self.shared, &directory, slot, file, known, content);
+        let place = FilePlace {
+            directory,
+            slot,
+            entry: file,
+            earlier,
+        };
+        let read = read_stream(&self.shared, place, content);
         Ok(read.map_err(|error| self.shared.told(error))?)
     }
 
@@ -195,6 +202,22 @@ impl TreeBuilder {
                 .as_ref()
                 .is_none_or(|foreign| foreign.error.is_empty())
             && self.has_content(previous)
+    }
+
+    /// What the parents hold under the name of a file that is read.
+    fn earlier(&self, previous: &[Node]) -> Earlier {
+        let mut earlier = Earlier {
+            known: !previous.is_empty(),
+            ..Earlier::default()
+        };
+        let index = self.shared.repository.index();
+        let best = previous.first();
+        for blob in best.iter().flat_map(|node| node.content.iter()) {
+            if let Some(stored) = index.get(BlobKind::Data, blob) {
+                earlier.density.add(Density::of_packed(&stored.blob));
+            }
+        }
+        earlier
     }
 
     /// Whether everything below an entry is there: what is taken over unread must not have lost
@@ -294,16 +317,15 @@ impl TreeSink for TreeBuilder {
             });
             return Ok(());
         }
-        let known = !previous.is_empty();
+        let earlier = self.earlier(previous);
         let slot = level.directory.reserve();
-        let directory = Arc::clone(&level.directory);
-        let job = FileJob {
-            directory,
+        let place = FilePlace {
+            directory: Arc::clone(&level.directory),
             slot,
             entry: file,
-            content,
-            known,
+            earlier,
         };
+        let job = FileJob { place, content };
         Ok(self
             .send(Job::File(Box::new(job)))
             .map_err(|error| self.shared.told(error))?)

@@ -5,11 +5,9 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use refloat_model::entry::Entry;
-
 use super::Shared;
-use super::directory::Directory;
-use super::worker::{finish_file, in_order};
+use super::density::Density;
+use super::worker::{FilePlace, in_order};
 use crate::error::RepositoryError;
 use crate::id::BlobId;
 
@@ -19,6 +17,8 @@ pub type ChunkList = Vec<Option<BlobId>>;
 struct State {
     chunks: ChunkList,
     bytes: u64,
+    /// Of the chunks that were not stored before.
+    density: Density,
     /// Chunks to be stored, and one more while the file is being cut.
     open: usize,
     failed: bool,
@@ -26,26 +26,21 @@ struct State {
 
 /// See the module.
 pub struct FileChunks {
-    directory: Arc<Directory>,
-    slot: usize,
-    entry: Entry,
-    known: bool,
+    place: FilePlace,
     state: Mutex<State>,
 }
 
 impl FileChunks {
-    pub fn new(directory: Arc<Directory>, slot: usize, entry: Entry, known: bool) -> Arc<Self> {
+    pub fn new(place: FilePlace) -> Arc<Self> {
         let state = State {
             chunks: Vec::new(),
             bytes: 0,
+            density: Density::default(),
             open: 1,
             failed: false,
         };
         Arc::new(Self {
-            directory,
-            slot,
-            entry,
-            known,
+            place,
             state: Mutex::new(state),
         })
     }
@@ -63,14 +58,16 @@ impl FileChunks {
         state.chunks.len() - 1
     }
 
-    /// A chunk was stored.
+    /// A chunk is stored; `density` is that of a new one.
     pub fn stored(
         &self,
         shared: &Shared,
         number: usize,
         id: BlobId,
+        density: Density,
     ) -> Result<(), RepositoryError> {
         let mut state = self.state();
+        state.density.add(density);
         if let Some(place) = state.chunks.get_mut(number) {
             *place = Some(id);
         }
@@ -84,7 +81,8 @@ impl FileChunks {
 
     /// The file could not be read to its end: nothing of it is kept.
     pub fn fail(&self, shared: &Shared, reason: String) -> Result<(), RepositoryError> {
-        self.directory.record_failure(&self.entry.name, reason);
+        let place = &self.place;
+        place.directory.record_failure(&place.entry.name, reason);
         let mut state = self.state();
         state.failed = true;
         self.end_one(shared, state)
@@ -99,21 +97,19 @@ impl FileChunks {
         if state.open > 0 {
             return Ok(());
         }
-        let (chunks, bytes, failed) =
-            (std::mem::take(&mut state.chunks), state.bytes, state.failed);
-        drop(state);
-        if failed {
-            return self.directory.fill(shared, self.slot, None);
-        }
-        let (entry, content) = (self.entry.clone(), in_order(chunks));
-        finish_file(
-            shared,
-            &self.directory,
-            self.slot,
-            entry,
-            self.known,
-            content,
+        let State {
+            ref mut chunks,
             bytes,
-        )
+            density,
+            failed,
+            ..
+        } = *state;
+        let chunks = std::mem::take(chunks);
+        drop(state);
+        let place = self.place.clone();
+        if failed {
+            return place.directory.fill(shared, place.slot, None);
+        }
+        place.finish(shared, in_order(chunks), bytes, density)
     }
 }

@@ -39,6 +39,10 @@ pub struct TreeStatistics {
     pub others: u64,
     /// Content bytes of all files.
     pub bytes: u64,
+    /// Changed files that compressed before, and whose new content does not.
+    pub files_randomised: u64,
+    /// Their content bytes.
+    pub bytes_randomised: u64,
     /// Entries taken over with everything below them by [`reuse`]; not counted above.
     ///
     /// [`reuse`]: refloat_model::entry::TreeSink::reuse
@@ -55,6 +59,8 @@ pub struct TreeCounters {
     pub directories_unmodified: AtomicU64,
     pub others: AtomicU64,
     pub bytes: AtomicU64,
+    pub files_randomised: AtomicU64,
+    pub bytes_randomised: AtomicU64,
     pub reused: AtomicU64,
 }
 
@@ -69,6 +75,8 @@ impl TreeCounters {
             directories_unmodified: Counters::get(&self.directories_unmodified),
             others: Counters::get(&self.others),
             bytes: Counters::get(&self.bytes),
+            files_randomised: Counters::get(&self.files_randomised),
+            bytes_randomised: Counters::get(&self.bytes_randomised),
             reused: Counters::get(&self.reused),
         }
     }

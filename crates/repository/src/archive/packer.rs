@@ -4,8 +4,9 @@
 
 use std::collections::HashSet;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use refloat_model::progress::Counters;
@@ -36,6 +37,8 @@ const INDEX_BLOBS_MAX: usize = 50_000;
 const PACK_SHARE_OVER: usize = 32;
 /// Buffers of chunks that are kept for the next ones.
 const SPARE_BUFFERS_MAX: usize = 2;
+/// How often whoever waits for memory looks whether the run has failed.
+const MEMORY_TICK: Duration = Duration::from_millis(100);
 /// Locks of the set of claimed blobs, so that workers rarely meet.
 const CLAIM_SHARDS: usize = 16;
 
@@ -98,6 +101,7 @@ pub struct Packer {
     random: AtomicU64,
     packed_bytes: AtomicU64,
     index: Mutex<NewIndex>,
+    stopped: AtomicBool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -133,6 +137,7 @@ impl Packer {
             random: AtomicU64::new(seed | 1),
             packed_bytes: AtomicU64::new(0),
             index: Mutex::default(),
+            stopped: AtomicBool::new(false),
         })
     }
 
@@ -153,7 +158,8 @@ impl Packer {
         Counters::get(&self.packed_bytes)
     }
 
-    /// Seals a blob and puts it into an open pack; hands the pack over when it is full.
+    /// Seals a blob and puts it into an open pack; hands the pack over when it is full. How long
+    /// its sealed form is.
     pub fn add(
         &self,
         codec: &Codec,
@@ -161,7 +167,7 @@ impl Packer {
         id: BlobId,
         plaintext: &[u8],
         compression: Compression,
-    ) -> Result<(), RepositoryError> {
+    ) -> Result<u64, RepositoryError> {
         let prepared = codec.prepare(id, plaintext, compression)?;
         let mut open = self.open_pack(kind)?;
         while self.has_no_room(&open, prepared.sealed_length()) {
@@ -192,12 +198,13 @@ impl Packer {
         Counters::add(&self.packed_bytes, u64::from(blob.length));
         open.blobs.push(blob);
         flips::touch(Stage::Proven, &mut open.bytes);
+        let length = u64::from(blob.length);
         if open.bytes.len() < self.pack_bytes_min {
-            return Ok(());
+            return Ok(length);
         }
         let full = std::mem::take(&mut *open);
         drop(open);
-        self.hand_over(codec, full)
+        self.hand_over(codec, full).map(|()| length)
     }
 
     /// A pack at random among those that nobody is using and that have memory; if there is none,
@@ -224,8 +231,7 @@ impl Packer {
             }
         };
         if open.bytes.capacity() == 0 {
-            let memory = self.memory.1.recv();
-            let memory = memory.map_err(|_all_gone| RepositoryError::Stopped)?;
+            let memory = self.wait_for_memory()?;
             self.begin(&mut open, memory);
         }
         Ok(open)
@@ -241,6 +247,21 @@ impl Packer {
     const fn has_no_room(&self, open: &OpenPack, sealed: usize) -> bool {
         let have = open.bytes.len();
         have >= self.pack_bytes_min / 2 && have + sealed > self.usual_bytes()
+    }
+
+    /// Waits until somebody gives memory back. A thread that panicked may never do that.
+    fn wait_for_memory(&self) -> Result<Vec<u8>, RepositoryError> {
+        while !self.stopped.load(Ordering::SeqCst) {
+            if let Ok(memory) = self.memory.1.recv_timeout(MEMORY_TICK) {
+                return Ok(memory);
+            }
+        }
+        Err(RepositoryError::Stopped)
+    }
+
+    /// The run failed: nobody waits for memory any more.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
     }
 
     /// Exactly what a pack takes: doubling would waste as much again, several times over.
@@ -385,14 +406,7 @@ pub fn upload(shared: &Shared, queue: &Receiver<SealedPack>) {
         // After a failure packs are only taken from the queue, so that nobody waits for ever.
         if shared.check().is_ok() {
             flips::touch(Stage::Pack, &mut bytes);
-            let work = std::panic::AssertUnwindSafe(|| store(shared, id, &bytes, blobs));
-            let done = std::panic::catch_unwind(work).unwrap_or_else(|_panic| {
-                Err(RepositoryError::Encode {
-                    what: "the run's data",
-                    cause: "a thread of the pipeline panicked".into(),
-                })
-            });
-            done.unwrap_or_else(|error| shared.fail(error));
+            shared.guard(|| store(shared, id, &bytes, blobs));
         }
         shared.packer.give_back(bytes);
     }

@@ -30,10 +30,13 @@ pub struct TreeJob {
 impl TreeJob {
     /// Reads the tree.
     pub fn run(self, shared: &Shared) {
-        if let Ok(nodes) = shared.repository.read_tree(self.tree) {
-            // Whoever wanted it may have ended.
-            drop(self.reply.try_send(nodes));
-        }
+        shared.guard(|| {
+            if let Ok(nodes) = shared.repository.read_tree(self.tree) {
+                // Whoever wanted it may have ended.
+                drop(self.reply.try_send(nodes));
+            }
+            Ok(())
+        });
     }
 }
 

@@ -16,6 +16,7 @@ use refloat_model::progress::Counters;
 
 use super::Shared;
 use super::chunks::{ChunkList, FileChunks};
+use super::density::{Density, Earlier};
 use super::directory::Directory;
 use crate::chunker::{CHUNK_BYTES_MIN, Search};
 use crate::error::RepositoryError;
@@ -38,12 +39,8 @@ pub enum Job {
 
 /// A file to be read.
 pub struct FileJob {
-    pub directory: Arc<Directory>,
-    pub slot: usize,
-    pub entry: Entry,
+    pub place: FilePlace,
     pub content: Box<dyn Content>,
-    /// Whether the parent has an entry of this name.
-    pub known: bool,
 }
 
 /// A chunk to be stored.
@@ -87,22 +84,14 @@ pub fn work(shared: &Shared, jobs: &Receiver<Job>) {
     }
 }
 
-/// Does a job. A panic in a source's reader ends the run as a failure: others wait for this job.
 fn run(shared: &Shared, job: Job, buffer: &mut Vec<u8>) {
     if shared.check().is_err() {
         return;
     }
-    let work = std::panic::AssertUnwindSafe(|| match job {
+    shared.guard(|| match job {
         Job::Directory(directory) => directory.complete(shared),
         Job::File(file) => read_file(shared, *file, buffer),
     });
-    let done = std::panic::catch_unwind(work).unwrap_or_else(|_panic| {
-        Err(RepositoryError::Encode {
-            what: "the run's data",
-            cause: "a thread of the pipeline panicked".into(),
-        })
-    });
-    done.unwrap_or_else(|error| shared.fail(error));
 }
 
 /// Stores a chunk, and with it another that waits: two are hashed in little more time than one.
@@ -110,7 +99,7 @@ fn store_chunk(shared: &Shared, chunk: ChunkJob) {
     if shared.check().is_err() {
         return;
     }
-    store_two(shared, chunk).unwrap_or_else(|error| shared.fail(error));
+    shared.guard(|| store_two(shared, chunk));
 }
 
 fn store_two(shared: &Shared, chunk: ChunkJob) -> Result<(), RepositoryError> {
@@ -129,52 +118,32 @@ fn store_hashed(shared: &Shared, chunk: ChunkJob, id: BlobId) -> Result<(), Repo
         number,
         bytes,
     } = chunk;
-    shared.store_hashed(BlobKind::Data, id, &bytes)?;
+    let density = shared.store_hashed(BlobKind::Data, id, &bytes)?;
     shared.packer.recycle(bytes);
-    file.stored(shared, number, id)
+    file.stored(shared, number, id, density)
 }
 
 fn read_file(shared: &Shared, job: FileJob, buffer: &mut Vec<u8>) -> Result<(), RepositoryError> {
-    let FileJob {
-        directory,
-        slot,
-        entry,
-        content,
-        known,
-    } = job;
+    let FileJob { place, content } = job;
     let mut reader = match content.open() {
         Ok(reader) => reader,
-        Err(error) => return fail_file(shared, &directory, slot, &entry, &error),
+        Err(error) => return fail_file(shared, &place, &error),
     };
-    read_content(shared, &directory, slot, entry, known, &mut *reader, buffer)
+    read_content(shared, place, &mut *reader, buffer)
 }
 
 /// Reads a stream on the caller's thread.
 pub fn read_stream(
     shared: &Shared,
-    directory: &Arc<Directory>,
-    slot: usize,
-    entry: Entry,
-    known: bool,
+    place: FilePlace,
     content: &mut dyn Read,
 ) -> Result<(), RepositoryError> {
-    read_content(
-        shared,
-        directory,
-        slot,
-        entry,
-        known,
-        content,
-        &mut Vec::new(),
-    )
+    read_content(shared, place, content, &mut Vec::new())
 }
 
 fn read_content(
     shared: &Shared,
-    directory: &Arc<Directory>,
-    slot: usize,
-    entry: Entry,
-    known: bool,
+    place: FilePlace,
     reader: &mut dyn Read,
     buffer: &mut Vec<u8>,
 ) -> Result<(), RepositoryError> {
@@ -182,19 +151,20 @@ fn read_content(
     // write more zeros than the file has bytes, a hundred times over.
     buffer.resize(CHUNK_BYTES_MIN, 0);
     match read_full(reader, buffer) {
-        Err(error) => fail_file(shared, directory, slot, &entry, &error),
+        Err(error) => fail_file(shared, &place, &error),
         Ok(length) if length < CHUNK_BYTES_MIN => {
             let bytes = &buffer[..length];
             let size = length as u64;
             Counters::add(&shared.counters.bytes_done, size);
-            let content = match bytes {
-                [] => Arc::default(),
-                bytes => Arc::from([shared.store_blob(BlobKind::Data, bytes)?]),
-            };
-            finish_file(shared, directory, slot, entry, known, content, size)
+            if bytes.is_empty() {
+                return place.finish(shared, Arc::default(), size, Density::default());
+            }
+            let id = BlobId::of(bytes);
+            let density = shared.store_hashed(BlobKind::Data, id, bytes)?;
+            place.finish(shared, Arc::from([id]), size, density)
         }
         Ok(_there_is_more) => {
-            let file = FileChunks::new(Arc::clone(directory), slot, entry, known);
+            let file = FileChunks::new(place);
             cut_file(shared, &file, reader, std::mem::take(buffer))
         }
     }
@@ -293,48 +263,57 @@ fn hand_out(
     Ok(())
 }
 
-fn fail_file(
-    shared: &Shared,
-    directory: &Arc<Directory>,
-    slot: usize,
-    entry: &Entry,
-    error: &io::Error,
-) -> Result<(), RepositoryError> {
-    directory.record_failure(&entry.name, format!("cannot read: {}", chain(error)));
-    directory.fill(shared, slot, None)
+fn fail_file(shared: &Shared, place: &FilePlace, error: &io::Error) -> Result<(), RepositoryError> {
+    let reason = format!("cannot read: {}", chain(error));
+    place.directory.record_failure(&place.entry.name, reason);
+    place.directory.fill(shared, place.slot, None)
 }
 
-/// Puts a file's node in its place; its size is what was read, whatever `stat` said before.
-pub fn finish_file(
-    shared: &Shared,
-    directory: &Arc<Directory>,
-    slot: usize,
-    mut entry: Entry,
-    known: bool,
-    content: Arc<[BlobId]>,
-    size: u64,
-) -> Result<(), RepositoryError> {
-    let counters = &directory.tree.counters;
-    Counters::add(
-        if known {
-            &counters.files_changed
-        } else {
-            &counters.files_new
-        },
-        1,
-    );
-    Counters::add(&counters.bytes, size);
-    entry.kind = EntryKind::File { size };
-    directory.fill(
-        shared,
-        slot,
-        Some(Node {
+/// A file and where its node goes.
+#[derive(Clone)]
+pub struct FilePlace {
+    pub directory: Arc<Directory>,
+    pub slot: usize,
+    pub entry: Entry,
+    pub earlier: Earlier,
+}
+
+impl FilePlace {
+    /// Puts the file's node in its place; its size is what was read, whatever `stat` said before.
+    /// `density` is that of the part that was not stored before.
+    pub fn finish(
+        self,
+        shared: &Shared,
+        content: Arc<[BlobId]>,
+        size: u64,
+        density: Density,
+    ) -> Result<(), RepositoryError> {
+        let Self {
+            directory,
+            slot,
+            mut entry,
+            earlier,
+        } = self;
+        let counters = &directory.tree.counters;
+        let counter = match earlier.known {
+            true => &counters.files_changed,
+            false => &counters.files_new,
+        };
+        Counters::add(counter, 1);
+        Counters::add(&counters.bytes, size);
+        if shared.compresses() && earlier.density.turned_random(density) {
+            Counters::add(&counters.files_randomised, 1);
+            Counters::add(&counters.bytes_randomised, size);
+        }
+        entry.kind = EntryKind::File { size };
+        let node = Node {
             entry,
             content,
             subtree: None,
             foreign: None,
-        }),
-    )
+        };
+        directory.fill(shared, slot, Some(node))
+    }
 }
 
 /// A chunk list in the order of the file.

@@ -1,6 +1,6 @@
 //! S6: a bit that flips in memory between cutting and uploading is caught before the upload.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use refloat_model::cancel::Cancel;
 use refloat_model::entry::{Entry, TreeSink as _};
@@ -25,7 +25,26 @@ struct Flip {
     bit: u64,
 }
 
+/// How many turns of a stage pass before one panics.
+static PANIC: Mutex<Option<(Stage, u64)>> = Mutex::new(None);
+/// What is armed is for one test at a time.
+static TURN: Mutex<()> = Mutex::new(());
+
+fn panic_if_armed(stage: Stage) {
+    let mut panic = PANIC.lock().unwrap_or_else(PoisonError::into_inner);
+    match panic.as_mut().filter(|(at, _)| *at == stage) {
+        None => {}
+        Some((_, 0)) => {
+            *panic = None;
+            drop(panic);
+            panic!("on purpose, by the test");
+        }
+        Some((_, turns_left)) => *turns_left -= 1,
+    }
+}
+
 pub fn touch(stage: Stage, bytes: &mut [u8]) {
+    panic_if_armed(stage);
     let mut armed = ARMED.lock().unwrap();
     let Some(flip) = armed.as_mut().filter(|flip| flip.stage == stage) else {
         return;
@@ -90,8 +109,73 @@ fn back_up(repository: &IndexedRepository, seed: u64) -> Result<(), RepositoryEr
     archiver.finish()?.publish(&lock, &snapshot).map(drop)
 }
 
+/// A panic while a blob or chunk is stored ends the run as a failure; nobody waits for the thread
+/// that had it.
+#[test]
+fn a_panic_while_something_is_stored_ends_the_run_and_nobody_waits() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let storage: SharedStorage = Arc::new(MemoryStorage::new());
+    let repository = Repository::init(storage, &Secret::new("x"), InitOptions::default());
+    let repository = repository.unwrap().into_indexed().unwrap();
+    let mut seen = 0;
+    for stage in [Stage::Compressed, Stage::Sealed, Stage::Proven, Stage::Pack] {
+        for turns_left in 0..6 {
+            for workers in [1, 3] {
+                *PANIC.lock().unwrap_or_else(PoisonError::into_inner) = Some((stage, turns_left));
+                let (ended, answer) = std::sync::mpsc::channel();
+                let repository = repository.clone();
+                std::thread::spawn(move || ended.send(back_up_large_files(&repository, workers)));
+                let limit = std::time::Duration::from_secs(60);
+                let what = format!("{stage:?}, turn {turns_left}, {workers} workers");
+                // A source's own thread stores directories, too: there the panic is its own.
+                let ended = answer.recv_timeout(limit);
+                let hung = matches!(ended, Err(std::sync::mpsc::RecvTimeoutError::Timeout));
+                assert!(!hung, "{what}: hangs");
+                let left = PANIC.lock().unwrap_or_else(PoisonError::into_inner).take();
+                match ended {
+                    Ok(Ok(())) => assert!(left.is_some(), "{what}: reported as saved"),
+                    _failed => seen += 1,
+                }
+            }
+        }
+    }
+    assert!(seen >= 24, "{seen}");
+    assert_clean(&repository, 0);
+}
+
+/// Files of several chunks, so that workers hand chunks to one another.
+fn back_up_large_files(
+    repository: &IndexedRepository,
+    workers: usize,
+) -> Result<(), RepositoryError> {
+    let options = ArchiveOptions {
+        workers,
+        pack_bytes_min: 1 << 20,
+        ..ArchiveOptions::default()
+    };
+    let counters = Arc::new(Counters::default());
+    let archiver = Archiver::start(repository.reload()?, options, counters, Cancel::default())?;
+    let mut builder = archiver.tree(Vec::new());
+    for number in 0..3_u64 {
+        let (mut state, length) = (number, 3_000_000);
+        let mut bytes: Vec<u8> = Vec::with_capacity(length);
+        while bytes.len() < length {
+            bytes.extend(mix(&mut state).to_le_bytes());
+            bytes.extend([7; 8]);
+        }
+        let entry = Entry::synthetic_file(format!("large-{number}"), length as u64);
+        let content = move || Ok::<_, std::io::Error>(std::io::Cursor::new(bytes));
+        if builder.file(entry, Box::new(content)).is_err() {
+            break;
+        }
+    }
+    let _root = archiver.store_directory(builder.finish()?.nodes)?;
+    archiver.finish().map(drop)
+}
+
 #[test]
 fn a_bit_that_flips_in_memory_is_caught_before_the_upload() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let memory = Arc::new(MemoryStorage::new());
     let storage: SharedStorage = Arc::clone(&memory) as SharedStorage;
     let password = Secret::new("x");
