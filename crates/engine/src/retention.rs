@@ -10,6 +10,7 @@
 mod execute;
 mod named;
 mod partial;
+mod unreadable;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,6 +25,7 @@ use crate::point_list::PointSummary;
 pub use execute::{execute, load, load_partials};
 pub use named::{NamedError, plan_named};
 pub use partial::{PartialCandidate, PartialDecision, partials};
+pub use unreadable::{UnreadableRecord, unreadable};
 
 /// What a point holds, by item.
 pub type Holdings = BTreeMap<TreePath, Holding>;
@@ -41,7 +43,8 @@ pub struct Holding {
     pub has_data: bool,
     /// Whether the point's policy wanted it: false if a rule left it out.
     pub selected: bool,
-    /// Whether the backup found it suspicious: empty, shrunk or renamed all at once.
+    /// Whether the backup found it suspicious: empty, shrunk, renamed or turned into noise all at
+    /// once.
     pub suspicious: bool,
 }
 

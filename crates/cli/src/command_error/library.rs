@@ -317,6 +317,13 @@ impl From<PruneError> for CommandError {
             PruneError::ClockSkew { .. } => {
                 Self::of(ErrorKind::Refused, &error).hint("set the clocks; nothing was deleted")
             }
+            PruneError::UnreadableSnapshot { ref snapshot, .. } => {
+                let short = snapshot.short();
+                Self::of(ErrorKind::Damaged, &error).hint(format!(
+                    "nothing was deleted; if it cannot be had back from a copy, drop it with \
+                     `refloat forget --unreadable {short}`"
+                ))
+            }
             _ => Self::of(ErrorKind::Damaged, &error)
                 .hint("nothing was deleted; see what is damaged with `refloat check`"),
         }

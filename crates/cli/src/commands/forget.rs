@@ -3,6 +3,8 @@
 //! Invariant: what is dropped was shown and confirmed; if the repository changed in between,
 //! nothing is.
 
+mod unreadable;
+
 use std::collections::BTreeMap;
 
 use refloat_engine::config::Keep;
@@ -40,12 +42,20 @@ pub struct Args {
     /// Ids of points to drop, whatever rules would keep them
     #[arg(value_name = "POINT", conflicts_with_all = ["Rules", "policy"])]
     points: Vec<String>,
+    /// Drop these snapshot records that cannot be read, as a damaged one keeps every prune from
+    /// working; what only they refer to goes with the next prune
+    #[arg(
+        long,
+        value_name = "SNAPSHOT",
+        conflicts_with_all = ["points", "Rules", "policy", "accept_changes", "prune"]
+    )]
+    unreadable: Vec<String>,
     #[command(flatten)]
     rules: Rules,
     /// Only points of this policy
     #[arg(long, value_name = "NAME")]
     policy: Vec<String>,
-    /// Let suspicious copies (empty, shrunk, all renamed) replace the ones before them; without this
+    /// Let suspicious copies (empty, shrunk, all renamed, turned into noise) replace the ones before them; without this
     /// the last copy that was not suspicious stays
     #[arg(long)]
     accept_changes: bool,
@@ -113,6 +123,9 @@ pub fn run(
     settings: &Settings,
     signals: &Signals,
 ) -> Result<ExitStatus, CommandError> {
+    if !args.unreadable.is_empty() {
+        return unreadable::run(args, settings, signals);
+    }
     let request = Request::of(args, settings)?;
     let repository = repository::open_indexed(settings)?;
     let plan = plan(&repository, &request, signals)?;

@@ -1,4 +1,5 @@
-//! A copy that is suspiciously unlike the one before: empty, far smaller, or all files renamed.
+//! A copy that is suspiciously unlike the one before: empty, far smaller, all files renamed, or
+//! turned into noise.
 //!
 //! Invariant: an anomaly makes the run incomplete, so that nobody takes an emptied volume for a
 //! good backup; the copy itself is kept, and `forget` keeps the last one that was not suspicious.
@@ -12,6 +13,10 @@ use refloat_repository::archive::TreeStatistics;
 use super::parents::Parent;
 use super::plan::title;
 
+/// With fewer files that turned into noise, their bytes decide.
+const RANDOM_FILES_MIN: u64 = 10;
+/// With fewer bytes nothing of worth turned into noise, unless it is many files.
+const RANDOM_BYTES_MIN: u64 = 1 << 20;
 /// With fewer files a rename of most of them is everyday work.
 const RENAMED_FILES_MIN: u64 = 20;
 
@@ -47,6 +52,12 @@ pub fn compare(new: &ItemRecord, old: &Parent, statistics: &TreeStatistics) -> O
              gone: so it looks when files are encrypted by somebody else",
             statistics.files_new
         )
+    } else if is_turned_random(old.record.bytes, statistics) {
+        format!(
+            "has {} changed files of {} bytes that could be compressed and cannot be any more; \
+             {before}: so it looks when files are encrypted by somebody else",
+            statistics.files_randomised, statistics.bytes_randomised
+        )
     } else {
         return None;
     };
@@ -61,9 +72,44 @@ const fn is_mass_rename(files_before: u64, statistics: &TreeStatistics) -> bool 
         && files_before.saturating_sub(kept) * 2 > files_before
 }
 
+/// Whether most of what changed, in files or in bytes, turned into noise. What was noise before, as
+/// pictures and archives are, says nothing.
+const fn is_turned_random(bytes_before: u64, statistics: &TreeStatistics) -> bool {
+    let (files, bytes) = (statistics.files_randomised, statistics.bytes_randomised);
+    (files >= RANDOM_FILES_MIN && files * 2 >= statistics.files_changed)
+        || (bytes >= RANDOM_BYTES_MIN && bytes * 4 >= bytes_before)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_changed_must_have_turned_into_noise_in_most_files_or_a_quarter_of_the_bytes() {
+        // Bytes before, files changed, of them noise now, their bytes.
+        for (before, changed, files, bytes, expected) in [
+            (10_000, 10, 10, 9_000, true),
+            (10_000_000, 400, 200, 9_000, true),
+            (10_000_000, 401, 200, 9_000, false),
+            (10_000, 9, 9, 9_000, false),
+            (4 << 20, 1, 1, 1 << 20, true),
+            (8 << 20, 1, 1, 1 << 20, false),
+            (10_000, 100, 0, 0, false),
+            (0, 0, 0, 0, false),
+        ] {
+            let statistics = TreeStatistics {
+                files_changed: changed,
+                files_randomised: files,
+                bytes_randomised: bytes,
+                ..TreeStatistics::default()
+            };
+            assert_eq!(
+                is_turned_random(before, &statistics),
+                expected,
+                "{statistics:?}"
+            );
+        }
+    }
 
     #[test]
     fn only_most_files_under_other_names_are_a_mass_rename() {

@@ -47,8 +47,9 @@ pub fn partials(mut partials: Vec<PartialCandidate>, points: &[Candidate]) -> Ve
         PartialDecision {
             snapshot: partial.snapshot,
             time: partial.time,
-            // One that cannot be read serves nobody: it is only there to save reading.
-            superseded: !holdings.is_some_and(|items| items.iter().any(needed)),
+            // What cannot be read now may be readable after a repair: whoever wants it gone drops it
+            // by name.
+            superseded: holdings.is_some_and(|items| !items.iter().any(needed)),
             items: holdings
                 .iter()
                 .flat_map(|items| items.values().map(|item| item.title.clone()))

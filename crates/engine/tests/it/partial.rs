@@ -7,6 +7,8 @@ use refloat_engine::retention;
 use refloat_model::cancel::Cancel;
 use refloat_model::progress::Counters;
 use refloat_repository::prune::{self, PruneOptions};
+use refloat_repository::repair::REPAIRED_TAG;
+use refloat_storage::{FileKey, FileKind};
 
 use crate::playground::{Behaviour, Playground, volume};
 
@@ -101,6 +103,27 @@ fn the_finished_part_of_a_late_item_is_the_next_runs_parent_and_goes_when_it_is_
 }
 
 #[test]
+fn a_part_that_cannot_be_read_because_of_a_damaged_index_stays() {
+    let mut ground = Playground::new();
+    ground.deadline = "1h".parse().ok();
+    let result = ground.back_up(&[(volume("big"), files(Some(4000)))], &[]);
+    assert!(matches!(result, Err(BackupError::NothingSaved { .. })));
+    ground
+        .back_up(&[(volume("other"), Behaviour::Holds("bytes".into()))], &[])
+        .unwrap();
+    let storage = std::sync::Arc::clone(ground.repository.storage());
+    for index in storage.list(FileKind::Index).unwrap() {
+        storage.delete(&index.key).unwrap();
+        storage.write(&index.key, b"torn").unwrap();
+    }
+    let repository = ground.repository.reload().unwrap();
+    assert!(!repository.damaged_indexes().is_empty());
+    assert_eq!(verdicts(&ground), ["keep"]);
+    let unreadable = retention::unreadable(&repository, &Cancel::default()).unwrap();
+    assert_eq!(unreadable.len(), 1, "a person may drop it by name");
+}
+
+#[test]
 fn a_run_that_comes_to_no_point_keeps_its_parts_and_they_add_up() {
     let mut ground = Playground::new();
     ground.deadline = "1h".parse().ok();
@@ -115,4 +138,62 @@ fn a_run_that_comes_to_no_point_keeps_its_parts_and_they_add_up() {
     assert_eq!(read(&ground), ["read b", "read c"]);
     // An item that is wanted no more needs no part either.
     assert_eq!(verdicts(&ground), ["drop"]);
+}
+
+/// The newest point as a repair leaves it: it lacks something, whatever its manifest says.
+fn tag_as_repaired(ground: &Playground) {
+    let repository = ground.repository.reload().unwrap();
+    let (id, mut file) = repository.snapshots().unwrap().snapshots.pop().unwrap();
+    file.tags
+        .get_or_insert_default()
+        .push(REPAIRED_TAG.to_owned());
+    repository
+        .write_json(FileKind::Snapshot, "a snapshot", &file)
+        .unwrap();
+    let old = FileKey::new(FileKind::Snapshot, id.0);
+    repository.storage().delete(&old).unwrap();
+}
+
+#[test]
+fn what_a_repair_left_of_a_point_is_no_parent_and_replaces_no_sound_copy() {
+    let mut ground = Playground::new();
+    for _ in 0..2 {
+        ground
+            .back_up(&[(volume("big"), files(None))], &[])
+            .unwrap();
+    }
+    assert_eq!(
+        read(&ground).len(),
+        3,
+        "the first point is the second one's parent"
+    );
+    tag_as_repaired(&ground);
+    let repository = ground.repository.reload().unwrap();
+    let points = retention::load(&repository, &Cancel::default()).unwrap();
+    let keep = Keep {
+        last: 1,
+        ..Keep::default()
+    };
+    let plan = retention::plan(points, |_| Some(keep.clone()));
+    assert_eq!(
+        plan.dropped().count(),
+        0,
+        "the sound copy before it stays: {plan:#?}"
+    );
+    // The sound one before it is the parent: nothing is read again.
+    ground
+        .back_up(&[(volume("big"), files(None))], &[])
+        .unwrap();
+    assert_eq!(read(&ground), [""; 0]);
+    // With none but repaired ones everything is.
+    let mut ground = Playground::new();
+    ground
+        .back_up(&[(volume("big"), files(None))], &[])
+        .unwrap();
+    assert_eq!(read(&ground).len(), 3);
+    tag_as_repaired(&ground);
+    ground
+        .back_up(&[(volume("big"), files(None))], &[])
+        .unwrap();
+    assert_eq!(read(&ground).len(), 3, "it is no parent");
 }
