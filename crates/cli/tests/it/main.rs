@@ -5,10 +5,12 @@
 
 #![cfg(test)]
 
+mod anomaly;
 mod bad_input;
 mod cli_env;
 mod cluster_drift;
 mod cluster_git;
+mod concurrent;
 mod config;
 mod control_plane;
 mod docker;
@@ -22,9 +24,11 @@ mod kills;
 mod kubernetes;
 mod leaks;
 mod ledger;
+mod power_cuts;
 mod registry;
 mod registry_and_docker;
 mod registry_faults;
 mod repair;
 mod retention;
 mod there_and_back;
+mod unreadable;

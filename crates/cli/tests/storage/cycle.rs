@@ -88,7 +88,7 @@ impl Remote {
 }
 
 /// The folder of this name, wherever below it was restored.
-fn find_folder(root: &Path, name: &str) -> std::path::PathBuf {
+pub fn find_folder(root: &Path, name: &str) -> std::path::PathBuf {
     let mut waiting = vec![root.to_owned()];
     while let Some(folder) = waiting.pop() {
         for entry in std::fs::read_dir(&folder).unwrap().map(Result::unwrap) {

@@ -4,6 +4,7 @@
 //! - `copying`: `copy`, `init --copy-chunker-params` and copies that follow a backup
 //! - `refusals`: what a person reads when storage cannot be used
 //! - `faults`: whole backups through a proxy that misbehaves, lies, or is gone for a while
+//! - `thieves`: what whoever has stolen credentials can do, and how everything comes back
 //! - `link`: how much of a long line a backup uses
 #![expect(clippy::unwrap_used, reason = "tests: a panic is a failed test")]
 
@@ -21,3 +22,4 @@ mod cycle;
 mod faults;
 mod link;
 mod refusals;
+mod thieves;

@@ -6,6 +6,7 @@
 pub mod commands;
 mod deletions;
 mod keys;
+mod protects;
 mod repairs;
 
 use std::collections::BTreeSet;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use refloat_model::secret::Secret;
-use refloat_repository::check::{CheckReport, ReadData};
+use refloat_repository::check::{CheckFinding, CheckReport, ReadData};
 use refloat_repository::format::key::KeyOrigin;
 use refloat_repository::repair::OldSnapshots;
 use refloat_repository::{
@@ -283,6 +283,12 @@ fn judge(
             report.findings
         );
     }
+    let is_named_file = matches!(victim, Victim::Index | Victim::Snapshot);
+    if is_named_file && damage != Damage::Deleted {
+        // Not only what is missing because of it.
+        let named = report.findings.iter().any(|found| names(found, file));
+        assert!(named, "{what} is not named: {:#?}", report.findings);
+    }
     assert_eq!(lost(&report), expected, "{what}: {:#?}", report.findings);
     if detected == Some(true) && (damage.changes_size() || damage == Damage::Deleted) {
         let structure = check_with(opened, ReadData::None);
@@ -294,6 +300,15 @@ fn judge(
     }
     read_everything(ground, &opened.reload().unwrap(), &expected, &what);
     repair(ground, &copy, opened, &report, (file, &what));
+}
+
+/// Whether a finding says of a file that it cannot be read.
+fn names(finding: &CheckFinding, file: FileKey) -> bool {
+    match finding {
+        CheckFinding::UnreadableSnapshot { snapshot, .. } => snapshot.0 == *file.id(),
+        CheckFinding::UnreadableIndex { index, .. } => index.0 == *file.id(),
+        _ => false,
+    }
 }
 
 fn repair(

@@ -219,3 +219,30 @@ fn an_escrow_brings_back_destroyed_keys_and_config_and_harms_nothing() {
         assert!(Escrow::parse(&text[..cut]).is_err());
     }
 }
+
+#[test]
+fn an_init_beside_keys_of_one_that_died_makes_a_repository_that_opens() {
+    // Of the same password and of another one, as they are left before the config is written.
+    let storage: SharedStorage = Arc::new(MemoryStorage::new());
+    for password in [PASSWORD, "another"] {
+        let other: SharedStorage = Arc::new(MemoryStorage::new());
+        let dead = Repository::init(other, &Secret::new(password), Default::default()).unwrap();
+        let key = FileKey::new(FileKind::Key, dead.key_id().0);
+        storage
+            .write(&key, &dead.storage().read(&key).unwrap())
+            .unwrap();
+    }
+    let made = init(&storage, ChunkerChoice::Gear);
+    assert_eq!(storage.list(FileKind::Key).unwrap().len(), 3);
+    let again = open(&storage);
+    assert_eq!(again.config().id, made.config().id);
+    let files = Files::from([("a".to_owned(), (1, noise(10_000, 1)))]);
+    let _saved = backup(&storage, &files);
+    assert_eq!(
+        read_files(&open(&storage).into_indexed().unwrap(), newest_tree(&again)),
+        contents(&files)
+    );
+    // The key of the other dead one opens nothing.
+    let refused = Repository::open(Arc::clone(&storage), &Secret::new("another"));
+    assert!(refused.is_err(), "{refused:?}");
+}

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use refloat_model::time::Timestamp;
 use refloat_repository::format::lock::LockFile;
 use refloat_repository::lock::{Clock, LockMode, Repetition, Timekeeper, Work};
 use refloat_repository::{ChunkerChoice, Repository, RepositoryError};
 use refloat_storage::local::LocalStorage;
 use refloat_storage::memory::MemoryStorage;
-use refloat_storage::{FileKind, SharedStorage, StorageError, StorageErrorKind};
+use refloat_storage::{
+    FileKey, FileKind, Listed, Protection, SharedStorage, Storage, StorageError, StorageErrorKind,
+};
 
 use refloat_testkit::intercept::{Call, Intercepted};
 
@@ -45,6 +48,85 @@ fn shared_locks_stand_together_and_exclusive_ones_alone() {
     }
     drop(exclusive);
     assert_eq!(storage.list(FileKind::Lock).unwrap(), []);
+}
+
+/// Without our own lock in the listing nobody can tell the storage's time: a look by our clock, which
+/// is ahead here, would take a living lock for dead.
+#[test]
+fn a_lock_that_a_listing_does_not_show_proves_nothing_and_buries_nobody() {
+    let storage: SharedStorage = Arc::new(MemoryStorage::new());
+    drop(init(&storage, ChunkerChoice::Gear));
+    let others = open(&storage);
+    let living = others
+        .lock(LockMode::Exclusive, owner("living"), clock())
+        .unwrap();
+    let hiding = Arc::new(Hiding {
+        inner: Arc::clone(&storage),
+        shown: storage.list(FileKind::Lock).unwrap(),
+    });
+    let ours = open(&(hiding as SharedStorage));
+    for mode in [LockMode::Shared, LockMode::Exclusive] {
+        let refused = ours.lock(mode, owner("ours"), later(40));
+        assert!(
+            matches!(refused, Err(RepositoryError::LostLock)),
+            "{refused:?}"
+        );
+    }
+    living.prove().unwrap();
+    assert_eq!(storage.list(FileKind::Lock).unwrap().len(), 1);
+}
+
+/// Storage whose listings show the locks of earlier only.
+struct Hiding {
+    inner: SharedStorage,
+    shown: Vec<Listed>,
+}
+
+impl Storage for Hiding {
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+    fn create(&self) -> Result<(), StorageError> {
+        self.inner.create()
+    }
+    fn write(&self, key: &FileKey, bytes: &[u8]) -> Result<(), StorageError> {
+        self.inner.write(key, bytes)
+    }
+    fn read(&self, key: &FileKey) -> Result<Vec<u8>, StorageError> {
+        self.inner.read(key)
+    }
+    fn read_range(
+        &self,
+        key: &FileKey,
+        offset: u64,
+        length: usize,
+    ) -> Result<Vec<u8>, StorageError> {
+        self.inner.read_range(key, offset, length)
+    }
+    fn size(&self, key: &FileKey) -> Result<Option<u64>, StorageError> {
+        self.inner.size(key)
+    }
+    fn list(&self, kind: FileKind) -> Result<Vec<Listed>, StorageError> {
+        match kind {
+            FileKind::Lock => Ok(self.shown.clone()),
+            kind => self.inner.list(kind),
+        }
+    }
+    fn delete(&self, key: &FileKey) -> Result<(), StorageError> {
+        self.inner.delete(key)
+    }
+    fn connections(&self) -> usize {
+        self.inner.connections()
+    }
+    fn protection(&self) -> Option<Protection> {
+        None
+    }
+    fn protected_until(&self, _key: &FileKey) -> Result<Option<Timestamp>, StorageError> {
+        Ok(None)
+    }
+    fn protect_until(&self, key: &FileKey, until: Timestamp) -> Result<(), StorageError> {
+        self.inner.protect_until(key, until)
+    }
 }
 
 #[test]

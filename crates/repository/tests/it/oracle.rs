@@ -1,16 +1,13 @@
 //! The oracle of every test that changes a repository: our check, and every snapshot read back.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
 
 use refloat_model::cancel::Cancel;
 use refloat_model::progress::Counters;
-use refloat_model::time::Timestamp;
 use refloat_repository::check::{CheckOptions, CheckReport, ReadData, check};
 use refloat_repository::{IndexedRepository, Repository, SnapshotId};
-use refloat_storage::{
-    FileKey, FileKind, Listed, Protection, SharedStorage, Storage, StorageError,
-};
+use refloat_storage::{FileKind, SharedStorage};
+pub use refloat_testkit::swap::Swap;
 
 use crate::support::*;
 
@@ -66,69 +63,4 @@ pub fn all_of(repository: &IndexedRepository) -> BTreeMap<SnapshotId, Content> {
 pub fn stored_bytes(storage: &SharedStorage, kind: FileKind) -> u64 {
     let listed = storage.list(kind).unwrap();
     listed.iter().map(|file| file.size).sum()
-}
-
-/// Storage whose files are exchanged while a repository is open: opening costs a key derivation.
-pub struct Swap(Mutex<SharedStorage>);
-
-impl Swap {
-    pub fn new(storage: &SharedStorage) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Arc::clone(storage))))
-    }
-
-    pub fn shared(self: &Arc<Self>) -> SharedStorage {
-        Arc::clone(self) as SharedStorage
-    }
-
-    pub fn set(&self, storage: &SharedStorage) {
-        *self.0.lock().unwrap() = Arc::clone(storage);
-    }
-
-    fn inner(&self) -> SharedStorage {
-        Arc::clone(&self.0.lock().unwrap())
-    }
-}
-
-impl Storage for Swap {
-    fn location(&self) -> String {
-        "swap".to_owned()
-    }
-    fn create(&self) -> Result<(), StorageError> {
-        self.inner().create()
-    }
-    fn write(&self, key: &FileKey, bytes: &[u8]) -> Result<(), StorageError> {
-        self.inner().write(key, bytes)
-    }
-    fn read(&self, key: &FileKey) -> Result<Vec<u8>, StorageError> {
-        self.inner().read(key)
-    }
-    fn read_range(
-        &self,
-        key: &FileKey,
-        offset: u64,
-        length: usize,
-    ) -> Result<Vec<u8>, StorageError> {
-        self.inner().read_range(key, offset, length)
-    }
-    fn size(&self, key: &FileKey) -> Result<Option<u64>, StorageError> {
-        self.inner().size(key)
-    }
-    fn list(&self, kind: FileKind) -> Result<Vec<Listed>, StorageError> {
-        self.inner().list(kind)
-    }
-    fn delete(&self, key: &FileKey) -> Result<(), StorageError> {
-        self.inner().delete(key)
-    }
-    fn connections(&self) -> usize {
-        2
-    }
-    fn protection(&self) -> Option<Protection> {
-        self.inner().protection()
-    }
-    fn protected_until(&self, key: &FileKey) -> Result<Option<Timestamp>, StorageError> {
-        self.inner().protected_until(key)
-    }
-    fn protect_until(&self, key: &FileKey, until: Timestamp) -> Result<(), StorageError> {
-        self.inner().protect_until(key, until)
-    }
 }

@@ -1,4 +1,4 @@
-//! W1: the protocol of writers, forget, prune and check, simulated from one seed.
+//! W1: the protocol of writers, forget, prune, copy and check, simulated from one seed.
 //!
 //! The real engine runs on simulated storage and time. Each actor is a command of its own with a
 //! clock of its own; only one moves at a time, and it moves by one call to storage. Between calls
@@ -27,7 +27,7 @@ use crate::crash::commands::{back_up, files};
 use crate::oracle::*;
 use crate::support::*;
 
-use actors::Outcome;
+use actors::{Others, Outcome};
 use world::{Cell, World};
 
 /// How many actors there are at most: each has a repository that was opened once.
@@ -38,6 +38,9 @@ struct Beginning {
     memory: MemoryStorage,
     start: jiff::Timestamp,
     points: Vec<SnapshotId>,
+    /// Another repository, with points of files that the first has in part, and an empty one.
+    other: MemoryStorage,
+    empty: MemoryStorage,
 }
 
 fn beginning() -> Beginning {
@@ -50,10 +53,21 @@ fn beginning() -> Beginning {
     let clock = Hands::at(start).clock();
     let points = [0..6, 4..10, 8..14, 12..18]
         .map(|numbers| back_up(&repository, &clock, &files(numbers)).unwrap());
+    let other = Arc::new(MemoryStorage::new());
+    other.set_clock(start.into());
+    let storage: SharedStorage = Arc::clone(&other) as SharedStorage;
+    let repository = init(&storage, refloat_repository::ChunkerChoice::Gear);
+    let empty = other.duplicate();
+    let repository = repository.into_indexed().unwrap();
+    for numbers in [2..8, 10..20] {
+        let _id = back_up(&repository, &clock, &files(numbers)).unwrap();
+    }
     Beginning {
         memory: memory.duplicate(),
         start,
         points: points.to_vec(),
+        other: other.duplicate(),
+        empty,
     }
 }
 
@@ -65,6 +79,8 @@ struct Tally {
     pruned: usize,
     died: usize,
     stray: usize,
+    imported: usize,
+    exported: usize,
 }
 
 /// The repositories of one thread: their storage is exchanged for every seed.
@@ -73,6 +89,9 @@ struct Stage {
     actors: Vec<IndexedRepository>,
     swap: Arc<Swap>,
     judge: IndexedRepository,
+    /// What copies come from, and where others go to, one for each actor.
+    from: IndexedRepository,
+    to: Vec<(Arc<Swap>, IndexedRepository)>,
 }
 
 impl Stage {
@@ -88,11 +107,20 @@ impl Stage {
         let actors = cells.iter().map(opened).collect();
         let swap = Swap::new(&storage);
         let judge = open(&swap.shared()).into_indexed().unwrap();
+        let from: SharedStorage = Arc::new(beginning.other.duplicate());
+        let empty: SharedStorage = Arc::new(beginning.empty.duplicate());
+        let to = (0..ACTORS_MAX).map(|_| {
+            let swap = Swap::new(&empty);
+            let repository = open(&swap.shared()).into_indexed().unwrap();
+            (swap, repository)
+        });
         Self {
             cells,
             actors,
             swap,
             judge,
+            from: open(&from).into_indexed().unwrap(),
+            to: to.collect(),
         }
     }
 
@@ -106,9 +134,13 @@ impl Stage {
             for (number, role) in roles.iter().enumerate() {
                 let (cell, repository) = (&self.cells[number], &self.actors[number]);
                 let (world, outcomes) = (&world, &outcomes);
+                let (swap, to) = &self.to[number];
+                swap.set(&(Arc::new(beginning.empty.duplicate()) as SharedStorage));
+                let from = &self.from;
                 scope.spawn(move || {
                     cell.enter(world);
-                    let act = || actors::act(role, repository, world, number);
+                    let others = Others { from, to };
+                    let act = || actors::act(role, repository, &others, world, number);
                     let acted = std::panic::catch_unwind(std::panic::AssertUnwindSafe(act));
                     world.leave(number);
                     match acted {
@@ -155,6 +187,11 @@ impl Stage {
                     tally.published += 1;
                     expected.insert(id, "published");
                 }
+                Outcome::Imported(ids) => {
+                    tally.imported += ids.len();
+                    expected.extend(ids.into_iter().map(|id| (id, "copied into it")));
+                }
+                Outcome::Exported(ids) => tally.exported += self.judge_exports(seed, &ids),
                 Outcome::Forgot(ids) => forgotten.extend(ids),
                 Outcome::Pruned => tally.pruned += 1,
                 Outcome::Refused => tally.refused += 1,
@@ -197,6 +234,23 @@ impl Stage {
     }
 }
 
+impl Stage {
+    /// What a copy reported is whole where it went, whatever became of where it came from.
+    fn judge_exports(&self, seed: u64, ids: &[SnapshotId]) -> usize {
+        let holds = |repository: &IndexedRepository| {
+            let listed = repository.snapshots().unwrap().snapshots;
+            ids.iter()
+                .all(|id| listed.iter().any(|(known, _)| known == id))
+        };
+        let mut places = self.to.iter().map(|(_, to)| to.reload().unwrap());
+        let place = places.find(holds);
+        let place = place.unwrap_or_else(|| panic!("seed {seed}: {ids:?} were not copied"));
+        let report = check_with(&place, ReadData::All);
+        assert!(report.is_clean(), "seed {seed}: {:#?}", report.findings);
+        ids.len()
+    }
+}
+
 #[test]
 fn whatever_happens_between_writers_and_deleters_no_published_point_lacks_a_blob() {
     let started = Instant::now();
@@ -216,15 +270,20 @@ fn whatever_happens_between_writers_and_deleters_no_published_point_lacks_a_blob
                     sum.pruned += tally.pruned;
                     sum.died += tally.died;
                     sum.stray += tally.stray;
+                    sum.imported += tally.imported;
+                    sum.exported += tally.exported;
                 }
             });
         }
     });
     let sum = sum.into_inner().unwrap();
     let what = format!(
-        "{} seeds: {} points published, {} prunes, {} refusals, {} deaths, {} stray points",
+        "{} seeds: {} points published, {} copied in, {} copied out, {} prunes, {} refusals, \
+         {} deaths, {} stray points",
         seeds.len(),
         sum.published,
+        sum.imported,
+        sum.exported,
         sum.pruned,
         sum.refused,
         sum.died,
@@ -234,6 +293,10 @@ fn whatever_happens_between_writers_and_deleters_no_published_point_lacks_a_blob
     if seeds.len() > 1 {
         assert!(sum.published > seeds.len() / 4, "{what}");
         assert!(sum.pruned > seeds.len() / 10, "{what}");
+        assert!(
+            sum.imported * 20 > seeds.len() && sum.exported * 20 > seeds.len(),
+            "{what}"
+        );
         assert!(sum.refused > 0 && sum.died > 0, "{what}");
         assert!(sum.stray * 1_000 < seeds.len(), "{what}");
     }

@@ -14,6 +14,7 @@ use refloat_repository::{
 };
 use refloat_storage::SharedStorage;
 use refloat_storage::memory::MemoryStorage;
+use refloat_testkit::faults::{FaultyStorage, MutationEffect};
 
 use super::{Scenario, all, place};
 use crate::support::*;
@@ -68,6 +69,32 @@ pub fn two_points() -> (Arc<MemoryStorage>, SharedStorage, jiff::Timestamp) {
     (memory, storage, start)
 }
 
+/// Another repository, with more points than a copy publishes at once.
+fn other_points() -> IndexedRepository {
+    let (_memory, storage, start) = place();
+    let repository = init(&storage, ChunkerChoice::Gear).into_indexed().unwrap();
+    let clock = Hands::at(start).clock();
+    for number in 0..40 {
+        let files = files(number * 5..number * 5 + 8);
+        let _id = back_up(&repository, &clock, &files).unwrap();
+    }
+    repository.reload().unwrap()
+}
+
+/// Copies points as the command does.
+fn copier<'a>(
+    from: &'a IndexedRepository,
+    ids: &'a [SnapshotId],
+) -> impl Fn(&IndexedRepository, &Clock) -> Result<(), String> + Sync + 'a {
+    move |repository, clock| {
+        let lock = repository.lock(LockMode::Shared, owner("copy"), Arc::clone(clock));
+        let lock = lock.map_err(|error| error.to_string())?;
+        let counters = Arc::new(Counters::default());
+        let copied = copy(from, repository, ids, &lock, &counters, &Cancel::default());
+        copied.map(drop).map_err(|error| error.to_string())
+    }
+}
+
 #[test]
 fn a_backup_or_a_copy_that_dies_anywhere_loses_nothing() {
     let (empty, storage, start) = place();
@@ -90,21 +117,23 @@ fn a_backup_or_a_copy_that_dies_anywhere_loses_nothing() {
     let first = backup_of(files(0..300));
     let incremental = backup_of(files(100..340));
     let unchanged = backup_of(files(60..160));
-    let copied = |repository: &IndexedRepository, clock: &Clock| {
-        let lock = repository.lock(LockMode::Shared, owner("copy"), Arc::clone(clock));
-        let lock = lock.map_err(|error| error.to_string())?;
-        let counters = Arc::new(Counters::default());
-        copy(
-            &from,
-            repository,
-            &ids,
-            &lock,
-            &counters,
-            &Cancel::default(),
-        )
-        .map(drop)
-        .map_err(|error| error.to_string())
-    };
+    let copied = copier(&from, &ids);
+    let many = other_points();
+    let many_ids: Vec<SnapshotId> = many
+        .snapshots()
+        .unwrap()
+        .snapshots
+        .iter()
+        .map(|s| s.0)
+        .collect();
+    let imported = copier(&many, &many_ids);
+    // Packs without an index, of a run that died in the middle.
+    let leftovers = Arc::new(filled.duplicate());
+    let dying: SharedStorage = Arc::clone(&leftovers) as SharedStorage;
+    let dying = Arc::new(FaultyStorage::crashing(dying, 30, MutationEffect::NotDone));
+    let dead = open(&(dying as SharedStorage)).into_indexed().unwrap();
+    assert!(back_up(&dead, &Hands::at(start).clock(), &files(100..260)).is_err());
+    let after_death = backup_of(files(100..260));
     let scenario = |name, original, run| Scenario {
         name,
         original,
@@ -117,6 +146,12 @@ fn a_backup_or_a_copy_that_dies_anywhere_loses_nothing() {
         scenario("incremental backup", &filled, &incremental),
         scenario("backup of what did not change", &filled, &unchanged),
         scenario("copy into an empty repository", &empty, &copied),
+        scenario(
+            "copy of many points into a filled repository",
+            &filled,
+            &imported,
+        ),
+        scenario("backup after one that died", &*leftovers, &after_death),
     ];
-    all("C1 backup and copy", &scenarios, 500);
+    all("C1 backup and copy", &scenarios, 750);
 }

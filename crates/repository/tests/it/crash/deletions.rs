@@ -7,8 +7,9 @@ use refloat_repository::forget::forget;
 use refloat_repository::lock::{Clock, LockMode};
 use refloat_repository::prune::{MaxUnused, PruneLocks, PruneOptions, plan};
 use refloat_repository::{ChunkerChoice, IndexedRepository, SnapshotId};
-use refloat_storage::SharedStorage;
 use refloat_storage::memory::MemoryStorage;
+use refloat_storage::{FileKind, SharedStorage};
+use refloat_testkit::faults::{FaultyStorage, MutationEffect};
 use refloat_testkit::zero_loss::thorough;
 
 use super::commands::{back_up, files};
@@ -46,12 +47,31 @@ fn prune_with(options: PruneOptions) -> impl Fn(&IndexedRepository, &Clock) -> R
     }
 }
 
+/// The state that a command leaves which dies at its n-th mutation, without its lock.
+fn dead_run(
+    original: &MemoryStorage,
+    at: u64,
+    run: &dyn Fn(&IndexedRepository),
+) -> Arc<MemoryStorage> {
+    let memory = Arc::new(original.duplicate());
+    let shared: SharedStorage = Arc::clone(&memory) as SharedStorage;
+    let dying = FaultyStorage::crashing(Arc::clone(&shared), at, MutationEffect::NotDone);
+    let dying = Arc::new(dying);
+    run(&open(&(Arc::clone(&dying) as SharedStorage))
+        .into_indexed()
+        .unwrap());
+    assert!(dying.is_crashed(), "it has fewer than {at} mutations");
+    for lock in shared.list(FileKind::Lock).unwrap() {
+        shared.delete(&lock.key).unwrap();
+    }
+    memory
+}
+
 #[test]
 fn a_forget_or_a_prune_that_dies_anywhere_loses_nothing() {
     let (all_there, points, start) = many_points(30);
     let leaving: Vec<SnapshotId> = points.iter().copied().step_by(2).collect();
-    let pruned = all_there.duplicate();
-    let pruned: Arc<MemoryStorage> = Arc::new(pruned);
+    let pruned = Arc::new(all_there.duplicate());
     let shared: SharedStorage = Arc::clone(&pruned) as SharedStorage;
     delete_snapshots(&shared, &leaving);
     let few = Arc::new(all_there.duplicate());
@@ -74,6 +94,26 @@ fn a_forget_or_a_prune_that_dies_anywhere_loses_nothing() {
         max_unused: MaxUnused::PerMille(50),
         ..thorough()
     });
+    let in_large_packs = prune_with(PruneOptions {
+        pack_bytes_min: 256 << 10,
+        ..thorough()
+    });
+    let day = jiff::SignedDuration::from_hours(25);
+    // Packs without an index, of a backup that died a day ago.
+    let orphans = dead_run(&pruned, 12, &|repository| {
+        drop(back_up(
+            repository,
+            &Hands::at(start).clock(),
+            &files(300..400),
+        ));
+    });
+    // Blobs that are there twice, of a prune that died before it deleted anything.
+    let doubled = dead_run(&pruned, 40, &|repository| {
+        drop(thoroughly(repository, &Hands::at(start).clock()));
+    });
+    for memory in [&orphans, &doubled] {
+        memory.set_clock((start + day).into());
+    }
     let scenario = |name, original, run| Scenario {
         name,
         original,
@@ -90,6 +130,15 @@ fn a_forget_or_a_prune_that_dies_anywhere_loses_nothing() {
         scenario("prune without repacking", &pruned, &frugally),
         scenario("prune as it is by default", &pruned, &usually),
         scenario("prune of nearly everything", &few, &thoroughly),
+        scenario("prune that merges small packs", &pruned, &in_large_packs),
+        Scenario {
+            start: start + day,
+            ..scenario("prune of what a dead backup left", &orphans, &thoroughly)
+        },
+        Scenario {
+            start: start + day,
+            ..scenario("prune after one that died", &doubled, &usually)
+        },
     ];
-    all("C1 forget and prune", &scenarios, 600);
+    all("C1 forget and prune", &scenarios, 900);
 }

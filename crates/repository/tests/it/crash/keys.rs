@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use refloat_model::secret::Secret;
+use refloat_repository::escrow::{Escrow, EscrowError};
 use refloat_repository::format::key::KeyOrigin;
 use refloat_repository::lock::LockMode;
 use refloat_repository::{InitOptions, Repository, RepositoryError};
@@ -97,6 +98,55 @@ fn memory_now(memory: &Arc<MemoryStorage>) -> i64 {
     let found = listed.iter().find(|file| file.key == key).unwrap();
     storage.delete(&key).unwrap();
     found.modified.unwrap().seconds
+}
+
+#[test]
+fn a_key_import_that_dies_anywhere_can_be_repeated() {
+    let started = Instant::now();
+    let (memory, storage, start) = two_points();
+    let repository = open(&storage);
+    let _other = repository
+        .add_key(&Secret::new(OTHER), KeyOrigin::default())
+        .unwrap();
+    let escrow = Escrow::of(&repository).unwrap();
+    let sound = ZeroLoss::of(&repository.into_indexed().unwrap());
+    // Deleted, or overwritten with zeros.
+    let destroyed = |bytes: Option<&[u8]>| {
+        let memory = memory.duplicate();
+        let mut files = storage.list(FileKind::Key).unwrap();
+        files.extend(storage.list(FileKind::Config).unwrap());
+        let place: &dyn refloat_storage::Storage = &memory;
+        for file in files {
+            place.delete(&file.key).unwrap();
+            if let Some(bytes) = bytes {
+                place.write(&file.key, bytes).unwrap();
+            }
+        }
+        memory
+    };
+    let import = |storage: &SharedStorage| {
+        let put = escrow.put_back(storage, &Secret::new(PASSWORD));
+        put.map(drop).map_err(|error| match error {
+            EscrowError::Repository(error) => error,
+            other => panic!("{other:?}"),
+        })
+    };
+    let mut states = 0;
+    for bytes in [None, Some(&[0; 64][..])] {
+        states += everywhere(&destroyed(bytes), &import, &|memory, torn, what| {
+            let storage: SharedStorage = Arc::clone(memory) as SharedStorage;
+            import(&storage).unwrap_or_else(|error| panic!("{what}: {error:?}"));
+            drop(try_open(&storage, OTHER).unwrap());
+            let repository = open(&storage).into_indexed().unwrap();
+            let later = start + jiff::SignedDuration::from_hours(25);
+            memory.set_clock(later.into());
+            // What was torn is put back by the repetition.
+            assert!(torn.is_none_or(|file| file.kind() != FileKind::Lock));
+            sound.judge_next(&repository, later, what);
+        });
+    }
+    refloat_testkit::tier::report("C1 key import", &format!("{states} states"), started);
+    assert!(states >= 12, "{states}");
 }
 
 #[test]

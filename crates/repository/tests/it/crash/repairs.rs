@@ -12,7 +12,7 @@ use refloat_repository::lock::LockMode;
 use refloat_repository::repair::{
     HeaderReading, OldSnapshots, plan_index_repair, plan_snapshot_repair, repair_packs,
 };
-use refloat_repository::{IndexedRepository, PackId, RepositoryError};
+use refloat_repository::{BlobKind, IndexedRepository, PackId, RepositoryError};
 use refloat_storage::memory::MemoryStorage;
 use refloat_storage::{FileKind, SharedStorage};
 use refloat_testkit::damage::Damage;
@@ -56,6 +56,17 @@ fn snapshots(repository: &IndexedRepository, now: jiff::Timestamp) -> Result<(),
         .map(drop)
 }
 
+fn index_of_all_headers(
+    repository: &IndexedRepository,
+    now: jiff::Timestamp,
+) -> Result<(), RepositoryError> {
+    let (counters, cancel) = (Counters::default(), Cancel::default());
+    let lock = repository.lock(LockMode::Exclusive, owner("repair"), at(now))?;
+    let plan = plan_index_repair(repository, HeaderReading::All, &counters, &cancel)?;
+    plan.execute(repository, &lock, &counters, &cancel)
+        .map(drop)
+}
+
 fn everything(repository: &IndexedRepository, now: jiff::Timestamp) -> Result<(), RepositoryError> {
     index(repository, now)?;
     packs(repository, now)?;
@@ -77,7 +88,24 @@ fn contents(repository: &IndexedRepository) -> Vec<Picture> {
 /// Damages so many files of a kind.
 fn damage(storage: &SharedStorage, kind: FileKind, damage: Damage, one_of: usize) {
     let files = storage.list(kind).unwrap();
-    for (number, file) in files.iter().enumerate().filter(|(n, _)| n % one_of == 1) {
+    for (number, file) in files
+        .iter()
+        .enumerate()
+        .filter(|(n, _)| n % one_of == 1 % one_of)
+    {
+        let mut random = Random::new(number as u64);
+        damage.inflict(&**storage, &file.key, b"{}", &mut random);
+    }
+}
+
+/// Damages one of so many packs that hold content and no directories: points lose files and no more.
+fn damage_content(storage: &SharedStorage, damage: Damage, one_of: usize) {
+    let repository = open(storage).into_indexed().unwrap();
+    let trees = repository.index().iter(BlobKind::Tree);
+    let tree_packs: BTreeSet<PackId> = trees.map(|place| place.pack).collect();
+    let packs = storage.list(FileKind::Pack).unwrap().into_iter();
+    let packs = packs.filter(|file| !tree_packs.contains(&PackId(*file.key.id())));
+    for (number, file) in packs.enumerate().filter(|(n, _)| n % one_of == 1) {
         let mut random = Random::new(number as u64);
         damage.inflict(&**storage, &file.key, b"{}", &mut random);
     }
@@ -164,6 +192,19 @@ fn a_repair_that_dies_anywhere_is_repeated_and_gives_up_nothing_more() {
     index(&repository, start).unwrap();
     packs(&repository, start).unwrap();
     states += everywhere(&lost, "points that lost files", snapshots, start);
+    let (no_indexes, start) = damaged(FileKind::Index, Damage::Deleted, 1);
+    states += everywhere(&no_indexes, "all indexes are gone", index, start);
+    let (junk, start) = damaged(FileKind::Pack, Damage::JunkAppended, 2);
+    states += everywhere(&junk, "packs with junk", index_of_all_headers, start);
+    let lossy = |how, one_of| {
+        let (memory, storage, start) = two_points();
+        damage_content(&storage, how, one_of);
+        (memory, start)
+    };
+    let (halves, start) = lossy(Damage::CutToHalf, 6);
+    states += everywhere(&halves, "packs that are cut", everything, start);
+    let (gone, start) = lossy(Damage::Deleted, 8);
+    states += everywhere(&gone, "packs are gone", everything, start);
     refloat_testkit::tier::report("C1 repair", &format!("{states} states"), started);
-    assert!(states >= 200, "{states}");
+    assert!(states >= 300, "{states}");
 }

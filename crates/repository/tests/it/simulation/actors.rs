@@ -5,8 +5,9 @@ use std::sync::Arc;
 use refloat_model::cancel::Cancel;
 use refloat_model::progress::Counters;
 use refloat_repository::check::{CheckOptions, ReadData, check};
+use refloat_repository::copy::copy;
 use refloat_repository::forget::{ForgetOutcome, forget};
-use refloat_repository::lock::{Clock, LockMode};
+use refloat_repository::lock::{Clock, Lock, LockMode};
 use refloat_repository::prune::{PruneLocks, plan};
 use refloat_repository::{IndexedRepository, RepositoryError, SnapshotId};
 use refloat_testkit::random::Random;
@@ -27,6 +28,18 @@ pub enum Role {
     Pruner { times: u64 },
     /// Reads the structure.
     Checker,
+    /// Copies all points of another repository into this one, so many times.
+    Importer { times: u64 },
+    /// Copies this part of the points into another repository.
+    Exporter { one_of: u64 },
+}
+
+/// The other repositories that a copier works with.
+pub struct Others<'a> {
+    /// Holds points that share files with the beginning, and never changes.
+    pub from: &'a IndexedRepository,
+    /// Empty when a seed begins.
+    pub to: &'a IndexedRepository,
 }
 
 /// What a command came to.
@@ -35,6 +48,10 @@ pub enum Outcome {
     Published(SnapshotId),
     Forgot(Vec<SnapshotId>),
     Pruned,
+    /// Came into this repository by a copy.
+    Imported(Vec<SnapshotId>),
+    /// Came into the other repository.
+    Exported(Vec<SnapshotId>),
     Refused,
     Died,
 }
@@ -52,13 +69,19 @@ pub fn cast(seed: u64, actors_max: usize) -> Vec<Role> {
         },
     ];
     while roles.len() < actors_max && random.chance(600) {
-        roles.push(match random.below(5) {
+        roles.push(match random.below(8) {
             0 | 1 => Role::Writer {
                 from: random.below(16),
                 times: 1,
             },
-            2 | 3 => Role::Pruner {
+            2..4 => Role::Pruner {
                 times: 1 + random.below(2),
+            },
+            4 | 5 => Role::Importer {
+                times: 1 + random.below(2),
+            },
+            6 => Role::Exporter {
+                one_of: 1 + random.below(3),
             },
             _ => Role::Checker,
         });
@@ -70,6 +93,7 @@ pub fn cast(seed: u64, actors_max: usize) -> Vec<Role> {
 pub fn act(
     role: &Role,
     repository: &IndexedRepository,
+    others: &Others<'_>,
     world: &Arc<World>,
     number: usize,
 ) -> Vec<Outcome> {
@@ -109,6 +133,14 @@ pub fn act(
                 drop(check(repository, &options, &counters, &cancel));
             }
         }
+        Role::Importer { times } => {
+            for _ in 0..*times {
+                outcomes.push(import(repository, others.from, &clock));
+            }
+        }
+        Role::Exporter { one_of } => {
+            outcomes.push(export(repository, others.to, &clock, *one_of));
+        }
     }
     if world.is_dead(number) {
         outcomes.push(Outcome::Died);
@@ -134,6 +166,51 @@ fn forget_some(
         .into_iter()
         .filter(|(_, o)| *o == ForgetOutcome::Deleted);
     Ok(gone.map(|(id, _)| id).collect())
+}
+
+/// A lock, and what the repository holds under it, as the command takes and reads it.
+fn locked(
+    repository: &IndexedRepository,
+    clock: &Clock,
+) -> Result<(Lock, IndexedRepository), RepositoryError> {
+    let lock = repository.lock(LockMode::Shared, owner("copy"), Arc::clone(clock))?;
+    let reloaded = repository.reload()?;
+    Ok((lock, reloaded))
+}
+
+/// Copies everything of `from` into the simulated repository.
+fn import(repository: &IndexedRepository, from: &IndexedRepository, clock: &Clock) -> Outcome {
+    let (counters, cancel) = (Arc::default(), Cancel::default());
+    let imported = locked(repository, clock).and_then(|(lock, to)| {
+        let ids: Vec<SnapshotId> = from.snapshots()?.snapshots.iter().map(|s| s.0).collect();
+        copy(from, &to, &ids, &lock, &counters, &cancel)
+    });
+    match imported {
+        Ok(report) => Outcome::Imported(report.copied.iter().map(|(_, there)| *there).collect()),
+        Err(_) => Outcome::Refused,
+    }
+}
+
+/// Copies some of the simulated repository's points into another, which nobody disturbs.
+fn export(
+    repository: &IndexedRepository,
+    to: &IndexedRepository,
+    clock: &Clock,
+    one_of: u64,
+) -> Outcome {
+    let (counters, cancel) = (Arc::default(), Cancel::default());
+    let still = Hands::at(clock.now()).clock();
+    let exported = locked(repository, clock).and_then(|(_reading, from)| {
+        let listed = from.snapshots()?.snapshots;
+        let some = (0..).zip(listed).filter(|(n, _)| n % one_of == 0);
+        let ids: Vec<SnapshotId> = some.map(|(_, (id, _))| id).collect();
+        let lock = to.lock(LockMode::Shared, owner("copy"), still)?;
+        copy(&from, &to.reload()?, &ids, &lock, &counters, &cancel)
+    });
+    match exported {
+        Ok(report) => Outcome::Exported(report.copied.iter().map(|(_, there)| *there).collect()),
+        Err(_) => Outcome::Refused,
+    }
 }
 
 fn prune(repository: &IndexedRepository, clock: &Clock) -> Outcome {
