@@ -5,7 +5,7 @@
 
 use refloat_model::cancel::Cancelled;
 use refloat_model::entry::SinkError;
-use refloat_storage::{FileKey, StorageError};
+use refloat_storage::{FileKey, StorageError, StorageErrorKind};
 
 use crate::crypto::CryptoError;
 use crate::id::BlobId;
@@ -135,6 +135,12 @@ pub enum RepositoryError {
         /// Which.
         file: FileKey,
     },
+    /// Storage said that it extended a file's protection, and did not.
+    #[error("the storage did not extend the protection of {file}, although it said so")]
+    NotExtended {
+        /// Which.
+        file: FileKey,
+    },
     /// The folder that is restored into cannot be written, or is full.
     #[error(transparent)]
     Target(#[from] refloat_localfs::WriteError),
@@ -176,6 +182,25 @@ pub enum RepositoryError {
 }
 
 impl RepositoryError {
+    /// Whether an error says nothing about other files: without the storage or its credentials no
+    /// further one can be read or written either.
+    pub(crate) fn is_of_one_thing(&self) -> bool {
+        use StorageErrorKind as K;
+        match self {
+            Self::Storage(error) => matches!(
+                error.kind(),
+                K::NotFound | K::Denied | K::ShortRead | K::Failed
+            ),
+            Self::DamagedFile { .. }
+            | Self::DamagedBlob { .. }
+            | Self::MissingBlob { .. }
+            | Self::InvalidTree { .. }
+            | Self::NotStored { .. }
+            | Self::NotExtended { .. } => true,
+            _ => false,
+        }
+    }
+
     /// For bytes that are not what a file should hold.
     pub(crate) fn damaged(file: FileKey, cause: impl Into<Cause>) -> Self {
         Self::DamagedFile {

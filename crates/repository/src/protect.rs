@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use refloat_model::cancel::Cancel;
 use refloat_model::progress::Counters;
@@ -26,6 +27,10 @@ use crate::pack_reading::pack_file;
 use crate::parallel::{for_each, lock, threads};
 use crate::repository::{IndexedRepository, Repository, SnapshotList};
 use crate::tree_walk::{IndexedTrees, walk};
+
+/// So many refusals without one success say that these credentials may protect nothing: every
+/// further file would only be asked for in vain.
+const REFUSALS_MAX: usize = 24;
 
 /// What a pass did.
 #[derive(Debug, Default, Serialize)]
@@ -55,10 +60,38 @@ pub struct ProtectFailure {
 #[derive(Default)]
 struct Failures(Mutex<Vec<ProtectFailure>>);
 
+/// Counts refusals until the first file whose protection was extended.
+#[derive(Default)]
+struct Refusals {
+    count: AtomicUsize,
+    are_of_files: AtomicBool,
+}
+
+impl Refusals {
+    fn extended(&self) {
+        self.are_of_files.store(true, Ordering::Relaxed);
+    }
+
+    /// Hands an error on as one of its file, or as one that ends the pass.
+    fn judge(&self, error: RepositoryError) -> Result<RepositoryError, RepositoryError> {
+        let is_refusal = matches!(
+            &error,
+            RepositoryError::Storage(error) if error.kind() == StorageErrorKind::Denied
+        );
+        if is_refusal
+            && !self.are_of_files.load(Ordering::Relaxed)
+            && self.count.fetch_add(1, Ordering::Relaxed) + 1 >= REFUSALS_MAX
+        {
+            return Err(error);
+        }
+        Ok(error)
+    }
+}
+
 impl Failures {
     /// Records an error that concerns one thing; any other one ends the pass.
     fn record(&self, subject: String, error: RepositoryError) -> Result<(), RepositoryError> {
-        if !is_of_one_thing(&error) {
+        if !error.is_of_one_thing() {
             return Err(error);
         }
         lock(&self.0).push(ProtectFailure { subject, error });
@@ -72,24 +105,6 @@ impl Failures {
     }
 }
 
-/// Whether an error says nothing about other files: without the storage or its credentials no
-/// further one can be protected either.
-fn is_of_one_thing(error: &RepositoryError) -> bool {
-    use StorageErrorKind as K;
-    match error {
-        RepositoryError::Storage(error) => matches!(
-            error.kind(),
-            K::NotFound | K::Denied | K::ShortRead | K::Failed
-        ),
-        RepositoryError::DamagedFile { .. }
-        | RepositoryError::DamagedBlob { .. }
-        | RepositoryError::MissingBlob { .. }
-        | RepositoryError::InvalidTree { .. }
-        | RepositoryError::NotStored { .. } => true,
-        _ => false,
-    }
-}
-
 /// Extends the protection of everything that snapshots need, where less than half of the period
 /// is left. None if the storage protects nothing.
 ///
@@ -98,7 +113,8 @@ fn is_of_one_thing(error: &RepositoryError) -> bool {
 /// Crash behaviour: what was extended stays so; a repetition does the rest.
 ///
 /// # Errors
-/// Storage is out of reach, or the run was cancelled. What concerns one file is in the report.
+/// Storage is out of reach or refuses to protect anything, or the run was cancelled. What concerns
+/// one file is in the report.
 pub fn protect(
     repository: Repository,
     now: Timestamp,
@@ -144,11 +160,17 @@ pub fn protect(
         end: later(now, terms.period),
     };
     let report = Mutex::new(ProtectReport::default());
+    let refusals = Refusals::default();
     for_each(&files, threads(repository.storage()), |file| {
         cancel.check()?;
         match times.extend(repository.storage(), file) {
-            Ok(kept) => lock(&report).add(kept),
-            Err(error) => failures.record(file.path(), error)?,
+            Ok(kept) => {
+                if kept.is_extended {
+                    refusals.extended();
+                }
+                lock(&report).add(kept);
+            }
+            Err(error) => failures.record(file.path(), refusals.judge(error)?)?,
         }
         Counters::add(&counters.entries_done, 1);
         Ok(())
@@ -192,7 +214,7 @@ impl Times {
                 until,
                 is_extended: true,
             }),
-            None => Err(RepositoryError::NotStored { file: *file }),
+            None => Err(RepositoryError::NotExtended { file: *file }),
         }
     }
 }

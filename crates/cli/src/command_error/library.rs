@@ -80,6 +80,8 @@ impl From<RepositoryError> for CommandError {
             | R::InvalidTree { .. }
             | R::NotStored { .. } => of(ErrorKind::Damaged)
                 .hint("see what else is affected with `refloat check --read-data`"),
+            R::NotExtended { .. } => of(ErrorKind::Storage)
+                .hint("the file itself is there; see whether the storage honours its object lock"),
             R::VerifyFailed { .. } => {
                 of(ErrorKind::Internal).hint("nothing wrong was stored; test this machine's memory")
             }

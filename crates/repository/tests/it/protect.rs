@@ -2,17 +2,18 @@
 //! keep.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use refloat_model::cancel::Cancel;
 use refloat_model::progress::Counters;
 use refloat_model::time::Timestamp;
-use refloat_repository::ChunkerChoice;
 use refloat_repository::protect::{ProtectReport, protect, protected_until};
+use refloat_repository::{ChunkerChoice, RepositoryError};
 use refloat_storage::memory::MemoryStorage;
 use refloat_storage::{
-    FileKey, FileKind, SharedStorage, Storage as _, StorageError, StorageErrorKind,
+    FileKey, FileKind, Listed, Protection, SharedStorage, Storage, StorageError, StorageErrorKind,
 };
 use refloat_testkit::intercept::{Call, Intercepted};
 
@@ -177,4 +178,99 @@ fn snapshots_are_listed_before_indexes() {
     let last = seen.iter().rposition(|kind| *kind == FileKind::Snapshot);
     let first = seen.iter().position(|kind| *kind == FileKind::Index);
     assert!(last < first, "{seen:?}");
+}
+
+/// Credentials that may not extend anything: that is said after some refusals, not once for each
+/// of a million files.
+#[test]
+fn credentials_that_may_protect_nothing_end_the_pass_early() {
+    let (_memory, storage, start) = filled();
+    for number in 0..15_u32 {
+        let files = [(
+            "own".to_owned(),
+            (number.into(), noise(1_000, 100 + u64::from(number))),
+        )];
+        let _made = backup(&storage, &files.into());
+    }
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let gate = move |call: Call| match call {
+        Call::Protect(key) => {
+            count.fetch_add(1, Ordering::Relaxed);
+            Err(StorageError::new(
+                StorageErrorKind::Denied,
+                "extend the protection of",
+                &key,
+                "the test",
+                None,
+            ))
+        }
+        _ => Ok(()),
+    };
+    let gated: SharedStorage = Arc::new(Intercepted::new(storage, Box::new(gate)));
+    let (counters, cancel) = (Counters::default(), Cancel::default());
+    let ended = protect(open(&gated), later(start, 6_000), &counters, &cancel);
+    let error = ended.unwrap_err();
+    assert!(
+        matches!(&error, RepositoryError::Storage(e) if e.kind() == StorageErrorKind::Denied),
+        "{error:?}"
+    );
+    let asked = asked.load(Ordering::Relaxed);
+    assert!((24..50).contains(&asked), "{asked}");
+}
+
+/// Says that it protects, and does not.
+struct Forgetful(Arc<MemoryStorage>);
+
+impl Storage for Forgetful {
+    fn location(&self) -> String {
+        self.0.location()
+    }
+    fn create(&self) -> Result<(), StorageError> {
+        self.0.create()
+    }
+    fn write(&self, key: &FileKey, bytes: &[u8]) -> Result<(), StorageError> {
+        self.0.write(key, bytes)
+    }
+    fn read(&self, key: &FileKey) -> Result<Vec<u8>, StorageError> {
+        self.0.read(key)
+    }
+    fn read_range(&self, key: &FileKey, from: u64, count: usize) -> Result<Vec<u8>, StorageError> {
+        self.0.read_range(key, from, count)
+    }
+    fn size(&self, key: &FileKey) -> Result<Option<u64>, StorageError> {
+        self.0.size(key)
+    }
+    fn list(&self, kind: FileKind) -> Result<Vec<Listed>, StorageError> {
+        self.0.list(kind)
+    }
+    fn delete(&self, key: &FileKey) -> Result<(), StorageError> {
+        self.0.delete(key)
+    }
+    fn connections(&self) -> usize {
+        self.0.connections()
+    }
+    fn protection(&self) -> Option<Protection> {
+        self.0.protection()
+    }
+    fn protected_until(&self, key: &FileKey) -> Result<Option<Timestamp>, StorageError> {
+        self.0.protected_until(key)
+    }
+    fn protect_until(&self, _key: &FileKey, _until: Timestamp) -> Result<(), StorageError> {
+        Ok(())
+    }
+}
+
+/// The file is there and whole; only its protection is not what the storage said.
+#[test]
+fn a_protection_that_did_not_move_is_told_as_such() {
+    let (memory, _storage, start) = filled();
+    let forgetful: SharedStorage = Arc::new(Forgetful(memory));
+    let report = protect_at(&forgetful, later(start, 6_000));
+    assert_eq!((report.extended, report.until), (0, None));
+    assert_eq!(report.failures.len() as u64, report.needed);
+    for failure in &report.failures {
+        let told = failure.error.to_string();
+        assert!(told.contains("did not extend the protection"), "{told}");
+    }
 }
