@@ -25,7 +25,7 @@ mod publish;
 mod stored;
 mod worker;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -109,9 +109,10 @@ struct Shared {
     repository: IndexedRepository,
     options: ArchiveOptions,
     packer: Packer,
-    /// By pack number of the index: whether storage listed the pack when the run began. What lies
-    /// in a pack that is gone is not trusted but stored again.
-    present: Vec<bool>,
+    /// By pack number of the index: the pack's size as storage listed it when the run began, 0 if it
+    /// did not. What lies in a pack that is gone, or behind the end of one that was cut off, is not
+    /// trusted but stored again.
+    pack_sizes: Vec<u64>,
     chunks: (Sender<ChunkJob>, Receiver<ChunkJob>),
     trees: (Sender<TreeJob>, Receiver<TreeJob>),
     contents: contents::Contents,
@@ -167,11 +168,13 @@ impl Shared {
         self.options.compression != Compression::Off && self.repository.config().version >= 2
     }
 
-    /// Whether a blob is in a pack that is there.
+    /// Whether a blob is in a pack that is there and reaches so far.
     fn has_blob(&self, kind: BlobKind, id: &BlobId) -> bool {
-        let pack = self.repository.index().pack_number(kind, id);
-        pack.and_then(|number| self.present.get(number))
-            .is_some_and(|present| *present)
+        let place = self.repository.index().end_in_pack(kind, id);
+        place.is_some_and(|(number, end)| {
+            let size = self.pack_sizes.get(number);
+            size.is_some_and(|size| end <= *size)
+        })
     }
 
     /// Stores a blob unless it is there or on its way, and returns its id.
@@ -261,21 +264,19 @@ impl Archiver {
     ) -> Result<Self, RepositoryError> {
         let (jobs, job_queue) = bounded(JOBS_QUEUED_MAX);
         let (uploads, upload_queue) = bounded(UPLOADS_QUEUED_MAX);
-        let listed: HashSet<PackId> = repository
+        let listed: HashMap<PackId, u64> = repository
             .storage()
             .list(FileKind::Pack)?
             .into_iter()
-            .map(|file| PackId(*file.key.id()))
+            .map(|file| (PackId(*file.key.id()), file.size))
             .collect();
-        let present = repository
-            .index()
-            .packs()
-            .iter()
-            .map(|pack| listed.contains(pack))
+        let known = repository.index().packs().iter();
+        let pack_sizes = known
+            .map(|pack| listed.get(pack).copied().unwrap_or_default())
             .collect();
         let connections = repository.storage().connections().max(1);
         let shared = Arc::new(Shared {
-            present,
+            pack_sizes,
             packer: Packer::new(&options, connections, uploads)?,
             repository,
             options,
@@ -383,10 +384,10 @@ impl Archiver {
             .index()
             .packs()
             .iter()
-            .zip(&self.shared.present);
+            .zip(&self.shared.pack_sizes);
         let trusted = known
-            .filter(|(_, present)| **present)
-            .map(|(pack, _)| *pack)
+            .filter(|(_, size)| **size > 0)
+            .map(|(pack, size)| (*pack, *size))
             .collect();
         Ok(Archived::new(
             self.shared.repository.clone(),

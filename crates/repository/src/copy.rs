@@ -15,26 +15,26 @@
 //! Invariant: every blob is verified against its id when it is read, and again when it is sealed; a
 //! snapshot counts as present only if the other repository has all that it needs.
 
+mod survey;
+
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use refloat_model::cancel::Cancel;
 use refloat_model::progress::Counters;
-use refloat_storage::{FileKey, FileKind};
 
 use crate::archive::{Added, ArchiveOptions, Archiver};
 use crate::error::RepositoryError;
 use crate::format::pack::BlobKind;
-use crate::format::snapshot::SnapshotFile;
-use crate::id::{BlobId, PackId, SnapshotId};
+use crate::id::{BlobId, SnapshotId};
 use crate::index::Location;
 use crate::lock::Lock;
 use crate::pack_reading::pack_file;
 use crate::parallel::{for_each, lock, threads};
-use crate::repair::REPAIRED_TAG;
 use crate::repository::{IndexedRepository, Repository};
 use crate::tree_walk::{IndexedTrees, walk};
+
+pub use survey::{Broken, Survey, survey};
 
 /// So many snapshots are published together: listing packs costs as much for one as for many.
 const GROUP_SNAPSHOTS: usize = 16;
@@ -53,132 +53,12 @@ pub struct CopyReport {
     /// Snapshots that had been copied before and lacked something there, which they have again.
     pub completed: Vec<(SnapshotId, SnapshotId)>,
     /// Snapshots that had been copied before, of which it cannot be told whether they are whole
-    /// there, and why.
+    /// there, or that lack something there that is lost here as well, and why.
     pub unknown: Vec<(SnapshotId, RepositoryError)>,
     /// What was added.
     pub added: Added,
     /// Whether both repositories cut content at the same places.
     pub same_chunker: bool,
-}
-
-/// What a copy has to do.
-#[derive(Debug, Default)]
-pub struct Survey {
-    /// Snapshots that the other repository lacks, and what they would be there.
-    pub wanted: Vec<(SnapshotId, SnapshotFile)>,
-    /// Those that it has whole: their ids here and there.
-    pub present: Vec<(SnapshotId, SnapshotId)>,
-    /// Those that it has and that lack something there.
-    pub broken: Vec<Broken>,
-    /// Those that it has, of which it cannot be told whether they are whole there, and why.
-    pub unknown: Vec<(SnapshotId, RepositoryError)>,
-}
-
-/// A snapshot of the other repository that lacks something.
-#[derive(Debug)]
-pub struct Broken {
-    /// Its id here.
-    pub here: SnapshotId,
-    /// And there.
-    pub there: SnapshotId,
-    snapshot: SnapshotFile,
-}
-
-/// Which snapshots the other repository lacks, or lacks a part of.
-///
-/// # Errors
-/// A snapshot is not there or cannot be read; storage failed, or the run was cancelled.
-pub fn survey(
-    from: &IndexedRepository,
-    to: &IndexedRepository,
-    snapshots: &[SnapshotId],
-    cancel: &Cancel,
-) -> Result<Survey, RepositoryError> {
-    let known = to.snapshots()?.snapshots;
-    let mut survey = Survey::default();
-    let mut present = Vec::new();
-    for id in snapshots {
-        let file = FileKey::new(FileKind::Snapshot, id.0);
-        let snapshot = copied(*id, from.read_json(&file)?);
-        match known
-            .iter()
-            .find(|(there, known)| is_copy(*there, known, &snapshot) || is_better(known, &snapshot))
-        {
-            Some((there, _)) => present.push(Broken {
-                here: *id,
-                there: *there,
-                snapshot,
-            }),
-            None => survey.wanted.push((*id, snapshot)),
-        }
-    }
-    let wholeness = Wholeness::new(from, to)?;
-    let all = present.iter().filter_map(|point| point.snapshot.tree);
-    // All at once, and one by one only if something is amiss: points share most of their trees.
-    let are_whole = matches!(wholeness.of(all, cancel), Ok(true));
-    for point in present {
-        cancel.check()?;
-        let whole = if are_whole {
-            Ok(true)
-        } else {
-            wholeness.of(point.snapshot.tree.into_iter(), cancel)
-        };
-        match whole {
-            Ok(true) => survey.present.push((point.here, point.there)),
-            Ok(false) => survey.broken.push(point),
-            Err(error @ (RepositoryError::Cancelled(_) | RepositoryError::Storage(_))) => {
-                return Err(error);
-            }
-            Err(error) => survey.unknown.push((point.here, error)),
-        }
-    }
-    Ok(survey)
-}
-
-/// Tells whether trees of one repository are whole in the other one.
-struct Wholeness<'a> {
-    from: &'a IndexedRepository,
-    to: &'a IndexedRepository,
-    /// The packs that the other one lists.
-    packs: HashSet<PackId>,
-}
-
-impl<'a> Wholeness<'a> {
-    fn new(
-        from: &'a IndexedRepository,
-        to: &'a IndexedRepository,
-    ) -> Result<Self, RepositoryError> {
-        let listed = to.storage().list(FileKind::Pack)?;
-        let packs = listed.iter().map(|file| PackId(*file.key.id())).collect();
-        Ok(Self { from, to, packs })
-    }
-
-    /// Whether everything below these roots is there. Trees are read from the first repository,
-    /// which is the nearer one.
-    fn of(
-        &self,
-        roots: impl Iterator<Item = BlobId>,
-        cancel: &Cancel,
-    ) -> Result<bool, RepositoryError> {
-        let is_whole = AtomicBool::new(true);
-        let threads = threads(self.from.storage());
-        let trees = IndexedTrees::new(self.from);
-        walk(&trees, roots, threads, cancel, |tree, nodes| {
-            let content = nodes?.iter().flat_map(|node| node.content.iter());
-            let blobs = content.map(|blob| (BlobKind::Data, *blob));
-            let mut blobs = blobs.chain([(BlobKind::Tree, tree)]);
-            if !blobs.all(|(kind, blob)| self.holds(kind, &blob)) {
-                is_whole.store(false, Ordering::Relaxed);
-            }
-            Ok(())
-        })?;
-        Ok(is_whole.into_inner())
-    }
-
-    fn holds(&self, kind: BlobKind, blob: &BlobId) -> bool {
-        let found = self.to.index().get(kind, blob);
-        found.is_some_and(|location| self.packs.contains(&location.pack))
-    }
 }
 
 /// Copies snapshots from one repository to another, for which a shared lock is held; who may
@@ -188,8 +68,8 @@ impl<'a> Wholeness<'a> {
 /// behaviour: packs and indexes without a snapshot, which a repetition uses.
 ///
 /// # Errors
-/// A snapshot is not there or something it needs is damaged; storage failed; the lock is lost.
-/// Groups that were finished before stay.
+/// A snapshot is not there or something that a new one needs is damaged; storage failed; the lock is
+/// lost. Groups that were finished before stay.
 pub fn copy(
     from: &IndexedRepository,
     to: &IndexedRepository,
@@ -217,14 +97,6 @@ pub fn copy(
         copy_blobs(from, &archiver, roots, counters, cancel)?;
         archiver.finish()
     };
-    for group in broken.chunks(GROUP_SNAPSHOTS) {
-        let roots = group.iter().filter_map(|point| point.snapshot.tree);
-        let archived = carry(roots.collect())?;
-        archived.prove(lock)?;
-        let points = group.iter().map(|point| (point.here, point.there));
-        report.completed.extend(points);
-        report.added = sum(report.added, archived.added());
-    }
     for group in wanted.chunks(GROUP_SNAPSHOTS) {
         let roots = group.iter().filter_map(|(_, snapshot)| snapshot.tree);
         let archived = carry(roots.collect())?;
@@ -233,33 +105,33 @@ pub fn copy(
         }
         report.added = sum(report.added, archived.added());
     }
-    Ok(report)
-}
-
-/// What a snapshot is in another repository, where its parent need not be.
-fn copied(id: SnapshotId, snapshot: SnapshotFile) -> SnapshotFile {
-    SnapshotFile {
-        parent: None,
-        original: Some(snapshot.original.unwrap_or(id)),
-        ..snapshot
+    // After what is new: that an old one cannot be completed must keep no new one from going there.
+    let complete = |group: &[Broken], report: &mut CopyReport| {
+        let roots = group.iter().filter_map(|point| point.snapshot.tree);
+        let archived = carry(roots.collect())?;
+        archived.prove(lock)?;
+        let points = group.iter().map(|point| (point.here, point.there));
+        report.completed.extend(points);
+        report.added = sum(report.added, archived.added());
+        Ok::<_, RepositoryError>(())
+    };
+    for group in broken.chunks(GROUP_SNAPSHOTS) {
+        match complete(group, &mut report) {
+            // One of them; which one it is, each by itself tells.
+            Err(error) if error.is_of_one_thing() => {
+                for point in group {
+                    match complete(std::slice::from_ref(point), &mut report) {
+                        Err(error) if error.is_of_one_thing() => {
+                            report.unknown.push((point.here, error));
+                        }
+                        ended => ended?,
+                    }
+                }
+            }
+            ended => ended?,
+        }
     }
-}
-
-/// Whether a snapshot is the same as one that is to be copied: both are copies of one, or one is
-/// the other's original that went there first.
-fn is_copy(id: SnapshotId, known: &SnapshotFile, copied: &SnapshotFile) -> bool {
-    Some(known.original.unwrap_or(id)) == copied.original
-        && known.tree == copied.tree
-        && known.time.instant() == copied.time.instant()
-}
-
-/// Whether the other repository has a point whole of which a repair left only a part here.
-fn is_better(known: &SnapshotFile, copied: &SnapshotFile) -> bool {
-    let is_repaired = |snapshot: &SnapshotFile| snapshot.tags().iter().any(|t| t == REPAIRED_TAG);
-    is_repaired(copied)
-        && !is_repaired(known)
-        && known.original == copied.original
-        && known.time.instant() == copied.time.instant()
+    Ok(report)
 }
 
 fn same_chunker(from: &Repository, to: &Repository) -> bool {

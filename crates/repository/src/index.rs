@@ -2,7 +2,7 @@
 //!
 //! Invariant: looking a blob up never touches storage; of several places of one blob, one is kept.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use crate::format::index::IndexFile;
 use crate::format::pack::{BlobKind, PackedBlob};
@@ -26,6 +26,12 @@ struct Entry {
     offset: u32,
     length: u32,
     uncompressed_length: u32,
+}
+
+impl Entry {
+    fn end(&self) -> u64 {
+        u64::from(self.offset) + u64::from(self.length)
+    }
 }
 
 const NOT_COMPRESSED: u32 = u32::MAX;
@@ -53,11 +59,13 @@ impl Index {
         find(self.entries(kind), id).is_some()
     }
 
-    /// The number, within [`packs`](Self::packs), of the pack that holds a blob.
+    /// The number, within [`packs`](Self::packs), of the pack that holds a blob, and where the blob
+    /// ends in it.
     #[must_use]
-    pub fn pack_number(&self, kind: BlobKind, id: &BlobId) -> Option<usize> {
+    pub fn end_in_pack(&self, kind: BlobKind, id: &BlobId) -> Option<(usize, u64)> {
         let entries = self.entries(kind);
-        usize::try_from(entries.get(find(entries, id)?)?.pack).ok()
+        let entry = entries.get(find(entries, id)?)?;
+        Some((usize::try_from(entry.pack).ok()?, entry.end()))
     }
 
     /// How many different blobs of a kind are known.
@@ -196,25 +204,22 @@ impl IndexBuilder {
     /// Sorts and drops duplicates.
     #[must_use]
     pub fn build(self) -> Index {
-        self.build_preferring(&HashSet::new())
+        self.build_preferring(&HashMap::new())
     }
 
-    /// As [`build`](Self::build); of several places of a blob one in a pack of `present` stays,
-    /// if there is any: a pack that is gone must not hide the copy that replaced it.
+    /// As [`build`](Self::build); of several places of a blob one within a pack of `sizes` stays,
+    /// if there is any: a pack that is gone or cut off must not hide the copy that replaced it.
     #[must_use]
-    pub fn build_preferring(mut self, present: &HashSet<PackId>) -> Index {
+    pub fn build_preferring(mut self, sizes: &HashMap<PackId, u64>) -> Index {
         self.sort_packs();
-        let absent: Vec<bool> = self
-            .index
-            .packs
-            .iter()
-            .map(|id| !present.contains(id))
+        let packs = self.index.packs.iter();
+        let sizes: Vec<u64> = packs
+            .map(|id| sizes.get(id).copied().unwrap_or_default())
             .collect();
         let is_absent = |entry: &Entry| {
-            usize::try_from(entry.pack)
-                .ok()
-                .and_then(|pack| absent.get(pack))
-                .copied()
+            let size = usize::try_from(entry.pack).ok();
+            let size = size.and_then(|pack| sizes.get(pack));
+            size.is_none_or(|size| entry.end() > *size)
         };
         for entries in [&mut self.index.data, &mut self.index.trees] {
             entries.sort_unstable_by_key(|entry| {

@@ -331,12 +331,12 @@ impl Repository {
         let (builder, mut damaged) = loading.unwrap_or_else(PoisonError::into_inner);
         damaged.sort();
         let listed = self.storage.list(FileKind::Pack)?;
-        let present = listed
+        let sizes = listed
             .into_iter()
-            .map(|pack| PackId(*pack.key.id()))
+            .map(|pack| (PackId(*pack.key.id()), pack.size))
             .collect();
         Ok(LoadedIndex {
-            index: builder.build_preferring(&present),
+            index: builder.build_preferring(&sizes),
             damaged,
         })
     }

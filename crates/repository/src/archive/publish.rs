@@ -1,7 +1,7 @@
 //! The last step: proving that everything is stored, and writing the snapshot.
 //!
 //! Invariant: a snapshot is written only after the lock was proven, every pack of the run was
-//! listed with its size, and every older pack that deduplication trusted was listed; and it is
+//! listed with its size, and so was every older pack that deduplication trusted; and it is
 //! withdrawn if the lock did not stand until after the write.
 
 use std::collections::HashMap;
@@ -21,7 +21,7 @@ use crate::repository::IndexedRepository;
 pub struct Archived {
     repository: IndexedRepository,
     packs: Vec<StoredPack>,
-    trusted: Vec<PackId>,
+    trusted: Vec<StoredPack>,
     added: Added,
 }
 
@@ -29,7 +29,7 @@ impl Archived {
     pub(super) const fn new(
         repository: IndexedRepository,
         packs: Vec<StoredPack>,
-        trusted: Vec<PackId>,
+        trusted: Vec<StoredPack>,
         added: Added,
     ) -> Self {
         Self {
@@ -100,15 +100,9 @@ impl Archived {
         let missing = self
             .packs
             .iter()
-            .find(|(pack, size)| sizes.get(pack) != Some(size))
-            .map(|(pack, _)| *pack)
-            .or_else(|| {
-                self.trusted
-                    .iter()
-                    .find(|pack| !sizes.contains_key(pack))
-                    .copied()
-            });
-        missing.map_or(Ok(()), |pack| {
+            .chain(&self.trusted)
+            .find(|(pack, size)| sizes.get(pack) != Some(size));
+        missing.map_or(Ok(()), |(pack, _)| {
             Err(RepositoryError::NotStored {
                 file: FileKey::new(FileKind::Pack, pack.0),
             })

@@ -240,3 +240,142 @@ fn a_copy_that_cannot_be_compared_is_named() {
     assert_eq!(report.unknown.len(), 1, "{report:?}");
     assert_eq!((report.present.len(), report.copied.len()), (0, 0));
 }
+
+/// The pack with the root tree of a snapshot.
+fn root_pack(repository: &IndexedRepository, id: SnapshotId) -> FileKey {
+    let file = FileKey::new(FileKind::Snapshot, id.0);
+    let snapshot: SnapshotFile = repository.read_json(&file).unwrap();
+    let root = snapshot.tree.unwrap();
+    let pack = repository.index().get(BlobKind::Tree, &root).unwrap().pack;
+    FileKey::new(FileKind::Pack, pack.0)
+}
+
+/// Cuts a file off in its middle.
+fn truncate(storage: &SharedStorage, file: &FileKey) {
+    let bytes = storage.read(file).unwrap();
+    storage.write(file, &bytes[..bytes.len() / 2]).unwrap();
+}
+
+/// A pack here that is gone, or cut off, under an old point: what is new is copied all the same.
+#[test]
+fn a_lost_pack_under_a_copied_point_keeps_no_new_one_from_being_copied() {
+    for how in ["deleted", "cut off", "empty"] {
+        let (from, to) = (memory(), memory());
+        let ids = generations(&from);
+        drop(init(&to, ChunkerChoice::Gear));
+        copy_now(&from, &to, &ids[..1]).unwrap();
+        let key = root_pack(&open(&from).into_indexed().unwrap(), ids[0]);
+        match how {
+            "deleted" => from.delete(&key).unwrap(),
+            "cut off" => truncate(&from, &key),
+            _ => from.write(&key, b"").unwrap(),
+        }
+        let report = copy_now(&from, &to, &ids).unwrap();
+        let unknown: Vec<SnapshotId> = report.unknown.iter().map(|(id, _)| *id).collect();
+        let copied: Vec<SnapshotId> = report.copied.iter().map(|(id, _)| *id).collect();
+        assert_eq!((unknown, copied), (vec![ids[0]], vec![ids[1]]), "{how}");
+        assert!(report.present.is_empty() && report.completed.is_empty());
+        assert_eq!(all_snapshots(&to).len(), 2, "{how}");
+    }
+}
+
+/// The other repository lost all data, and here that of one point is damaged: it is named, and
+/// every other one goes there or is completed.
+#[test]
+fn what_is_lost_on_both_sides_keeps_nothing_else_from_being_copied() {
+    for before in [1, 2] {
+        let (from, to) = (memory(), memory());
+        let ids = generations(&from);
+        drop(init(&to, ChunkerChoice::Gear));
+        copy_now(&from, &to, &ids[..1]).unwrap();
+        let here = open(&from).into_indexed().unwrap();
+        let there = open(&to).into_indexed().unwrap();
+        for place in there.index().iter(BlobKind::Data) {
+            let place = here.index().get(BlobKind::Data, &place.blob.id).unwrap();
+            let file = FileKey::new(FileKind::Pack, place.pack.0);
+            let mut bytes = from.read(&file).unwrap();
+            bytes[place.blob.offset as usize + 20] ^= 1;
+            from.write(&file, &bytes).unwrap();
+        }
+        copy_now(&from, &to, &ids[..before]).unwrap();
+        let there = open(&to).into_indexed().unwrap();
+        for place in there.index().iter(BlobKind::Data) {
+            let file = FileKey::new(FileKind::Pack, place.pack.0);
+            if to.size(&file).unwrap().is_some() {
+                to.delete(&file).unwrap();
+            }
+        }
+        let report = copy_now(&from, &to, &ids).unwrap();
+        let [(unknown, error)] = report.unknown.as_slice() else {
+            panic!("{report:?}");
+        };
+        assert_eq!(*unknown, ids[0]);
+        assert!(matches!(error, RepositoryError::DamagedBlob { .. }));
+        let done = if before == 1 {
+            &report.copied
+        } else {
+            &report.completed
+        };
+        assert_eq!(done.len(), 1, "{report:?}");
+        assert_eq!(done[0].0, ids[1]);
+        let again = copy_now(&from, &to, &ids).unwrap();
+        assert_eq!((again.present.len(), again.unknown.len()), (1, 1));
+    }
+}
+
+/// Here a repair left a part of a point, there is the whole original: that one is looked at, and
+/// nothing is written; only if it lost something as well does the part go there.
+#[test]
+fn the_whole_original_there_is_looked_at_and_not_the_repaired_tree() {
+    let (from, to) = (memory(), memory());
+    let ids = generations(&from);
+    drop(init(&to, ChunkerChoice::Gear));
+    copy_now(&from, &to, &ids[..1]).unwrap();
+    let before = all_snapshots(&to);
+    let repository = open(&from);
+    let read = |id: SnapshotId| {
+        let file = FileKey::new(FileKind::Snapshot, id.0);
+        repository.read_json::<SnapshotFile>(&file).unwrap()
+    };
+    let repaired = SnapshotFile {
+        tree: read(ids[1]).tree,
+        original: Some(ids[0]),
+        tags: Some(vec![refloat_repository::repair::REPAIRED_TAG.to_owned()]),
+        ..read(ids[0])
+    };
+    let file = repository.write_json(FileKind::Snapshot, "a snapshot", &repaired);
+    let repaired = SnapshotId(*file.unwrap().id());
+    let report = copy_now(&from, &to, &[repaired]).unwrap();
+    assert_eq!(report.present.len(), 1, "{report:?}");
+    assert_eq!(report.added.packed_bytes, 0, "{report:?}");
+    assert!(all_snapshots(&to) == before);
+
+    let mut packs = to.list(FileKind::Pack).unwrap();
+    packs.sort_unstable_by_key(|pack| pack.size);
+    truncate(&to, &packs[packs.len() - 1].key);
+    let report = copy_now(&from, &to, &[repaired]).unwrap();
+    assert_eq!(report.copied.len(), 1, "{report:?}");
+    assert!(report.completed.is_empty(), "nothing can complete it");
+    let again = copy_now(&from, &to, &[repaired]).unwrap();
+    assert_eq!(again.present, report.copied);
+    assert_eq!(again.added.packed_bytes, 0, "{again:?}");
+}
+
+/// A pack there that was cut off holds only what lies before its end.
+#[test]
+fn what_a_pack_that_was_cut_off_there_lacks_is_completed() {
+    let (from, to) = (memory(), memory());
+    let ids = generations(&from);
+    drop(init(&to, ChunkerChoice::Gear));
+    copy_now(&from, &to, &ids).unwrap();
+    let before = all_snapshots(&to);
+    for pack in to.list(FileKind::Pack).unwrap() {
+        truncate(&to, &pack.key);
+    }
+    let report = copy_now(&from, &to, &ids).unwrap();
+    assert_eq!(report.completed.len(), 2, "{report:?}");
+    assert!(all_snapshots(&to) == before, "whole again");
+    let again = copy_now(&from, &to, &ids).unwrap();
+    assert_eq!(again.present.len(), 2, "{again:?}");
+    assert_eq!(again.added.packed_bytes, 0);
+}
