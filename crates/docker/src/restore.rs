@@ -46,6 +46,7 @@ use execute::{Execution, Tools};
 use failure::Failure;
 use holding::Holding;
 use journal::Notes;
+use kept_images::use_configurations;
 use naming::Names;
 use plan::Ground;
 use present::Present;
@@ -138,6 +139,7 @@ fn holding(
         Some(source) => Holding::read(point, &source)?,
         None => Holding::empty(REGISTRY_IMAGES),
     };
+    use_configurations(point, &mut holding, &present.images);
     let architecture = &present.host.architecture;
     registry_images::add(point, &mut holding, &request.only, architecture)?;
     Ok(holding)

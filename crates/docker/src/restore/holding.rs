@@ -15,7 +15,6 @@ use refloat_model::tree_path::{TreePath, unescape};
 use refloat_source::{StoredError, StoredPoint, TargetError};
 
 use super::failure::Failure;
-use super::kept_images::use_configurations;
 use super::registry_images::name_fits;
 use crate::definition::{
     self, Changes, ContainerDefinition, Document, HostDefinition, ImageDefinition,
@@ -101,7 +100,6 @@ impl Holding {
                 holding.damaged.push((record, chain(&failure)));
             }
         }
-        use_configurations(point, &mut holding);
         Ok(holding)
     }
 

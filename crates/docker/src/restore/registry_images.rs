@@ -19,7 +19,7 @@ use super::checks::{canonical, same_architecture};
 use super::failure::Failure;
 use super::holding::{Held, Holding};
 use super::image_stream::{Contents, digest, json_file};
-use super::kept_images::{INDEX_DEPTH_MAX, find_manifest};
+use super::kept_images::find_manifest;
 use crate::definition::{ImageDefinition, ImageReference};
 use crate::layout::{IMAGE_BLOBS, IMAGE_INDEX};
 
@@ -148,7 +148,7 @@ impl<'a> StoredRepository<'a> {
         hex: &str,
         is_wanted: &dyn Fn(&Contents) -> bool,
     ) -> Option<(TreePath, Contents)> {
-        find_manifest(self.point, &self.blobs(), hex, INDEX_DEPTH_MAX, is_wanted)
+        find_manifest(self.point, &self.blobs(), hex, is_wanted)
     }
 
     /// Adds the tagged images whose name fits, for the target's architecture.
