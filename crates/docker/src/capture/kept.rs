@@ -47,7 +47,7 @@ impl Kept {
             missing: Vec::new(),
         };
         look.below(image.hex(), None, 0);
-        let root = exported.documents.get(image.hex());
+        let root = exported.document(image.hex());
         let size = exported.sizes.get(image.hex());
         let (Some(root), Some(size), true) = (root, size, look.is_whole) else {
             if look.missing.is_empty() {
@@ -87,14 +87,19 @@ impl Look<'_> {
             return;
         }
         // A platform that the engine did not pull.
-        let Some(document) = self.exported.documents.get(hex) else {
+        let Some(document) = self.exported.document(hex) else {
             return;
         };
         if let Some(children) = document.get("manifests").and_then(Value::as_array) {
-            for child in children {
-                if let Some(hex) = hex_of(child) {
-                    self.below(hex, child.get("platform"), depth + 1);
-                }
+            let child = |child: &Value| {
+                let platform = child.get("platform").cloned();
+                Some((hex_of(child)?.to_owned(), platform))
+            };
+            let children: Vec<_> = children.iter().filter_map(child).collect();
+            // An index is not kept in memory while those in it are.
+            drop(document);
+            for (hex, platform) in children {
+                self.below(&hex, platform.as_ref(), depth + 1);
             }
             return;
         }

@@ -31,12 +31,20 @@ const DOCUMENTS_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub(super) struct Exported {
     /// Sizes of the blobs that are in the tree now, by hexadecimal digest.
     pub(super) sizes: BTreeMap<String, u64>,
-    /// Manifests and indexes among the blobs, by hexadecimal digest.
-    pub(super) documents: BTreeMap<String, Value>,
-    /// Their bytes so far.
+    /// The bytes of manifests and indexes among the blobs, by hexadecimal digest: read, they would
+    /// take many times as much.
+    pub(super) documents: BTreeMap<String, Vec<u8>>,
+    /// Their lengths so far.
     documents_bytes: usize,
     /// Names that no export should have.
     pub(super) refused: Vec<String>,
+}
+
+impl Exported {
+    /// A manifest or index, read anew: the caller lets go of it before it reads the next.
+    pub(super) fn document(&self, hex: &str) -> Option<Value> {
+        serde_json::from_slice(self.documents.get(hex)?).ok()
+    }
 }
 
 /// One pass over an export.
@@ -185,7 +193,7 @@ impl Pass<'_> {
                 .any(|key| document.get(key).is_some())
         {
             exported.documents_bytes += bytes.len();
-            exported.documents.insert(hex.clone(), document);
+            exported.documents.insert(hex.clone(), bytes.to_vec());
         }
         exported.sizes.insert(hex, size);
         Ok(())
