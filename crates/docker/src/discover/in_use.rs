@@ -4,7 +4,7 @@
 //! Invariants: asks nobody; an image that the policy leaves out on purpose stays left out, and is
 //! named where it lies.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use refloat_model::finding::Finding;
 use refloat_model::item::{ImageUse, Inventory, Item};
@@ -15,17 +15,26 @@ use super::items::{DANGLING, NOT_IN_USE};
 use super::{Discovered, Estate, Subject, image_names, named_image};
 use crate::definition::ImageDefinition;
 
+/// How many images a finding names.
+const NAMES_SHOWN_MAX: usize = 5;
+
 /// Adds to the engine's items whose images they are.
 pub(crate) fn find_images(found: &Discovered, images: &[ImageUse], inventory: &mut Inventory) {
     let Inventory {
         items, findings, ..
     } = inventory;
     let held = stored(&found.estate, &found.subjects, items);
+    let mut by_index = BTreeMap::new();
     for used in images {
         let mut is_held = false;
         for (number, image) in &held {
             if is_of(used, image) {
                 is_held = true;
+                if is_of_unknown_platform(used, image) {
+                    let platform = format!("{}/{}", image.os, image.architecture);
+                    let names: &mut BTreeSet<&str> = by_index.entry(platform).or_default();
+                    names.insert(&used.reference);
+                }
                 if let Some(item) = items.get_mut(*number) {
                     come_along(item, used);
                 }
@@ -35,6 +44,22 @@ pub(crate) fn find_images(found: &Discovered, images: &[ImageUse], inventory: &m
             findings.extend(moved(used, &held));
         }
     }
+    findings.extend(by_index.iter().map(one_platform));
+}
+
+/// What to say of images that are held for one platform, and perhaps run on another.
+fn one_platform((platform, names): (&String, &BTreeSet<&str>)) -> Finding {
+    let shown: Vec<&str> = names.iter().copied().take(NAMES_SHOWN_MAX).collect();
+    let more = match names.len().saturating_sub(shown.len()) {
+        0 => String::new(),
+        count => format!(" and {count} more"),
+    };
+    let message = format!(
+        "this engine holds {platform} only of {}{more}, which other sources name by a digest that \
+         may stand for several platforms; machines of another platform need theirs from elsewhere",
+        shown.join(", ")
+    );
+    Finding::note("images of other sources", message)
 }
 
 /// The images of the store with the numbers of their items.
@@ -54,24 +79,39 @@ fn stored<'a>(
 
 /// Whether this is the image: by the digest of its configuration, or by the digest of a manifest,
 /// under whatever name it was pulled. Where nobody knows a digest, the name decides.
+///
+/// The digest by which an image was pulled may be that of an index for several platforms, of which
+/// an engine has one: where both know the configuration, that decides.
 fn is_of(used: &ImageUse, image: &ImageDefinition) -> bool {
-    let digest = |name: &str| name.split_once('@').map(|(_, digest)| digest.to_owned());
     if used.id.is_empty() && used.digests.is_empty() {
         let name = named_image(&used.reference, &image.id);
         return image_names(image).any(|own| own == name);
     }
-    let own: Vec<String> = image
-        .repo_digests
-        .iter()
-        .filter_map(|n| digest(n))
-        .collect();
-    used.id == image.id
-        || used
-            .digests
-            .iter()
-            .filter_map(|name| digest(name))
-            // Engines that keep what registries gave them call an image by its manifest.
-            .any(|wanted| wanted == image.id || own.contains(&wanted))
+    let (own, wanted) = (digests(&image.repo_digests), digests(&used.digests));
+    // Engines that keep what registries gave them call an image by its manifest.
+    if used.id == image.id || wanted.contains(image.id.as_str()) {
+        return true;
+    }
+    let are_configurations = !used.id.is_empty()
+        && !wanted.contains(used.id.as_str())
+        && !own.contains(image.id.as_str());
+    !are_configurations && !own.is_disjoint(&wanted)
+}
+
+/// Whether only a digest speaks for it that may be an index's: the platform that runs is not known.
+fn is_of_unknown_platform(used: &ImageUse, image: &ImageDefinition) -> bool {
+    // An image that is called by its manifest's or index's digest has the same one elsewhere, which
+    // does not tell the platform either.
+    let digests = digests(&used.digests);
+    used.id != image.id && !digests.is_empty() || digests.contains(used.id.as_str())
+}
+
+/// The digests in names.
+fn digests(names: &[String]) -> BTreeSet<&str> {
+    let names = names.iter();
+    names
+        .filter_map(|name| Some(name.split_once('@')?.1))
+        .collect()
 }
 
 /// The item provides the image, and is captured if it was left out only for want of a user.
@@ -153,9 +193,30 @@ mod tests {
             (used("host/app:2", &[], ""), false),
             // An engine whose ids are manifests.
             (used("app:1", &["host/app@sha256:c1"], ""), true),
+            // The same index, and the image for another platform.
+            (used("app:1", &["host/app@sha256:m1"], "sha256:c2"), false),
+            // Called by the index, which is all that is known of it.
+            (used("app:1", &["host/app@sha256:m1"], "sha256:m1"), true),
         ] {
             assert_eq!(is_of(&used, &image), expected, "{used:?}");
         }
+    }
+
+    #[test]
+    fn the_platform_is_told_where_only_an_index_may_be_known() {
+        let image = image("sha256:c1", "host/app:1", "host/app@sha256:m1");
+        for (used, expected) in [
+            (used("app:1", &["host/app@sha256:m1"], ""), true),
+            (used("app:1", &["host/app@sha256:m1"], "sha256:m1"), true),
+            (used("app:1", &["host/app@sha256:m1"], "sha256:c1"), false),
+            (used("host/app:1", &[], "sha256:c1"), false),
+        ] {
+            assert_eq!(is_of_unknown_platform(&used, &image), expected, "{used:?}");
+        }
+        let names = BTreeSet::from(["a:1", "a:2", "a:3", "a:4", "a:5", "a:6"]);
+        let told = one_platform((&"linux/amd64".to_owned(), &names)).message;
+        let begin = "this engine holds linux/amd64 only of a:1, a:2, a:3, a:4, a:5 and 1 more, ";
+        assert!(told.starts_with(begin), "{told}");
     }
 
     #[test]
