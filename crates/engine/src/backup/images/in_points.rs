@@ -98,8 +98,11 @@ impl Sought {
                 let numbers = sought.by_digest.entry(digest.to_owned()).or_default();
                 numbers.push(number);
             }
-            let numbers = sought.by_subject.entry(image.subject.clone()).or_default();
-            numbers.push(number);
+            // A tag moves: what had it in another point may be another image.
+            if digest(&image.subject.name).is_some() {
+                let numbers = sought.by_subject.entry(image.subject.clone()).or_default();
+                numbers.push(number);
+            }
         }
         sought
     }
