@@ -17,7 +17,7 @@ use refloat_model::outcome::Outcome;
 use refloat_model::subject::{Subject, SubjectKind};
 use refloat_source::SourceError;
 
-use configurations::configurations;
+use configurations::ids;
 pub(crate) use in_use::find as find_images;
 pub(crate) use listing::{Listing, Root, Wanted};
 

@@ -17,7 +17,7 @@ use refloat_model::item::{ImageUse, Inventory, Item};
 use refloat_model::outcome::Outcome;
 use refloat_source::SourceError;
 
-use super::{Listing, Root, Wanted, configurations, fits, item, subject, workload};
+use super::{Listing, Root, Wanted, fits, ids, item, subject, workload};
 use crate::digest::Digest;
 use crate::error::{RegistryError, chain};
 use crate::name::{EngineName, Reference, RepositoryName, Tag};
@@ -188,8 +188,9 @@ impl<'a> Candidate<'a> {
         ) {
             // Nobody knows a manifest. The configuration's digest tells, if that is known; else
             // what the tag stands for is the image.
+            // Where not everything can be looked at, the tag has to do.
             is_another = !self.image.id.is_empty()
-                && !configurations(source, repository, now, cancel)?.contains(&self.image.id);
+                && ids(source, repository, now, cancel)?.exclude(&self.image.id);
             if !is_another {
                 held.push((repository.clone(), now));
             }
