@@ -12,6 +12,7 @@ use crate::layout::{self, RepositoryRecord};
 use crate::manifest::{Descriptor, Manifest, index_text};
 use crate::name::{EngineName, ImageName, RepositoryName, Tag};
 use crate::platform::Platform;
+use crate::restore::{ImageRecord, Index};
 
 const HEX: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
@@ -44,6 +45,10 @@ fn documents<'a>() -> Vec<Target<'a>> {
         "version": 1, "registry": "h:5000", "repository": "team/app",
         "absent": [format!("sha256:{HEX} (linux/arm64, not chosen)")],
     }));
+    let image_record = json(serde_json::json!({
+        "id": format!("sha256:{HEX}"), "tags": ["postgres:15", "h:5000/team/app:1.2"],
+        "repo_digests": [format!("postgres@sha256:{HEX}")], "size_bytes": 7,
+    }));
     vec![
         Target::new("manifest", [image, index.clone(), schema_1], |bytes| {
             let digest = Digest::of(bytes);
@@ -58,8 +63,18 @@ fn documents<'a>() -> Vec<Target<'a>> {
             }
         }),
         Target::new("index of a layout", [index], |bytes| {
-            if let Ok(list) = serde_json::from_slice::<Vec<Descriptor>>(bytes) {
-                drop(serde_json::to_vec(&list).unwrap());
+            if let Ok(index) = serde_json::from_slice::<Index>(bytes) {
+                // What was read can be written, and reads back the same.
+                let text = serde_json::to_vec(&index.manifests).unwrap();
+                let again: Vec<Descriptor> = serde_json::from_slice(&text).unwrap();
+                assert_eq!(again, index.manifests);
+            }
+        }),
+        Target::new("record of an engine's image", [image_record], |bytes| {
+            if let Ok(image) = serde_json::from_slice::<ImageRecord>(bytes) {
+                for name in &image.tags {
+                    let _name = name.parse::<EngineName>();
+                }
             }
         }),
         Target::new("record of a repository", [record], |bytes| {

@@ -11,6 +11,7 @@ mod referrers;
 mod rename;
 mod selection;
 mod stored;
+mod unreadable;
 mod upload;
 
 use refloat_model::cancel::Cancel;
@@ -20,6 +21,8 @@ use refloat_model::progress::Progress;
 use refloat_source::{Description, StoredPoint, Target, TargetError};
 
 pub use folder::LayoutTarget;
+#[cfg(test)]
+pub(crate) use {engine_images::ImageRecord, stored::Index};
 
 use crate::address::Address;
 use crate::api::Registry;

@@ -4,9 +4,11 @@
 //! Docker's classic store keeps layers unpacked. Such an image has its configuration, and so the id
 //! by which engines know it, but the manifest is of our own making: no registry had its digest.
 //!
-//! Invariant: an image is named as its engine named it, without the registry's host.
+//! Invariant: an image is named as its engine named it, without the registry's host, which is kept
+//! beside the name.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use refloat_model::point::ItemRecord;
 use refloat_source::{StoredError, StoredPoint};
@@ -25,12 +27,12 @@ const RECORD_BYTES_MAX: u64 = 16 << 20;
 /// Where images go that have no name.
 const UNTAGGED: &str = "untagged";
 /// What Docker Hub's own images are called without.
-const HUB_PREFIX: &str = "library/";
+pub(super) const HUB_PREFIX: &str = "library/";
 
 #[derive(Deserialize)]
-struct ImageRecord {
+pub(crate) struct ImageRecord {
     #[serde(default)]
-    tags: Vec<String>,
+    pub(crate) tags: Vec<String>,
     #[serde(default)]
     repo_digests: Vec<String>,
 }
@@ -59,14 +61,19 @@ pub(super) fn read(
         false => Origin::UnpackedByEngine,
     };
     let layouts = repositories(&image.tags).into_iter().map(|(name, tags)| {
-        let untagged = tags.is_empty().then_some(None);
-        let tags = tags.into_iter().map(Some).chain(untagged);
+        let untagged = tags.is_empty().then_some((None, BTreeSet::new()));
+        let tags = tags.into_iter().map(|(tag, hosts)| (Some(tag), hosts));
+        let roots = tags.chain(untagged).map(|(tag, hosts)| StoredRoot {
+            tag,
+            digest: root,
+            hosts: Arc::new(hosts),
+        });
         Ok(StoredLayout {
             origin,
             path: path.clone(),
             source: source.to_owned(),
             repository: name,
-            roots: tags.map(|tag| StoredRoot { tag, digest: root }).collect(),
+            roots: roots.collect(),
             present: present(point, path)?,
             absent: BTreeSet::new(),
         })
@@ -74,11 +81,15 @@ pub(super) fn read(
     layouts.collect()
 }
 
+/// Tags with the registries under whose names they go.
+type Tags = BTreeMap<Tag, BTreeSet<String>>;
+
 /// Tags by repository; one without tags if the image has no name that registries take.
-fn repositories(names: &[String]) -> BTreeMap<RepositoryName, BTreeSet<Tag>> {
-    let mut repositories: BTreeMap<RepositoryName, BTreeSet<Tag>> = BTreeMap::new();
+fn repositories(names: &[String]) -> BTreeMap<RepositoryName, Tags> {
+    let mut repositories: BTreeMap<RepositoryName, Tags> = BTreeMap::new();
     for name in names {
         let Ok(EngineName {
+            host,
             repository,
             tag: Some(tag),
             ..
@@ -89,12 +100,13 @@ fn repositories(names: &[String]) -> BTreeMap<RepositoryName, BTreeSet<Tag>> {
         let short = repository.as_str().strip_prefix(HUB_PREFIX);
         let short = short.filter(|_| !name.contains(HUB_PREFIX));
         let repository = short.and_then(|n| n.parse().ok()).unwrap_or(repository);
-        repositories.entry(repository).or_default().insert(tag);
+        let tags = repositories.entry(repository).or_default();
+        tags.entry(tag).or_default().insert(host);
     }
     if repositories.is_empty()
         && let Ok(untagged) = UNTAGGED.parse()
     {
-        repositories.insert(untagged, BTreeSet::new());
+        repositories.insert(untagged, Tags::new());
     }
     repositories
 }
@@ -126,7 +138,7 @@ mod tests {
             let list: Vec<String> = list.iter().map(|text| (*text).to_owned()).collect();
             let found = repositories(&list);
             let text = found.iter().map(|(name, tags)| {
-                let tags: Vec<&str> = tags.iter().map(Tag::as_str).collect();
+                let tags: Vec<&str> = tags.keys().map(Tag::as_str).collect();
                 format!("{name}:{}", tags.join(","))
             });
             text.collect::<Vec<_>>()

@@ -62,7 +62,7 @@ enum Failure {
 
 impl Execution<'_> {
     pub(super) fn run(&self, plan: &RestorePlan) -> Result<RestoreReport, TargetError> {
-        let layouts = StoredLayout::all(self.point)?;
+        let layouts = StoredLayout::all(self.point)?.readable;
         let located = Located::default();
         let mut report = RestoreReport::default();
         let mut steps = plan.steps.as_slice();
@@ -76,11 +76,13 @@ impl Execution<'_> {
             steps = rest;
             let layout = layouts.iter().find(|layout| layout.is_of(first));
             let Some(layout) = layout else {
-                report.steps.extend(
-                    group
-                        .iter()
-                        .map(|step| failed(step, "it is not in the point")),
-                );
+                for step in group {
+                    let outcome = match &step.action {
+                        Action::Skip { why } => skipped(step, why, &mut report.findings),
+                        _ => failed(step, "it is not in the point"),
+                    };
+                    report.steps.push(outcome);
+                }
                 continue;
             };
             self.layout(layout, group, &located, &mut report)?;

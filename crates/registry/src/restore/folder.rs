@@ -142,7 +142,7 @@ impl Target for LayoutTarget {
         cancel: &Cancel,
     ) -> Result<RestoreReport, TargetError> {
         refuse_conflicts(plan)?;
-        let layouts = StoredLayout::all(point)?;
+        let layouts = StoredLayout::all(point)?.readable;
         let mut report = RestoreReport::default();
         for step in &plan.steps {
             cancel.check().map_err(|_| TargetError::Cancelled)?;

@@ -13,7 +13,8 @@ use refloat_source::{StoredPoint, TargetError};
 
 use super::rename::Renames;
 use super::selection::select;
-use super::stored::{Origin, Parts, StoredLayout, StoredRoot};
+use super::stored::{Layouts, Origin, Parts, StoredLayout, StoredRoot};
+use super::unreadable::Unreadable;
 use super::{MISSING, unavailable};
 use crate::api::Registry;
 use crate::digest::Digest;
@@ -37,6 +38,77 @@ struct Candidate<'a> {
     parts: Parts,
 }
 
+/// What an image is beside an earlier one that goes by the same name in the target.
+enum Beside {
+    /// The same under its manifest's digest, from elsewhere or under a name that was asked for.
+    Alone,
+    /// The same image: that there is one of it is enough.
+    Same,
+    /// An engine's, and another.
+    Skip { why: String },
+    /// Only a person can decide.
+    Conflict { why: String },
+}
+
+impl Candidate<'_> {
+    /// The digests of its configurations, which are what engines call an image by.
+    fn configurations(&self) -> BTreeSet<Digest> {
+        let manifests = self.parts.manifests.iter();
+        manifests
+            .filter_map(|(_, manifest)| manifest.config)
+            .collect()
+    }
+
+    /// With the registry's host, if that is known.
+    fn full_name(&self) -> String {
+        match self.root.hosts.first() {
+            Some(host) => format!("{host}/{}", self.name),
+            None => self.name.to_string(),
+        }
+    }
+
+    fn is_renamed(&self) -> bool {
+        self.name != self.target
+    }
+
+    fn beside(&self, first: &Self) -> Beside {
+        let is_of_engine = self.layout.origin != Origin::Registry;
+        let is_plain = is_of_engine && !self.is_renamed() && !first.is_renamed();
+        let is_same = self.root.digest == first.root.digest;
+        if !is_plain {
+            return match is_same {
+                true => Beside::Alone,
+                false => Beside::Conflict {
+                    why: format!(
+                        "another image of the point becomes {} as well; rename one, or choose \
+                         with --only",
+                        self.target
+                    ),
+                },
+            };
+        }
+        let own = self.configurations();
+        let manifests = &first.parts.manifests;
+        let is_same = is_same
+            || manifests
+                .iter()
+                .any(|(digest, _)| *digest == self.root.digest)
+            || !own.is_empty() && own.is_subset(&first.configurations());
+        if is_same {
+            return Beside::Same;
+        }
+        let why = format!(
+            "it is another image than {} of {}, which becomes {}; to have both, restore this one by \
+             itself: --only image:{}",
+            first.full_name(),
+            first.layout.source,
+            self.target,
+            self.full_name(),
+        );
+        Beside::Skip { why }
+    }
+}
+
 /// Plans a restore.
 pub(super) fn plan(
     point: &dyn StoredPoint,
@@ -46,16 +118,16 @@ pub(super) fn plan(
 ) -> Result<RestorePlan, TargetError> {
     let mut layouts = StoredLayout::all(point)?;
     ground.leave_out(&mut layouts, &request.only);
-    if layouts.is_empty() {
+    if layouts.readable.is_empty() && layouts.unreadable.is_empty() {
         return Err(TargetError::NotInPoint {
             what: "image of a registry or an engine".to_owned(),
             candidates: point.record().sources.keys().cloned().collect(),
         });
     }
-    let renames = Renames::new(&request.rename, &layouts)?;
+    let renames = Renames::new(&request.rename, &layouts.readable)?;
     let selected = select(point, &layouts, &request.only)?;
     let mut candidates = Vec::new();
-    for (layout, numbers) in layouts.iter().zip(selected) {
+    for (layout, numbers) in layouts.readable.iter().zip(selected) {
         for root in numbers
             .into_iter()
             .filter_map(|number| layout.roots.get(number))
@@ -74,22 +146,20 @@ pub(super) fn plan(
         target: ground.name(),
         ..RestorePlan::default()
     };
-    let mut taken: BTreeMap<ImageName, Digest> = BTreeMap::new();
+    let mut taken: BTreeMap<ImageName, usize> = BTreeMap::new();
     let mut counted = BTreeSet::new();
-    for (candidate, there) in candidates.iter().zip(there) {
-        let first = *taken
-            .entry(candidate.target.clone())
-            .or_insert(candidate.root.digest);
-        let action = if first == candidate.root.digest {
-            decide(candidate, there, request, &mut plan.findings)
-        } else {
-            let why = format!(
-                "another image of the point becomes {} as well",
-                candidate.target
-            );
-            Action::Conflict {
-                why: format!("{why}; rename one, or choose with --only"),
+    for (number, (candidate, there)) in candidates.iter().zip(there).enumerate() {
+        let first = *taken.entry(candidate.target.clone()).or_insert(number);
+        let rival = candidates.get(first).filter(|_| first != number);
+        let action = match rival.map_or(Beside::Alone, |first| candidate.beside(first)) {
+            Beside::Alone => decide(candidate, there, request, &mut plan.findings),
+            Beside::Same => continue,
+            Beside::Skip { why } => {
+                let finding = Finding::warning(candidate.full_name(), why.clone());
+                plan.findings.push(finding);
+                Action::Skip { why }
             }
+            Beside::Conflict { why } => Action::Conflict { why },
         };
         let bytes = candidate
             .parts
@@ -111,8 +181,17 @@ pub(super) fn plan(
             action,
         });
     }
+    plan.steps.extend(unreadable(&layouts, &request.only));
     plan.findings.extend(unpacked_note(&candidates));
     Ok(plan)
+}
+
+/// Steps for what is asked for and cannot be read.
+fn unreadable(layouts: &Layouts, only: &[String]) -> impl Iterator<Item = Step> {
+    let is_wanted =
+        |layout: &&Unreadable| only.is_empty() || only.iter().any(|word| layout.is_wanted(word));
+    let wanted = layouts.unreadable.iter().filter(is_wanted);
+    wanted.map(Unreadable::step)
 }
 
 /// What to say of images whose layers an engine had unpacked.
@@ -132,11 +211,16 @@ fn unpacked_note(candidates: &[Candidate<'_>]) -> Option<Finding> {
 impl Ground<'_> {
     /// Leaves out images of engines where they would be a surprise: a registry gets back what
     /// registries had, and those of engines if there is nothing else, or by name.
-    fn leave_out(&self, layouts: &mut Vec<StoredLayout>, only: &[String]) {
+    fn leave_out(&self, layouts: &mut Layouts, only: &[String]) {
         let is_of_registry = |layout: &StoredLayout| layout.origin == Origin::Registry;
-        let is_alone = !layouts.iter().any(is_of_registry);
+        let is_alone = !layouts.readable.iter().any(is_of_registry)
+            && !layouts
+                .unreadable
+                .iter()
+                .any(|layout| layout.is_of_registry);
         if matches!(self, Self::Registry(..)) && only.is_empty() && !is_alone {
-            layouts.retain(is_of_registry);
+            layouts.readable.retain(is_of_registry);
+            layouts.unreadable.retain(|layout| layout.is_of_registry);
         }
     }
 

@@ -7,9 +7,10 @@ use std::collections::BTreeSet;
 
 use refloat_source::{StoredPoint, TargetError};
 
-use super::stored::StoredLayout;
+use super::engine_images::HUB_PREFIX;
+use super::stored::{Layouts, StoredLayout, StoredRoot};
 use crate::digest::Digest;
-use crate::name::{EngineName, ImageName, Reference};
+use crate::name::{EngineName, ImageName};
 
 /// How many names are offered where one is not found.
 const CANDIDATES_MAX: usize = 20;
@@ -17,9 +18,13 @@ const CANDIDATES_MAX: usize = 20;
 /// Indices of a layout's roots that are asked for, for each layout.
 pub(super) fn select(
     point: &dyn StoredPoint,
-    layouts: &[StoredLayout],
+    layouts: &Layouts,
     only: &[String],
 ) -> Result<Vec<Vec<usize>>, TargetError> {
+    let Layouts {
+        readable: layouts,
+        unreadable,
+    } = layouts;
     if only.is_empty() {
         return Ok(layouts
             .iter()
@@ -28,7 +33,7 @@ pub(super) fn select(
     }
     let mut selected: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); layouts.len()];
     for wanted in only {
-        let mut found = false;
+        let mut found = unreadable.iter().any(|layout| layout.is_wanted(wanted));
         for (layout, selected) in layouts.iter().zip(&mut selected) {
             for number in fitting(layout, wanted) {
                 found = true;
@@ -66,29 +71,32 @@ fn fitting(layout: &StoredLayout, wanted: &str) -> Vec<usize> {
         return (0..layout.roots.len()).collect();
     }
     let name = wanted.strip_prefix("image:").unwrap_or(wanted);
-    let Some(image) = image_named(name) else {
-        return Vec::new();
-    };
+    // Without a registry's host the name may be of any.
+    let bare: Option<ImageName> = name.parse().ok();
+    let full: Option<EngineName> = name.parse().ok();
     let numbered = layout.roots.iter().enumerate();
     numbered
-        .filter(|(_, root)| layout.name(root) == image)
+        .filter(|(_, root)| {
+            bare.as_ref() == Some(&layout.name(root))
+                || full
+                    .as_ref()
+                    .is_some_and(|full| is_called(layout, root, full))
+        })
         .map(|(number, _)| number)
         .collect()
 }
 
-/// An image by its name in a repository, or as engines write it, with the registry's host.
-fn image_named(name: &str) -> Option<ImageName> {
-    if let Ok(image) = name.parse() {
-        return Some(image);
-    }
-    let EngineName {
-        repository, tag, ..
-    } = name.parse().ok()?;
-    let reference = Reference::Tag(tag?);
-    Some(ImageName {
-        repository,
-        reference,
-    })
+/// Whether an image has this name in the registry that the name is of.
+fn is_called(layout: &StoredLayout, root: &StoredRoot, full: &EngineName) -> bool {
+    let (own, wanted) = (layout.repository.as_str(), full.repository.as_str());
+    let is_repository = own == wanted
+        // Docker Hub's own images, as engines call them.
+        || full.host == "docker.io" && wanted.strip_prefix(HUB_PREFIX) == Some(own);
+    let is_reference = match full.digest {
+        Some(digest) => root.digest == digest,
+        None => full.tag.is_some() && root.tag == full.tag,
+    };
+    is_repository && is_reference && root.hosts.contains(&full.host)
 }
 
 /// Adds roots that refer to what is selected, and what refers to those.

@@ -6,9 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Read as _;
+use std::sync::Arc;
 
 use refloat_model::entry::EntryKind;
-use refloat_model::item::ItemKind;
+use refloat_model::item::{Item, ItemKind};
 use refloat_model::plan::Step;
 use refloat_model::point::ItemRecord;
 use refloat_model::tree_path::TreePath;
@@ -16,11 +17,12 @@ use refloat_source::{StoredError, StoredPoint};
 use serde::Deserialize;
 
 use super::engine_images;
+use super::unreadable::Unreadable;
 use crate::digest::Digest;
 use crate::error::{RegistryError, chain};
 use crate::layout::{self, REF_NAME, RepositoryRecord};
 use crate::manifest::{Descriptor, INDEX_DEPTH_MAX, MANIFEST_BYTES_MAX, Manifest};
-use crate::name::{ImageName, Reference, RepositoryName, Tag};
+use crate::name::{EngineName, ImageName, Reference, RepositoryName, Tag};
 
 /// The largest index of a layout that is read, in bytes: some 10^6 tags.
 pub(super) const INDEX_BYTES_MAX: u64 = 512 << 20;
@@ -58,6 +60,16 @@ pub(super) struct StoredLayout {
 pub(super) struct StoredRoot {
     pub(super) tag: Option<Tag>,
     pub(super) digest: Digest,
+    /// The registries under whose names it goes, as [`EngineName::host`] has them.
+    pub(super) hosts: Arc<BTreeSet<String>>,
+}
+
+/// All layouts of a point.
+#[derive(Default)]
+pub(super) struct Layouts {
+    /// Those of registries first: their copy is byte for byte what had the name.
+    pub(super) readable: Vec<StoredLayout>,
+    pub(super) unreadable: Vec<Unreadable>,
 }
 
 /// Everything that one root leads to.
@@ -74,15 +86,14 @@ pub(super) struct Parts {
 }
 
 #[derive(Deserialize)]
-pub(super) struct Index {
-    pub(super) manifests: Vec<Descriptor>,
+pub(crate) struct Index {
+    pub(crate) manifests: Vec<Descriptor>,
 }
 
 impl StoredLayout {
-    /// All layouts of a point: those of registries first. An image that an engine has under the
-    /// name of one of these is left out: the registry's copy is byte for byte what had the name.
-    pub(super) fn all(point: &dyn StoredPoint) -> Result<Vec<Self>, StoredError> {
-        let mut layouts = Vec::new();
+    /// All layouts of a point. One that cannot be read does not keep the others from being there.
+    pub(super) fn all(point: &dyn StoredPoint) -> Result<Layouts, StoredError> {
+        let mut layouts = Layouts::default();
         let mut of_engines = Vec::new();
         for (source, record) in &point.record().sources {
             let is_registry = record.kind == "registry";
@@ -96,34 +107,23 @@ impl StoredLayout {
                 {
                     continue;
                 }
-                match is_registry {
-                    true => layouts.push(Self::read(point, source, &record)?),
-                    false => of_engines.extend(engine_images::read(point, source, &record)?),
+                let (read, into) = match is_registry {
+                    true => {
+                        let read = Self::read(point, source, &record);
+                        (read.map(|layout| vec![layout]), &mut layouts.readable)
+                    }
+                    false => (engine_images::read(point, source, &record), &mut of_engines),
+                };
+                match read {
+                    Ok(read) => into.extend(read),
+                    Err(error) => {
+                        let unreadable = Unreadable::new(is_registry, &record, &error);
+                        layouts.unreadable.push(unreadable);
+                    }
                 }
             }
         }
-        let mut named: BTreeSet<ImageName> = BTreeSet::new();
-        for layout in &layouts {
-            named.extend(layout.roots.iter().map(|root| layout.name(root)));
-        }
-        for mut layout in of_engines {
-            let (repository, roots) =
-                (layout.repository.clone(), std::mem::take(&mut layout.roots));
-            layout.roots = roots
-                .into_iter()
-                .filter(|root| {
-                    let reference = root.reference();
-                    let repository = repository.clone();
-                    !named.contains(&ImageName {
-                        repository,
-                        reference,
-                    })
-                })
-                .collect();
-            if !layout.roots.is_empty() {
-                layouts.push(layout);
-            }
-        }
+        layouts.readable.extend(of_engines);
         Ok(layouts)
     }
 
@@ -135,9 +135,9 @@ impl StoredLayout {
     fn read(
         point: &dyn StoredPoint,
         source: &str,
-        record: &ItemRecord,
+        ItemRecord { item, .. }: &ItemRecord,
     ) -> Result<Self, StoredError> {
-        let path = record.item.path.clone();
+        let path = item.path.clone();
         let failed = |operation, path: &TreePath| {
             let path = path.clone();
             move |cause: RegistryError| StoredError {
@@ -146,7 +146,7 @@ impl StoredLayout {
                 cause: cause.into(),
             }
         };
-        let repository = record.item.title.parse::<RepositoryName>();
+        let repository = item.title.parse::<RepositoryName>();
         let repository =
             repository.map_err(|error| failed("use the name of", &path)(error.into()))?;
         let index_path = path.child(layout::INDEX);
@@ -160,6 +160,7 @@ impl StoredLayout {
         let record: RepositoryRecord = serde_json::from_slice(&record)
             .map_err(malformed("the record"))
             .map_err(failed("read", &record_path))?;
+        let hosts = Arc::new(hosts(&record.registry, &repository, item));
         let first_word = |text: &String| {
             text.split(' ')
                 .next()
@@ -179,7 +180,8 @@ impl StoredLayout {
             let tag = tag
                 .transpose()
                 .map_err(|e| failed("read", &index_path)(RegistryError::Name(e)))?;
-            roots.push(StoredRoot { tag, digest });
+            let hosts = Arc::clone(&hosts);
+            roots.push(StoredRoot { tag, digest, hosts });
         }
         roots.sort_by_key(|root| match &root.tag {
             None => 0,
@@ -291,6 +293,15 @@ impl StoredLayout {
         }
         parts.manifests.push((*digest, manifest));
     }
+}
+
+/// The registry's own name, and those under which what runs calls images of this repository.
+fn hosts(registry: &str, repository: &RepositoryName, item: &Item) -> BTreeSet<String> {
+    let provided = item.provides.iter();
+    let provided = provided.filter_map(|subject| subject.name.parse::<EngineName>().ok());
+    let provided = provided.filter(|name| name.repository == *repository);
+    let own = EngineName::host(registry);
+    provided.map(|name| name.host).chain([own]).collect()
 }
 
 impl StoredRoot {

@@ -10,7 +10,9 @@
 
 mod authentication;
 mod capture;
+mod engine_images;
 mod folder;
+mod in_use;
 mod memory;
 mod misbehaviour;
 mod referrers;

@@ -300,6 +300,38 @@ fn record(description: &refloat_source::Description, inventory: &Inventory) -> P
 }
 
 impl Point {
+    /// A point of nothing yet.
+    pub fn empty(description: &refloat_source::Description) -> Self {
+        Self {
+            root: Node::Directory(BTreeMap::new()),
+            record: record(description, &Inventory::default()),
+            items: BTreeMap::new(),
+        }
+    }
+
+    /// Adds an item with its files, as a source of that kind would have it.
+    pub fn add(&mut self, (source, kind): (&str, &str), item: Item, files: &[(&str, Vec<u8>)]) {
+        for (name, bytes) in files {
+            let path = name
+                .split('/')
+                .fold(item.path.clone(), |p, name| p.child(name));
+            insert(&mut self.root, &path, Node::File(bytes.clone()));
+        }
+        let source_record = SourceRecord {
+            kind: kind.to_owned(),
+            ..self.record.sources.values().next().unwrap().clone()
+        };
+        self.record.sources.insert(source.to_owned(), source_record);
+        let records = self.items.entry(source.to_owned()).or_default();
+        records.push(ItemRecord {
+            item,
+            outcome: Outcome::Saved,
+            consistency: Some(Consistency::Definition),
+            files: 0,
+            bytes: 0,
+        });
+    }
+
     fn get(&self, operation: &'static str, path: &TreePath) -> Result<&Node, StoredError> {
         self.root.at(path).ok_or_else(|| missing(operation, path))
     }
