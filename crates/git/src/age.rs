@@ -41,9 +41,15 @@ impl Recipients {
                 file: file.to_owned(),
                 source,
             })?;
-            let lines = lines.lines().map(str::trim);
-            for line in lines.filter(|l| !l.is_empty() && !l.starts_with('#')) {
-                keys.push(public_key(line)?);
+            let lines = lines.lines().map(str::trim).enumerate();
+            for (index, line) in lines.filter(|(_, l)| !l.is_empty() && !l.starts_with('#')) {
+                keys.push(public_key(line).map_err(|error| match error {
+                    GitError::Recipient(_) => GitError::RecipientLine {
+                        file: file.to_owned(),
+                        line: index + 1,
+                    },
+                    error => error,
+                })?);
             }
         }
         keys.sort();
@@ -107,4 +113,25 @@ fn encrypt(recipient: &str, secret: &Secret) -> Result<String, GitError> {
     }
     written.and(read).map_err(GitError::Age)?;
     Ok(sealed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_in_a_wrong_file_is_not_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("passwords");
+        for first in ["# mine", "age1qqqq"] {
+            std::fs::write(&file, format!("{first}\n\nage1 hunter2\n")).unwrap();
+            let error = Recipients::new(&[file.display().to_string()]).unwrap_err();
+            let text = format!("{error} {error:?}");
+            assert!(
+                text.contains("line 3 of ") && text.contains("passwords"),
+                "{text}"
+            );
+            assert!(!text.contains("hunter2"), "{text}");
+        }
+    }
 }

@@ -59,6 +59,11 @@ pub fn git(directory: Option<&Path>) -> Command {
         .env("GIT_OPTIONAL_LOCKS", "0")
         .env("GIT_NO_REPLACE_OBJECTS", "1")
         .env("GIT_TERMINAL_PROMPT", "0")
+        // A repository that says it is a partial clone makes git fetch what is missing, by a
+        // command that its own configuration names; no setting given beside wins over a
+        // `protocol.ext.allow` there, these two do.
+        .env("GIT_NO_LAZY_FETCH", "1")
+        .env("GIT_ALLOW_PROTOCOL", "")
         .env("LC_ALL", "C")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

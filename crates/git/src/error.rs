@@ -75,6 +75,14 @@ pub enum GitError {
     /// Not a public key of age.
     #[error("{0:?} is no public key of age (age1…)")]
     Recipient(String),
+    /// A line that is not a public key of age: the file may be another one, full of secrets.
+    #[error("line {line} of {file} is no public key of age (age1…)", file = .file.display())]
+    RecipientLine {
+        /// Which file.
+        file: PathBuf,
+        /// From 1.
+        line: usize,
+    },
     /// A private key where a public one belongs.
     #[error("a private key of age was given where a public one belongs")]
     PrivateKey,

@@ -56,7 +56,7 @@ impl<'a> FastImport<'a> {
     ) -> Result<Self, GitError> {
         let mut command = repository.git();
         command.args(["fast-import", "--quiet", "--done", "--date-format=raw"]);
-        command.stdin(Stdio::piped()).stdout(Stdio::null());
+        command.stdin(Stdio::piped());
         let mut child = command.spawn().map_err(GitError::Run)?;
         let input = child.stdin.take();
         let said = child.stderr.take().map(listen);
@@ -70,7 +70,7 @@ impl<'a> FastImport<'a> {
         let (time, message) = (commit.time_seconds, commit.message);
         let who = format!("{AUTHOR_NAME} <{AUTHOR_ADDRESS}> {time} +0000");
         let mut text = format!(
-            "commit {reference}\nauthor {who}\ncommitter {who}\ndata {}\n{message}\n",
+            "commit {reference}\nmark :1\nauthor {who}\ncommitter {who}\ndata {}\n{message}\n",
             message.len()
         );
         if let Some(parent) = commit.parent {
@@ -99,22 +99,35 @@ impl<'a> FastImport<'a> {
         self.write(format!("D {}\n", quoted(path)).as_bytes())
     }
 
-    /// Ends the stream and moves the branch.
+    /// Ends the stream and moves the branch; the commit's id.
     ///
     /// # Errors
     /// git refused something of it, or the branch was moved meanwhile; it is where it was.
-    pub fn finish(mut self) -> Result<(), GitError> {
-        self.write(b"done\n")?;
+    pub fn finish(mut self) -> Result<String, GitError> {
+        self.write(b"get-mark :1\ndone\n")?;
         if let Some(mut input) = self.input.take()
             && let Err(error) = input.flush()
         {
             return Err(self.end(error));
         }
+        // Its only output is one id, which a pipe holds.
+        let mut answer = String::new();
+        let read = match self.child.stdout.take() {
+            Some(mut output) => output.read_to_string(&mut answer),
+            None => Err(io::ErrorKind::BrokenPipe.into()),
+        };
         let status = self.child.wait().map_err(GitError::Run)?;
-        if status.success() {
-            return Ok(());
+        if !status.success() {
+            return Err(self.end(io::ErrorKind::Other.into()));
         }
-        Err(self.end(io::ErrorKind::Other.into()))
+        read.map_err(GitError::Run)?;
+        let id = answer.trim();
+        if id.is_empty() || !id.chars().all(|c| c.is_ascii_hexdigit()) {
+            return Err(GitError::Answer {
+                operation: "fast-import",
+            });
+        }
+        Ok(id.to_owned())
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), GitError> {

@@ -272,6 +272,40 @@ fn hooks_and_settings_of_a_repository_run_nothing() {
 }
 
 #[test]
+fn a_partial_clone_fetches_nothing_by_a_command_of_its_own() {
+    let root = tempfile::tempdir().unwrap();
+    let (folder, marker) = (root.path().join("g"), root.path().join("ran"));
+    let repository = own(&folder);
+    export(&repository, 1000, &[("prod/a.yaml", Some("1\n"))]);
+    // What is promised by a remote, and not here.
+    let blob = "5626abf0f72e58d7a153368ba57db4c673c0e171";
+    git(&folder, &["config", "core.repositoryFormatVersion", "1"]);
+    git(&folder, &["config", "extensions.partialClone", "origin"]);
+    git(&folder, &["config", "remote.origin.promisor", "true"]);
+    git(&folder, &["config", "protocol.ext.allow", "always"]);
+    let url = format!("ext::touch {}", marker.display());
+    git(&folder, &["config", "remote.origin.url", &url]);
+    let repository = GitRepository::open(&folder).unwrap();
+    let read = repository.reader().unwrap().read(blob);
+    assert!(matches!(read, Err(GitError::Answer { .. })), "{read:?}");
+    let commit = Commit {
+        message: "m",
+        time_seconds: 2000,
+        parent: Some(blob),
+    };
+    let import = FastImport::begin(&repository, &main_branch(), &commit);
+    let _refused = import.and_then(FastImport::finish).unwrap_err();
+    assert!(!marker.exists(), "a command of the repository was run");
+    // git without our settings does run it.
+    let mut bare = Command::new("git");
+    let _failed = bare
+        .current_dir(&folder)
+        .args(["cat-file", "-p", blob])
+        .output();
+    assert!(marker.exists(), "the trap does not work");
+}
+
+#[test]
 fn words_from_outside_are_no_options() {
     for name in [
         "-x",
