@@ -25,6 +25,11 @@ pub enum ApiError {
     /// The kubeconfig holds no usable context of this name.
     #[error("the kubeconfig gives no usable context{}", named(.0.as_deref()))]
     Context(Option<String>),
+    /// The credentials were refused, and the kubeconfig leads elsewhere by now.
+    #[error(
+        "the API server refuses the credentials, and the kubeconfig leads to another server by now"
+    )]
+    OtherServer,
     /// Not inside a pod with a service account.
     #[error("this process has no service account of a cluster")]
     InCluster(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -105,7 +105,7 @@ impl Expression {
         match self.program.execute(&context) {
             Ok(Cel::Bool(fits)) => Ok(fits),
             Ok(other) => Err(format!("it gives a {}, not true or false", other.type_of())),
-            Err(error) => Err(why(&error)),
+            Err(error) => Err(why(&error, &self.text)),
         }
     }
 }
@@ -131,8 +131,12 @@ impl std::fmt::Display for Expression {
 }
 
 /// The library's own words quote values, which may be secret.
-fn why(error: &ExecutionError) -> String {
+fn why(error: &ExecutionError, text: &str) -> String {
     match error {
+        // A key may itself be a value of the object.
+        ExecutionError::NoSuchKey(key) if !text.contains(key.as_str()) => {
+            "there is no field of a name that is computed: ask for it first, with … in …".to_owned()
+        }
         ExecutionError::NoSuchKey(key) => {
             format!("there is no field {key}: ask for it first, with has(…) or \"{key}\" in …")
         }
@@ -233,6 +237,10 @@ mod tests {
         for (text, part) in [
             ("object.data.none == 'x'", "there is no field none"),
             ("object.data.key", "it gives a string"),
+            (
+                "object.metadata[object.data.key] == 'x'",
+                "of a name that is computed",
+            ),
             ("object.data.key > 5", ""),
             ("object.data.key + 5 == 7", ""),
             ("object.data.key[3] == 'x'", ""),

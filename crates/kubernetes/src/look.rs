@@ -115,7 +115,8 @@ pub(crate) async fn look(api: &Api, source: &str, options: &Options) -> Result<L
         namespaces: &namespaces,
         members: None,
     };
-    let members = members::find(&scope, &kinds).await;
+    let (members, unsure) = members::find(&scope, &catalogue).await;
+    sight.findings.extend(unsure);
     scope.members = members.as_ref();
     let sight = RefCell::new(sight);
     let see = |kind: &Kind, object: &Value| {

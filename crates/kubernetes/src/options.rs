@@ -142,6 +142,18 @@ impl Options {
         )
     }
 
+    /// The same applications whatever their objects are.
+    pub(crate) fn of_applications(&self) -> Self {
+        Self {
+            labels: None,
+            kinds: Vec::new(),
+            exclude_kinds: Vec::new(),
+            names: Vec::new(),
+            expression: None,
+            ..self.clone()
+        }
+    }
+
     /// Whether the look must read objects whole.
     pub(crate) const fn reads_fields(&self) -> bool {
         self.expression.is_some()

@@ -4,6 +4,9 @@
 //! was revoked, or clocks differ) is asked for anew here: kubeconfig, token file and credential
 //! plugin are read again.
 //!
+//! Whoever works at the same time may switch the kubeconfig's current context: the connection stays
+//! with the server that it was made to.
+//!
 //! Invariant: no error that leaves this module holds what a credential plugin printed, or its
 //! arguments and environment.
 
@@ -17,6 +20,8 @@ use crate::error::{ApiError, Plugin};
 /// A connection that can be made again.
 pub(super) struct Line {
     access: Access,
+    /// The server, which never changes.
+    server: http::Uri,
     current: RwLock<Current>,
     /// Held by the one who renews, so that a plugin is not started for each of many requests.
     renewing: Mutex<()>,
@@ -35,7 +40,8 @@ impl Line {
     /// Prepares the connection; also gives the server's address.
     pub(super) async fn connect(access: Access) -> Result<(Self, String), ApiError> {
         let config = connect::config(&access).await?;
-        let address = config.cluster_url.to_string();
+        let server = config.cluster_url.clone();
+        let address = server.to_string();
         let plugin = plugin(&config);
         let auth = &config.auth_info;
         let is_renewable = auth.exec.is_some()
@@ -45,6 +51,7 @@ impl Line {
         let kube = client(config, &plugin)?;
         let line = Self {
             access,
+            server,
             current: RwLock::new(Current {
                 kube,
                 generation: 0,
@@ -73,7 +80,11 @@ impl Line {
         if self.generation().await != generation {
             return Ok(true);
         }
-        let kube = client(connect::config(&self.access).await?, &self.plugin)?;
+        let config = connect::config(&self.access).await?;
+        if config.cluster_url != self.server {
+            return Err(ApiError::OtherServer);
+        }
+        let kube = client(config, &self.plugin)?;
         let mut current = self.current.write().await;
         current.kube = kube;
         current.generation += 1;

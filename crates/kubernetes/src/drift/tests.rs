@@ -219,6 +219,69 @@ fn amounts_lists_and_empty_fields_are_read_as_the_server_reads_them() {
 }
 
 #[test]
+fn words_of_others_have_no_defaults_and_no_amounts() {
+    let writers = json!([{"manager": "kubectl-edit", "operation": "Update", "time": "t",
+        "fieldsV1": {"f:data": {"f:protocol": {}}, "f:metadata": {"f:labels": {"f:replicas": {}}},
+            "f:spec": {"f:protocol": {}}}}]);
+    let map = |data: Value, labels: Value| {
+        json!({"apiVersion": "v1", "kind": "ConfigMap",
+               "metadata": {"name": "c", "labels": labels}, "data": data})
+    };
+    let widget = |spec: Value| {
+        json!({"apiVersion": "example.org/v1", "kind": "Widget", "metadata": {"name": "w"},
+               "spec": spec})
+    };
+    for (before, after, expected) in [
+        (
+            map(json!({"memory": "1k"}), json!({})),
+            map(json!({"memory": "1000"}), json!({})),
+            "data.memory",
+        ),
+        (
+            map(json!({"a": "b"}), json!({"a": "b"})),
+            map(json!({"a": "b", "protocol": "TCP"}), json!({"a": "b"})),
+            "data.protocol",
+        ),
+        (
+            widget(json!({"a": 1, "limits": {"memory": "1k"}})),
+            widget(json!({"a": 1, "limits": {"memory": "1000"}})),
+            "spec.limits.memory",
+        ),
+        (
+            widget(json!({"a": 1})),
+            widget(json!({"a": 1, "protocol": "TCP"})),
+            "spec.protocol",
+        ),
+    ] {
+        let (before, after) = (
+            document(before, json!([])),
+            document(after, writers.clone()),
+        );
+        for how in [Compare::Whole, Compare::Declared] {
+            assert_eq!(fields(&compare(&before, &after, how)), [expected]);
+        }
+    }
+}
+
+#[test]
+fn order_is_drift_where_it_means_something() {
+    let pod = |first: &str, second: &str| {
+        let named = json!([{"name": first}, {"name": second}]);
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+            "spec": {"initContainers": named, "containers": [{"name": "c", "env": named}],
+                "volumes": named}})
+    };
+    let before = document(pod("a", "b"), json!([]));
+    let after = document(pod("b", "a"), json!([]));
+    let found = compare(&before, &after, Compare::Declared);
+    assert_eq!(
+        fields(&found),
+        ["spec.containers[c].env", "spec.initContainers"]
+    );
+    assert_eq!(found[0].before, Some(json!(["a", "b"])));
+}
+
+#[test]
 fn what_people_write_as_text_is_the_secret_that_the_server_keeps() {
     let declared = json!({"kind": "Secret", "metadata": {"name": "s"}, "stringData": {"p": "one"}});
     let live = json!({"kind": "Secret", "metadata": {"name": "s"}, "data": {"p": "b25l"},

@@ -20,6 +20,20 @@ const APPLY: &str = "kubectl-client-side-apply";
 /// Objects are nested far less.
 const DEPTH_MAX: usize = 128;
 
+/// Fields whose content is somebody else's words, whatever they are called.
+const FREE_TEXT: [&str; 6] = [
+    "annotations",
+    "binaryData",
+    "data",
+    "labels",
+    "matchLabels",
+    "stringData",
+];
+/// The one label that the server fills in.
+const NAME_LABEL: &str = "kubernetes.io/metadata.name";
+/// Lists whose elements have names and take effect one after the other.
+const ORDERED: [&str; 2] = ["env", "initContainers"];
+
 /// What of an object must be as it was.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Compare {
@@ -55,6 +69,7 @@ pub fn compare(before: &Document, after: &Document, how: Compare) -> Vec<FieldDr
         beside: None,
         how,
         is_secret: before.is_secret() || after.is_secret(),
+        is_own: after.key().is_none_or(|key| is_own(&key.group)),
         found: Vec::new(),
         path: Vec::new(),
     };
@@ -85,12 +100,20 @@ fn holds(applied: &Value, path: &[Segment<'_>]) -> bool {
     below.is_some_and(|below| holds(below, rest))
 }
 
+/// Whether a group is Kubernetes' own: what others define has defaults of its own, and what looks
+/// like an amount there may be none.
+fn is_own(group: &str) -> bool {
+    !group.contains('.') || group.ends_with(".k8s.io")
+}
+
 struct Walk<'a> {
     after: &'a Document,
     /// What the field that is looked at stands in.
     beside: Option<&'a Value>,
     how: Compare,
     is_secret: bool,
+    /// Whether Kubernetes itself defines the kind.
+    is_own: bool,
     found: Vec<FieldDrift>,
     path: Vec<Segment<'a>>,
 }
@@ -142,6 +165,7 @@ impl<'a> Walk<'a> {
                 let segment = Segment::Element(label, index.unwrap_or(usize::MAX), value);
                 self.below(segment, before, after);
             }
+            self.order(old, new);
             return;
         }
         if old.len() == new.len() {
@@ -154,6 +178,24 @@ impl<'a> Walk<'a> {
         // Nothing tells which element is which: the list is what differs.
         let whole = |list: &[Value]| Some(Value::Array(list.to_vec()));
         self.differ_as(whole(old), whole(new));
+    }
+
+    /// Elements that both have, in another order, where order means something: a container may need
+    /// what another one before it made, a variable may quote those before it.
+    fn order(&mut self, old: &'a [Value], new: &'a [Value]) {
+        let is_ordered = matches!(self.path.last(), Some(Segment::Field(f)) if ORDERED.contains(f));
+        if !is_ordered || self.is_free_text() {
+            return;
+        }
+        let names = |list: &'a [Value], other: &[Value]| -> Vec<Value> {
+            let names = list.iter().filter_map(|element| element.get("name"));
+            let is_there = |name: &&Value| other.iter().any(|e| e.get("name") == Some(*name));
+            names.filter(is_there).cloned().collect()
+        };
+        let (before, after) = (names(old, new), names(new, old));
+        if before != after {
+            self.differ_as(Some(Value::Array(before)), Some(Value::Array(after)));
+        }
     }
 
     fn below(&mut self, segment: Segment<'a>, before: Option<&'a Value>, after: Option<&'a Value>) {
@@ -195,6 +237,8 @@ impl<'a> Walk<'a> {
     /// declared, a controller's.
     fn is_filled_in(&self, after: Option<&Value>, managers: &[Manager]) -> bool {
         if let (Some(Segment::Field(name)), Some(value)) = (self.path.last(), after)
+            && self.is_own
+            && (*name == NAME_LABEL || !self.is_free_text())
             && is_default(name, value, self.beside)
         {
             return true;
@@ -225,7 +269,16 @@ impl<'a> Walk<'a> {
         self.is_secret && !shown
     }
 
+    /// Whether the field lies in what no server reads.
+    fn is_free_text(&self) -> bool {
+        let mut path = self.path.iter();
+        path.any(|segment| matches!(segment, Segment::Field(name) if FREE_TEXT.contains(name)))
+    }
+
     fn is_amount(&self) -> bool {
+        if !self.is_own || self.is_free_text() {
+            return false;
+        }
         let mut names = self.path.iter().rev().take(2);
         names.any(|segment| matches!(segment, Segment::Field(name) if quantity::is_amount(name)))
     }

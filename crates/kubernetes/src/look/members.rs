@@ -3,16 +3,21 @@
 //!
 //! Objects are known by kind, namespace and name, because owners are named by kind.
 //!
-//! Invariant: whatever an application's object owns in the same namespace is a member.
+//! Invariant: whatever an application's object owns in the same namespace is a member, or a finding
+//! says what could not be looked at.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::stream::{self, StreamExt};
+use refloat_model::finding::Finding;
 use serde_json::Value;
 
-use super::application;
 use super::scope::Scope;
+use super::{LISTS_AT_ONCE, application, otherwise};
+use crate::catalogue::Catalogue;
 use crate::kind::{Kind, elements, name, namespace, text};
+use crate::rules::kind_rule;
 
 /// An object as its owner knows it: namespace, kind, name.
 type Key = (String, String, String);
@@ -33,23 +38,46 @@ fn key(kind: &Kind, object: &Value) -> Key {
     (space.to_owned(), kind.kind.clone(), name(object).to_owned())
 }
 
-/// Looks for the members; none if no application is selected. What cannot be listed is told by the
-/// look that follows.
-pub(super) async fn find(scope: &Scope<'_>, kinds: &[&Kind]) -> Option<Members> {
-    if scope.options.applications.is_empty() {
-        return None;
+/// Looks for the members, and says what could not be looked at; none if no application is selected.
+///
+/// Whatever else a policy leaves out (kinds, names, labels) may stand between an application and
+/// what it owns: all of it is looked at here.
+pub(super) async fn find(
+    scope: &Scope<'_>,
+    catalogue: &Catalogue,
+) -> (Option<Members>, Vec<Finding>) {
+    let options = scope.options;
+    if options.applications.is_empty() {
+        return (None, Vec::new());
     }
+    let everything = options.of_applications();
+    let scope = Scope {
+        options: &everything,
+        ..*scope
+    };
     let family = RefCell::new(Family::default());
     let see = |kind: &Kind, object: &Value| {
         let space = namespace(object).unwrap_or_default();
         let is_own =
-            application(object).is_some_and(|name| scope.options.selects_application(space, name));
+            application(object).is_some_and(|name| options.selects_application(space, name));
         family.borrow_mut().add(kind, object, is_own);
     };
-    for kind in kinds.iter().filter(|kind| kind.namespaced) {
-        let _told_by_the_look = scope.all(kind, &see).await;
-    }
-    Some(family.into_inner().members())
+    let kinds = catalogue.preferred();
+    // What a rule leaves out owns nothing.
+    let kinds = kinds.filter(|k| k.namespaced && k.can("list") && kind_rule(k).is_none());
+    let (scope, see) = (&scope, &see);
+    let lists = stream::iter(kinds.map(|kind| async move {
+        let problems = scope.all(kind, see).await;
+        let problems = otherwise(scope, catalogue, kind, problems, see).await;
+        let is_selected = options.selects_kind(kind);
+        problems
+            .into_iter()
+            .filter_map(move |problem| problem.of_members(is_selected))
+    }))
+    .buffer_unordered(LISTS_AT_ONCE);
+    let findings: Vec<_> = lists.collect().await;
+    let findings = findings.into_iter().flatten().collect();
+    (Some(family.into_inner().members()), findings)
 }
 
 /// Objects and what each owns.

@@ -75,6 +75,24 @@ impl Problem {
         self
     }
 
+    /// What it means for the question which objects belong to an application, if anything.
+    pub(super) fn of_members(self, is_selected: bool) -> Option<Finding> {
+        let What::Broken(error, _) = &self.what else {
+            return None;
+        };
+        // Who gives no right to a kind that is not to be saved either does so on purpose.
+        let is_withheld = error.is_forbidden() && !is_selected;
+        let mut finding = self.finding();
+        if is_withheld {
+            finding.severity = Severity::Warning;
+        }
+        finding.message.push_str(
+            ": what belongs to the selected applications, or is owned by such objects, may be \
+             missing",
+        );
+        Some(finding)
+    }
+
     pub(super) fn finding(self) -> Finding {
         let Self {
             kind,

@@ -45,7 +45,8 @@ fn gizmos(cluster: &Cluster, second: bool) {
 
 fn gizmo(cluster: &Cluster, version: &str, name: &str) {
     let object = json!({"apiVersion": format!("broken.example.org/{version}"), "kind": "Gizmo",
-        "metadata": {"name": name, "namespace": "broken"}, "spec": {"x": 1}});
+        "metadata": {"name": name, "namespace": "broken",
+            "labels": {"app.kubernetes.io/instance": name}}, "spec": {"x": 1}});
     cluster.kubectl(
         &["create", "--validate=false", "-f", "-"],
         &object.to_string(),
@@ -80,6 +81,16 @@ fn a_dead_conversion_webhook_costs_at_most_what_needs_it() {
     let place = "/kubernetes/prod/resources/broken.example.org/v1/gizmos/broken/old.yaml";
     assert!(point.text(place).contains("kind: Gizmo"));
 
+    // It belongs to its application in whatever version it can be had.
+    let mut options = Options::new(a.access());
+    options.namespaces = vec![named(&["broken"])];
+    options.applications = globs(&["broken/old"]);
+    let of_application = KubernetesSource::connect("prod", options).unwrap();
+    let its_own = MemoryPoint::capture(&of_application);
+    assert!(its_own.text(place).contains("kind: Gizmo"));
+    let found = of_application.discover(&Cancel::default()).unwrap();
+    assert_eq!(about(&found.findings, GIZMOS).len(), 1);
+
     // One stored as v2 as well: now neither version can be listed.
     gizmo(a, "v2", "new");
     let told = about(&findings(), GIZMOS);
@@ -89,6 +100,16 @@ fn a_dead_conversion_webhook_costs_at_most_what_needs_it() {
         told[0]
             .1
             .starts_with("gizmos.broken.example.org in broken cannot be listed")
+    );
+    let unsure = of_application.discover(&Cancel::default()).unwrap();
+    let told = about(&unsure.findings, GIZMOS);
+    assert!(
+        told.iter()
+            .all(|(severity, _)| *severity == Severity::Error)
+    );
+    assert!(
+        told.iter().any(|(_, m)| m.contains("may be missing")),
+        "{told:?}"
     );
     let rest = MemoryPoint::capture(&source);
     rest.text("/kubernetes/prod/resources/core/v1/configmaps/broken/plain.yaml");

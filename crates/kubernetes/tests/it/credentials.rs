@@ -184,6 +184,19 @@ fn a_token_that_is_refused_early_is_asked_for_again() {
 }
 
 #[test]
+fn another_current_context_does_not_lead_to_another_cluster() {
+    let Some((a, b)) = clusters() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let user = plugin(folder.path(), &credential("revoked", 3_600));
+    let source = source(kubeconfig(a, folder.path(), &user, None)).unwrap();
+    // Where the same file leads now, everything would be allowed.
+    kubeconfig(b, folder.path(), &Value::Null, None);
+    let error = source.discover(&Cancel::default()).unwrap_err();
+    let text = chain(&error);
+    assert!(text.contains("leads to another server by now"), "{text}");
+}
+
+#[test]
 fn a_plugin_that_gives_nothing_is_named_without_its_secrets() {
     let Some((a, _)) = clusters() else { return };
     let folder = tempfile::tempdir().unwrap();

@@ -235,3 +235,34 @@ fn a_server_that_misbehaves_costs_what_is_named_and_nothing_else() {
     assert_eq!(gaps.len(), 1, "{gaps:?}");
     assert!(gaps[0].1.contains("410"), "{gaps:?}");
 }
+
+#[test]
+fn a_list_that_breaks_while_members_are_looked_for_is_an_error() {
+    let Some((a, _)) = clusters() else { return };
+    a.apply(
+        "{apiVersion: v1, kind: List, items: [{apiVersion: v1, kind: Namespace, metadata: {name: unsure}},
+        {apiVersion: v1, kind: ConfigMap, metadata: {name: web, namespace: unsure,
+          labels: {app.kubernetes.io/instance: web}}}]}",
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let count = AtomicU32::new(0);
+    let rule: Arc<Rule> = Arc::new(move |line| {
+        let is_list = line.contains("/namespaces/unsure/configmaps");
+        // Afterwards, when what is to be saved is listed, all is well again.
+        (is_list && count.fetch_add(1, Ordering::Relaxed) == 0)
+            .then(|| status(403, "Forbidden", ""))
+    });
+    let (access, _stop) = misbehave(a, folder.path(), rule);
+    let mut options = Options::new(access);
+    options.namespaces = vec![named(&["unsure"])];
+    options.applications = globs(&["unsure/web"]);
+    options.kinds = globs(&["configmaps"]);
+    let source = KubernetesSource::connect("prod", options).unwrap();
+    let found = source.discover(&Cancel::default()).unwrap();
+    let told = found.findings.iter().any(|finding| {
+        finding.severity == Severity::Error
+            && finding.subject == "configmaps"
+            && finding.message.contains("may be missing")
+    });
+    assert!(told, "{:?}", found.findings);
+}

@@ -48,6 +48,22 @@ fn owned(cluster: &Cluster) {
     }
 }
 
+/// A ConfigMap that belongs to `web` through a Secret.
+fn owned_through_a_secret(cluster: &Cluster) {
+    let owner = |kind: &str, object: &Value| {
+        json!([{"apiVersion": "v1", "kind": kind, "name": object["metadata"]["name"],
+            "uid": object["metadata"]["uid"]}])
+    };
+    let web = cluster.get(&["-n", "parts", "configmap", "web"]);
+    let between = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "between",
+        "namespace": "parts", "ownerReferences": owner("ConfigMap", &web)}});
+    cluster.apply_server_side(&between.to_string());
+    let between = cluster.get(&["-n", "parts", "secret", "between"]);
+    let leaf = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "leaf",
+        "namespace": "parts", "ownerReferences": owner("Secret", &between)}});
+    cluster.apply_server_side(&leaf.to_string());
+}
+
 /// The names of what a capture holds of the namespace, beside its own furniture.
 fn names(cluster: &Cluster, change: impl FnOnce(&mut Options)) -> Vec<String> {
     let mut options = Options::new(cluster.access());
@@ -123,6 +139,25 @@ fn applications_and_expressions_select_what_is_captured_and_restored() {
     );
     let item = inventory.items.iter().find(|i| i.skip.is_none()).unwrap();
     assert_eq!(item.provides.len(), 4, "{:?}", item.provides);
+
+    // What else is left out does not cut off what lies behind it.
+    owned_through_a_secret(a);
+    for leave_out in [
+        (|o| o.exclude_kinds = globs(&["secrets"])) as fn(&mut Options),
+        |o| o.kinds = globs(&["configmaps"]),
+        |o| o.names = globs(&["leaf"]),
+    ] {
+        let seen = names(a, |o| {
+            o.applications = globs(&["parts/web"]);
+            leave_out(o);
+        });
+        assert!(seen.contains(&"configmaps/leaf".to_owned()), "{seen:?}");
+        assert!(!seen.contains(&"secrets/between".to_owned()), "{seen:?}");
+    }
+    a.kubectl(
+        &["-n", "parts", "delete", "configmap/leaf", "secret/between"],
+        "",
+    );
 
     restored_by_expression(b, &MemoryPoint::capture(&a.source(&["parts"])));
 }
