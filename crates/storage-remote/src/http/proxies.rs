@@ -105,9 +105,10 @@ fn exceptions(list: &str) -> Vec<Exception> {
                 bits.parse().ok()?,
             ));
         }
-        // A bare IPv6 address is all colons and no port.
+        // An IPv6 address is all colons: a port stands behind one in brackets only.
+        let is_address = entry.ends_with(']') || entry.parse::<IpAddr>().is_ok();
         let (host, port) = match entry.rsplit_once(':') {
-            Some((host, port)) if entry.parse::<IpAddr>().is_err() => (host, port.parse().ok()),
+            Some((host, port)) if !is_address => (host, port.parse().ok()),
             _ => (entry, None),
         };
         let host = host.trim_start_matches("*.").trim_start_matches('.');
@@ -179,6 +180,9 @@ mod tests {
             ("10.0.0.0/8", "https://10.1.2.3"),
             ("192.168.7.9", "https://192.168.7.9:1"),
             ("fd00::/8", "https://[fd00::1]:9000"),
+            ("fd00::1", "https://[fd00::1]:9000"),
+            ("[fd00::1]", "https://[fd00::1]:9000"),
+            ("[fd00::1]:9000", "https://[fd00::1]:9000"),
         ] {
             assert!(!used(excepted, server), "{excepted}: {server}");
         }
@@ -191,6 +195,8 @@ mod tests {
             ("s3.example:9001", "https://s3.example:9000"),
             ("10.0.0.0/8", "https://11.1.2.3"),
             ("10.0.0.0/x", "https://10.1.2.3"),
+            ("[fd00::2]", "https://[fd00::1]:9000"),
+            ("[fd00::1]:9001", "https://[fd00::1]:9000"),
         ] {
             assert!(used(excepted, server), "{excepted}: {server}");
         }
