@@ -65,10 +65,12 @@ pub struct Copied {
     dry_run: bool,
     /// Points that were copied, or would be.
     copied: Vec<CopiedPoint>,
-    /// How many points it had.
+    /// How many points it had whole.
     present: usize,
-    /// How many of those lacked something there, which was copied, or would be.
+    /// How many more it had that lacked something there, which was copied, or would be.
     completed: usize,
+    /// How many more it had of which it is not known whether they are whole there.
+    unknown: usize,
     /// What is not known to be whole there, and why.
     findings: Vec<Finding>,
     /// Bytes that were written there.
@@ -189,8 +191,9 @@ fn survey(
         to: other.name.clone(),
         dry_run: true,
         copied: lacking.collect(),
-        present: survey.present.len() + survey.broken.len() + survey.unknown.len(),
+        present: survey.present.len(),
         completed: survey.broken.len(),
+        unknown: survey.unknown.len(),
         findings: survey.unknown.iter().map(unreadable).collect(),
         bytes_written: 0,
         same_chunker: from.chunker_parameters() == to.chunker_parameters(),
@@ -235,8 +238,9 @@ impl Copied {
             to: other.name.clone(),
             dry_run: false,
             copied: copied.collect(),
-            present: report.present.len() + report.completed.len() + report.unknown.len(),
+            present: report.present.len(),
             completed: report.completed.len(),
+            unknown: report.unknown.len(),
             findings: report.unknown.iter().map(unreadable).collect(),
             bytes_written: report.added.packed_bytes,
             same_chunker: report.same_chunker,
@@ -289,7 +293,7 @@ pub fn text(copied: &Copied) -> String {
     }
     let count = table::count(copied.copied.len() as u64, "recovery point");
     text.push_str(&format!(
-        "{count} {verb} to {}, {} there already, {} written\n",
+        "{count} {verb} to {}, {} whole there already, {} written\n",
         copied.to,
         copied.present,
         table::bytes(copied.bytes_written)
@@ -299,6 +303,12 @@ pub fn text(copied: &Copied) -> String {
         let verb = if copied.dry_run { "would be" } else { "were" };
         text.push_str(&format!(
             "{count} there lacked something and {verb} completed\n"
+        ));
+    }
+    if copied.unknown > 0 {
+        let count = table::count(copied.unknown as u64, "point");
+        text.push_str(&format!(
+            "{count} there may lack something that cannot be told or completed from here\n"
         ));
     }
     text

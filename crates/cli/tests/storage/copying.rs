@@ -1,5 +1,8 @@
 //! From one repository to another, with another password and on another storage.
 
+use std::fs;
+use std::path::PathBuf;
+
 use refloat_testkit::servers::RcloneServer;
 
 use crate::cli_env::CliEnv;
@@ -73,6 +76,53 @@ fn points_are_copied_once_and_deduplicate() {
     assert_eq!(
         code, 12,
         "the other password does not open this one: {shown}"
+    );
+}
+
+fn packs(remote: &Remote, repository: &str) -> Vec<PathBuf> {
+    let folders = fs::read_dir(remote.env.path(&format!("{repository}/data"))).unwrap();
+    let folders = folders.map(|folder| fs::read_dir(folder.unwrap().path()).unwrap());
+    let files = folders.flatten().map(|file| file.unwrap().path());
+    files.collect()
+}
+
+/// What is counted as there is whole there, and the rest is told apart.
+#[test]
+fn what_lacks_something_there_does_not_count_as_present() {
+    let mut first = local();
+    first.back_up(1);
+    let own = first.variables.clone();
+    first.variables = second(&first);
+    let _made = first.succeed(&["init"]);
+    first.variables = own;
+    let _copied = first.succeed(&["copy"]);
+    let counts = |args: &[&str]| {
+        let report = json(&first, args);
+        let count = |name: &str| report[name].as_u64().unwrap();
+        let findings = report["findings"].as_array().unwrap();
+        let errors = findings.iter().filter(|one| one["severity"] == "error");
+        let counts = ["present", "completed", "unknown"].map(count);
+        (counts, errors.count())
+    };
+    assert_eq!(counts(&["copy"]), ([1, 0, 0], 0));
+    let size = |path: &PathBuf| fs::metadata(path).unwrap().len();
+    let largest = packs(&first, "second").into_iter().max_by_key(size);
+    let largest = largest.unwrap();
+    let bytes = fs::read(&largest).unwrap();
+    fs::remove_file(&largest).unwrap();
+    fs::write(&largest, &bytes[..bytes.len() / 2]).unwrap();
+    assert_eq!(counts(&["copy", "--dry-run"]), ([0, 1, 0], 0));
+    assert_eq!(counts(&["copy"]), ([0, 1, 0], 0));
+    assert_eq!(counts(&["copy"]), ([1, 0, 0], 0));
+    for pack in packs(&first, "repo") {
+        fs::remove_file(pack).unwrap();
+    }
+    assert_eq!(counts(&["copy", "--dry-run"]), ([0, 0, 1], 1));
+    let (code, shown) = first.run(&["copy"]);
+    assert_eq!(code, 3, "{shown}");
+    assert!(
+        shown.contains("1 point there may lack something"),
+        "{shown}"
     );
 }
 
