@@ -128,3 +128,13 @@ fn the_ledger_knows_that_it_was_dropped() {
     assert_eq!(with(&["audit"]), 0);
     assert_eq!(with(&["check"]), 0);
 }
+
+#[test]
+fn nothing_is_dropped_that_the_ledger_cannot_record() {
+    let (env, victim) = damaged(b"");
+    env.write("ledger", "of somebody else\n");
+    let mut command = env.command(&["forget", "--unreadable", &victim, "--yes"]);
+    let output = command.env("REFLOAT_LEDGER", "ledger").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(snapshots(&env).iter().any(|path| name(path) == victim));
+}

@@ -127,13 +127,20 @@ fn drop_all(
         return Err(CommandError::new(ErrorKind::Refused, message).hint("run it again"));
     }
     let ids: Vec<SnapshotId> = shown.iter().map(|record| record.snapshot).collect();
-    let outcomes = forget(repository, &lock, &ids)?;
+    // Before anything goes: what cannot be recorded is not done.
+    let book = ledger::open(repository, settings)?;
+    let ended = forget(repository, &lock, &ids);
+    let outcomes = ended.as_deref().unwrap_or_default();
     let kept = outcomes
         .iter()
         .filter(|(_, outcome)| *outcome == ForgetOutcome::Kept);
     let kept: Vec<SnapshotId> = kept.map(|(snapshot, _)| *snapshot).collect();
     let dropped = ids.into_iter().filter(|id| !kept.contains(id));
-    ledger::note(repository, settings, "forget", &Changes::dropped(dropped))?;
+    // Also of a deletion that ended half-way: what is gone by then is gone by our hand.
+    let changes = Changes::dropped(dropped);
+    let noted = ledger::note_in(book, repository, settings.output, ("forget", &changes));
+    let _outcomes = ended?;
+    noted?;
     Ok(kept)
 }
 

@@ -13,7 +13,7 @@ use refloat_repository::repair::{
     OldSnapshots, PreparedSnapshotRepair, RepairedSnapshot, SnapshotRepairPlan,
     plan_snapshot_repair,
 };
-use refloat_repository::{IndexedRepository, Repository};
+use refloat_repository::{IndexedRepository, Repository, SnapshotId};
 use serde::Serialize;
 
 use super::{Carrying, changed, lock};
@@ -172,14 +172,20 @@ fn carry_out(
     let counters = Arc::clone(progress.counters());
     let cancel = &signals.cancel;
     let book = ledger::open(repository, settings)?;
-    let done = prepared.execute(repository.reload()?, &lock, old, &counters, cancel)?;
-    let is_gone = |deletion: &ForgetOutcome| *deletion != ForgetOutcome::Kept;
-    let dropped = done
-        .iter()
-        .filter(|repaired| repaired.deletion.as_ref().is_some_and(is_gone));
-    let changes = Changes::dropped(dropped.map(|repaired| repaired.old));
+    let reloaded = repository.reload()?;
+    let ended = prepared.execute(reloaded, &lock, old, &counters, cancel);
+    let is_kept = |deletion: &ForgetOutcome| *deletion == ForgetOutcome::Kept;
+    let kept = |snapshot: &SnapshotId| {
+        let mut done = ended.iter().flatten();
+        done.any(|one| one.old == *snapshot && one.deletion.as_ref().is_some_and(is_kept))
+    };
+    // Also of a repair that ended half-way: what is gone by then is gone by our hand.
+    let to_go = shown.rewrite.keys().filter(|_| args.forget);
+    let changes = Changes::dropped(to_go.filter(|snapshot| !kept(snapshot)).copied());
     let noted = ("repair snapshots", &changes);
-    ledger::note_in(book, repository, settings.output, noted)?;
+    let noted = ledger::note_in(book, repository, settings.output, noted);
+    let done = ended?;
+    noted?;
     Ok(done)
 }
 
