@@ -34,9 +34,9 @@ pub struct ImagePoint {
     pub item: String,
 }
 
-/// Images that were found nowhere yet, by every name that means exactly one image.
+/// Images that were found nowhere yet, by every digest that means exactly one image. A tag moves:
+/// what had it in another point may be another image.
 struct Sought {
-    by_subject: BTreeMap<Subject, Vec<usize>>,
     by_digest: BTreeMap<String, Vec<usize>>,
     left: BTreeSet<usize>,
 }
@@ -83,7 +83,6 @@ pub fn look_into_points(
 impl Sought {
     fn new(images: &[ImageCoverage]) -> Self {
         let mut sought = Self {
-            by_subject: BTreeMap::new(),
             by_digest: BTreeMap::new(),
             left: (0..images.len()).collect(),
         };
@@ -96,11 +95,6 @@ impl Sought {
             let digests: BTreeSet<&str> = digests.filter(|digest| !digest.is_empty()).collect();
             for digest in digests {
                 let numbers = sought.by_digest.entry(digest.to_owned()).or_default();
-                numbers.push(number);
-            }
-            // A tag moves: what had it in another point may be another image.
-            if digest(&image.subject.name).is_some() {
-                let numbers = sought.by_subject.entry(image.subject.clone()).or_default();
                 numbers.push(number);
             }
         }
@@ -144,10 +138,8 @@ impl Sought {
 
     /// The images that `subject` is, and that were not found before.
     fn take(&mut self, subject: &Subject) -> Vec<usize> {
-        let by_subject = self.by_subject.get(subject).into_iter().flatten();
-        let digest = digest(&subject.name);
-        let by_digest = digest.and_then(|digest| self.by_digest.get(digest));
-        let numbers = by_subject.chain(by_digest.into_iter().flatten());
+        let numbers = digest(&subject.name).and_then(|digest| self.by_digest.get(digest));
+        let numbers = numbers.into_iter().flatten();
         let left = &mut self.left;
         numbers
             .copied()
@@ -159,4 +151,46 @@ impl Sought {
 /// `sha256:…` behind an image's name.
 fn digest(name: &str) -> Option<&str> {
     name.split_once('@').map(|(_, digest)| digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use refloat_model::item::ImageUse;
+
+    use super::*;
+
+    fn image(name: &str, digests: &[&str], id: &str) -> ImageCoverage {
+        ImageCoverage {
+            image: ImageUse {
+                subject: Subject::new("", SubjectKind::Image, name),
+                reference: "app:1".to_owned(),
+                digests: digests.iter().map(|text| (*text).to_owned()).collect(),
+                id: id.to_owned(),
+            },
+            used_by: Vec::new(),
+            places: Vec::new(),
+            point: None,
+        }
+    }
+
+    #[test]
+    fn an_image_is_found_by_a_digest_and_not_by_a_tag() {
+        let images = [
+            image("app:1", &[], ""),
+            image("app@sha256:m1", &[], ""),
+            image("app:2", &["h/app@sha256:m2"], ""),
+            image("app:3", &[], "sha256:c3"),
+        ];
+        let mut sought = Sought::new(&images);
+        let mut take = |name: &str| sought.take(&Subject::new("", SubjectKind::Image, name));
+        assert_eq!(take("app:1"), [] as [usize; 0]);
+        assert_eq!(take("mirror/app@sha256:m1"), [1]);
+        assert_eq!(take("app@sha256:m2"), [2]);
+        assert_eq!(take("app@sha256:c3"), [3]);
+        assert_eq!(
+            take("app@sha256:c3"),
+            [] as [usize; 0],
+            "it was found before"
+        );
+    }
 }
