@@ -12,10 +12,11 @@ use std::time::Duration;
 use refloat_model::cancel::Cancel;
 use refloat_model::finding::Finding;
 
-use crate::bolt::{Bolt, SizedFile};
+use crate::bolt::{Bolt, BoltError, SizedFile};
 use crate::client::{Client, Connection, HashKvResponse};
 use crate::error::{EtcdError, chain};
 use crate::history_hash::HistoryHash;
+use crate::mvcc::HistoryError;
 use crate::spool::Kept;
 use crate::survey::Survey;
 use crate::trailer::HASH_BYTES;
@@ -100,13 +101,9 @@ impl<R: Read> Keeping<R> {
             Ok(kept) => kept,
             Err(why) => return Ok(Proof::NotMade(why)),
         };
-        let length = kept.length.saturating_sub(HASH_BYTES as u64);
-        let bolt = match Bolt::open(SizedFile {
-            file: kept.file,
-            length,
-        }) {
+        let bolt = match open(kept) {
             Ok(bolt) => bolt,
-            Err(error) => return Ok(Proof::Differs(format!("the file: {}", chain(&error)))),
+            Err(proof) => return Ok(proof),
         };
         compare(&bolt, seen, client, cancel)
     }
@@ -131,6 +128,27 @@ fn no_room(folder: &Path, error: &io::Error) -> String {
     format!("cannot keep a copy in {}: {error}", folder.display())
 }
 
+fn open(kept: Kept) -> Result<Bolt<SizedFile>, Proof> {
+    let length = kept.length.saturating_sub(HASH_BYTES as u64);
+    let file = SizedFile {
+        file: kept.file,
+        length,
+    };
+    Bolt::open(file).map_err(|error| broken(&error.into()))
+}
+
+/// What it means that the history cannot be read from our copy: that the copy's disk fails says
+/// nothing of the snapshot.
+fn broken(error: &HistoryError) -> Proof {
+    let why = chain(error);
+    match error {
+        HistoryError::Bolt(BoltError::Read { .. }) => {
+            Proof::NotMade(format!("its copy for the proof: {why}"))
+        }
+        _ => Proof::Differs(format!("the file: {why}")),
+    }
+}
+
 fn compare(
     bolt: &Bolt<SizedFile>,
     seen: &Survey,
@@ -139,7 +157,7 @@ fn compare(
 ) -> Result<Proof, EtcdError> {
     let history = match HistoryHash::read(bolt) {
         Ok(history) => history,
-        Err(error) => return Ok(Proof::Differs(format!("the file: {}", chain(&error)))),
+        Err(error) => return Ok(broken(&error)),
     };
     let mut equal = 0;
     let mut hash = 0;
@@ -163,7 +181,7 @@ fn compare(
         let compacted = u64::try_from(theirs.compact_revision).unwrap_or_default();
         hash = match history.at(compacted) {
             Ok(hash) => hash,
-            Err(error) => return Ok(Proof::Differs(format!("the file: {}", chain(&error)))),
+            Err(error) => return Ok(broken(&error)),
         };
         if hash != theirs.hash && history.is_dead() {
             why = "no key lives, and a compaction is under way".to_owned();
@@ -244,6 +262,24 @@ mod tests {
         let cancel = Cancel::default();
         let stream = SnapshotStream::open(std::sync::Arc::clone(client), &connection, &cancel);
         spool::open(stream.unwrap(), folder).unwrap()
+    }
+
+    #[test]
+    fn a_copy_that_cannot_be_read_says_nothing_of_the_snapshot() {
+        let root = tempfile::tempdir().unwrap();
+        // Written only: every read fails.
+        let file = std::fs::File::create(root.path().join("copy")).unwrap();
+        file.set_len(1 << 20).unwrap();
+        let length = 1 << 20;
+        let proof = open(Kept { file, length }).err().unwrap();
+        assert!(matches!(proof, Proof::NotMade(_)), "{proof:?}");
+        // Readable, and no database.
+        let file = std::fs::File::open(root.path().join("copy")).unwrap();
+        let proof = open(Kept { file, length }).err().unwrap();
+        assert!(matches!(proof, Proof::Differs(_)), "{proof:?}");
+        let source = io::Error::from_raw_os_error(5);
+        let read = BoltError::Read { page: 7, source };
+        assert!(matches!(broken(&read.into()), Proof::NotMade(_)));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //!
 //! Invariant: a meta page counts only if its checksum is right.
 
+use std::io;
+
 use super::{BoltError, ReadAt};
 use crate::bytes::{slice, u32_at, u64_at};
 
@@ -32,13 +34,11 @@ pub struct Meta {
 impl Meta {
     /// The newer valid meta page.
     pub fn read(source: &impl ReadAt) -> Result<Self, BoltError> {
-        let first = Self::at(source, 0);
+        let first = Self::at(source, 0)?;
         // Where the second one lies, a damaged first one does not say.
         let second = match first {
-            Some(meta) => Self::at(source, meta.page_bytes.into()),
-            None => PAGE_SIZES
-                .map(|power| 1_u32 << power)
-                .find_map(|bytes| Self::at(source, bytes.into()).filter(|m| m.page_bytes == bytes)),
+            Some(meta) => Self::at(source, meta.page_bytes.into())?,
+            None => Self::of_any_size(source)?,
         };
         let newer = [first, second].into_iter().flatten();
         let meta = newer
@@ -52,10 +52,28 @@ impl Meta {
         Ok(meta)
     }
 
-    fn at(source: &impl ReadAt, offset: u64) -> Option<Self> {
+    fn of_any_size(source: &impl ReadAt) -> Result<Option<Self>, BoltError> {
+        for bytes in PAGE_SIZES.map(|power| 1_u32 << power) {
+            let found = Self::at(source, bytes.into())?;
+            if let Some(meta) = found.filter(|meta| meta.page_bytes == bytes) {
+                return Ok(Some(meta));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The meta page at an offset; none if there is no valid one.
+    fn at(source: &impl ReadAt, offset: u64) -> Result<Option<Self>, BoltError> {
         let mut page = [0; HEADER_BYTES + META_BYTES];
-        source.read_exact_at(offset, &mut page).ok()?;
-        let meta = slice(&page, HEADER_BYTES, META_BYTES)?;
+        match source.read_exact_at(offset, &mut page) {
+            Ok(()) => Ok(Self::parse(&page)),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+            Err(source) => Err(BoltError::Read { page: 0, source }),
+        }
+    }
+
+    fn parse(page: &[u8]) -> Option<Self> {
+        let meta = slice(page, HEADER_BYTES, META_BYTES)?;
         let page_bytes = u32_at(meta, 8)?;
         let is_valid = u32_at(meta, 0)? == MAGIC
             && u32_at(meta, 4)? == VERSION
