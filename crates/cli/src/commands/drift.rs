@@ -46,7 +46,7 @@ pub struct Args {
     /// Ask no cluster: compare the point with the Git folder
     #[arg(long, requires = "git", requires = "point", conflicts_with = "source")]
     offline: bool,
-    /// Only what a person changed
+    /// Only what a person changed, and what is gone: nobody keeps a record of who removed it
     #[arg(long)]
     by_hand: bool,
     #[command(flatten)]
@@ -76,6 +76,10 @@ pub fn run(
     }
     for cluster in &observed {
         progress.phase(&format!("comparing {}", cluster.name));
+        if args.offline && !cluster.gaps.is_empty() {
+            let why = "the point does not hold all of this cluster";
+            report.incomplete(&cluster.name, why.to_owned());
+        }
         let wanted = open.as_ref().filter(|_| !args.offline);
         if let Some(open) = wanted.filter(|open| !holds(open, &cluster.name)) {
             let point = open.summary.short();
@@ -111,7 +115,7 @@ fn holds(open: &OpenPoint, cluster: &str) -> bool {
 /// What a point could not see of a cluster.
 fn point_gaps(open: &OpenPoint, cluster: &str) -> Result<Gaps, CommandError> {
     let findings = open.record.iter().flat_map(|record| &record.findings);
-    let mut gaps = Gaps::of_findings(findings);
+    let mut gaps = Gaps::of_point(findings);
     for record in refloat_engine::manifest::read_items(&open.tree, cluster)? {
         gaps.add(&record.item, &record.outcome);
     }

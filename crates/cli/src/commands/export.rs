@@ -144,12 +144,7 @@ pub fn run(
         progress: &Shown::start(settings),
     };
     export.all(points, &mut report)?;
-    if let Err(error) = git.tidy() {
-        let why = format!("could not be tidied up: {error}");
-        report
-            .findings
-            .push(Finding::warning("Git repository", why));
-    }
+    export.tidy(&mut report);
     drop(export);
     finish(report, settings)
 }
@@ -192,10 +187,20 @@ impl Export<'_> {
                 Err(error) => return Err(error),
             }
             if report.commits.len() % COMMITS_BETWEEN_TIDYING == COMMITS_BETWEEN_TIDYING - 1 {
-                self.git.tidy()?;
+                self.tidy(report);
             }
         }
         Ok(())
+    }
+
+    /// What is exported is exported, however many packs it is in.
+    fn tidy(&self, report: &mut Report) {
+        let Err(error) = self.git.tidy() else { return };
+        let why = format!("could not be tidied up: {error}");
+        let finding = Finding::warning("Git repository", why);
+        if !report.findings.contains(&finding) {
+            report.findings.push(finding);
+        }
     }
 }
 

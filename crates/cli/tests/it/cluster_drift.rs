@@ -117,6 +117,10 @@ fn a_person_a_program_and_a_secret_are_told_apart() {
         "{text}"
     );
     assert!(
+        text.contains("missing  ConfigMap default/gone"),
+        "who removed it, nobody knows: {text}"
+    );
+    assert!(
         !text.contains("some-operator") && !text.contains("aHVudGVyM"),
         "{text}"
     );
@@ -215,6 +219,25 @@ fn what_somebody_wrote_is_compared_without_what_the_server_adds() {
         assert!(fields.contains(&field), "{field}: {report}");
     }
     assert!(!report.to_string().contains("aHVudGVyM"), "{report}");
+    // One that is for any namespace could be meant for several.
+    assert_eq!(report["complete"], true, "{report}");
+    cluster.kubectl(&["create", "namespace", "zzz"]);
+    let tcp = "--tcp=80";
+    cluster.kubectl(&["create", "service", "clusterip", "web", tcp, "-n", "zzz"]);
+    let report = env.json(&drift);
+    assert_eq!(report["complete"], false, "{report}");
+    let told = report["findings"].to_string();
+    assert!(told.contains("several namespaces"), "{report}");
+    cluster.kubectl(&["delete", "namespace", "zzz", "--wait=false"]);
+    cluster.kubectl(&["delete", "service", "web", "-n", "zzz"]);
+    // What is encrypted is counted.
+    let sealed = "apiVersion: v1\nkind: Secret\nmetadata: {name: s, namespace: default}\n\
+                  stringData: {p: 'ENC[x]'}\nsops: {mac: 'ENC[y]'}\n";
+    env.write("sealed/s.yaml", sealed);
+    let report = env.json(&["drift", "--git", "sealed", "--source", &source]);
+    assert_eq!(report["exit_code"], 0, "{report}");
+    let told = report["findings"].to_string();
+    assert!(told.contains("1 encrypted document in Git"), "{report}");
     // What is written badly is not passed over in silence.
     env.write("written/template.yaml", "name: {{ .Values.name }}\n\tx\n");
     let report = env.json(&drift);
@@ -261,6 +284,15 @@ fn what_cannot_be_seen_or_is_not_selected_is_not_called_missing_or_extra() {
     cluster.kubectl(&["create", "configmap", "x", "-n", "other"]);
     let drift = ["drift", "-c", "refloat.yaml"];
     assert_eq!(env.code(&drift), 0, "{}", env.run(&drift));
+    // The point's cluster goes by another name now: what the point has of it is not passed over.
+    let renamed = config
+        .replace("prod:", "new:")
+        .replace("source: prod", "source: new");
+    env.write("renamed.yaml", &renamed);
+    let report = env.json(&["drift", "-c", "renamed.yaml"]);
+    let told = report["findings"].to_string();
+    assert!(told.contains("source prod"), "{report}");
+    assert_eq!(report["complete"], false, "{report}");
     // Its group is served by nobody any more: nothing is known of its objects.
     let service = "apiVersion: apiregistration.k8s.io/v1\nkind: APIService\nmetadata: \
                    {name: v1.x.example}\nspec: {group: x.example, version: v1, \
@@ -284,4 +316,11 @@ fn what_cannot_be_seen_or_is_not_selected_is_not_called_missing_or_extra() {
         report["findings"].to_string().contains("x.example/v1"),
         "{report}"
     );
+    // A point with gaps is not equal to what it does not show.
+    assert_eq!(env.code(&["backup", "-c", "refloat.yaml", "one"]), 3);
+    env.write("thing/t.yaml", thing);
+    let offline = ["drift", "latest", "--git", "thing", "--offline"];
+    let report = env.json(&offline);
+    assert_eq!(report["complete"], false, "{report}");
+    assert_eq!(report["differences"], Value::Array(Vec::new()), "{report}");
 }

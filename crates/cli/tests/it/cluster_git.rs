@@ -205,6 +205,40 @@ fn what_a_point_could_not_see_stays_in_git() {
     assert!(files.contains("default/a.yaml"), "{files}");
 }
 
+#[test]
+fn an_object_that_cannot_be_in_git_makes_its_commits_incomplete() {
+    let Some(cluster) = ControlPlane::start() else {
+        return;
+    };
+    let env = CliEnv::with_repository();
+    let source = source(&cluster);
+    let name = "a\\.git\\b";
+    cluster.kubectl(&[
+        "create",
+        "clusterrole",
+        name,
+        "--verb=get",
+        "--resource=pods",
+    ]);
+    for change in ["first", "second"] {
+        create(&cluster, change, "one");
+        env.succeed(&["backup", "--source", &source]);
+        let report = env.json(&EXPORT);
+        assert_eq!(
+            (&report["exit_code"], &report["complete"]),
+            (&3.into(), &false.into()),
+            "{report}"
+        );
+        assert!(report["findings"].to_string().contains(".git"), "{report}");
+        let message = git(&env, &["log", "-1", "--format=%B", "main"]);
+        assert!(message.contains("Refloat-Incomplete: prod"), "{message}");
+        let files = git(&env, &["ls-tree", "-r", "--name-only", "main"]);
+        assert!(files.contains(&format!("default/{change}.yaml")), "{files}");
+        let head = git(&env, &["rev-parse", "main"]);
+        assert_eq!(report["commits"][0]["commit"], head.trim(), "{report}");
+    }
+}
+
 fn secret(cluster: &ControlPlane, password: &str) {
     let object = format!(
         "apiVersion: v1\nkind: Secret\nmetadata: {{name: s, labels: {{app: web}}}}\n\

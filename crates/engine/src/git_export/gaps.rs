@@ -31,6 +31,14 @@ impl Gaps {
         }
     }
 
+    /// What the findings of a point say of kinds that could not be listed. They do not say of which
+    /// source they are: what no cluster can have meant is left out.
+    #[must_use]
+    pub fn of_point<'a>(findings: impl IntoIterator<Item = &'a Finding>) -> Self {
+        let findings = findings.into_iter();
+        Self::of_findings(findings.filter(|finding| may_be_kind(&finding.subject)))
+    }
+
     /// Adds a folder that was not captured as a whole.
     pub fn add(&mut self, item: &Item, outcome: &Outcome) {
         if let Some(place) = item_place(item).filter(|_| outcome.is_incomplete()) {
@@ -64,6 +72,21 @@ impl Gaps {
             .iter()
             .any(|subject| self.subjects.contains(subject))
     }
+}
+
+/// Whether a subject could be a kind, `deployments.apps`, a group, or one with its version. Those
+/// of other sources mostly could not: `container web`, `registry:5000/shop/web`.
+fn may_be_kind(subject: &str) -> bool {
+    let (name, version) = match subject.split_once('/') {
+        Some((name, version)) => (name, Some(version)),
+        None => (subject, None),
+    };
+    let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-');
+    let is_version = |version: &str| {
+        let digits = version.strip_prefix('v').unwrap_or_default();
+        digits.starts_with(|c: char| c.is_ascii_digit()) && version.chars().all(is_name)
+    };
+    !name.is_empty() && name.chars().all(is_name) && version.is_none_or(is_version)
 }
 
 /// `apps/v1/deployments/shop` of `/kubernetes/prod/resources/apps/v1/deployments/shop`.
@@ -103,5 +126,22 @@ mod tests {
         }
         assert!(!gaps.is_empty());
         assert!(Gaps::default().is_empty());
+        assert!(Gaps::of_point(&findings).hides("core/v1/secrets/shop"));
+        assert!(Gaps::of_point(&findings).hides("custom.example/v1/things/_cluster"));
+    }
+
+    #[test]
+    fn errors_of_other_sources_are_no_gaps_of_a_cluster() {
+        let findings = [
+            "container web",
+            "source registry",
+            "registry.example:5000/shop/web",
+            "library/nginx",
+            "/var/lib/data",
+            "",
+        ]
+        .map(|subject| Finding::error(subject, "cannot be read"));
+        assert!(Gaps::of_point(&findings).is_empty());
+        assert!(!Gaps::of_findings(&findings).is_empty());
     }
 }

@@ -58,6 +58,9 @@ pub fn live_clusters<'a>(
     if declared.is_empty() {
         return Ok(Vec::new());
     }
+    if let Some(open) = open.filter(|_| !args.sources.is_given()) {
+        unasked(open, &declared, report);
+    }
     let mut connected = Connected::to(&declared, args.sources.access.plain_tcp())?;
     let discovery = connected.discover(&policy.select, &signals.cancel)?;
     for (name, error) in &discovery.unreachable {
@@ -83,6 +86,25 @@ pub fn live_clusters<'a>(
         })
     });
     Ok(clusters.collect())
+}
+
+/// Names clusters of the point that nobody asks any more.
+fn unasked(open: &OpenPoint, declared: &[Declared], report: &mut Report) {
+    for name in clusters_of(open) {
+        if !declared.iter().any(|declared| declared.name == *name) {
+            let why = "is in the point, and neither refloat.yaml nor the policy has it any more: \
+                       it was not compared (name it with --source)";
+            report.incomplete(&format!("source {name}"), why.to_owned());
+        }
+    }
+}
+
+/// The names of a point's clusters.
+fn clusters_of(open: &OpenPoint) -> impl Iterator<Item = &String> {
+    let sources = open.record.iter().flat_map(|record| &record.sources);
+    sources
+        .filter(|(_, source)| source.kind == KIND)
+        .map(|(name, _)| name)
 }
 
 /// What is looked at: what the point's policy selects, if it is still there, else everything.
@@ -128,9 +150,7 @@ pub fn stored_clusters(open: Option<&OpenPoint>) -> Result<Vec<Cluster<'_>>, Com
     let Some(open) = open else {
         return Ok(Vec::new());
     };
-    let sources = open.record.iter().flat_map(|record| &record.sources);
-    let names = sources.filter(|(_, source)| source.kind == KIND);
-    let cluster = |(name, _): (&String, _)| {
+    let cluster = |name: &String| {
         let folders = stored_folders(&open.tree, name)?.into_iter();
         Ok(Cluster {
             name: name.clone(),
@@ -142,7 +162,7 @@ pub fn stored_clusters(open: Option<&OpenPoint>) -> Result<Vec<Cluster<'_>>, Com
             tree: Some(&open.tree),
         })
     };
-    names.map(cluster).collect()
+    clusters_of(open).map(cluster).collect()
 }
 
 /// The folders of a cluster in a point, by their place.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use refloat_engine::git_export::Gaps;
 use refloat_kubernetes::drift::{self, Compare, Document, FieldDrift, Manager, ObjectKey};
 use refloat_model::cancel::Cancel;
+use refloat_model::finding::Finding;
 use refloat_model::progress::Counters;
 use refloat_repository::BlobId;
 
@@ -19,6 +20,7 @@ use super::point_gaps;
 use super::report::{Difference, Report, Side, State};
 use crate::command_error::{CommandError, ErrorKind, one_line};
 use crate::point::OpenPoint;
+use crate::table;
 
 pub struct Comparison<'a> {
     cluster: &'a Cluster<'a>,
@@ -28,6 +30,8 @@ pub struct Comparison<'a> {
     extra: bool,
     /// Whether something of the cluster could not be looked at.
     is_blind: bool,
+    /// Objects of Git that are encrypted.
+    encrypted: usize,
     report: &'a mut Report,
     counters: &'a Arc<Counters>,
 }
@@ -50,6 +54,7 @@ impl<'a> Comparison<'a> {
             git: None,
             extra: false,
             is_blind: !cluster.gaps.is_empty(),
+            encrypted: 0,
             report,
             counters,
         }
@@ -87,6 +92,14 @@ impl<'a> Comparison<'a> {
                 }
             }
         }
+        if self.encrypted > 0 {
+            let why = format!(
+                "{} in Git: what is in them was not compared",
+                table::count(self.encrypted as u64, "encrypted document")
+            );
+            let finding = Finding::note(self.cluster.name.clone(), why);
+            self.report.findings.push(finding);
+        }
         let left = self.git.take().map(|git| git.objects).unwrap_or_default();
         if !self.is_blind {
             // Nobody saw them.
@@ -102,12 +115,10 @@ impl<'a> Comparison<'a> {
             self.blind(place, failure.clone());
         }
         Counters::add(&self.counters.entries_done, seen.documents.len() as u64);
-        let other = other_version(place, self.cluster.folders.keys());
-        match other.filter(|_| !self.cluster.folders.contains_key(place)) {
-            Some(version) if self.point.is_some() => {
-                self.blind(place, format!("is served as {version} now"));
-            }
-            _ => self.against_point(place, seen)?,
+        let point = self.point.as_ref().map(|point| &point.folders);
+        match point.and_then(|point| versions_apart(place, point, &self.cluster.folders)) {
+            Some(why) => self.blind(place, why),
+            None => self.against_point(place, seen)?,
         }
         self.against_git(place, seen);
         Ok(())
@@ -197,6 +208,15 @@ impl<'a> Comparison<'a> {
                 continue;
             };
             let Some(object) = after.key() else { continue };
+            let first = self.git.as_ref().and_then(|git| git.matched(&object));
+            if let Some(first) = first {
+                let why = format!(
+                    "Git has it without a namespace, and several namespaces have one: only that \
+                     of {first} was compared"
+                );
+                self.incomplete(&object.to_string(), why);
+                continue;
+            }
             let taken = self.git.as_mut().and_then(|git| git.take(&object));
             match taken {
                 Some(before) => self.object_against_git(object, &before, &after),
@@ -214,6 +234,7 @@ impl<'a> Comparison<'a> {
     fn object_against_git(&mut self, object: ObjectKey, before: &Document, after: &Document) {
         if drift::is_encrypted(before) {
             // Its values say nothing.
+            self.encrypted += 1;
             return;
         }
         if before.version() != after.version() {
@@ -282,6 +303,25 @@ impl<'a> Comparison<'a> {
     }
 }
 
+/// Why a folder cannot be compared with the point: one side has it in another version only.
+fn versions_apart<P, N>(
+    place: &str,
+    point: &BTreeMap<String, P>,
+    now: &BTreeMap<String, N>,
+) -> Option<String> {
+    if !now.contains_key(place) {
+        let version = other_version(place, now.keys())?;
+        return Some(format!("is served as {version} now"));
+    }
+    if point.contains_key(place) {
+        return None;
+    }
+    // What both have in that version is compared in it.
+    let only_there = point.keys().filter(|other| !now.contains_key(*other));
+    let version = other_version(place, only_there)?;
+    Some(format!("is in the point as {version}"))
+}
+
 /// The version in which the kind and namespace of `place` are among `places`, if not in its own.
 fn other_version<'a>(place: &str, mut places: impl Iterator<Item = &'a String>) -> Option<&'a str> {
     let parts = |place: &'a str| -> Option<(&'a str, &'a str, &'a str)> {
@@ -300,6 +340,31 @@ fn other_version<'a>(place: &str, mut places: impl Iterator<Item = &'a String>) 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_that_each_side_has_in_its_own_version_is_neither_new_nor_gone() {
+        let places = |versions: &[&str]| -> BTreeMap<String, ()> {
+            let place = |version: &&str| (format!("apps/{version}/deployments/shop"), ());
+            versions.iter().map(place).collect()
+        };
+        for (point, now, old, new) in [
+            (&["v1beta1"][..], &["v1"][..], true, true),
+            (&["v1beta1", "v1"], &["v1"], true, false),
+            (&["v1beta1"], &["v1beta1", "v1"], false, false),
+            (&[], &["v1"], true, false),
+        ] {
+            let (before, after) = (places(point), places(now));
+            let apart = |version: &str| {
+                let place = format!("apps/{version}/deployments/shop");
+                versions_apart(&place, &before, &after).is_some()
+            };
+            assert_eq!(
+                (apart("v1beta1"), apart("v1")),
+                (old, new),
+                "{point:?} {now:?}"
+            );
+        }
+    }
 
     #[test]
     fn a_kind_in_another_version_is_the_same_kind() {

@@ -22,6 +22,8 @@ const FILE_BYTES_MAX: u64 = 64 << 20;
 pub struct GitSide {
     /// What somebody wrote.
     pub objects: BTreeMap<ObjectKey, Document>,
+    /// Objects without a namespace that were taken out, and the namespace they were taken for.
+    taken: BTreeMap<ObjectKey, String>,
     /// Kinds that it has: group and kind.
     kinds: BTreeSet<(String, String)>,
     /// Whether every document was understood.
@@ -93,12 +95,22 @@ impl GitSide {
 
     /// Takes out the object of this key, or one of that name that is for any namespace.
     pub fn take(&mut self, object: &ObjectKey) -> Option<Document> {
-        let anywhere = || ObjectKey {
-            namespace: String::new(),
-            ..object.clone()
-        };
         let found = self.objects.remove(object);
-        found.or_else(|| self.objects.remove(&anywhere()))
+        found.or_else(|| {
+            let anywhere = anywhere(object);
+            let found = self.objects.remove(&anywhere)?;
+            self.taken.insert(anywhere, object.namespace.clone());
+            Some(found)
+        })
+    }
+
+    /// The other namespace whose object was compared with one that is for any namespace, and could
+    /// be meant for this one as well.
+    pub fn matched(&self, object: &ObjectKey) -> Option<String> {
+        if self.objects.contains_key(object) {
+            return None;
+        }
+        self.taken.get(&anywhere(object)).cloned()
     }
 
     /// Whether it has objects of this one's kind.
@@ -129,6 +141,13 @@ impl GitSide {
             let why = format!("has {key} a second time: the last one counts");
             self.findings.push(Finding::warning(path, why));
         }
+    }
+}
+
+fn anywhere(object: &ObjectKey) -> ObjectKey {
+    ObjectKey {
+        namespace: String::new(),
+        ..object.clone()
     }
 }
 

@@ -58,13 +58,20 @@ impl Report {
         self.findings.push(Finding::error(subject, why));
     }
 
-    /// Leaves out what no person did.
+    /// Leaves out what a program did. What is gone stays: no server keeps a record of who removed
+    /// it, so it may well have been a person.
     pub fn only_by_hand(&mut self) {
         for difference in &mut self.differences {
             let fields = &mut difference.fields;
-            fields.retain(|field| field.managers.iter().any(|manager| manager.by_hand));
+            fields.retain(|field| {
+                field.after.is_none() || field.managers.iter().any(|manager| manager.by_hand)
+            });
         }
-        self.differences.retain(|difference| difference.by_hand);
+        self.differences.retain(|difference| {
+            difference.by_hand
+                || difference.state == State::Missing
+                || !difference.fields.is_empty()
+        });
     }
 
     pub const fn status(&self) -> ExitStatus {

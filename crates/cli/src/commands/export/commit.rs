@@ -61,7 +61,8 @@ pub(super) struct Export<'a> {
 /// A cluster of a point.
 struct Cluster {
     folder: String,
-    gaps: Gaps,
+    /// Whether the commit has all that the cluster had.
+    is_whole: bool,
     changes: Changes,
 }
 
@@ -83,18 +84,22 @@ impl Export<'_> {
         let mut clusters = Vec::new();
         let mut incomplete = Vec::new();
         for name in &names {
-            let mut gaps = Gaps::of_findings(&record.findings);
+            let mut gaps = Gaps::of_point(&record.findings);
             for item in manifest::read_items(&tree, name)? {
                 gaps.add(&item.item, &item.outcome);
             }
             if !gaps.is_empty() {
-                incomplete.push(name.clone());
                 report.findings.push(Finding::warning(
                     format!("point {}", asked.summary.short()),
                     format!("does not hold all of {name}: what it did not see stays as it was"),
                 ));
             }
-            clusters.push(self.cluster(&tree, name, gaps)?);
+            let mut cluster = self.cluster(&tree, name, gaps)?;
+            cluster.refuse(report);
+            if !cluster.is_whole {
+                incomplete.push(name.clone());
+            }
+            clusters.push(cluster);
         }
         let word = self.secrets.word();
         let message = message((&asked.summary, asked.id), &names, &incomplete, &word);
@@ -120,10 +125,10 @@ impl Export<'_> {
             .to_string();
         for cluster in clusters.iter_mut() {
             let changes = std::mem::take(&mut cluster.changes);
-            self.write(&mut import, &mut view, report, (changes, &modified))?;
+            self.write(&mut import, &mut view, (changes, &modified))?;
         }
-        import.finish()?;
-        self.done(asked, &clusters, &mut view)?;
+        view.commit = import.finish()?;
+        self.done(asked, &clusters, &view.commit);
         view.milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         report.commits.push(view);
         Ok(())
@@ -149,7 +154,7 @@ impl Export<'_> {
         });
         Ok(Cluster {
             folder,
-            gaps,
+            is_whole: gaps.is_empty(),
             changes,
         })
     }
@@ -181,25 +186,19 @@ impl Export<'_> {
 
     /// What the branch holds in the folder of a cluster.
     fn present(&self, folder: &str) -> Result<Vec<String>, CommandError> {
-        let path = GitPath::new(folder)?;
         let Some(head) = &self.head else {
             return Ok(Vec::new());
         };
-        let Some(tree) = self.git.content(head, &path)? else {
-            return Ok(Vec::new());
-        };
-        let paths = self.git.paths(&tree).unwrap_or_else(|_| Vec::new());
-        Ok(paths
-            .iter()
-            .map(|below| format!("{folder}/{below}"))
-            .collect())
+        let mut paths = self.git.paths(head)?;
+        let prefix = format!("{folder}/");
+        paths.retain(|path| path.starts_with(&prefix));
+        Ok(paths)
     }
 
     fn write(
         &mut self,
         import: &mut FastImport<'_>,
         view: &mut CommitView,
-        report: &mut Report,
         (changes, modified): (Changes, &str),
     ) -> Result<(), CommandError> {
         let changes: Vec<(String, FileChange)> = changes.into_iter().collect();
@@ -226,16 +225,7 @@ impl Export<'_> {
             let contents = read_all(&self.repository, ahead);
             for ((path, _, is_secret), content) in ahead.iter().zip(contents) {
                 let mut content = content?;
-                let path = match GitPath::new(path) {
-                    Ok(path) => path,
-                    Err(error) => {
-                        report.complete = false;
-                        report
-                            .findings
-                            .push(Finding::error("object", error.to_string()));
-                        continue;
-                    }
-                };
+                let path = GitPath::new(path)?;
                 if *is_secret {
                     content = self.secrets.seal(&content, modified)?;
                 }
@@ -249,25 +239,37 @@ impl Export<'_> {
         Ok(())
     }
 
-    /// The branch has moved.
-    fn done(
-        &mut self,
-        asked: &Asked,
-        clusters: &[Cluster],
-        view: &mut CommitView,
-    ) -> Result<(), CommandError> {
-        self.head = self.git.head(Some(self.branch))?;
-        view.commit = self.head.clone().unwrap_or_default();
+    /// The branch has moved to this commit of ours.
+    fn done(&mut self, asked: &Asked, clusters: &[Cluster], commit: &str) {
+        self.head = Some(commit.to_owned());
         for cluster in clusters {
             let last = Last {
-                commit: view.commit.clone(),
-                point: Some(asked.id).filter(|_| cluster.gaps.is_empty()),
+                commit: commit.to_owned(),
+                point: Some(asked.id).filter(|_| cluster.is_whole),
                 time_seconds: asked.summary.time.seconds,
                 secrets: self.secrets.word(),
             };
             self.history.add(asked.id, cluster.folder.clone(), last);
         }
-        Ok(())
+    }
+}
+
+impl Cluster {
+    /// Takes out what cannot be in a commit. That it is missing must be said by the commit itself,
+    /// lest the next one builds on it as if nothing were.
+    fn refuse(&mut self, report: &mut Report) {
+        let is_whole = &mut self.is_whole;
+        self.changes.retain(|path, change| {
+            let refused = match (GitPath::new(path), change) {
+                (Err(error), FileChange::Write(_) | FileChange::Encrypt(_)) => error,
+                _ => return true,
+            };
+            *is_whole = false;
+            report.complete = false;
+            let finding = Finding::error("object", refused.to_string());
+            report.findings.push(finding);
+            false
+        });
     }
 }
 
