@@ -127,8 +127,7 @@ impl<'a> Wholeness<'a> {
         })
     }
 
-    /// Whether everything below these roots is there; the trees are read from `trees`. Ends with
-    /// the first thing that is not.
+    /// Whether everything below these roots is there; the trees are read from `trees`.
     fn of(
         &mut self,
         trees: &IndexedRepository,
@@ -146,21 +145,19 @@ impl<'a> Wholeness<'a> {
             let content = nodes?.iter().flat_map(|node| node.content.iter());
             let blobs = content.map(|blob| (BlobKind::Data, *blob));
             let mut blobs = blobs.chain([(BlobKind::Tree, tree)]);
-            if blobs.all(|(kind, blob)| self.holds(kind, &blob)) {
-                return Ok(());
+            // The walk goes on, so that what is read depends on no race of its threads.
+            if !blobs.all(|(kind, blob)| self.holds(kind, &blob)) {
+                lacks.store(true, Ordering::Relaxed);
             }
-            lacks.store(true, Ordering::Relaxed);
-            Err(RepositoryError::Stopped)
+            Ok(())
         });
         let seen = std::mem::take(&mut *lock(&unproven.seen));
-        match walked {
-            Ok(()) => {
-                self.whole.extend(seen);
-                Ok(true)
-            }
-            Err(RepositoryError::Stopped) if lacks.into_inner() => Ok(false),
-            Err(error) => Err(error),
+        walked?;
+        let is_whole = !lacks.into_inner();
+        if is_whole {
+            self.whole.extend(seen);
         }
+        Ok(is_whole)
     }
 
     fn holds(&self, kind: BlobKind, blob: &BlobId) -> bool {
