@@ -19,6 +19,7 @@ use std::time::Instant;
 use refloat_repository::check::ReadData;
 use refloat_repository::{IndexedRepository, SnapshotId};
 use refloat_storage::SharedStorage;
+use refloat_storage::concurrency::LimitedStorage;
 use refloat_storage::memory::MemoryStorage;
 use refloat_testkit::tier;
 use refloat_testkit::zero_loss::next_prune;
@@ -71,6 +72,11 @@ fn beginning() -> Beginning {
     }
 }
 
+/// The other repository of a copy: several threads that read it would take turns by chance.
+fn one_at_a_time(storage: MemoryStorage) -> SharedStorage {
+    Arc::new(LimitedStorage::new(Arc::new(storage), 1))
+}
+
 /// What came of one seed.
 #[derive(Default)]
 struct Tally {
@@ -107,8 +113,8 @@ impl Stage {
         let actors = cells.iter().map(opened).collect();
         let swap = Swap::new(&storage);
         let judge = open(&swap.shared()).into_indexed().unwrap();
-        let from: SharedStorage = Arc::new(beginning.other.duplicate());
-        let empty: SharedStorage = Arc::new(beginning.empty.duplicate());
+        let from = one_at_a_time(beginning.other.duplicate());
+        let empty = one_at_a_time(beginning.empty.duplicate());
         let to = (0..ACTORS_MAX).map(|_| {
             let swap = Swap::new(&empty);
             let repository = open(&swap.shared()).into_indexed().unwrap();
@@ -135,7 +141,7 @@ impl Stage {
                 let (cell, repository) = (&self.cells[number], &self.actors[number]);
                 let (world, outcomes) = (&world, &outcomes);
                 let (swap, to) = &self.to[number];
-                swap.set(&(Arc::new(beginning.empty.duplicate()) as SharedStorage));
+                swap.set(&one_at_a_time(beginning.empty.duplicate()));
                 let from = &self.from;
                 scope.spawn(move || {
                     cell.enter(world);
