@@ -25,7 +25,6 @@ mod publish;
 mod stored;
 mod worker;
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -33,13 +32,13 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use refloat_model::cancel::Cancel;
 use refloat_model::progress::Counters;
-use refloat_storage::FileKind;
 
 use crate::codec::Compression;
 use crate::error::RepositoryError;
 use crate::format::pack::BlobKind;
 use crate::format::tree::{Node, encode};
-use crate::id::{BlobId, PackId};
+use crate::id::BlobId;
+use crate::pack_reading::listed_packs;
 use crate::repository::IndexedRepository;
 
 pub use builder::{FinishedTree, TreeBuilder};
@@ -264,12 +263,7 @@ impl Archiver {
     ) -> Result<Self, RepositoryError> {
         let (jobs, job_queue) = bounded(JOBS_QUEUED_MAX);
         let (uploads, upload_queue) = bounded(UPLOADS_QUEUED_MAX);
-        let listed: HashMap<PackId, u64> = repository
-            .storage()
-            .list(FileKind::Pack)?
-            .into_iter()
-            .map(|file| (PackId(*file.key.id()), file.size))
-            .collect();
+        let listed = listed_packs(repository.storage())?;
         let known = repository.index().packs().iter();
         let pack_sizes = known
             .map(|pack| listed.get(pack).copied().unwrap_or_default())

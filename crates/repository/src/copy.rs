@@ -214,7 +214,7 @@ impl Run {
     }
 
     fn end(&self) -> u64 {
-        self.0.last().map_or(0, end)
+        self.0.last().map_or(0, |last| last.blob.end())
     }
 
     fn bytes(&self) -> u64 {
@@ -226,12 +226,8 @@ impl Run {
         let start = u64::from(next.blob.offset);
         same_pack
             && start <= self.end().saturating_add(GAP_BYTES_MAX)
-            && end(next) - self.start() <= RUN_BYTES_MAX
+            && next.blob.end() - self.start() <= RUN_BYTES_MAX
     }
-}
-
-fn end(location: &Location) -> u64 {
-    u64::from(location.blob.offset) + u64::from(location.blob.length)
 }
 
 fn runs(located: Vec<Location>) -> Vec<Run> {

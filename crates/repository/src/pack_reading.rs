@@ -3,7 +3,9 @@
 //! Invariant: a blob that is handed out hashes to its id; a header that is handed out is authentic
 //! and describes a pack of the very size that was read.
 
-use refloat_storage::{FileKey, FileKind};
+use std::collections::HashMap;
+
+use refloat_storage::{FileKey, FileKind, Listed, SharedStorage, StorageError};
 
 use crate::codec::{Codec, OpenError};
 use crate::crypto::OVERHEAD_BYTES;
@@ -13,6 +15,23 @@ use crate::format::pack::{
 };
 use crate::id::PackId;
 use crate::repository::Repository;
+
+/// The packs that storage lists, and their sizes in bytes.
+///
+/// # Errors
+/// Storage failed.
+pub fn listed_packs(storage: &SharedStorage) -> Result<HashMap<PackId, u64>, StorageError> {
+    let listed = storage.list(FileKind::Pack)?;
+    Ok(sizes(&listed))
+}
+
+/// The sizes in bytes of packs that were listed.
+pub fn sizes(listed: &[Listed]) -> HashMap<PackId, u64> {
+    let packs = listed.iter();
+    packs
+        .map(|file| (PackId(*file.key.id()), file.size))
+        .collect()
+}
 
 /// The file of a pack.
 pub const fn pack_file(pack: PackId) -> FileKey {

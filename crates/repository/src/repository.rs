@@ -19,9 +19,10 @@ use crate::format::config::{ChunkerConfig, Config, VERSION_MAX};
 use crate::format::index::IndexFile;
 use crate::format::key::KeyOrigin;
 use crate::format::snapshot::SnapshotFile;
-use crate::id::{IndexId, KeyId, PackId, SnapshotId, sha256};
+use crate::id::{IndexId, KeyId, SnapshotId, sha256};
 use crate::index::{Index, IndexBuilder};
 use crate::keys;
+use crate::pack_reading::listed_packs;
 use crate::parallel::{for_each, lock, threads};
 
 /// Which chunker a new repository gets.
@@ -330,11 +331,7 @@ impl Repository {
         let loading = loading.into_inner();
         let (builder, mut damaged) = loading.unwrap_or_else(PoisonError::into_inner);
         damaged.sort();
-        let listed = self.storage.list(FileKind::Pack)?;
-        let sizes = listed
-            .into_iter()
-            .map(|pack| (PackId(*pack.key.id()), pack.size))
-            .collect();
+        let sizes = listed_packs(&self.storage)?;
         Ok(LoadedIndex {
             index: builder.build_preferring(&sizes),
             damaged,

@@ -35,8 +35,7 @@ impl Density {
 
     /// Of a blob that an index tells of.
     pub fn of_packed(blob: &PackedBlob) -> Self {
-        let body = u64::from(blob.length).saturating_sub(sealed_length(0) as u64);
-        Self::new(blob.uncompressed_length.map_or(body, u64::from), body)
+        Self::of_sealed(blob.plaintext_length(), blob.length.into())
     }
 
     /// Whether it compressed to nine tenths at most, as text, tables and programs do.

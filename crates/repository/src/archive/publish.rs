@@ -4,16 +4,15 @@
 //! listed with its size, and so was every older pack that deduplication trusted; and it is
 //! withdrawn if the lock did not stand until after the write.
 
-use std::collections::HashMap;
-
-use refloat_storage::{FileKey, FileKind};
+use refloat_storage::FileKind;
 
 use super::Added;
 use super::packer::StoredPack;
 use crate::error::RepositoryError;
 use crate::format::snapshot::SnapshotFile;
-use crate::id::{PackId, SnapshotId};
+use crate::id::SnapshotId;
 use crate::lock::Lock;
+use crate::pack_reading::{listed_packs, pack_file};
 use crate::repository::IndexedRepository;
 
 /// A run whose packs and indexes are stored.
@@ -92,11 +91,7 @@ impl Archived {
 
     /// Proves that every pack of the run and every pack it relied on is listed.
     fn require_packs(&self) -> Result<(), RepositoryError> {
-        let listed = self.repository.storage().list(FileKind::Pack)?;
-        let sizes: HashMap<PackId, u64> = listed
-            .into_iter()
-            .map(|file| (PackId(*file.key.id()), file.size))
-            .collect();
+        let sizes = listed_packs(self.repository.storage())?;
         let missing = self
             .packs
             .iter()
@@ -104,7 +99,7 @@ impl Archived {
             .find(|(pack, size)| sizes.get(pack) != Some(size));
         missing.map_or(Ok(()), |(pack, _)| {
             Err(RepositoryError::NotStored {
-                file: FileKey::new(FileKind::Pack, pack.0),
+                file: pack_file(*pack),
             })
         })
     }

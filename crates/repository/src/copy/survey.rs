@@ -17,6 +17,7 @@ use crate::format::pack::BlobKind;
 use crate::format::snapshot::SnapshotFile;
 use crate::format::tree::Node;
 use crate::id::{BlobId, PackId, SnapshotId};
+use crate::pack_reading::listed_packs;
 use crate::parallel::{lock, threads};
 use crate::repair::REPAIRED_TAG;
 use crate::repository::IndexedRepository;
@@ -116,13 +117,9 @@ struct Wholeness<'a> {
 
 impl<'a> Wholeness<'a> {
     fn new(to: &'a IndexedRepository) -> Result<Self, RepositoryError> {
-        let listed = to.storage().list(FileKind::Pack)?;
-        let packs = listed
-            .iter()
-            .map(|file| (PackId(*file.key.id()), file.size));
         Ok(Self {
             to,
-            packs: packs.collect(),
+            packs: listed_packs(to.storage())?,
             whole: HashSet::new(),
         })
     }
@@ -164,7 +161,7 @@ impl<'a> Wholeness<'a> {
         let found = self.to.index().get(kind, blob);
         found.is_some_and(|location| {
             let size = self.packs.get(&location.pack);
-            size.is_some_and(|size| super::end(&location) <= *size)
+            size.is_some_and(|size| location.blob.end() <= *size)
         })
     }
 }

@@ -61,6 +61,12 @@ pub struct PackedBlob {
 }
 
 impl PackedBlob {
+    /// Where its sealed form ends in the pack, in bytes.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        u64::from(self.offset) + u64::from(self.length)
+    }
+
     /// How long its plaintext is, in bytes.
     #[must_use]
     pub fn plaintext_length(&self) -> u64 {

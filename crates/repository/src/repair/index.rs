@@ -10,7 +10,7 @@
 //! Invariant: afterwards every pack that an index names is there, with the size and, as far as
 //! headers were read, with the blobs that its header states.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use refloat_model::cancel::Cancel;
@@ -25,7 +25,7 @@ use crate::error::RepositoryError;
 use crate::format::pack::PackedBlob;
 use crate::id::{IndexId, PackId};
 use crate::lock::Lock;
-use crate::pack_reading::pack_file;
+use crate::pack_reading::{pack_file, sizes};
 use crate::pack_writing::{INDEX_BLOBS_MAX, PackWriter, write_index};
 use crate::parallel::{for_each, lock, threads};
 use crate::prune::indexes;
@@ -164,10 +164,7 @@ fn doubtful(
     reading: HeaderReading,
     plan: &mut IndexRepairPlan,
 ) -> Result<Vec<(PackId, u64)>, RepositoryError> {
-    let mut sizes: HashMap<PackId, u64> = listed
-        .iter()
-        .map(|file| (PackId(*file.key.id()), file.size))
-        .collect();
+    let mut sizes = sizes(listed);
     let mut doubtful = Vec::new();
     for (number, pack) in catalogue.packs().iter().enumerate() {
         let size = match sizes.remove(pack) {

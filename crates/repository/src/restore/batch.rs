@@ -81,8 +81,7 @@ pub struct BlobUses {
 
 impl BlobUses {
     fn range(&self) -> Range<u64> {
-        let start = u64::from(self.location.blob.offset);
-        start..start + u64::from(self.location.blob.length)
+        u64::from(self.location.blob.offset)..self.location.blob.end()
     }
 }
 
