@@ -6,11 +6,11 @@
 //!
 //! Invariant: values of Secrets are never part of an answer.
 
+mod amount;
 mod defaults;
 mod document;
 mod elements;
 mod owners;
-mod quantity;
 mod walk;
 
 pub use document::{Document, ObjectKey, is_encrypted, server_line};

@@ -23,6 +23,7 @@ mod look;
 mod noise;
 mod options;
 mod pod_spec;
+mod quantity;
 mod references;
 mod restore;
 mod rules;

@@ -7,11 +7,11 @@ use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
+use super::amount;
 use super::defaults::is_default;
 use super::document::Document;
 use super::elements;
 use super::owners::{Manager, Segment, managers};
-use super::quantity;
 
 /// What stands where a Secret's value was.
 const MASK: &str = "***";
@@ -130,7 +130,7 @@ impl<'a> Walk<'a> {
             // What is new is looked at field by field: each has its writer.
             (Some(Value::Object(_)) | None, Some(Value::Object(_))) => self.objects(before, after),
             (Some(Value::Array(old)), Some(Value::Array(new))) => self.lists(old, new),
-            (Some(old), Some(new)) if self.is_amount() && quantity::is_same(old, new) => {}
+            (Some(old), Some(new)) if self.is_amount() && amount::is_same(old, new) => {}
             _ => self.differ(before, after),
         }
     }
@@ -280,7 +280,7 @@ impl<'a> Walk<'a> {
             return false;
         }
         let mut names = self.path.iter().rev().take(2);
-        names.any(|segment| matches!(segment, Segment::Field(name) if quantity::is_amount(name)))
+        names.any(|segment| matches!(segment, Segment::Field(name) if amount::is_amount(name)))
     }
 
     fn field(&self) -> String {

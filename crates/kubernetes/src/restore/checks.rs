@@ -4,7 +4,6 @@
 
 mod classes;
 mod pod_security;
-mod quantity;
 mod quotas;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -15,10 +15,10 @@ use serde_json::Value;
 use super::super::prepare::{Prepared, Wish};
 use super::super::situation::Situation;
 use super::is_new;
-use super::quantity::Quantity;
 use crate::client::{Api, Call};
 use crate::kind::{elements, name, text};
 use crate::pod_spec::pod_spec;
+use crate::quantity::Quantity;
 
 /// Amounts by the names that quotas have for them.
 type Amounts = BTreeMap<String, Quantity>;
@@ -91,13 +91,13 @@ fn judge(space: &str, quota: &Value, demand: &Demand) -> Vec<Finding> {
     let amount = |map: &Amounts, key: &str| map.get(key).copied().unwrap_or_default();
     let mut findings = Vec::new();
     for (resource, limit) in hard.into_iter().flatten() {
-        let Some(limit) = quantity(limit) else {
+        let Some(limit) = Quantity::of(limit) else {
             continue;
         };
         let used = quota
             .pointer("/status/used")
             .and_then(|used| used.get(resource));
-        let used = used.and_then(quantity).unwrap_or_default();
+        let used = used.and_then(Quantity::of).unwrap_or_default();
         let key = canonical(resource);
         let (direct, indirect) = (amount(&demand.direct, key), amount(&demand.indirect, key));
         let sums = |more: &[Quantity]| -> Quantity { more.iter().copied().sum() };
@@ -132,14 +132,6 @@ fn canonical(resource: &str) -> &str {
         "count/replicationcontrollers" => "replicationcontrollers",
         "count/resourcequotas" => "resourcequotas",
         other => other,
-    }
-}
-
-fn quantity(value: &Value) -> Option<Quantity> {
-    match value {
-        Value::String(text) => Quantity::parse(text),
-        Value::Number(number) => Quantity::parse(&number.to_string()),
-        _ => None,
     }
 }
 
@@ -210,7 +202,10 @@ impl Demand {
 /// The storage that a claim asks for, for all and for its class.
 fn claim(amounts: &mut Amounts, object: &Value, count: u64) {
     let wanted = object.pointer("/spec/resources/requests/storage");
-    let wanted = wanted.and_then(quantity).unwrap_or_default().times(count);
+    let wanted = wanted
+        .and_then(Quantity::of)
+        .unwrap_or_default()
+        .times(count);
     add(amounts, "requests.storage", wanted);
     if let Some(class) = text(object, "/spec/storageClassName") {
         let prefix = format!("{class}.storageclass.storage.k8s.io");
@@ -235,7 +230,7 @@ fn pods(amounts: &mut Amounts, object: &Value, count: u64) {
                 let field =
                     |section: &str| container.pointer(&format!("/resources/{section}/{resource}"));
                 let value = field(section).or_else(|| field(other?));
-                value.and_then(quantity).unwrap_or_default()
+                value.and_then(Quantity::of).unwrap_or_default()
             };
             let running: Quantity = elements(spec, "/containers").map(of).sum();
             let before = elements(spec, "/initContainers")

@@ -1,41 +1,70 @@
-//! Quantities as Kubernetes writes them: `1500m`, `2Gi`, `1e3`.
+//! Quantities as people write them and as the server keeps them: `0.5` and `500m`, `2Gi`, `1e3`.
 //!
 //! Invariant: sums and comparisons are exact down to a billionth.
 
 use std::iter::Sum;
 use std::ops::AddAssign;
 
+use serde_json::Value;
+
 /// An amount, in billionths.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
-pub(super) struct Quantity(i128);
+pub(crate) struct Quantity(i128);
 
 const NANO: i128 = 1_000_000_000;
 
 impl Quantity {
-    pub(super) fn whole(number: u64) -> Self {
+    pub(crate) fn whole(number: u64) -> Self {
         Self(i128::from(number) * NANO)
     }
 
-    /// Reads a quantity; none if it is none, or beyond all measure.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    /// Reads a quantity, to the billionth below; none if it is none, or beyond all measure.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        Self::with_rest(text).map(|(quantity, _rest)| quantity)
+    }
+
+    /// Reads a text or number; none if it is no quantity.
+    pub(crate) fn of(value: &Value) -> Option<Self> {
+        Self::parse(&written(value)?)
+    }
+
+    /// As [`of`](Self::of); none as well if it has more digits than a billionth.
+    pub(crate) fn exactly(value: &Value) -> Option<Self> {
+        let (quantity, rest) = Self::with_rest(&written(value)?)?;
+        (rest == 0).then_some(quantity)
+    }
+
+    /// A quantity, and what is left of it below a billionth.
+    fn with_rest(text: &str) -> Option<(Self, i128)> {
         let is_number = |c: char| c.is_ascii_digit() || matches!(c, '.' | '+' | '-');
         let end = text.find(|c| !is_number(c)).unwrap_or(text.len());
         let (number, suffix) = text.split_at_checked(end)?;
         let scale = scale(suffix)?;
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
         let is_negative = whole.starts_with('-');
-        let whole = whole.trim_start_matches(['-', '+']);
+        let whole = whole.strip_prefix(['-', '+']).unwrap_or(whole);
         if (whole.is_empty() && fraction.is_empty()) || fraction.len() > 18 {
             return None;
         }
-        let digits: i128 = format!("{whole}{fraction}").parse().ok()?;
+        let fraction = fraction.trim_end_matches('0');
+        let digits: i128 = format!("0{whole}{fraction}").parse().ok()?;
         let divisor = 10_i128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
-        let value = digits.checked_mul(scale)?.checked_div(divisor)?;
-        Some(Self(if is_negative { -value } else { value }))
+        let scaled = digits.checked_mul(scale)?;
+        let value = scaled / divisor;
+        let value = Self(if is_negative { -value } else { value });
+        Some((value, scaled % divisor))
     }
 
-    pub(super) const fn times(self, count: u64) -> Self {
+    pub(crate) const fn times(self, count: u64) -> Self {
         Self(self.0.saturating_mul(count as i128))
+    }
+}
+
+fn written(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
     }
 }
 
@@ -117,5 +146,22 @@ mod tests {
         let sum: Quantity = ["1", "500m"].into_iter().filter_map(Quantity::parse).sum();
         assert_eq!(sum, Quantity::parse("1500m").unwrap());
         assert!(Quantity::parse("1Gi").unwrap() > Quantity::parse("1G").unwrap());
+    }
+
+    #[test]
+    fn quantities_that_are_more_exact_than_a_billionth_are_known_as_such() {
+        for (value, expected) in [
+            (Value::from("0.000000001"), Some("1n")),
+            (Value::from("0.0000000010"), Some("1n")),
+            (Value::from("0.0000000001"), None),
+            (Value::from(2), Some("2")),
+            (Value::from("--1"), None),
+            (Value::Null, None),
+        ] {
+            let read = Quantity::exactly(&value);
+            assert_eq!(read, expected.and_then(Quantity::parse), "{value}");
+        }
+        let rounded = Quantity::of(&Value::from("0.0000000001"));
+        assert_eq!(rounded, Some(Quantity::default()));
     }
 }
