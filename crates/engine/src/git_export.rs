@@ -25,7 +25,7 @@ use crate::stored::{StoredTree, TreePathError};
 /// What objects' documents end in.
 const DOCUMENT_SUFFIX: &[u8] = b".yaml";
 /// Group, version, resource, namespace: what folders of objects lie below.
-const FOLDER_DEPTH: usize = 4;
+pub const FOLDER_DEPTH: usize = 4;
 
 /// What is done with Secrets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

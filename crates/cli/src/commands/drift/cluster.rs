@@ -26,8 +26,6 @@ use crate::sources::{self, Connected, Declared};
 
 /// The kind of sources that are compared.
 const KIND: &str = "kubernetes";
-/// Group, version, resource, namespace.
-const FOLDER_DEPTH: usize = 4;
 
 /// Where the objects are looked at.
 pub struct Cluster<'a> {
@@ -175,7 +173,7 @@ pub fn stored_folders(
     let mut waiting: Vec<(Vec<String>, BlobId)> =
         root.map(|r| (Vec::new(), r)).into_iter().collect();
     while let Some((place, directory)) = waiting.pop() {
-        if place.len() == FOLDER_DEPTH {
+        if place.len() == git_export::FOLDER_DEPTH {
             folders.insert(place.join("/"), directory);
             continue;
         }
