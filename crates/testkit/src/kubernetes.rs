@@ -67,7 +67,9 @@ fn is_available(level: Level) -> bool {
     true
 }
 
-fn cache() -> PathBuf {
+/// Where the programs of the test bed are.
+#[must_use]
+pub fn cache() -> PathBuf {
     let given = std::env::var_os("K8S_TESTBED_CACHE").map(PathBuf::from);
     let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
     given.unwrap_or_else(|| home().join(".cache/k8s-testbed"))

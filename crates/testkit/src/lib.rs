@@ -15,6 +15,7 @@ pub mod damage;
 pub mod docker;
 pub mod etcd;
 pub mod faults;
+mod fetched;
 pub mod fuzz;
 pub mod http_proxy;
 pub mod intercept;
@@ -34,4 +35,5 @@ pub mod tier;
 pub mod tree;
 pub mod zero_loss;
 
+pub use fetched::fetched;
 pub use skip::skip;

@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use refloat_testkit::kubernetes::cache;
 use serde_json::Value;
 
 /// An API server of the test bed, with its etcd.
@@ -20,12 +21,6 @@ impl Drop for ControlPlane {
     fn drop(&mut self) {
         let _gone = self.script("kubernetes-down", &[]);
     }
-}
-
-fn cache() -> PathBuf {
-    let given = std::env::var_os("K8S_TESTBED_CACHE").map(PathBuf::from);
-    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
-    given.unwrap_or_else(|| home().join(".cache/k8s-testbed"))
 }
 
 impl ControlPlane {

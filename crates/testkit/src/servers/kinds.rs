@@ -337,8 +337,6 @@ impl GcsEmulator {
 /// Where `scripts/test` installs emulators, outside the sources.
 fn emulator(path: &str) -> PathBuf {
     let named = std::env::var_os("REFLOAT_TEST_EMULATORS").map(PathBuf::from);
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
-    let folder = named.or_else(|| Some(cache.or_else(home)?.join("refloat/emulators")));
-    folder.unwrap_or_default().join(path)
+    let folder = named.unwrap_or_else(|| crate::fetched("emulators"));
+    folder.join(path)
 }
