@@ -13,6 +13,6 @@ mod target;
 
 pub use access::AccessArgs;
 pub use address::{Declared, SourceArgs, declared};
-pub use connect::Connected;
+pub use connect::{Connected, Purpose};
 pub use etcd::EtcdTargetArgs;
 pub use target::target;

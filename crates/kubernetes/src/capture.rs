@@ -1,7 +1,7 @@
 //! One folder of objects, from the API into a tree.
 //!
-//! Objects are written page by page as the list is read: memory holds one page, whatever the
-//! folder's size.
+//! Objects come from what the look kept, or page by page as the list is read: memory holds one page,
+//! whatever the folder's size.
 //!
 //! Invariant: what is written is what one list said; a list that breaks leaves a named gap.
 
@@ -19,6 +19,7 @@ use serde_json::Value;
 
 use crate::client::{Client, List, Page};
 use crate::error::ApiError;
+use crate::kept::KeptFolder;
 use crate::kind::{Kind, name};
 use crate::layout::{
     DOCUMENT_SUFFIX, FOLDER_ENTRIES_MAX, Folder, SERVER_FILE, part_begins, part_name,
@@ -27,7 +28,7 @@ use crate::look::Look;
 use crate::options::Options;
 use crate::references::subject;
 use crate::rules::object_rule;
-use crate::{noise, yaml};
+use crate::saved::SavedObject;
 
 /// Reads the objects of `item`'s folder into `sink`.
 pub(crate) fn capture(
@@ -48,6 +49,9 @@ pub(crate) fn capture(
     let Some((kind, folder)) = kind_and_folder else {
         return Err(failed(ApiError::Incomplete("resource of this name")));
     };
+    if let Some(kept) = look.take_kept(&folder) {
+        return write_kept(kept, look.objects(&folder), item, sink, cancel);
+    }
     let labels = options
         .labels
         .as_deref()
@@ -60,9 +64,12 @@ pub(crate) fn capture(
     let mut next = first;
     while let Some(page) = next {
         for object in page.objects {
+            let name = subject("", &kind.id(), folder.namespace.as_deref(), name(&object)).name;
             if is_wanted(options, look, kind, &object) {
-                expected.came(&kind.id(), folder.namespace.as_deref(), name(&object));
-                writer.object(object)?;
+                expected.gone.remove(&name);
+                writer.object(SavedObject::of(object))?;
+            } else if expected.gone.remove(&name) {
+                expected.unselected.insert(name);
             }
         }
         next = match client.block_on(cancel, |_| list.next()) {
@@ -83,49 +90,75 @@ pub(crate) fn capture(
             "the list took longer than the server keeps versions: its end is younger than its start",
         ));
     }
-    findings.extend(expected.gone(item));
+    findings.extend(expected.findings(item));
     Ok(Capture {
         consistency: Consistency::Definition,
         findings,
     })
 }
 
+/// Writes what the look kept of a folder: what the closure was computed with, of one list.
+fn write_kept(
+    kept: KeptFolder,
+    objects: usize,
+    item: &Item,
+    sink: &mut dyn TreeSink,
+    cancel: &Cancel,
+) -> Result<Capture, SourceError> {
+    let mut writer = Writer::begin(sink, item, objects > FOLDER_ENTRIES_MAX)?;
+    for piece in kept {
+        if cancel.is_cancelled() {
+            return Err(SourceError::Cancelled);
+        }
+        for object in piece.map_err(|error| item_error(item, ApiError::Kept(error)))? {
+            writer.object(object)?;
+        }
+    }
+    writer.end()?;
+    Ok(Capture {
+        consistency: Consistency::Definition,
+        findings: Vec::new(),
+    })
+}
+
 /// How many names a finding gives.
 const NAMES_SHOWN: usize = 10;
 
-/// The objects that the look saw and that have not come yet.
+/// The objects that the look saw and that are not in the folder: the closure was computed with them.
 #[derive(Default)]
-struct Expected(BTreeSet<String>);
+struct Expected {
+    /// Those that did not come.
+    gone: BTreeSet<String>,
+    /// Those that came and are not selected any more: a condition may ask for what changes.
+    unselected: BTreeSet<String>,
+}
 
 impl Expected {
     fn of(item: &Item) -> Self {
-        Self(item.provides.iter().map(|s| s.name.clone()).collect())
+        Self {
+            gone: item.provides.iter().map(|s| s.name.clone()).collect(),
+            unselected: BTreeSet::new(),
+        }
     }
 
-    fn came(&mut self, id: &str, namespace: Option<&str>, name: &str) {
-        self.0.remove(&subject("", id, namespace, name).name);
-    }
-
-    /// What was deleted in the meantime: the closure was computed with it.
-    fn gone(self, item: &Item) -> Option<Finding> {
-        if self.0.is_empty() {
-            return None;
-        }
-        let mut shown: Vec<&str> = self
-            .0
-            .iter()
-            .take(NAMES_SHOWN)
-            .map(String::as_str)
-            .collect();
-        if self.0.len() > NAMES_SHOWN {
-            shown.push("…");
-        }
-        let message = format!(
-            "deleted while the backup ran, and not in it: {} ({})",
-            self.0.len(),
-            shown.join(", ")
-        );
-        Some(Finding::warning(item.title.clone(), message))
+    fn findings(self, item: &Item) -> impl Iterator<Item = Finding> {
+        let both = [
+            (self.gone, "deleted while the backup ran"),
+            (
+                self.unselected,
+                "changed while the backup ran, no longer selected",
+            ),
+        ];
+        let told = both.into_iter().filter(|(names, _)| !names.is_empty());
+        told.map(|(names, what)| {
+            let mut shown: Vec<&str> = names.iter().take(NAMES_SHOWN).map(String::as_str).collect();
+            if names.len() > NAMES_SHOWN {
+                shown.push("…");
+            }
+            let shown = shown.join(", ");
+            let message = format!("{what}, and not in it: {} ({shown})", names.len());
+            Finding::warning(item.title.clone(), message)
+        })
     }
 }
 
@@ -178,18 +211,16 @@ impl<'a> Writer<'a> {
         })
     }
 
-    fn object(&mut self, mut object: Value) -> Result<(), SinkError> {
-        name(&object).clone_into(&mut self.last);
+    fn object(&mut self, object: SavedObject) -> Result<(), SinkError> {
+        self.last = object.name;
         if self.is_cut && part_begins(&self.last, self.entries) {
             self.close_part()?;
             let part = escape(&part_name(&self.last));
             self.sink.enter(Entry::synthetic_directory(part))?;
         }
-        let server = noise::split(&mut object);
-        self.server.extend_from_slice(server.to_string().as_bytes());
-        self.server.push(b'\n');
+        self.server.extend_from_slice(&object.server);
         let file = escape(&format!("{}{DOCUMENT_SUFFIX}", self.last));
-        self.file(&file, yaml::write(&object).into_bytes())?;
+        self.file(&file, object.document)?;
         self.entries += 1;
         Ok(())
     }

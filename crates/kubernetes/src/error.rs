@@ -87,6 +87,9 @@ pub enum ApiError {
     /// The answer has not the expected shape.
     #[error("the API server's answer has no {0}")]
     Incomplete(&'static str),
+    /// What discovery kept in memory cannot be read back.
+    #[error("what was kept of the list cannot be unpacked")]
+    Kept(#[source] io::Error),
     /// Something did not become true in time.
     #[error("{what} did not happen within {} s", .within.as_secs())]
     NotInTime {

@@ -16,6 +16,7 @@
 use refloat_model::tree_path::{TreePath, unescape};
 
 use crate::hash::Fnv;
+use crate::kind::Kind;
 
 /// Above everything of this adapter.
 const ROOT: &str = "kubernetes";
@@ -50,6 +51,17 @@ pub(crate) fn source_root(source: &str) -> TreePath {
 }
 
 impl Folder {
+    /// Whether it holds objects of a kind in this version.
+    pub(crate) fn is_of(&self, kind: &Kind) -> bool {
+        (&self.resource, &self.group, &self.version) == (&kind.resource, &kind.group, &kind.version)
+    }
+
+    /// Whether both are of one kind in one version.
+    pub(crate) fn is_kind_of(&self, other: &Self) -> bool {
+        (&self.resource, &self.group, &self.version)
+            == (&other.resource, &other.group, &other.version)
+    }
+
     /// Its path in the recovery point.
     pub(crate) fn path(&self, source: &str) -> TreePath {
         let group = if self.group.is_empty() {

@@ -17,6 +17,7 @@ mod expression;
 #[cfg(test)]
 mod fuzz;
 mod hash;
+mod kept;
 mod kind;
 mod layout;
 mod look;
@@ -27,6 +28,7 @@ mod quantity;
 mod references;
 mod restore;
 mod rules;
+mod saved;
 pub mod sops;
 mod source;
 mod yaml;

@@ -1,7 +1,8 @@
 //! A look at everything a cluster holds, changing nothing.
 //!
-//! Kinds whose references matter are read whole, all others (Secrets, ConfigMaps, custom
-//! resources) by metadata only.
+//! What a capture will want is read whole and kept for it, as far as there is room. Beyond, kinds
+//! whose references matter are read whole, all others (Secrets, ConfigMaps, custom resources) by
+//! metadata only.
 //!
 //! Invariant: what cannot be seen is a finding; what is not selected is not looked at.
 
@@ -13,6 +14,7 @@ mod scope;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 
 use futures_util::stream::{self, StreamExt};
 use refloat_model::finding::{Finding, Severity};
@@ -22,11 +24,13 @@ use serde_json::Value;
 use crate::catalogue::Catalogue;
 use crate::client::{Api, Call, List};
 use crate::error::ApiError;
+use crate::kept::{Kept, KeptFolder};
 use crate::kind::{Kind, annotation, label, name, namespace, text};
 use crate::layout::Folder;
 use crate::options::{Options, Versions};
 use crate::references::{Reference, references};
 use crate::rules::{Rule, Surroundings, kind_rule, object_rule};
+use crate::saved::SavedObject;
 use images::Running;
 pub(crate) use members::Members;
 use scope::{Problem, Scope};
@@ -44,12 +48,19 @@ pub(crate) struct Look {
     /// What belongs to the selected applications; none if all objects are selected.
     members: Option<Members>,
     objects: BTreeMap<Folder, usize>,
+    kept: Mutex<Kept>,
 }
 
 impl Look {
     /// How many objects a folder held.
     pub(crate) fn objects(&self, folder: &Folder) -> usize {
         self.objects.get(folder).copied().unwrap_or(0)
+    }
+
+    /// What was kept of a folder, once; none if it must be read.
+    pub(crate) fn take_kept(&self, folder: &Folder) -> Option<KeptFolder> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.take(folder)
     }
 
     /// Whether a policy selects an object. One that the expression cannot judge is selected: the
@@ -109,18 +120,24 @@ pub(crate) async fn look(api: &Api, source: &str, options: &Options) -> Result<L
     let around = surroundings(api, options, &catalogue, &namespaces).await;
     let kinds = kinds(options, &catalogue, &mut sight);
     let custom = custom_kinds(api, &catalogue).await;
+    let kept = RefCell::new(Kept::up_to(options.kept_bytes_max));
     let mut scope = Scope {
         api,
         options,
         namespaces: &namespaces,
         members: None,
+        kept: None,
     };
     let (members, unsure) = members::find(&scope, &catalogue).await;
     sight.findings.extend(unsure);
     scope.members = members.as_ref();
+    scope.kept = Some(&kept);
     let sight = RefCell::new(sight);
-    let see = |kind: &Kind, object: &Value| {
-        sight.borrow_mut().see(kind, object, &around, &custom);
+    let see = |kind: &Kind, object: Value| {
+        if let Some(folder) = sight.borrow_mut().see(kind, &object, &around, &custom) {
+            let make = || SavedObject::of(object);
+            kept.borrow_mut().add(&folder, make);
+        }
     };
     let mut lists = stream::iter(kinds.iter().map(|kind| async {
         let mut problems = scope.list(kind, &see).await;
@@ -136,6 +153,7 @@ pub(crate) async fn look(api: &Api, source: &str, options: &Options) -> Result<L
     }
     drop(lists);
     let sight = sight.into_inner();
+    kept.borrow_mut().finish();
     let identity = api.call(&Call::get("/api/v1/namespaces/kube-system")).await;
     let identity = identity
         .ok()
@@ -153,6 +171,7 @@ pub(crate) async fn look(api: &Api, source: &str, options: &Options) -> Result<L
         namespaces,
         members,
         objects,
+        kept: Mutex::new(kept.into_inner()),
     })
 }
 
@@ -163,7 +182,7 @@ async fn otherwise(
     catalogue: &Catalogue,
     kind: &Kind,
     problems: Vec<Problem>,
-    see: &dyn Fn(&Kind, &Value),
+    see: scope::See<'_>,
 ) -> Vec<Problem> {
     let is_broken = |p: &Problem| p.is_whole() && p.error_status() == Some(500);
     if problems.is_empty() || !problems.iter().all(is_broken) {
@@ -254,12 +273,13 @@ async fn surroundings(
             options,
             namespaces,
             members: None,
+            kept: None,
         };
-        let see = |_: &Kind, service: &Value| {
-            if let Some(space) = namespace(service)
+        let see = |_: &Kind, service: Value| {
+            if let Some(space) = namespace(&service)
                 && service.pointer("/spec/selector").is_some()
             {
-                let key = (space.to_owned(), name(service).to_owned());
+                let key = (space.to_owned(), name(&service).to_owned());
                 around.borrow_mut().selecting_services.insert(key);
             }
         };

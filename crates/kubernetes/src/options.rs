@@ -36,7 +36,13 @@ pub struct Options {
     pub cluster_wide: ClusterWide,
     /// In which versions objects are captured.
     pub versions: Versions,
+    /// How much of what discovery reads is kept in memory, compressed, for the captures after it; in
+    /// bytes. What is not kept is read again. With 0, discovery reads no more than it must.
+    pub kept_bytes_max: usize,
 }
+
+/// What is kept by default. Objects become about six times smaller.
+const KEPT_BYTES_MAX: usize = 96 << 20;
 
 /// Namespaces, by name and label: those that fit all that is said.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -94,6 +100,7 @@ impl Options {
             expression: None,
             cluster_wide: ClusterWide::All,
             versions: Versions::Preferred,
+            kept_bytes_max: KEPT_BYTES_MAX,
         }
     }
 

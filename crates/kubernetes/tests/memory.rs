@@ -102,9 +102,24 @@ fn fill(cluster: &Cluster, count: usize) {
     }
 }
 
+/// Hexadecimal digits that look random: they become half as long and no shorter, so that of very many
+/// objects not all are kept.
+fn digits(n: usize) -> String {
+    let mut state = n as u64;
+    let mut next = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        state >> 32
+    };
+    (0..VALUE_BYTES / 8)
+        .map(|_| format!("{:08x}", next()))
+        .collect()
+}
+
 fn put(n: usize) -> Value {
     let name = format!("object-{n:06}");
-    let value = format!("{n:06} ").repeat(VALUE_BYTES / 7);
+    let value = digits(n);
     let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"key": value, "n": n.to_string()},
         "metadata": {"name": name, "namespace": "very-many", "uid": format!("00000000-0000-0000-0000-{n:012}"),
                      "creationTimestamp": "2026-11-25T10:00:00Z"}});

@@ -3,7 +3,7 @@
 //! Invariant: a cluster ends with the process that started it, however it ends: a shell that waits
 //! for our end stops it by the process ids that it recorded.
 
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -199,6 +199,24 @@ impl Cluster {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// A way to the API server without TLS and credentials.
+    ///
+    /// # Panics
+    /// kubectl does not start.
+    #[must_use]
+    pub fn plain_way(&self) -> PlainWay {
+        let mut child = self
+            .kubectl_command(&["proxy", "--port=0"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let output = child.stdout.take().unwrap();
+        let _length = BufReader::new(output).read_line(&mut line).unwrap();
+        let port = line.trim().rsplit(':').next().unwrap().parse().unwrap();
+        PlainWay { port, child }
+    }
+
     /// The process id of a part of the cluster: `kube-apiserver`, `etcd`.
     ///
     /// # Panics
@@ -241,6 +259,30 @@ impl Cluster {
         let all = [&["get", "-o", "json"], arguments].concat();
         serde_json::from_str(&self.kubectl(&all, "")).unwrap()
     }
+}
+
+/// `kubectl proxy`, for proxies that misbehave before it; ends when it is dropped.
+pub struct PlainWay {
+    /// Where it listens.
+    pub port: u16,
+    child: Child,
+}
+
+impl Drop for PlainWay {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
+    }
+}
+
+/// A kubeconfig for an API server on a port of this machine that asks for no credentials.
+#[must_use]
+pub fn plain_kubeconfig(port: u16) -> String {
+    format!(
+        "{{apiVersion: v1, kind: Config, current-context: c, clusters: [{{name: c, cluster: \
+         {{server: 'http://127.0.0.1:{port}'}}}}], users: [{{name: u, user: {{}}}}], \
+         contexts: [{{name: c, context: {{cluster: c, user: u}}}}]}}"
+    )
 }
 
 /// Waits until `condition` holds.

@@ -32,7 +32,7 @@ use crate::random;
 use crate::repository;
 use crate::settings::Settings;
 use crate::signals::Signals;
-use crate::sources::{self, Connected, Declared, SourceArgs};
+use crate::sources::{self, Connected, Declared, Purpose, SourceArgs};
 use crate::table::{self, printable};
 
 /// The policy of points that are made with `--source`.
@@ -267,7 +267,8 @@ fn run_policy(
     let run = RunId::from_random(random::bytes()?);
     let lock = repository::lock(&opened, LockMode::Shared, run)?;
     let repository = repository::indexed(opened, settings)?;
-    let mut connected = Connected::to(&wanted.sources, args.sources.access.plain_tcp())?;
+    let plain_tcp = args.sources.access.plain_tcp();
+    let mut connected = Connected::to(&wanted.sources, plain_tcp, Purpose::Capture)?;
     let progress = Shown::start(settings);
     let (plan, unreachable) = plan(wanted, &mut connected, signals)?;
     let options = BackupOptions {
@@ -313,7 +314,8 @@ fn dry_run(
 ) -> Result<ExitStatus, CommandError> {
     let mut plans = Vec::new();
     for wanted in wanted {
-        let mut connected = Connected::to(&wanted.sources, args.sources.access.plain_tcp())?;
+        let plain_tcp = args.sources.access.plain_tcp();
+        let mut connected = Connected::to(&wanted.sources, plain_tcp, Purpose::Look)?;
         let (plan, findings) = plan(wanted, &mut connected, signals)?;
         settings.output.findings(&findings);
         let settled = plan.sources.iter().flat_map(|s| &s.settled);

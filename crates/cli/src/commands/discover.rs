@@ -16,7 +16,7 @@ use crate::exit_status::ExitStatus;
 use crate::repository;
 use crate::settings::{PasswordSource, Settings};
 use crate::signals::Signals;
-use crate::sources::{self, Connected, SourceArgs};
+use crate::sources::{self, Connected, Purpose, SourceArgs};
 use crate::table;
 
 /// Show what the sources hold: what would be saved, what is skipped and why, what is at risk
@@ -53,7 +53,8 @@ pub fn run(
     signals: &Signals,
 ) -> Result<ExitStatus, CommandError> {
     let declared = sources::declared(&args.sources, settings.config.as_ref())?;
-    let mut connected = Connected::to(&declared, args.sources.access.plain_tcp())?;
+    let plain_tcp = args.sources.access.plain_tcp();
+    let mut connected = Connected::to(&declared, plain_tcp, Purpose::Look)?;
     let Discovery { found, unreachable } = connected.discover(&[], &signals.cancel)?;
     let unreachable = unreachable
         .iter()

@@ -29,12 +29,25 @@ pub struct Connected {
     unreachable: Vec<(String, SourceError)>,
 }
 
+/// What sources are connected for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// Only to say what they hold.
+    Look,
+    /// To capture what they hold.
+    Capture,
+}
+
 impl Connected {
     /// Makes the adapters of these sources.
     ///
     /// # Errors
     /// A source's configuration cannot be.
-    pub fn to(declared: &[Declared], plain_tcp: PlainTcp) -> Result<Self, CommandError> {
+    pub fn to(
+        declared: &[Declared],
+        plain_tcp: PlainTcp,
+        purpose: Purpose,
+    ) -> Result<Self, CommandError> {
         let mut this = Self::default();
         for declared in declared {
             match &declared.config {
@@ -55,10 +68,12 @@ impl Connected {
                     Ok(source) => this.sources.push(Arc::new(source)),
                     Err(error) => this.unreachable.push((declared.name.clone(), error)),
                 },
-                SourceConfig::Kubernetes(config) => match kubernetes::source(declared, config)? {
-                    Ok(source) => this.sources.push(Arc::new(source)),
-                    Err(error) => this.unreachable.push((declared.name.clone(), error)),
-                },
+                SourceConfig::Kubernetes(config) => {
+                    match kubernetes::source(declared, config, purpose)? {
+                        Ok(source) => this.sources.push(Arc::new(source)),
+                        Err(error) => this.unreachable.push((declared.name.clone(), error)),
+                    }
+                }
                 SourceConfig::Registry(config) => match registry::source(declared, config)? {
                     Ok(source) => this.sources.push(Arc::new(source)),
                     Err(error) => this.unreachable.push((declared.name.clone(), error)),

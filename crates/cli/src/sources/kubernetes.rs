@@ -15,6 +15,7 @@ use refloat_kubernetes::{
 use refloat_source::{SourceError, Target};
 
 use super::address::Declared;
+use super::connect::Purpose;
 use crate::command_error::CommandError;
 use crate::environment;
 use crate::home;
@@ -53,8 +54,12 @@ pub fn config(address: &str, kubeconfig: Option<&Path>) -> Result<KubernetesConf
 pub fn source(
     declared: &Declared,
     config: &KubernetesConfig,
+    purpose: Purpose,
 ) -> Result<Result<KubernetesSource, SourceError>, CommandError> {
-    let options = options(declared, config)?;
+    let mut options = options(declared, config)?;
+    if purpose == Purpose::Look {
+        options.kept_bytes_max = 0;
+    }
     Ok(KubernetesSource::connect(&declared.name, options))
 }
 
@@ -92,8 +97,8 @@ fn options(declared: &Declared, config: &KubernetesConfig) -> Result<Options, Co
     let expression = expression
         .map_err(|error| CommandError::usage(format!("source {:?}: {error}", declared.name)))?;
     let narrowed = declared.namespaces.iter();
+    let everything = Options::new(access(declared, config)?);
     Ok(Options {
-        access: access(declared, config)?,
         namespaces: [namespaces].into_iter().chain(narrowed).map(of).collect(),
         labels: labels.clone(),
         kinds: kinds.clone(),
@@ -109,6 +114,7 @@ fn options(declared: &Declared, config: &KubernetesConfig) -> Result<Options, Co
             ServedVersions::Preferred => Versions::Preferred,
             ServedVersions::All => Versions::All,
         },
+        ..everything
     })
 }
 

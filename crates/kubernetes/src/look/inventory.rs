@@ -24,14 +24,14 @@ const NAMES_SHOWN: usize = 10;
 const DEFINITIONS: &str = "customresourcedefinitions.apiextensions.k8s.io";
 
 impl Sight {
-    /// Takes one object in.
+    /// Takes one object in; gives its folder if it is to be saved.
     pub(super) fn see(
         &mut self,
         kind: &Kind,
         object: &Value,
         around: &Surroundings,
         custom: &BTreeSet<String>,
-    ) {
+    ) -> Option<Folder> {
         let id = kind.id();
         if id == "pods" {
             self.placements.extend(placement::placements(object));
@@ -47,11 +47,11 @@ impl Sight {
             resource: kind.resource.clone(),
             namespace: namespace(object).map(str::to_owned),
         };
-        let seen = self.folders.entry(folder).or_default();
+        let seen = self.folders.entry(folder.clone()).or_default();
         let name = name(object).to_owned();
         if let Some(rule) = object_rule(kind, object, around) {
             seen.skipped.entry(rule).or_default().push(name);
-            return;
+            return None;
         }
         let mut needs = references(&id, object);
         if custom.contains(&id) {
@@ -71,6 +71,7 @@ impl Sight {
             seen.naked_pods.push(name.clone());
         }
         seen.names.push(name);
+        Some(folder)
     }
 
     /// Makes the inventory.

@@ -56,11 +56,11 @@ pub(super) async fn find(
         ..*scope
     };
     let family = RefCell::new(Family::default());
-    let see = |kind: &Kind, object: &Value| {
-        let space = namespace(object).unwrap_or_default();
+    let see = |kind: &Kind, object: Value| {
+        let space = namespace(&object).unwrap_or_default();
         let is_own =
-            application(object).is_some_and(|name| options.selects_application(space, name));
-        family.borrow_mut().add(kind, object, is_own);
+            application(&object).is_some_and(|name| options.selects_application(space, name));
+        family.borrow_mut().add(kind, &object, is_own);
     };
     let kinds = catalogue.preferred();
     // What a rule leaves out owns nothing.

@@ -5,7 +5,7 @@
 //!
 //! Invariant: an object that is not shown is not selected, or in a list that a problem names.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 
 use refloat_model::finding::{Finding, Severity};
@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::{Members, selects};
 use crate::client::{Api, List};
 use crate::error::ApiError;
+use crate::kept::Kept;
 use crate::kind::Kind;
 use crate::options::Options;
 use crate::references::has_references;
@@ -25,10 +26,12 @@ pub(super) struct Scope<'a> {
     pub(super) namespaces: &'a BTreeSet<String>,
     /// What belongs to the selected applications, as far as that is known yet.
     pub(super) members: Option<&'a Members>,
+    /// What keeps the objects that are shown, if anything does.
+    pub(super) kept: Option<&'a RefCell<Kept>>,
 }
 
 /// Shows an object of a kind.
-pub(super) type See<'a> = &'a dyn Fn(&Kind, &Value);
+pub(super) type See<'a> = &'a dyn Fn(&Kind, Value);
 
 /// What could not be seen, or not as it should be.
 pub(super) struct Problem {
@@ -101,6 +104,12 @@ impl Problem {
         } = self;
         let place = namespace.map_or_else(String::new, |n| format!(" in {n}"));
         let (severity, message) = match what {
+            What::Broken(error, _) if error.status() == Some(401) => (
+                Severity::Error,
+                format!(
+                    "{kind}{place} cannot be listed: the server no longer accepts the credentials"
+                ),
+            ),
             What::Broken(error, _) if error.is_forbidden() => (
                 Severity::Error,
                 format!("these credentials cannot list {kind}{place}"),
@@ -141,14 +150,14 @@ impl Scope<'_> {
     pub(super) async fn list(&self, kind: &Kind, see: See<'_>) -> Vec<Problem> {
         let unjudged: Cell<usize> = Cell::default();
         let why: Cell<Option<String>> = Cell::default();
-        let judge = |kind: &Kind, object: &Value| {
+        let judge = |kind: &Kind, object: Value| {
             if self
                 .members
-                .is_some_and(|members| !members.has(kind, object))
+                .is_some_and(|members| !members.has(kind, &object))
             {
                 return;
             }
-            match self.options.judges(kind, object) {
+            match self.options.judges(kind, &object) {
                 Ok(false) => return,
                 Ok(true) => {}
                 Err(reason) => {
@@ -218,22 +227,31 @@ impl Scope<'_> {
         let labels = self.options.labels.as_deref().filter(|_| !is_namespace);
         let mut list = List::new(self.api, kind, namespace).labels(labels);
         let is_whole = has_references(&kind.id()) || is_namespace || self.options.reads_fields();
-        if !is_whole {
+        if !is_whole && !self.keeps() {
             list = list.metadata_only();
         }
         let mut seen = 0;
-        loop {
+        let result = loop {
             let page = match list.next().await {
                 Ok(Some(page)) => page,
-                Ok(None) => return (seen, Ok(())),
-                Err(error) => return (seen, Err(error)),
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
             };
             seen += page.objects.len();
-            for object in &page.objects {
-                if selects(self.options, self.namespaces, kind, object) {
+            for object in page.objects {
+                if selects(self.options, self.namespaces, kind, &object) {
                     see(kind, object);
                 }
             }
+        };
+        // What is not of one version, or not all, is better read again.
+        if let Some(kept) = self.kept.filter(|_| result.is_err() || list.is_torn) {
+            kept.borrow_mut().forget(kind, namespace);
         }
+        (seen, result)
+    }
+
+    fn keeps(&self) -> bool {
+        self.kept.is_some_and(|kept| kept.borrow().has_room())
     }
 }

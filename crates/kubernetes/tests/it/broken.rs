@@ -136,8 +136,13 @@ fn what_is_deleted_between_the_look_and_the_capture_is_named() {
     for name in ["stays", "goes"] {
         a.kubectl(&["-n", "fading", "create", "configmap", name], "");
     }
-    let source = a.source(&["fading"]);
+    let mut options = Options::new(a.access());
+    options.namespaces = vec![named(&["fading"])];
+    let keeping = KubernetesSource::connect("prod", options.clone()).unwrap();
+    options.kept_bytes_max = 0;
+    let source = KubernetesSource::connect("prod", options).unwrap();
     let cancel = Cancel::default();
+    keeping.discover(&cancel).unwrap();
     let inventory = source.discover(&cancel).unwrap();
     a.kubectl(&["-n", "fading", "delete", "configmap", "goes"], "");
     let title = "configmaps in fading";
@@ -145,6 +150,11 @@ fn what_is_deleted_between_the_look_and_the_capture_is_named() {
         .items
         .iter()
         .find(|i| i.title == title && i.skip.is_none());
+    // What the look kept is saved as of then, with what it needs.
+    let mut sink = MemorySink::default();
+    let captured = keeping.capture(item.unwrap(), &mut sink, &cancel).unwrap();
+    assert_eq!((captured.findings, sink.files), (vec![], 3));
+
     let mut sink = MemorySink::default();
     let captured = source.capture(item.unwrap(), &mut sink, &cancel).unwrap();
     assert_eq!(

@@ -13,6 +13,7 @@ use refloat_kubernetes::{Access, ClusterWide, KubernetesSource, Options};
 use refloat_model::cancel::Cancel;
 use refloat_model::finding::Severity;
 use refloat_source::Source as _;
+use refloat_testkit::kubernetes::{PlainWay, plain_kubeconfig};
 
 use crate::bed::{Cluster, clusters, globs, named};
 use crate::memory::MemorySink;
@@ -20,17 +21,10 @@ use crate::memory::MemorySink;
 /// What the proxy answers to a request line instead of the server; none to pass it on.
 type Rule = dyn Fn(&str) -> Option<String> + Send + Sync;
 
-/// A plain way to the server (`kubectl proxy`), and what goes wrong on it.
-fn misbehave(cluster: &Cluster, folder: &Path, rule: Arc<Rule>) -> (Access, Stop) {
-    let mut kubectl = cluster.kubectl_command(&["proxy", "--port=0"]);
-    let mut child = kubectl
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    let output = child.stdout.take().unwrap();
-    BufReader::new(output).read_line(&mut line).unwrap();
-    let upstream = line.trim().rsplit(' ').next().unwrap().to_owned();
+/// A plain way to the server, and what goes wrong on it.
+fn misbehave(cluster: &Cluster, folder: &Path, rule: Arc<Rule>) -> (Access, PlainWay) {
+    let way = cluster.plain_way();
+    let upstream = format!("127.0.0.1:{}", way.port);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -40,27 +34,12 @@ fn misbehave(cluster: &Cluster, folder: &Path, rule: Arc<Rule>) -> (Access, Stop
         }
     });
     let path = folder.join("misbehaving");
-    let text = format!(
-        "{{apiVersion: v1, kind: Config, current-context: c, clusters: [{{name: c, cluster: \
-         {{server: 'http://{address}'}}}}], users: [{{name: u, user: {{}}}}], \
-         contexts: [{{name: c, context: {{cluster: c, user: u}}}}]}}"
-    );
-    std::fs::write(&path, text).unwrap();
+    std::fs::write(&path, plain_kubeconfig(address.port())).unwrap();
     let access = Access::Kubeconfig {
         files: vec![path],
         context: None,
     };
-    (access, Stop(child))
-}
-
-/// Ends the way to the server.
-struct Stop(std::process::Child);
-
-impl Drop for Stop {
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
+    (access, way)
 }
 
 /// One request on a connection of its own.
@@ -111,9 +90,19 @@ fn status(code: u16, reason: &str, extra: &str) -> String {
 /// Errors of discovery, files by item, gaps.
 type Captured = (Vec<String>, Vec<(String, u64)>, Vec<(String, String)>);
 
+/// Whether captures use what the look has read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Look {
+    Keeps,
+    Forgets,
+}
+
 /// What a capture of the namespace gives.
-fn capture(access: Access) -> Captured {
+fn capture(access: Access, look: Look) -> Captured {
     let mut options = Options::new(access);
+    if look == Look::Forgets {
+        options.kept_bytes_max = 0;
+    }
     options.namespaces = vec![named(&["bumpy"])];
     options.cluster_wide = ClusterWide::None;
     options.kinds = globs(&["configmaps", "serviceaccounts"]);
@@ -156,16 +145,19 @@ fn a_server_that_misbehaves_costs_what_is_named_and_nothing_else() {
     let Some((a, _)) = clusters() else { return };
     bumpy(a);
     let folder = tempfile::tempdir().unwrap();
-    let run = |rule: Arc<Rule>| {
+    let run_with = |look: Look, rule: Arc<Rule>| {
         let (access, _stop) = misbehave(a, folder.path(), rule);
-        capture(access)
+        capture(access, look)
     };
+    let run = |rule: Arc<Rule>| run_with(Look::Forgets, rule);
     // 520 objects and what the server says of them; the cluster's own ConfigMap stays out.
     let whole = vec![
         ("configmaps in bumpy".to_owned(), 521),
         ("serviceaccounts in bumpy".to_owned(), 2),
     ];
     assert_eq!(run(Arc::new(|_| None)), (vec![], whole.clone(), vec![]));
+
+    each_list_is_read_once(&run_with, &whole);
 
     // Too many requests: everything only at the fourth time of asking.
     let asked: Mutex<BTreeMap<String, u32>> = Mutex::default();
@@ -186,7 +178,11 @@ fn a_server_that_misbehaves_costs_what_is_named_and_nothing_else() {
     assert_eq!(
         expired,
         (
-            vec!["these credentials cannot list serviceaccounts in bumpy".to_owned()],
+            vec![
+                "serviceaccounts in bumpy cannot be listed: the server no longer accepts the \
+                 credentials"
+                    .to_owned()
+            ],
             whole[..1].to_vec(),
             vec![]
         )
@@ -224,6 +220,10 @@ fn a_server_that_misbehaves_costs_what_is_named_and_nothing_else() {
     );
     a.apply("{apiVersion: v1, kind: ConfigMap, metadata: {name: c-519, namespace: bumpy}}");
 
+    a_version_that_is_gone_costs_the_rest_of_a_list(&run);
+}
+
+fn a_version_that_is_gone_costs_the_rest_of_a_list(run: &dyn Fn(Arc<Rule>) -> Captured) {
     // The list's version is gone, but only when it is captured: its beginning is kept.
     let count = AtomicU32::new(0);
     let (errors, files, gaps) = run(Arc::new(move |line| {
@@ -234,6 +234,43 @@ fn a_server_that_misbehaves_costs_what_is_named_and_nothing_else() {
     assert_eq!(files[0], ("configmaps in bumpy".to_owned(), 501));
     assert_eq!(gaps.len(), 1, "{gaps:?}");
     assert!(gaps[0].1.contains("410"), "{gaps:?}");
+}
+
+/// With the token that expires in the middle of a list, and comes back.
+fn each_list_is_read_once(run: &dyn Fn(Look, Arc<Rule>) -> Captured, whole: &[(String, u64)]) {
+    let asked: Arc<Mutex<BTreeMap<String, u32>>> = Arc::default();
+    let count = |asked: &Mutex<BTreeMap<String, u32>>, line: &str| {
+        let mut asked = asked.lock().unwrap();
+        let list = line.split("continue=").next().unwrap();
+        if line.contains("/configmaps") || line.contains("/serviceaccounts") {
+            *asked.entry(list.to_owned()).or_default() += 1;
+        }
+        asked.values().sum::<u32>()
+    };
+    let counted = Arc::clone(&asked);
+    let kept = run(
+        Look::Keeps,
+        Arc::new(move |line| {
+            count(&counted, line);
+            None
+        }),
+    );
+    assert_eq!(kept, (vec![], whole.to_vec(), vec![]));
+    // Two pages and one; nobody asked for them again.
+    let times: Vec<u32> = asked.lock().unwrap().values().copied().collect();
+    assert_eq!(times, [1, 1, 1], "{asked:?}");
+
+    let pages = AtomicU32::new(0);
+    let (errors, files, gaps) = run(
+        Look::Keeps,
+        Arc::new(move |line| {
+            let is_first = line.contains("continue=") && pages.fetch_add(1, Ordering::Relaxed) == 0;
+            is_first.then(|| status(401, "Unauthorized", ""))
+        }),
+    );
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    // The half that the look has is worth nothing: the capture reads the list again, and whole.
+    assert_eq!((files.as_slice(), gaps), (whole, vec![]));
 }
 
 #[test]

@@ -145,6 +145,7 @@ fn many_secrets_are_captured_planned_and_restored_in_seconds() {
     if count >= SECRETS_PROMISED {
         assert!(planned + restored < RESTORE_MAX.as_secs_f64());
         assert!(slowdown <= CAPTURE_FACTOR, "{slowdown}");
+        assert!(with_look <= CAPTURE_FACTOR, "{with_look}");
     }
 }
 

@@ -22,7 +22,7 @@ use crate::commands::backup::{policy, selected};
 use crate::point::OpenPoint;
 use crate::settings::Settings;
 use crate::signals::Signals;
-use crate::sources::{self, Connected, Declared};
+use crate::sources::{self, Connected, Declared, Purpose};
 
 /// The kind of sources that are compared.
 const KIND: &str = "kubernetes";
@@ -59,7 +59,8 @@ pub fn live_clusters<'a>(
     if let Some(open) = open.filter(|_| !args.sources.is_given()) {
         unasked(open, &declared, report);
     }
-    let mut connected = Connected::to(&declared, args.sources.access.plain_tcp())?;
+    let plain_tcp = args.sources.access.plain_tcp();
+    let mut connected = Connected::to(&declared, plain_tcp, Purpose::Capture)?;
     let discovery = connected.discover(&policy.select, &signals.cancel)?;
     for (name, error) in &discovery.unreachable {
         report.incomplete(&format!("source {name}"), one_line(error));
