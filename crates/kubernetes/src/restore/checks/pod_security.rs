@@ -12,10 +12,10 @@ use refloat_model::finding::Finding;
 use refloat_model::plan::Action;
 use serde_json::Value;
 
-use super::super::prepare::{Prepared, Wish};
+use super::super::prepare::Prepared;
 use super::super::privileged::SPACE_RIGHTS;
 use super::super::situation::Situation;
-use super::is_new;
+use super::{is_new, writes};
 use crate::kind::{elements, label, text};
 use crate::pod_spec::{containers, pod_spec};
 
@@ -52,10 +52,10 @@ pub(in crate::restore) fn pod_security(
     for (space, object) in &situation.namespaces {
         levels.extend(Level::of(object).map(|level| (space.as_str(), level)));
     }
-    for p in prepared
-        .iter()
-        .filter(|p| p.id == "namespaces" && p.wish == Wish::Wanted)
-    {
+    // One that is kept as it is keeps its level.
+    let spaces = prepared.iter().zip(actions);
+    for (p, _) in spaces.filter(|(p, action)| p.id == "namespaces" && writes(action)) {
+        // What is merged into a namespace takes no level away.
         levels.extend(Level::of(&p.object).map(|level| (p.name(), level)));
     }
     let both = prepared
