@@ -2,6 +2,7 @@
 //!
 //! Invariant: what is marked optional in the object is no reference.
 
+mod openshift;
 mod pods;
 
 use std::collections::BTreeSet;
@@ -88,6 +89,8 @@ pub(crate) fn has_references(kind: &str) -> bool {
             | "jobs.batch"
             | "cronjobs.batch"
             | "deploymentconfigs.apps.openshift.io"
+            | "buildconfigs.build.openshift.io"
+            | "routes.route.openshift.io"
             | "ingresses.networking.k8s.io"
             | "storageclasses.storage.k8s.io"
             | "rolebindings.rbac.authorization.k8s.io"
@@ -144,6 +147,9 @@ pub(crate) fn references(kind: &str, object: &Value) -> BTreeSet<Reference> {
             }
         }
         "ingresses.networking.k8s.io" => ingress(object, &mut add),
+        "routes.route.openshift.io" => openshift::route(object, &mut add),
+        "deploymentconfigs.apps.openshift.io" => openshift::deployment_config(object, &mut add),
+        "buildconfigs.build.openshift.io" => openshift::build_config(object, &mut add),
         "volumesnapshots.snapshot.storage.k8s.io" => add(
             "volumesnapshotclasses.snapshot.storage.k8s.io",
             None,

@@ -4,6 +4,8 @@
 //!
 //! Invariant: an object that no rule names is saved.
 
+mod openshift;
+
 use std::collections::BTreeSet;
 
 use serde_json::Value;
@@ -91,11 +93,8 @@ pub(crate) fn kind_rule(kind: &Kind) -> Option<Rule> {
     if let Some((_, rule)) = KINDS.iter().find(|(name, _)| *name == id) {
         return Some(*rule);
     }
-    if id.ends_with(".authorization.openshift.io") {
-        return Some(rule(
-            "duplicate",
-            "the same objects are in rbac.authorization.k8s.io",
-        ));
+    if let Some(rule) = openshift::kind_rule(&id) {
+        return Some(rule);
     }
     if !kind.can("create") {
         return Some(rule("view", "it is computed when asked for, not stored"));
@@ -111,13 +110,14 @@ pub(crate) struct Surroundings {
 }
 
 /// Kinds whose objects controllers own as a matter of course.
-const OWNED_KINDS: [&str; 6] = [
+const OWNED_KINDS: [&str; 7] = [
     "pods",
     "replicationcontrollers",
     "replicasets.apps",
     "controllerrevisions.apps",
     "jobs.batch",
     "endpointslices.discovery.k8s.io",
+    "builds.build.openshift.io",
 ];
 
 /// ConfigMaps that every namespace gets.
@@ -131,6 +131,7 @@ pub(crate) const GENERATED_CONFIG: [&str; 3] = [
 pub(crate) fn object_rule(kind: &Kind, object: &Value, around: &Surroundings) -> Option<Rule> {
     match kind.id().as_str() {
         id if OWNED_KINDS.contains(&id) && controller(object).is_some() => Some(OWNED),
+        "pods" if openshift::is_deployer(object) => Some(OWNED),
         "pods" if annotation(object, "kubernetes.io/config.mirror").is_some() => {
             Some(rule("mirror-pod", "the node makes it from a file"))
         }
@@ -166,8 +167,7 @@ fn secret_rule(object: &Value) -> Option<Rule> {
     {
         return Some(TOKEN);
     }
-    // OpenShift's pull secrets of service accounts.
-    annotation(object, "openshift.io/token-secret.name").map(|_| TOKEN)
+    openshift::is_issued(object).then_some(TOKEN)
 }
 
 /// `web-token-x7k2p`: how the cluster calls the tokens it makes without being asked.
@@ -201,6 +201,16 @@ mod tests {
         assert_eq!(word("events", &["list", "create"]), Some("events"));
         assert_eq!(word("pods.metrics.k8s.io", &["list", "get"]), Some("view"));
         assert_eq!(word("componentstatuses", &["list", "get"]), Some("view"));
+        for (id, expected) in [
+            ("projects.project.openshift.io", Some("duplicate")),
+            ("rolebindings.authorization.openshift.io", Some("duplicate")),
+            ("imagestreamtags.image.openshift.io", Some("duplicate")),
+            ("oauthaccesstokens.oauth.openshift.io", Some("token")),
+            ("imagestreams.image.openshift.io", None),
+            ("routes.route.openshift.io", None),
+        ] {
+            assert_eq!(word(id, &["list", "create"]), expected, "{id}");
+        }
         assert_eq!(word("secrets", &["list", "create"]), None);
     }
 
@@ -229,6 +239,18 @@ mod tests {
             ("secrets", owned, None),
             ("secrets", token("web-token-x7k2p"), Some("token")),
             ("secrets", token("web-token-made-by-hand"), None),
+            (
+                "secrets",
+                json!({"name": "web-dockercfg-x7k2p", "annotations": {
+                    "openshift.io/internal-registry-auth-token.service-account": "web"}}),
+                Some("token"),
+            ),
+            (
+                "pods",
+                json!({"name": "web-1-deploy", "labels": {
+                    "openshift.io/deployer-pod-for.name": "web-1"}}),
+                Some("owned"),
+            ),
             ("secrets", named("db"), None),
             ("configmaps", named("kube-root-ca.crt"), Some("generated")),
             ("configmaps", named("settings"), None),

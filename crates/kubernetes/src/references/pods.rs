@@ -63,7 +63,8 @@ pub(super) fn references(namespace: &str, spec: &Value, found: &mut BTreeSet<Ref
         }
     }
     for container in containers(spec) {
-        if let Some(image) = text(container, "/image").filter(|image| !image.is_empty()) {
+        // OpenShift fills in a blank when it knows the image.
+        if let Some(image) = text(container, "/image").filter(|image| !image.trim().is_empty()) {
             found.insert(Reference::Image(image.to_owned()));
         }
     }

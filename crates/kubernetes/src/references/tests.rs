@@ -103,3 +103,47 @@ fn claims_bindings_ingresses_and_webhooks_name_what_they_need() {
         &["object:services/shop/hook"],
     );
 }
+
+#[test]
+fn openshifts_kinds_need_services_streams_and_secrets() {
+    let metadata = json!({"name": "web", "namespace": "shop"});
+    check(
+        "routes.route.openshift.io",
+        &json!({"metadata": metadata, "spec": {"host": "web.apps.example", "to": {"kind": "Service", "name": "web"},
+            "alternateBackends": [{"kind": "Service", "name": "other"}],
+            "tls": {"termination": "edge", "externalCertificate": {"name": "tls"}}}}),
+        &[
+            "object:namespaces/shop",
+            "object:services/shop/web",
+            "object:services/shop/other",
+            "secret:shop/tls",
+        ],
+    );
+    check(
+        "deploymentconfigs.apps.openshift.io",
+        &json!({"metadata": metadata, "spec": {
+            "triggers": [{"type": "ConfigChange"}, {"type": "ImageChange", "imageChangeParams": {
+                "containerNames": ["a"], "from": {"kind": "ImageStreamTag", "name": "web:1", "namespace": "images"}}}],
+            "template": {"spec": {"containers": [{"image": " "}, {"image": "registry.local/side:2"}]}}}}),
+        &[
+            "object:namespaces/shop",
+            "object:imagestreams.image.openshift.io/images/web",
+            "image:registry.local/side:2",
+        ],
+    );
+    check(
+        "buildconfigs.build.openshift.io",
+        &json!({"metadata": metadata, "spec": {
+            "output": {"to": {"kind": "ImageStreamTag", "name": "web:1"}, "pushSecret": {"name": "push"}},
+            "source": {"git": {"uri": "https://git.example/web"}, "sourceSecret": {"name": "git"},
+                       "configMaps": [{"configMap": {"name": "settings"}}]},
+            "strategy": {"type": "Docker", "dockerStrategy": {"from": {"kind": "DockerImage", "name": "base:1"}}}}}),
+        &[
+            "object:namespaces/shop",
+            "object:imagestreams.image.openshift.io/shop/web",
+            "secret:shop/push",
+            "secret:shop/git",
+            "config:shop/settings",
+        ],
+    );
+}

@@ -50,7 +50,11 @@ pub(super) fn layer(id: &str) -> Layer {
         }
         "clusterrolebindings.rbac.authorization.k8s.io"
         | "rolebindings.rbac.authorization.k8s.io" => Layer::Bindings,
-        "secrets" | "configmaps" | "limitranges" | "resourcequotas" => Layer::Configuration,
+        "secrets"
+        | "configmaps"
+        | "limitranges"
+        | "resourcequotas"
+        | "imagestreams.image.openshift.io" => Layer::Configuration,
         "volumesnapshots.snapshot.storage.k8s.io" | "persistentvolumeclaims" => Layer::Claims,
         "services"
         | "endpoints"

@@ -6,6 +6,7 @@
 //! Invariant: sanitising twice is sanitising once.
 
 mod cluster;
+mod openshift;
 mod service;
 mod snapshot;
 mod workload;
@@ -56,6 +57,9 @@ pub(super) fn sanitise(id: &str, object: &mut Value, server: Option<&Value>) {
         "volumesnapshots.snapshot.storage.k8s.io" => snapshot::snapshot(object, server),
         "volumesnapshotcontents.snapshot.storage.k8s.io" => snapshot::content(object, server),
         "customresourcedefinitions.apiextensions.k8s.io" => cluster::definition(object),
+        "routes.route.openshift.io" => openshift::route(object),
+        "deploymentconfigs.apps.openshift.io" => openshift::deployment_config(object),
+        "buildconfigs.build.openshift.io" => openshift::build_config(object),
         id if id.ends_with("webhookconfigurations.admissionregistration.k8s.io") => {
             cluster::webhooks(object);
         }

@@ -16,6 +16,7 @@ mod credentials;
 mod gitops;
 mod memory;
 mod misbehaving;
+mod openshift;
 mod selection;
 mod speed;
 mod target_checks;
