@@ -17,7 +17,7 @@ use refloat_model::tree_path::{TreePath, escape};
 use refloat_repository::{BlobId, BlobReader as _, IndexedRepository, Node, RepositoryError};
 
 pub use gaps::{Gaps, item_place};
-pub use history::{Exported, History, Last, NotExported, message};
+pub use history::{Exported, History, Last, NotExported, Shortfall, message};
 
 use crate::diff::pairs;
 use crate::stored::{StoredTree, TreePathError};

@@ -2,7 +2,7 @@
 //!
 //! Invariant: version 1 stays readable for ever; fields are only ever added.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +54,10 @@ pub struct SourceRecord {
     pub identity: String,
     /// Versions of the system and its parts.
     pub versions: BTreeMap<String, String>,
+    /// What its errors are about, each once, at most 2,000: what could not be seen of it. None in
+    /// points that were made before this was written down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errors: Option<BTreeSet<String>>,
 }
 
 /// One line of `/manifest/<source>/items.jsonl`.

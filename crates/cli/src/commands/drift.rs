@@ -114,8 +114,8 @@ fn holds(open: &OpenPoint, cluster: &str) -> bool {
 
 /// What a point could not see of a cluster.
 fn point_gaps(open: &OpenPoint, cluster: &str) -> Result<Gaps, CommandError> {
-    let findings = open.record.iter().flat_map(|record| &record.findings);
-    let mut gaps = Gaps::of_point(findings);
+    let record = open.record.as_ref();
+    let mut gaps = record.map_or_else(Gaps::default, |record| Gaps::of_point(record, cluster));
     for record in refloat_engine::manifest::read_items(&open.tree, cluster)? {
         gaps.add(&record.item, &record.outcome);
     }

@@ -9,7 +9,7 @@ mod secrets;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use refloat_engine::git_export::{Exported, History};
+use refloat_engine::git_export::{Exported, History, NotExported};
 use refloat_engine::point_list::{PointSummary, summaries};
 use refloat_git::{AUTHOR_ADDRESS, Branch, GitRepository, LogEntry, Ownership, Recipients};
 use refloat_model::finding::Finding;
@@ -171,6 +171,7 @@ impl Export<'_> {
         let count = points.len();
         for (index, asked) in points.into_iter().enumerate() {
             if let Err(why) = self.history.takes(&asked.summary, now) {
+                report.complete &= why != NotExported::InPart;
                 report.skip(asked.id, &why);
                 continue;
             }

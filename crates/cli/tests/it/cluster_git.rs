@@ -237,6 +237,19 @@ fn an_object_that_cannot_be_in_git_makes_its_commits_incomplete() {
         assert!(files.contains(&format!("default/{change}.yaml")), "{files}");
         let head = git(&env, &["rev-parse", "main"]);
         assert_eq!(report["commits"][0]["commit"], head.trim(), "{report}");
+        // Whoever runs it again is told so again.
+        let again = env.json(&EXPORT);
+        assert_eq!(
+            (&again["exit_code"], &again["commits"], &again["complete"]),
+            (&3.into(), &Value::Array(Vec::new()), &false.into()),
+            "{again}"
+        );
+        assert!(
+            again["skipped"]
+                .to_string()
+                .contains("cannot be in a commit"),
+            "{again}"
+        );
     }
 }
 

@@ -92,6 +92,7 @@ impl Point {
             address: String::new(),
             identity: String::new(),
             versions: BTreeMap::new(),
+            errors: None,
         };
         let record = PointRecord {
             version: RECORD_VERSION,

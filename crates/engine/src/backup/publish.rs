@@ -27,6 +27,8 @@ use crate::point_list::{TAG, TAG_POINT, TAG_POLICY};
 
 /// How many findings the summary holds; the worst first.
 const FINDINGS_MAX: usize = 1000;
+/// How many subjects of a source's errors it holds. A cluster serves some hundred kinds.
+const ERRORS_MAX: usize = 2000;
 
 /// Writes manifests, directories and the snapshot.
 pub fn publish(
@@ -140,6 +142,7 @@ pub(super) fn record(
         address: source.address.clone(),
         identity: source.identity.clone(),
         versions: source.versions.clone(),
+        errors: Some(errors(source)),
     };
     PointRecord {
         version: RECORD_VERSION,
@@ -158,6 +161,14 @@ pub(super) fn record(
         closure: closure::close_all(plan, by_source, &run.policy.waivers, finished),
         findings,
     }
+}
+
+/// What a source's errors are about, whichever of them the summary has room for.
+fn errors(source: &SourcePlan) -> BTreeSet<String> {
+    let errors = source.findings.iter();
+    let errors = errors.filter(|finding| finding.severity == Severity::Error);
+    let subjects: BTreeSet<&String> = errors.map(|finding| &finding.subject).collect();
+    subjects.into_iter().take(ERRORS_MAX).cloned().collect()
 }
 
 /// Whether everything that the point should hold is in it: the difference between exit code 0

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use refloat_model::finding::{Finding, Severity};
 use refloat_model::item::Item;
 use refloat_model::outcome::Outcome;
+use refloat_model::point::PointRecord;
 
 use super::FOLDER_DEPTH;
 
@@ -31,11 +32,18 @@ impl Gaps {
         }
     }
 
-    /// What the findings of a point say of kinds that could not be listed. They do not say of which
-    /// source they are: what no cluster can have meant is left out.
+    /// What a point says of kinds of a cluster that could not be listed. The findings of older points
+    /// do not say of which source they are: what no cluster can have meant is left out.
     #[must_use]
-    pub fn of_point<'a>(findings: impl IntoIterator<Item = &'a Finding>) -> Self {
-        let findings = findings.into_iter();
+    pub fn of_point(record: &PointRecord, cluster: &str) -> Self {
+        let source = record.sources.get(cluster);
+        if let Some(errors) = source.and_then(|source| source.errors.clone()) {
+            return Self {
+                subjects: errors,
+                folders: BTreeSet::new(),
+            };
+        }
+        let findings = record.findings.iter();
         Self::of_findings(findings.filter(|finding| may_be_kind(&finding.subject)))
     }
 
@@ -103,6 +111,8 @@ pub fn item_place(item: &Item) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use refloat_model::time::Timestamp;
+    use serde_json::json;
 
     #[test]
     fn what_could_not_be_listed_hides_its_folders() {
@@ -126,8 +136,44 @@ mod tests {
         }
         assert!(!gaps.is_empty());
         assert!(Gaps::default().is_empty());
-        assert!(Gaps::of_point(&findings).hides("core/v1/secrets/shop"));
-        assert!(Gaps::of_point(&findings).hides("custom.example/v1/things/_cluster"));
+        let old = Gaps::of_point(&record(findings.to_vec(), None), "prod");
+        assert!(old.hides("core/v1/secrets/shop"));
+        assert!(old.hides("custom.example/v1/things/_cluster"));
+    }
+
+    fn record(findings: Vec<Finding>, errors: Option<&[&str]>) -> PointRecord {
+        let errors: Option<Vec<String>> =
+            errors.map(|all| all.iter().map(ToString::to_string).collect());
+        let source = |errors: &Option<Vec<String>>| {
+            let mut source =
+                json!({"kind": "kubernetes", "address": "", "identity": "", "versions": {}});
+            if let Some(errors) = errors {
+                source["errors"] = json!(errors);
+            }
+            source
+        };
+        let others = errors.is_some().then(Vec::new);
+        let time = Timestamp {
+            seconds: 0,
+            nanoseconds: 0,
+        };
+        let id = "0".repeat(32);
+        serde_json::from_value(json!({"version": 1, "id": id, "policy": "p", "run": id,
+            "started": time, "finished": time, "program": "refloat", "outcomes": {}, "closure": [],
+            "sources": {"prod": source(&errors), "dev": source(&others)}, "findings": findings}))
+        .unwrap()
+    }
+
+    #[test]
+    fn what_one_cluster_hides_another_does_not() {
+        // Neither of them is among the findings, of which there is room for some only.
+        let record = record(Vec::new(), Some(&["secrets", "down.example/v1"]));
+        for (cluster, hides) in [("prod", true), ("dev", false), ("unknown", false)] {
+            let gaps = Gaps::of_point(&record, cluster);
+            assert_eq!(gaps.hides("core/v1/secrets/shop"), hides, "{cluster}");
+            assert_eq!(gaps.hides("down.example/v1/things/x"), hides, "{cluster}");
+            assert!(!gaps.hides("core/v1/configmaps/shop"));
+        }
     }
 
     #[test]
@@ -141,7 +187,8 @@ mod tests {
             "",
         ]
         .map(|subject| Finding::error(subject, "cannot be read"));
-        assert!(Gaps::of_point(&findings).is_empty());
+        let old = record(findings.to_vec(), None);
+        assert!(Gaps::of_point(&old, "prod").is_empty());
         assert!(!Gaps::of_findings(&findings).is_empty());
     }
 }

@@ -19,6 +19,8 @@ const POINT: &str = "Refloat-Point";
 const CLUSTER: &str = "Refloat-Cluster";
 /// Each cluster that was not seen as a whole.
 const INCOMPLETE: &str = "Refloat-Incomplete";
+/// How many objects of the point cannot be in any commit.
+const REFUSED: &str = "Refloat-Refused";
 /// What was done with Secrets.
 const SECRETS: &str = "Refloat-Secrets";
 /// A point that says it is younger than this moment by more was made by a wrong clock: what comes
@@ -55,6 +57,8 @@ pub struct Last {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct History {
     points: BTreeSet<String>,
+    /// Those that are not exported as a whole, and will never be.
+    in_part: BTreeSet<String>,
     /// By folder.
     clusters: BTreeMap<String, Last>,
 }
@@ -65,6 +69,9 @@ pub enum NotExported {
     /// It was before.
     #[error("it is exported already")]
     Already,
+    /// It was before, without what cannot be in a commit.
+    #[error("it is exported already, without objects that cannot be in a commit")]
+    InPart,
     /// It would come before what is there.
     #[error("it is older than what is exported of its cluster: history is not rewritten")]
     Older,
@@ -85,6 +92,11 @@ impl History {
             let points: Vec<&str> = trailers(commit.message, POINT).collect();
             let unseen: Vec<&str> = trailers(commit.message, INCOMPLETE).collect();
             this.points.extend(points.iter().map(ToString::to_string));
+            if let ([point], Some(_)) =
+                (points.as_slice(), trailers(commit.message, REFUSED).next())
+            {
+                this.in_part.insert((*point).to_owned());
+            }
             let sole = match points.as_slice() {
                 [point] if commit.is_untouched => point.parse().ok(),
                 _ => None,
@@ -120,6 +132,9 @@ impl History {
     /// It cannot.
     pub fn takes(&self, point: &PointSummary, now_seconds: i64) -> Result<(), NotExported> {
         let id = point.id.map(|id| id.to_string()).unwrap_or_default();
+        if self.in_part.contains(&id) {
+            return Err(NotExported::InPart);
+        }
         if self.points.contains(&id) {
             return Err(NotExported::Already);
         }
@@ -150,13 +165,21 @@ impl History {
     }
 }
 
-/// The message of a point's commit. `incomplete` are those of its clusters that were not seen as
-/// a whole.
+/// What a commit does not have of its point's clusters.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Shortfall<'a> {
+    /// Those that were not seen as a whole.
+    pub incomplete: &'a [String],
+    /// How many objects cannot be in a commit.
+    pub refused: u64,
+}
+
+/// The message of a point's commit.
 #[must_use]
 pub fn message(
     point: (&PointSummary, PointId),
     clusters: &[String],
-    incomplete: &[String],
+    shortfall: Shortfall<'_>,
     secrets: &str,
 ) -> String {
     let (summary, id) = point;
@@ -171,8 +194,11 @@ pub fn message(
     for folder in &folders {
         message.push_str(&format!("{CLUSTER}: {folder}\n"));
     }
-    for cluster in incomplete {
+    for cluster in shortfall.incomplete {
         message.push_str(&format!("{INCOMPLETE}: {}\n", cluster_folder(cluster)));
+    }
+    if shortfall.refused > 0 {
+        message.push_str(&format!("{REFUSED}: {}\n", shortfall.refused));
     }
     message.push_str(&format!("{SECRETS}: {secrets}\n"));
     message
@@ -229,7 +255,11 @@ mod tests {
     fn a_message_says_what_the_next_run_must_know() {
         let (point, id) = summary(1, 1000);
         let clusters = ["prod".to_owned(), "..".to_owned()];
-        let text = message((&point, id), &clusters, &clusters[1..], "excluded");
+        let unseen = Shortfall {
+            incomplete: &clusters[1..],
+            ..Shortfall::default()
+        };
+        let text = message((&point, id), &clusters, unseen, "excluded");
         assert_eq!(trailers(&text, POINT).count(), 1);
         let history = History::read([commit(&text, 1000, true)]);
         assert_eq!(history.takes(&point, 2000), Err(NotExported::Already));
@@ -237,6 +267,14 @@ mod tests {
         assert_eq!((last.point, last.secrets.as_str()), (Some(id), "excluded"));
         // What was not seen as a whole is no base.
         assert_eq!(history.last("%2E.").unwrap().point, None);
+        // What cannot be in a commit is not there the next time either.
+        let refused = Shortfall {
+            refused: 2,
+            ..unseen
+        };
+        let text = message((&point, id), &clusters, refused, "excluded");
+        let history = History::read([commit(&text, 1000, true)]);
+        assert_eq!(history.takes(&point, 2000), Err(NotExported::InPart));
     }
 
     #[test]
@@ -244,7 +282,7 @@ mod tests {
         let (first, id) = summary(1, 1000);
         let (second, _) = summary(2, 1500);
         let clusters = ["prod".to_owned()];
-        let text = message((&first, id), &clusters, &[], "excluded");
+        let text = message((&first, id), &clusters, Shortfall::default(), "excluded");
         let squashed = format!("all in one\n\n{text}{text}");
         for (commits, base) in [
             (
@@ -266,7 +304,8 @@ mod tests {
     fn points_come_in_the_order_of_their_clusters() {
         let (first, id) = summary(1, 1000);
         let (older, _) = summary(2, 500);
-        let text = message((&first, id), &["prod".to_owned()], &[], "excluded");
+        let prod = ["prod".to_owned()];
+        let text = message((&first, id), &prod, Shortfall::default(), "excluded");
         let history = History::read([commit(&text, 1000, true)]);
         let of = |cluster: &str| history.takes_clusters(&older, &[cluster.to_owned()]);
         assert_eq!(of("prod"), Err(NotExported::Older));

@@ -96,6 +96,7 @@ impl Point {
             address: String::new(),
             identity: String::new(),
             versions: BTreeMap::new(),
+            errors: None,
         };
         let folder = TreePath::root().child("etcd").child("prod");
         let mut files = BTreeMap::from([(folder.child("snapshot.db"), snapshot.to_vec())]);

@@ -144,6 +144,7 @@ impl MemoryPoint {
             address: description.address,
             identity: inventory.identity.clone(),
             versions: inventory.versions.clone(),
+            errors: None,
         };
         Self {
             record: point_record(&description.name, record),
@@ -186,6 +187,7 @@ impl MemoryPoint {
             address: String::new(),
             identity: String::new(),
             versions: BTreeMap::new(),
+            errors: None,
         };
         Self {
             record: point_record("prod", source),

@@ -283,6 +283,7 @@ fn record(description: &refloat_source::Description, inventory: &Inventory) -> P
         address: description.address.clone(),
         identity: inventory.identity.clone(),
         versions: inventory.versions.clone(),
+        errors: None,
     };
     PointRecord {
         version: 1,

@@ -8,7 +8,7 @@ use std::io::Read as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use refloat_engine::git_export::{
-    self, Changes, FileChange, Gaps, History, Last, cluster_folder, message,
+    self, Changes, FileChange, Gaps, History, Last, Shortfall, cluster_folder, message,
 };
 use refloat_engine::manifest;
 use refloat_engine::stored::{BlobStream, StoredTree};
@@ -81,10 +81,9 @@ impl Export<'_> {
             report.skip(asked.id, &why);
             return Ok(());
         }
-        let mut clusters = Vec::new();
-        let mut incomplete = Vec::new();
+        let (mut clusters, mut incomplete, mut refused) = (Vec::new(), Vec::new(), 0);
         for name in &names {
-            let mut gaps = Gaps::of_point(&record.findings);
+            let mut gaps = Gaps::of_point(&record, name);
             for item in manifest::read_items(&tree, name)? {
                 gaps.add(&item.item, &item.outcome);
             }
@@ -95,14 +94,18 @@ impl Export<'_> {
                 ));
             }
             let mut cluster = self.cluster(&tree, name, gaps)?;
-            cluster.refuse(report);
+            refused += cluster.refuse(report);
             if !cluster.is_whole {
                 incomplete.push(name.clone());
             }
             clusters.push(cluster);
         }
         let word = self.secrets.word();
-        let message = message((&asked.summary, asked.id), &names, &incomplete, &word);
+        let shortfall = Shortfall {
+            incomplete: &incomplete,
+            refused,
+        };
+        let message = message((&asked.summary, asked.id), &names, shortfall, &word);
         let commit = Commit {
             message: &message,
             time_seconds: asked.summary.time.seconds,
@@ -256,20 +259,22 @@ impl Export<'_> {
 
 impl Cluster {
     /// Takes out what cannot be in a commit. That it is missing must be said by the commit itself,
-    /// lest the next one builds on it as if nothing were.
-    fn refuse(&mut self, report: &mut Report) {
-        let is_whole = &mut self.is_whole;
+    /// lest the next one builds on it as if nothing were. Gives how much that is.
+    fn refuse(&mut self, report: &mut Report) -> u64 {
+        let (is_whole, mut count) = (&mut self.is_whole, 0);
         self.changes.retain(|path, change| {
             let refused = match (GitPath::new(path), change) {
                 (Err(error), FileChange::Write(_) | FileChange::Encrypt(_)) => error,
                 _ => return true,
             };
             *is_whole = false;
+            count += 1;
             report.complete = false;
             let finding = Finding::error("object", refused.to_string());
             report.findings.push(finding);
             false
         });
+        count
     }
 }
 
