@@ -35,7 +35,7 @@ pub enum Action {
         /// The new name.
         to: String,
     },
-    /// It cannot be restored as things are; execution refuses to start.
+    /// It cannot be restored as things are; execution refuses to start, or goes on without it.
     Conflict {
         /// What stands in the way and what to do.
         why: String,
@@ -103,20 +103,27 @@ pub struct RestorePlan {
     /// not executed against something else; empty where the steps alone tell.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub state: String,
+    /// Whether what conflicts is left out, as a failed step each, and the rest restored.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub goes_on: bool,
 }
 
 impl RestorePlan {
-    /// Whether execution may start: no conflict and no finding that is an error.
+    /// Whether execution may start: no finding that is an error, and no conflict unless it goes on.
     #[must_use]
     pub fn is_executable(&self) -> bool {
-        !self
-            .steps
-            .iter()
-            .any(|s| matches!(s.action, Action::Conflict { .. }))
+        (self.goes_on || !self.has_conflicts())
             && !self
                 .findings
                 .iter()
                 .any(|f| f.severity == crate::finding::Severity::Error)
+    }
+
+    /// Whether something cannot be restored as things are.
+    #[must_use]
+    pub fn has_conflicts(&self) -> bool {
+        let mut actions = self.steps.iter().map(|step| &step.action);
+        actions.any(|action| matches!(action, Action::Conflict { .. }))
     }
 }
 
@@ -170,6 +177,8 @@ pub enum Permission {
     UnseenFiles,
     /// Host files are written below `/etc`, `/root`, `/usr` and other places of the system.
     SystemPlaces,
+    /// What conflicts in a cluster is left out, and the rest restored.
+    Incomplete,
 }
 
 impl Permission {
@@ -179,6 +188,7 @@ impl Permission {
         match self {
             Self::UnseenFiles => "unseen-files",
             Self::SystemPlaces => "system-places",
+            Self::Incomplete => "incomplete",
         }
     }
 }

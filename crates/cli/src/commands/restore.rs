@@ -148,6 +148,9 @@ enum AllowArg {
     UnseenFiles,
     /// Write binds and project files below /etc, /root, /usr and other places of the system
     SystemPlaces,
+    /// Restore into a cluster what can be restored, and leave out what conflicts, each named; the
+    /// exit code is 3
+    Incomplete,
 }
 
 impl From<&AllowArg> for Permission {
@@ -155,6 +158,7 @@ impl From<&AllowArg> for Permission {
         match allow {
             AllowArg::UnseenFiles => Self::UnseenFiles,
             AllowArg::SystemPlaces => Self::SystemPlaces,
+            AllowArg::Incomplete => Self::Incomplete,
         }
     }
 }

@@ -9,6 +9,7 @@ mod anomaly;
 mod bad_input;
 mod cli_env;
 mod cluster_drift;
+mod cluster_faults;
 mod cluster_git;
 mod concurrent;
 mod config;

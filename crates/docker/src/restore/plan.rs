@@ -115,7 +115,7 @@ pub(super) fn plan(
                 target: ground.address.clone(),
                 steps: planner.steps,
                 findings: planner.findings,
-                state: String::new(),
+                ..RestorePlan::default()
             });
         }
         names = planner.names;

@@ -50,6 +50,8 @@ pub(super) enum StepError {
     Undeletable(String),
     #[error("the live object has no place for the field {0}: its list is shorter")]
     NoPlace(String),
+    #[error("left out: {0}")]
+    LeftOut(String),
     #[error("the recovery point no longer holds it")]
     NotInPoint,
 }
@@ -144,7 +146,8 @@ async fn one(run: &Execution<'_>, step: &Step, prepared: Option<&Prepared>) -> S
         Err(StepError::Api(ApiError::Cancelled))
     } else {
         match (&step.action, prepared) {
-            (Action::Skip { .. } | Action::Conflict { .. }, _) => Ok(Vec::new()),
+            (Action::Skip { .. }, _) => Ok(Vec::new()),
+            (Action::Conflict { why }, _) => Err(StepError::LeftOut(why.clone())),
             (Action::Reuse, Some(_)) => Ok(vec!["already as it should be".to_owned()]),
             (Action::Create | Action::Rename { .. }, Some(p)) => {
                 create(api, p, run.on_conflict).await

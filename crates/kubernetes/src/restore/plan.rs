@@ -4,9 +4,9 @@
 
 use std::collections::BTreeSet;
 
-use refloat_model::finding::Finding;
+use refloat_model::finding::{Finding, Severity};
 use refloat_model::item::ItemKind;
-use refloat_model::plan::{Action, OnConflict, RestorePlan, RestoreRequest, Step};
+use refloat_model::plan::{Action, OnConflict, Permission, RestorePlan, RestoreRequest, Step};
 
 use super::compare::{Likeness, compare};
 use super::prepare::{Prepared, Wish};
@@ -34,10 +34,19 @@ pub(super) async fn plan(
         .collect();
     findings.extend(checks::classes(api, prepared, &mut actions).await?);
     checks::node_ports(api, prepared, &mut actions).await?;
-    findings.extend(checks::quotas(api, prepared, &situation, &actions).await);
+    let goes_on = request.allow.contains(&Permission::Incomplete);
+    let mut refused = checks::quotas(api, prepared, &situation, &actions).await;
     findings.extend(checks::pod_security(prepared, &situation, &actions));
     findings.extend(checks::too_long(prepared, &actions));
-    findings.extend(checks::permissions(api, prepared, &actions).await);
+    refused.extend(checks::permissions(api, prepared, &actions).await);
+    findings.extend(refused.into_iter().map(|finding| match goes_on {
+        // The server refuses those objects one by one, and each is named.
+        true => Finding {
+            severity: finding.severity.min(Severity::Warning),
+            ..finding
+        },
+        false => finding,
+    }));
     findings.extend(checks::dry_runs(api, prepared, &situation, &mut actions).await);
     findings.extend(checks::lost_rights(prepared, &actions));
     let (mut steps, kept) =
@@ -53,6 +62,7 @@ pub(super) async fn plan(
         steps,
         findings,
         state: situation.fingerprint(),
+        goes_on,
     })
 }
 

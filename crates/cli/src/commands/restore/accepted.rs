@@ -108,6 +108,7 @@ mod tests {
             }],
             findings: Vec::new(),
             state: state.into(),
+            goes_on: false,
         }
     }
 

@@ -73,7 +73,7 @@ pub fn run(
     settings.output.findings(&plan.findings);
     let executable = plan.is_executable();
     if args.dry_run {
-        let status = if executable {
+        let status = if executable && !plan.has_conflicts() {
             ExitStatus::Success
         } else {
             ExitStatus::Incomplete
