@@ -3,23 +3,21 @@
 //!
 //! Invariant: one server, and a proxy that misbehaves before it in one way after the other.
 
-use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+mod cases;
+mod refused;
 
-use refloat_testkit::http_proxy::{Fault, HttpProxy, Seen};
+use std::process::Command;
+
+use refloat_testkit::http_proxy::HttpProxy;
 use refloat_testkit::kubernetes::{Cluster, Level, plain_kubeconfig, start, wait_for};
 use serde_json::{Value, json};
 
 use crate::cli_env::CliEnv;
+use cases::cases;
+use refused::a_target_refuses;
 
 /// More than one page.
 const OBJECTS: usize = 520;
-const EXPIRED: &str =
-    r#"{"kind":"Status","reason":"Unauthorized","message":"Unauthorized","code":401}"#;
-const GONE: &str = r#"{"kind":"Status","reason":"Expired","message":"too old","code":410}"#;
-const BUSY: &str = r#"{"kind":"Status","reason":"TooManyRequests","message":"later","code":429}"#;
-
 fn prepare(cluster: &Cluster) {
     let one = |n: usize| {
         format!(
@@ -58,98 +56,6 @@ fn outcome(point: &Value, title: &str) -> String {
         || "absent".to_owned(),
         |item| item["outcome"].as_str().unwrap().to_owned(),
     )
-}
-
-/// What a backup is like behind a proxy.
-struct Case {
-    name: &'static str,
-    fault: Box<dyn Fn(&Seen) -> Option<Fault> + Send + Sync>,
-    exit_code: u64,
-    /// Of the ConfigMaps, and of the service account.
-    outcomes: [&'static str; 2],
-    /// Parts of the report.
-    told: &'static [&'static str],
-}
-
-fn is_list(seen: &Seen, kind: &str) -> bool {
-    seen.path.contains(&format!("/namespaces/bumpy/{kind}?"))
-}
-
-fn cases() -> Vec<Case> {
-    let first = Arc::new(AtomicUsize::new(0));
-    vec![
-        Case {
-            name: "nothing",
-            fault: Box::new(|_| None),
-            exit_code: 0,
-            outcomes: ["saved", "saved"],
-            told: &[],
-        },
-        Case {
-            name: "a token that expires between two kinds",
-            fault: Box::new(|seen| {
-                is_list(seen, "serviceaccounts").then_some(Fault::Answer(401, EXPIRED))
-            }),
-            exit_code: 3,
-            outcomes: ["saved", "absent"],
-            told: &[
-                "serviceaccounts in bumpy cannot be listed: the server no longer accepts the credentials",
-            ],
-        },
-        Case {
-            name: "a token that expires in the middle of a list",
-            fault: Box::new(|seen| {
-                seen.path
-                    .contains("continue=")
-                    .then_some(Fault::Answer(401, EXPIRED))
-            }),
-            exit_code: 3,
-            outcomes: ["partial", "saved"],
-            told: &[
-                "configmaps in bumpy cannot be listed",
-                "objects after c-499",
-            ],
-        },
-        Case {
-            name: "410 on continue",
-            fault: Box::new(|seen| {
-                seen.path
-                    .contains("continue=")
-                    .then_some(Fault::Answer(410, GONE))
-            }),
-            exit_code: 3,
-            outcomes: ["partial", "saved"],
-            told: &["410 Expired", "objects after c-499"],
-        },
-        Case {
-            name: "429 for ever",
-            fault: Box::new(|seen| is_list(seen, "configmaps").then_some(Fault::Answer(429, BUSY))),
-            exit_code: 3,
-            outcomes: ["absent", "saved"],
-            told: &[
-                "configmaps in bumpy cannot be listed",
-                "429 TooManyRequests",
-            ],
-        },
-        Case {
-            name: "429 once",
-            fault: Box::new(move |seen| {
-                let is_first =
-                    is_list(seen, "configmaps") && first.fetch_add(1, Ordering::Relaxed) == 0;
-                is_first.then_some(Fault::Answer(429, BUSY))
-            }),
-            exit_code: 0,
-            outcomes: ["saved", "saved"],
-            told: &[],
-        },
-        Case {
-            name: "connections that end inside an answer",
-            fault: Box::new(|seen| is_list(seen, "configmaps").then_some(Fault::ResetInside)),
-            exit_code: 3,
-            outcomes: ["absent", "saved"],
-            told: &["configmaps in bumpy cannot be listed"],
-        },
-    ]
 }
 
 fn behind_a_proxy(env: &CliEnv, cluster: &Cluster) {
@@ -355,126 +261,6 @@ fn a_conversion_is_down(env: &CliEnv, cluster: &Cluster) {
     );
     cluster.kubectl(
         &["delete", "crd", "gizmos.bumpy.example.org", "--wait=false"],
-        "",
-    );
-}
-
-/// What the target does not take: an object that is too large, one that it rejects, and a namespace
-/// that cannot end.
-fn a_target_refuses(env: &CliEnv, cluster: &Cluster) {
-    let template = |name: &str, image: &str| {
-        json!({"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": name, "namespace": "picky"},
-            "template": {"spec": {"containers": [{"name": "a", "image": image, "env": [{"name": "E", "value": "v"}]}]}}})
-    };
-    cluster.kubectl(&["create", "namespace", "picky"], "");
-    cluster.kubectl(&["create", "namespace", "stuck"], "");
-    for name in ["good", "large"] {
-        cluster.kubectl(&["create", "-f", "-"], &template(name, "a").to_string());
-    }
-    for (space, name) in [("picky", "good"), ("picky", "bad"), ("stuck", "inside")] {
-        cluster.kubectl(&["-n", space, "create", "configmap", name], "");
-    }
-    let config = "sources:\n  prod:\n    kubernetes:\n      kubeconfig: kubeconfig\n      namespaces: \
-                  {names: [picky, stuck]}\n      cluster-wide: none\n      kinds: [namespaces, configmaps, \
-                  podtemplates]\npolicies:\n  all: {select: [{source: prod}]}\n";
-    env.write("refloat.yaml", config);
-    env.run(&["backup", "all"]);
-    cluster.kubectl(&["delete", "namespace", "picky", "--timeout=90s"], "");
-    let held = r#"{"metadata":{"finalizers":["example.org/never"]}}"#;
-    cluster.kubectl(
-        &[
-            "-n",
-            "stuck",
-            "patch",
-            "configmap",
-            "inside",
-            "--type=merge",
-            "-p",
-            held,
-        ],
-        "",
-    );
-    cluster.kubectl(&["delete", "namespace", "stuck", "--wait=false"], "");
-
-    let long = "x".repeat(1_700_000);
-    let rules = json!([
-        {"when": {"kinds": ["configmaps"], "names": ["bad"]}, "merge": {"data": {"no/key": "v"}}},
-        {"when": {"kinds": ["podtemplates"], "names": ["large"]},
-         "patch": [{"op": "replace", "path": "/template/spec/containers/0/env/0/value", "value": long}]}]);
-    env.write("rules.yaml", &rules.to_string());
-    let address = format!("kubernetes:{}", cluster.kubeconfig.display());
-    let restore = [
-        "restore",
-        "latest",
-        "--to",
-        &address,
-        "--transforms",
-        "rules.yaml",
-    ];
-    let refused = env.run(&restore);
-    assert!(refused.starts_with("exit code: 1"), "{refused}");
-    assert!(
-        refused.contains("namespace stuck is being deleted"),
-        "{refused}"
-    );
-    assert!(refused.contains("--allow"), "{refused}");
-    let looked = env.json(&[&restore[..], &["--allow", "incomplete", "--dry-run"]].concat());
-    assert_eq!(
-        (&looked["exit_code"], &looked["executable"]),
-        (&3.into(), &true.into()),
-        "{looked}"
-    );
-
-    let report = env.json(&[&restore[..], &["--allow", "incomplete"]].concat());
-    assert_eq!(
-        (&report["exit_code"], &report["complete"]),
-        (&3.into(), &false.into()),
-        "{report}"
-    );
-    let steps = report["steps"].as_array().unwrap();
-    let error = |name: &str| {
-        let step = steps.iter().find(|step| step["name"] == name);
-        step.unwrap_or_else(|| panic!("{name}: {report}"))["error"].to_string()
-    };
-    assert!(
-        error("configmaps/stuck/inside").contains("is being deleted"),
-        "{report}"
-    );
-    assert!(
-        error("podtemplates/picky/large").contains("too large"),
-        "{report}"
-    );
-    assert!(error("configmaps/picky/bad").contains("422"), "{report}");
-    for name in ["configmaps/picky/good", "podtemplates/picky/good"] {
-        assert_eq!(error(name), "null", "{report}");
-    }
-    let names = cluster.kubectl(
-        &[
-            "-n",
-            "picky",
-            "get",
-            "configmaps,podtemplates",
-            "-o",
-            "name",
-        ],
-        "",
-    );
-    assert!(
-        names.contains("configmap/good") && names.contains("podtemplate/good"),
-        "{names}"
-    );
-    let none = r#"{"metadata":{"finalizers":null}}"#;
-    cluster.kubectl(
-        &[
-            "-n",
-            "stuck",
-            "patch",
-            "configmap",
-            "inside",
-            "--type=merge",
-            "-p",
-            none,
-        ],
         "",
     );
 }
