@@ -14,7 +14,7 @@ use refloat_storage::{SharedStorage, StorageErrorKind};
 use crate::command_error::CommandError;
 use crate::random;
 use crate::settings::Settings;
-use crate::storage::Place;
+use crate::storage::{Patience, Place};
 
 /// The storage of the repository that the settings name.
 ///
@@ -52,6 +52,22 @@ pub fn open_uncached(settings: &Settings) -> Result<Repository, CommandError> {
         ..settings.repository()?.clone()
     };
     open_storage(place.open(&settings.cancel)?, settings)
+}
+
+/// Opens the repository and loads its index, for whoever can do without: one that does not answer is
+/// not waited for.
+///
+/// # Errors
+/// As [`open_indexed`].
+pub fn open_if_it_answers(settings: &Settings) -> Result<IndexedRepository, CommandError> {
+    let place = Place {
+        patience: Patience::Little,
+        ..settings.repository()?.clone()
+    };
+    indexed(
+        open_storage(place.open(&settings.cancel)?, settings)?,
+        settings,
+    )
 }
 
 /// Opens the repository and loads its index.

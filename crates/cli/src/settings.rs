@@ -20,7 +20,7 @@ use crate::environment;
 use crate::home;
 use crate::output::{Output, Verbosity};
 use crate::password;
-use crate::storage::{self, Logins, Place};
+use crate::storage::{self, Logins, Patience, Place};
 
 /// A configuration that is used when it is in the working folder and none was named.
 const CONFIG_DEFAULT: &str = "refloat.yaml";
@@ -297,6 +297,7 @@ pub fn place(text: &str, base: &Path, options: StorageConfig) -> Result<Place, C
         base: base.to_owned(),
         cache: None,
         logins: Logins::default(),
+        patience: Patience::default(),
     })
 }
 

@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use refloat_engine::config::{AddressingConfig, ObjectLockConfig, PlainHttpConfig, StorageConfig};
 use refloat_model::cancel::Cancel;
@@ -26,6 +27,9 @@ use crate::home;
 use crate::password;
 use crate::settings::PasswordSource;
 
+/// Two attempts or three.
+const FIRST_DEADLINE_LITTLE: Duration = Duration::from_secs(2);
+
 /// Where a repository is, and how it is reached.
 #[derive(Clone, Debug)]
 pub struct Place {
@@ -39,6 +43,18 @@ pub struct Place {
     pub cache: Option<PathBuf>,
     /// Whose login the environment holds.
     pub logins: Logins,
+    /// How long a storage that does not answer at all is asked.
+    pub patience: Patience,
+}
+
+/// How long a storage that does not answer at all is asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Patience {
+    /// As long as work depends on it.
+    #[default]
+    Usual,
+    /// For whoever can do without.
+    Little,
 }
 
 /// Whose login the environment holds: it is for one server, and goes to no other.
@@ -49,6 +65,19 @@ pub enum Logins {
     OfEnvironment,
     /// Another one's: only options tell this one's.
     OfOptions,
+}
+
+impl Patience {
+    fn limits(self) -> RetryLimits {
+        let usual = RetryLimits::default();
+        match self {
+            Self::Usual => usual,
+            Self::Little => RetryLimits {
+                first_deadline: FIRST_DEADLINE_LITTLE,
+                ..usual
+            },
+        }
+    }
 }
 
 impl Place {
@@ -76,7 +105,7 @@ impl Place {
             Some(limit) => Arc::new(LimitedStorage::new(storage, limit.into())) as SharedStorage,
             None => storage,
         };
-        let storage = Arc::new(RetryStorage::new(storage, RetryLimits::default(), world));
+        let storage = Arc::new(RetryStorage::new(storage, self.patience.limits(), world));
         Ok(match (&self.cache, &self.location) {
             (Some(folder), Location::Remote(address)) => {
                 // Names of files are their content's, so repositories that follow each other at

@@ -107,7 +107,7 @@ fn points(
     if images.is_empty() || settings.repository.is_none() || !is_silent {
         return Ok(Looked::default());
     }
-    let looked = repository::open_indexed(settings).and_then(|repository| {
+    let looked = repository::open_if_it_answers(settings).and_then(|repository| {
         let list = repository.snapshots()?;
         let unreadable = list.unreadable.iter().map(|(id, error)| {
             Finding::warning(format!("snapshot {}", id.short()), one_line(error))

@@ -8,6 +8,7 @@ mod comparison;
 mod folder;
 mod git_side;
 mod report;
+mod unselected;
 
 use std::path::PathBuf;
 
@@ -23,7 +24,7 @@ use crate::signals::Signals;
 use crate::sources::SourceArgs;
 use cluster::{live_clusters, stored_clusters};
 use comparison::Comparison;
-use git_side::GitSide;
+use git_side::GitFolder;
 use report::{Report, text};
 
 /// Compare Kubernetes objects as they are with a recovery point, or with a Git folder, and say who
@@ -74,6 +75,12 @@ pub fn run(
                 .hint("name one with --source kubernetes:CONTEXT, or in refloat.yaml"),
         );
     }
+    let clusters = observed.iter().map(|cluster| cluster.name.as_str());
+    let git = args
+        .git
+        .as_deref()
+        .map(|folder| GitFolder::read(folder, clusters));
+    let git = git.transpose()?;
     for cluster in &observed {
         progress.phase(&format!("comparing {}", cluster.name));
         if args.offline && !cluster.gaps.is_empty() {
@@ -91,8 +98,8 @@ pub fn run(
         if let Some(open) = wanted {
             comparison.with_point(open)?;
         }
-        if let Some(git) = &args.git {
-            comparison.with_git(GitSide::read(git, &cluster.name)?, args.extra);
+        if let Some(git) = &git {
+            comparison.with_git(git.side(&cluster.name), args.extra);
         }
         comparison.run(&signals.cancel)?;
     }

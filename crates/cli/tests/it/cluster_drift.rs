@@ -246,6 +246,66 @@ fn what_somebody_wrote_is_compared_without_what_the_server_adds() {
     assert_eq!(env.code(&["backup", "--source", &source]), 3);
     let offline = ["drift", "latest", "--git", "written", "--offline"];
     assert_eq!(found(&env.json(&offline), "git").len(), 3);
+    a_look_does_not_wait_for_the_repository(&env, &source);
+}
+
+/// It only says whether a point has the image that is used.
+fn a_look_does_not_wait_for_the_repository(env: &CliEnv, source: &str) {
+    let begun = std::time::Instant::now();
+    let output = env
+        .command(&["-v", "discover", "--source", source])
+        .env("REFLOAT_REPOSITORY", "rest:http://127.0.0.1:1/")
+        .output()
+        .unwrap();
+    let (text, took) = (env.show(&output), begun.elapsed());
+    assert!(text.contains("not looked into for images"), "{text}");
+    // As long as work depends on it, it is asked for 20 s.
+    assert!(took < std::time::Duration::from_secs(15), "{took:?}");
+}
+
+#[test]
+fn what_is_not_selected_any_more_is_not_called_missing() {
+    let Some(cluster) = ControlPlane::start() else {
+        return;
+    };
+    let env = CliEnv::with_repository();
+    for name in ["kept", "gone"] {
+        create(&cluster, name, "one");
+    }
+    let configure = |kinds: &str| {
+        let config = format!(
+            "sources:\n  prod:\n    kubernetes: {{kubeconfig: '{}', cluster-wide: none{kinds}}}\n\
+             policies:\n  gold: {{select: [{{source: prod}}]}}\n",
+            cluster.kubeconfig.display()
+        );
+        env.write("refloat.yaml", &config);
+    };
+    configure("");
+    env.succeed(&["backup", "gold"]);
+    assert_eq!(env.code(&["drift"]), 0);
+    configure(", exclude-kinds: [configmaps]");
+    let report = env.json(&["drift"]);
+    assert_eq!(
+        (&report["exit_code"], &report["differences"]),
+        (&3.into(), &Value::Array(Vec::new())),
+        "{report}"
+    );
+    let told = report["findings"].to_string();
+    assert!(told.contains("core/v1/configmaps/default"), "{told}");
+    assert!(told.contains("2 objects of the point are there"), "{told}");
+    cluster.kubectl(&["delete", "configmap", "gone"]);
+    let report = env.json(&["drift"]);
+    assert_eq!(report["exit_code"], 4, "{report}");
+    assert_eq!(found(&report, "point"), [of("gone", "missing", false)]);
+    assert_eq!(report["complete"], false, "{report}");
+    // What the policy leaves out is compared with --source, and that is said.
+    let report = env.json(&["drift", "latest", "--source", &source(&cluster)]);
+    assert!(
+        report["findings"]
+            .to_string()
+            .contains("looks as if it were new"),
+        "{report}"
+    );
 }
 
 #[test]

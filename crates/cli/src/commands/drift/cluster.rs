@@ -16,6 +16,7 @@ use refloat_repository::{BlobId, BlobReader as _};
 use refloat_source::Source;
 
 use super::report::Report;
+use super::unselected::{Unselected, wide};
 use super::{Args, point_gaps};
 use crate::command_error::{CommandError, one_line};
 use crate::commands::backup::{policy, selected};
@@ -37,6 +38,19 @@ pub struct Cluster<'a> {
     pub gaps: Gaps,
     pub source: Option<Arc<dyn Source>>,
     pub tree: Option<&'a StoredTree>,
+    /// What a narrower selection leaves out of it; none if all of it is selected.
+    pub unselected: Option<Unselected>,
+}
+
+impl Cluster<'_> {
+    /// Whether an object is there although it is not selected.
+    ///
+    /// # Errors
+    /// Why that cannot be told.
+    pub fn has_unselected(&self, place: &str, name: &str) -> Result<bool, String> {
+        let unselected = self.unselected.as_ref();
+        unselected.map_or(Ok(false), |unselected| unselected.has(place, name))
+    }
 }
 
 /// Where a folder of objects is.
@@ -82,6 +96,13 @@ pub fn live_clusters<'a>(
             gaps: Gaps::of_findings(&plan.findings),
             source: Some(Arc::clone(source)),
             tree: None,
+            unselected: Unselected::of(
+                declared
+                    .iter()
+                    .find(|declared| declared.name == plan.name)?,
+                &policy,
+                (plain_tcp, signals.cancel.clone()),
+            ),
         })
     });
     Ok(clusters.collect())
@@ -126,6 +147,25 @@ fn policy_of(
         (Some(config), Some(name)) if !args.sources.is_given() => {
             return Ok((policy(name, config), selected(&declared, config)));
         }
+        (Some(config), Some(name)) => {
+            let configured = settings
+                .config
+                .as_ref()
+                .map(|loaded| &loaded.config.sources);
+            let is_narrowed = declared.iter().any(|d| {
+                let known = configured.and_then(|sources| sources.get(&d.name));
+                let is_part = matches!(known, Some(SourceConfig::Kubernetes(k)) if *k != wide(k));
+                let mut selects = config.select.iter().filter(|s| s.source.value == d.name);
+                is_part || selects.any(|s| s.namespaces.is_some() || !s.workloads.is_empty())
+            });
+            if is_narrowed {
+                report.findings.push(Finding::warning(
+                    format!("policy {name}"),
+                    "selects a part of what --source names: what it leaves out looks as if it were \
+                     new; without --source only that part is compared",
+                ));
+            }
+        }
         (None, Some(name)) if !args.sources.is_given() => report.findings.push(Finding::warning(
             format!("policy {name}"),
             "is in refloat.yaml no more: what it did not select looks as if it were new",
@@ -159,6 +199,7 @@ pub fn stored_clusters(open: Option<&OpenPoint>) -> Result<Vec<Cluster<'_>>, Com
             gaps: point_gaps(open, name)?,
             source: None,
             tree: Some(&open.tree),
+            unselected: None,
         })
     };
     clusters_of(open).map(cluster).collect()

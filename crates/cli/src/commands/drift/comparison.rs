@@ -32,6 +32,8 @@ pub struct Comparison<'a> {
     is_blind: bool,
     /// Objects of Git that are encrypted.
     encrypted: usize,
+    /// How many objects of the point are there and not selected any more, by their place.
+    unselected: BTreeMap<String, usize>,
     report: &'a mut Report,
     counters: &'a Arc<Counters>,
 }
@@ -55,6 +57,7 @@ impl<'a> Comparison<'a> {
             extra: false,
             is_blind: !cluster.gaps.is_empty(),
             encrypted: 0,
+            unselected: BTreeMap::new(),
             report,
             counters,
         }
@@ -73,11 +76,20 @@ impl<'a> Comparison<'a> {
     /// Compares with a Git folder.
     pub fn with_git(&mut self, mut git: GitSide, extra: bool) {
         self.report.complete &= git.is_complete;
-        self.report.findings.append(&mut git.findings);
+        // What is wrong with a file that several clusters are compared with is told once.
+        for finding in std::mem::take(&mut git.findings) {
+            if !self.report.findings.contains(&finding) {
+                self.report.findings.push(finding);
+            }
+        }
         self.git = Some(git);
         self.extra = extra;
     }
 
+    /// Compares.
+    ///
+    /// # Errors
+    /// The run was cancelled, or the point cannot be read.
     pub fn run(mut self, cancel: &Cancel) -> Result<(), CommandError> {
         let stored = self.point.iter().flat_map(|point| point.folders.keys());
         let places: BTreeSet<String> = stored.chain(self.cluster.folders.keys()).cloned().collect();
@@ -91,6 +103,14 @@ impl<'a> Comparison<'a> {
                     self.blind(&place, words.join(": "));
                 }
             }
+        }
+        for (place, count) in std::mem::take(&mut self.unselected) {
+            let objects = table::count(count as u64, "object");
+            let why = format!(
+                "{objects} of the point are there, and refloat.yaml or the policy does not select \
+                 them any more: not compared"
+            );
+            self.incomplete(&place, why);
         }
         if self.encrypted > 0 {
             let why = format!(
@@ -194,7 +214,11 @@ impl<'a> Comparison<'a> {
             (None, Some(after)) => {
                 self.differ(object, side(State::Extra), Vec::new(), after.managers());
             }
-            _ => self.differ(object, side(State::Missing), Vec::new(), Vec::new()),
+            _ => match self.cluster.has_unselected(place, name) {
+                Ok(false) => self.differ(object, side(State::Missing), Vec::new(), Vec::new()),
+                Ok(true) => *self.unselected.entry(place.to_owned()).or_default() += 1,
+                Err(why) => self.incomplete(&subject, why),
+            },
         }
     }
 

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use refloat_engine::git_export::cluster_folder;
 use refloat_git::GitRepository;
@@ -17,11 +18,26 @@ use crate::command_error::{CommandError, one_line};
 /// Documents are small; a larger file is none.
 const FILE_BYTES_MAX: u64 = 64 << 20;
 
+/// A Git folder, read once for all clusters that are compared with it.
+#[derive(Default)]
+pub struct GitFolder {
+    /// By path.
+    files: BTreeMap<PathBuf, File>,
+}
+
+/// What is in a file.
+#[derive(Default)]
+struct File {
+    documents: Vec<Rc<Document>>,
+    /// Documents that are none.
+    findings: Vec<Finding>,
+}
+
 /// Objects by what they are.
 #[derive(Default)]
 pub struct GitSide {
     /// What somebody wrote.
-    pub objects: BTreeMap<ObjectKey, Document>,
+    pub objects: BTreeMap<ObjectKey, Rc<Document>>,
     /// Objects without a namespace that were taken out, and the namespace they were taken for.
     taken: BTreeMap<ObjectKey, String>,
     /// Kinds that it has: group and kind.
@@ -32,23 +48,23 @@ pub struct GitSide {
     pub findings: Vec<Finding>,
 }
 
-impl GitSide {
-    /// Reads a Git repository without a work tree at its `HEAD`, or the files of a folder. In the
-    /// export of several clusters, only the folder of `cluster` counts.
+impl GitFolder {
+    /// Reads a Git repository without a work tree at its `HEAD`, or the files of a folder: those of
+    /// these clusters, if it is their export, else all.
     ///
     /// # Errors
     /// It cannot be read.
-    pub fn read(folder: &Path, cluster: &str) -> Result<Self, CommandError> {
-        let cluster = &cluster_folder(cluster);
+    pub fn read<'a>(
+        folder: &Path,
+        clusters: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Self, CommandError> {
+        let clusters: Vec<String> = clusters.into_iter().map(cluster_folder).collect();
         let is_bare = folder.join("HEAD").is_file() && folder.join("objects").is_dir();
-        let mut this = Self {
-            is_complete: true,
-            ..Self::default()
-        };
+        let mut this = Self::default();
         if is_bare {
             let repository = GitRepository::open(folder)?;
             let mut files = repository.files("HEAD")?;
-            only_cluster(&mut files, cluster, |(path, _)| Path::new(path));
+            only_clusters(&mut files, &clusters, |(path, _)| Path::new(path));
             let mut reader = repository.reader()?;
             for (path, object) in files
                 .iter()
@@ -76,15 +92,14 @@ impl GitSide {
             }
         }
         files.sort();
-        only_cluster(&mut files, cluster, PathBuf::as_path);
+        only_clusters(&mut files, &clusters, PathBuf::as_path);
         for path in files {
             let full = folder.join(&path);
             let length = fs::metadata(&full).map_err(|e| failed(&full, &e))?.len();
             if length > FILE_BYTES_MAX {
                 let subject = path.display().to_string();
-                this.findings
-                    .push(Finding::warning(subject, "is too large to be a document"));
-                this.is_complete = false;
+                let finding = Finding::warning(subject, "is too large to be a document");
+                this.files.entry(path).or_default().findings.push(finding);
                 continue;
             }
             let text = fs::read(&full).map_err(|e| failed(&full, &e))?;
@@ -93,8 +108,42 @@ impl GitSide {
         Ok(this)
     }
 
+    fn add(&mut self, path: &str, text: &[u8]) {
+        let file = self.files.entry(PathBuf::from(path)).or_default();
+        for document in documents(text) {
+            match Document::read(document) {
+                Ok(documents) => file.documents.extend(documents.into_iter().map(Rc::new)),
+                Err(error) => {
+                    let why = format!("is not compared: {}", one_line(&error));
+                    file.findings.push(Finding::warning(path, why));
+                }
+            }
+        }
+    }
+
+    /// What is compared with one cluster: its own folder in an export of several, else everything.
+    #[must_use]
+    pub fn side(&self, cluster: &str) -> GitSide {
+        let mut files: Vec<(&PathBuf, &File)> = self.files.iter().collect();
+        let cluster = [cluster_folder(cluster)];
+        only_clusters(&mut files, &cluster, |(path, _)| path.as_path());
+        let mut side = GitSide {
+            is_complete: files.iter().all(|(_, file)| file.findings.is_empty()),
+            ..GitSide::default()
+        };
+        for (path, file) in files {
+            side.findings.extend(file.findings.iter().cloned());
+            for document in &file.documents {
+                side.add(&path.display().to_string(), document);
+            }
+        }
+        side
+    }
+}
+
+impl GitSide {
     /// Takes out the object of this key, or one of that name that is for any namespace.
-    pub fn take(&mut self, object: &ObjectKey) -> Option<Document> {
+    pub fn take(&mut self, object: &ObjectKey) -> Option<Rc<Document>> {
         let found = self.objects.remove(object);
         found.or_else(|| {
             let anywhere = anywhere(object);
@@ -119,25 +168,13 @@ impl GitSide {
         self.kinds.contains(&kind)
     }
 
-    fn add(&mut self, path: &str, text: &[u8]) {
-        for document in documents(text) {
-            match Document::read(document) {
-                Ok(documents) => documents.into_iter().for_each(|d| self.add_one(path, d)),
-                Err(error) => {
-                    let why = format!("is not compared: {}", one_line(&error));
-                    self.findings.push(Finding::warning(path, why));
-                    self.is_complete = false;
-                }
-            }
-        }
-    }
-
-    fn add_one(&mut self, path: &str, document: Document) {
+    fn add(&mut self, path: &str, document: &Rc<Document>) {
         let Some(key) = document.key() else {
             return self.findings.push(Finding::note(path, "is no object"));
         };
         self.kinds.insert((key.group.clone(), key.kind.clone()));
-        if self.objects.insert(key.clone(), document).is_some() {
+        let before = self.objects.insert(key.clone(), Rc::clone(document));
+        if before.is_some() {
             let why = format!("has {key} a second time: the last one counts");
             self.findings.push(Finding::warning(path, why));
         }
@@ -151,9 +188,15 @@ fn anywhere(object: &ObjectKey) -> ObjectKey {
     }
 }
 
-fn only_cluster<T>(files: &mut Vec<T>, cluster: &str, path: impl Fn(&T) -> &Path) {
-    if files.iter().any(|file| path(file).starts_with(cluster)) {
-        files.retain(|file| path(file).starts_with(cluster));
+/// Leaves the folders of these clusters, if any of the files is in one: then it is an export.
+fn only_clusters<T>(files: &mut Vec<T>, clusters: &[String], path: impl Fn(&T) -> &Path) {
+    let is_theirs = |file: &T| {
+        clusters
+            .iter()
+            .any(|cluster| path(file).starts_with(cluster))
+    };
+    if files.iter().any(is_theirs) {
+        files.retain(is_theirs);
     }
 }
 
@@ -186,6 +229,38 @@ fn documents(text: &[u8]) -> Vec<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_is_read_once_and_each_cluster_has_its_own_part() {
+        let config_map = |name: &str| {
+            format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, namespace: n}}\n")
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        write("prod/a.yaml", &config_map("a"));
+        write("dev/b.yaml", &config_map("b"));
+        write("dev/broken.yaml", "\t{");
+        let names = |side: &GitSide| -> Vec<String> {
+            side.objects.keys().map(|key| key.name.clone()).collect()
+        };
+        let git = GitFolder::read(folder.path(), ["prod", "dev", "other"]).unwrap();
+        let (prod, dev) = (git.side("prod"), git.side("dev"));
+        assert_eq!(
+            (names(&prod), prod.is_complete),
+            (vec!["a".to_owned()], true)
+        );
+        assert_eq!(
+            (names(&dev), dev.is_complete),
+            (vec!["b".to_owned()], false)
+        );
+        assert_eq!(dev.findings.len(), 1);
+        // A cluster without a folder of its own is compared with everything.
+        assert_eq!(names(&git.side("other")), ["a", "b"]);
+    }
 
     #[test]
     fn documents_are_kept_apart() {
