@@ -112,6 +112,16 @@ impl EndCheck {
         }
     }
 
+    /// How many bytes of the dump are held in memory.
+    #[cfg(test)]
+    pub(crate) fn held_bytes(&self) -> usize {
+        match &self.form {
+            Form::Sql(sql) => sql.held_bytes(),
+            Form::Rdb(rdb) => rdb.held_bytes(),
+            Form::MongoArchive(archive) => archive.held_bytes(),
+        }
+    }
+
     /// Decides. `exit_code` is none where the runtime did not say.
     ///
     /// # Errors

@@ -13,8 +13,13 @@ mod checked;
 mod container;
 mod crc64;
 mod end_check;
+#[cfg(test)]
+#[path = "end_check/samples.rs"]
+mod end_check_samples;
 mod engine;
 mod exec;
+#[cfg(test)]
+mod fuzz;
 mod mongodb;
 mod mysql;
 mod postgresql;

@@ -20,8 +20,12 @@ const MAGIC: [u8; 4] = 0x8199_e26d_u32.to_le_bytes();
 const TERMINATOR: [u8; 4] = [0xff; 4];
 /// BSON documents may have 16 MiB; internal ones a little more.
 const DOCUMENT_BYTES_MAX: usize = 17 << 20;
-/// Far more collections than a server opens.
-const NAMESPACES_MAX: usize = 1 << 20;
+/// Servers take 255 bytes for database and collection together.
+const NAME_BYTES_MAX: usize = 1 << 10;
+/// What names may take in all: far more collections than a server opens.
+const NAMES_BYTES_MAX: usize = 16 << 20;
+/// What an entry takes beside its names.
+const ENTRY_BYTES: usize = 64;
 
 type Namespace = (String, String);
 
@@ -35,6 +39,8 @@ pub(super) struct MongoArchive {
     expected: BTreeSet<Namespace>,
     open: BTreeMap<Namespace, Crc64>,
     current: Option<Namespace>,
+    /// What names took so far; those of ended collections count as well.
+    names_bytes: usize,
     fault: Option<DumpRejected>,
 }
 
@@ -61,6 +67,7 @@ impl MongoArchive {
             expected: BTreeSet::new(),
             open: BTreeMap::new(),
             current: None,
+            names_bytes: 0,
             fault: None,
         }
     }
@@ -141,9 +148,9 @@ impl MongoArchive {
                 let mut header = Header::parse(&unit).ok_or(NOT_AN_ARCHIVE)?;
                 // The documents of a time series lie in its buckets.
                 header.namespace.1 = data_collection(header.namespace.1);
-                self.expected.insert(header.namespace);
-                if self.expected.len() > NAMESPACES_MAX {
-                    return Err(NOT_AN_ARCHIVE);
+                if !self.expected.contains(&header.namespace) {
+                    self.account(&header.namespace)?;
+                    self.expected.insert(header.namespace);
                 }
             }
             Place::BlockHeader => {
@@ -158,9 +165,10 @@ impl MongoArchive {
     /// Opens a block of documents, or closes a collection.
     fn block(&mut self, header: Header) -> Result<(), DumpRejected> {
         if !header.end {
-            self.open
-                .entry(header.namespace.clone())
-                .or_insert_with(Crc64::ecma);
+            if !self.open.contains_key(&header.namespace) {
+                self.account(&header.namespace)?;
+                self.open.insert(header.namespace.clone(), Crc64::ecma());
+            }
             self.current = Some(header.namespace);
             return Ok(());
         }
@@ -180,6 +188,22 @@ impl MongoArchive {
                 computed: crc.sum(),
             })
         }
+    }
+
+    /// Counts names that are about to be kept.
+    fn account(&mut self, (database, collection): &Namespace) -> Result<(), DumpRejected> {
+        let bytes = database.len() + collection.len();
+        let all = self.names_bytes + bytes + ENTRY_BYTES;
+        if bytes > NAME_BYTES_MAX || all > NAMES_BYTES_MAX {
+            return Err(NOT_AN_ARCHIVE);
+        }
+        self.names_bytes = all;
+        Ok(())
+    }
+
+    #[cfg(test)]
+    pub(super) fn held_bytes(&self) -> usize {
+        self.buffer.capacity() + self.names_bytes
     }
 
     fn sum(&mut self, bytes: &[u8]) {

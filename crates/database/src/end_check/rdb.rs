@@ -49,6 +49,11 @@ impl Rdb {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn held_bytes(&self) -> usize {
+        self.magic.len() + self.held.len()
+    }
+
     /// The length of the mark and the warnings.
     pub(super) fn finish(mut self) -> Result<(usize, Vec<&'static str>), DumpRejected> {
         if self.magic != MAGIC {

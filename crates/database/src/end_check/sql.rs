@@ -58,6 +58,11 @@ impl Sql {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn held_bytes(&self) -> usize {
+        self.head.len() + self.tail.len()
+    }
+
     pub(super) fn finish(self) -> Result<Vec<&'static str>, DumpRejected> {
         let missing = DumpRejected::NoEndMarker {
             expected: self.marker.text(),

@@ -1,8 +1,7 @@
 //! Every form of dump, whole and damaged, in pieces of odd sizes.
 
 use super::*;
-
-const KEY: &str = "hlePctooZyU7Guayk7YNliNLOZnbmFpM9fxCL88VU0zE5hBMlHJntIRI0CHgpax";
+use crate::end_check_samples::*;
 
 /// Pushes `dump` in pieces of several sizes; all must come to the same end.
 fn check(new: fn() -> EndCheck, dump: &[u8]) -> Result<Vec<&'static str>, DumpRejected> {
@@ -31,22 +30,6 @@ fn every_cut_is_rejected(new: fn() -> EndCheck, dump: &[u8]) {
         end.push(&dump[..length]);
         assert!(end.finish(Some(0)).is_err(), "cut at {length}");
     }
-}
-
-fn pg_dump(restricted: bool, rows: usize) -> String {
-    let (open, close) = match restricted {
-        true => (
-            format!("\\restrict {KEY}\n\n"),
-            format!("\\unrestrict {KEY}\n\n"),
-        ),
-        false => (String::new(), String::new()),
-    };
-    let rows = "1\tsome text\n".repeat(rows);
-    format!(
-        "--\n-- PostgreSQL database dump\n--\n\n{open}-- Dumped from database version 15.20\n\n\
-         COPY public.t (i, t) FROM stdin;\n{rows}\\.\n\n\n\
-         --\n-- PostgreSQL database dump complete\n--\n\n{close}"
-    )
 }
 
 #[test]
@@ -90,11 +73,8 @@ fn cuts_of_a_postgresql_dump_are_rejected_up_to_its_last_line() {
 
 #[test]
 fn postgresql_cluster_dumps_close_their_key_first() {
+    let dump = cluster();
     let cluster = || EndCheck::sql(Marker::Cluster);
-    let dump = format!(
-        "--\n-- PostgreSQL database cluster dump\n--\n\n\\restrict {KEY}\n\nCREATE ROLE shop;\n\n\n\
-         \\unrestrict {KEY}\n\n--\n-- PostgreSQL database cluster dump complete\n--\n\n"
-    );
     assert_eq!(check(cluster, dump.as_bytes()), Ok(Vec::new()));
     every_cut_is_rejected(cluster, dump.trim_end().as_bytes());
     assert_eq!(
@@ -147,15 +127,6 @@ fn the_exit_status_counts_as_much_as_the_end() {
     );
 }
 
-fn rdb(body: &[u8], mark: &[u8]) -> Vec<u8> {
-    let mut dump = [b"REDIS0010", body, &[0xff]].concat();
-    let mut crc = crate::crc64::Crc64::jones();
-    crc.update(&dump);
-    dump.extend(crc.sum().to_le_bytes());
-    dump.extend(mark);
-    dump
-}
-
 #[test]
 fn rdb_files_end_with_their_checksum_and_maybe_a_mark() {
     let mark = [b'a'; 40];
@@ -202,92 +173,6 @@ fn a_changed_byte_in_an_rdb_is_noticed() {
     assert_eq!(check(EndCheck::rdb, &unchecked).map(|w| w.len()), Ok(1));
 }
 
-/// A BSON document of strings, booleans and 64-bit integers.
-fn bson(fields: &[(&str, Value)]) -> Vec<u8> {
-    let mut body = Vec::new();
-    for (name, value) in fields {
-        let (kind, bytes) = match value {
-            Value::Text(text) => {
-                let length = u32::try_from(text.len() + 1).unwrap().to_le_bytes();
-                (2, [&length, text.as_bytes(), b"\0"].concat())
-            }
-            Value::Flag(flag) => (8, vec![u8::from(*flag)]),
-            Value::Number(number) => (0x12, number.to_le_bytes().to_vec()),
-        };
-        body.push(kind);
-        body.extend(name.as_bytes());
-        body.push(0);
-        body.extend(bytes);
-    }
-    let length = u32::try_from(body.len() + 5).unwrap().to_le_bytes();
-    [&length, body.as_slice(), b"\0"].concat()
-}
-
-enum Value {
-    Text(&'static str),
-    Flag(bool),
-    Number(u64),
-}
-
-fn namespace(collection: &'static str, end: bool, crc: u64) -> Vec<u8> {
-    bson(&[
-        ("db", Value::Text("shop")),
-        ("collection", Value::Text(collection)),
-        ("EOF", Value::Flag(end)),
-        ("CRC", Value::Number(crc)),
-    ])
-}
-
-/// Two collections whose documents are interleaved, an empty one, and a time series.
-fn archive(crc_error: u64) -> Vec<u8> {
-    const TERMINATOR: &[u8] = &[0xff; 4];
-    let metadata = |collection| {
-        bson(&[
-            ("db", Value::Text("shop")),
-            ("collection", Value::Text(collection)),
-            ("metadata", Value::Text("{}")),
-        ])
-    };
-    let one = bson(&[("name", Value::Text("one"))]);
-    let two = bson(&[
-        ("name", Value::Text("\u{1F600} two")),
-        ("n", Value::Number(u64::MAX)),
-    ]);
-    let crc = |documents: &[&[u8]]| {
-        let mut crc = crate::crc64::Crc64::ecma();
-        documents.iter().for_each(|d| crc.update(d));
-        crc.sum()
-    };
-    [
-        &0x8199_e26d_u32.to_le_bytes()[..],
-        &bson(&[("version", Value::Text("0.1"))]),
-        &metadata("a"),
-        &metadata("b"),
-        &metadata("empty"),
-        &metadata("weather"),
-        TERMINATOR,
-        &namespace("a", false, 0),
-        &one,
-        TERMINATOR,
-        &namespace("b", false, 0),
-        &two,
-        &one,
-        TERMINATOR,
-        &namespace("a", false, 0),
-        &two,
-        TERMINATOR,
-        &namespace("a", true, crc(&[&one, &two])),
-        TERMINATOR,
-        &namespace("empty", true, crc(&[])),
-        TERMINATOR,
-        &namespace("system.buckets.weather", true, crc(&[])),
-        TERMINATOR,
-        &namespace("b", true, crc(&[&two, &one]) ^ crc_error),
-        TERMINATOR,
-    ]
-    .concat()
-}
-
 #[test]
 fn mongo_archives_end_when_every_collection_has_ended() {
     assert_eq!(check(EndCheck::mongo_archive, &archive(0)), Ok(Vec::new()));
@@ -308,4 +193,44 @@ fn damaged_mongo_archives_are_rejected() {
     assert_eq!(check(EndCheck::mongo_archive, &huge), no_archive);
     let negative = [&0x8199_e26d_u32.to_le_bytes()[..], &[0xfe; 4]].concat();
     assert_eq!(check(EndCheck::mongo_archive, &negative), no_archive);
+}
+
+/// However long names are and however many, what is held of them has a limit.
+#[test]
+fn the_names_of_an_archive_are_bounded() {
+    let head = [
+        &0x8199_e26d_u32.to_le_bytes()[..],
+        &bson(&[("version", Value::Text("0.1"))]),
+    ]
+    .concat();
+    let long: &'static str = "x".repeat(1 << 20).leak();
+    let named = |name| {
+        bson(&[
+            ("db", Value::Text("shop")),
+            ("collection", Value::Text(name)),
+        ])
+    };
+    let mut end = EndCheck::mongo_archive();
+    end.push(&head);
+    end.push(&named(long));
+    assert!(end.held_bytes() < 1000, "{}", end.held_bytes());
+    assert!(matches!(
+        end.finish(Some(0)),
+        Err(DumpRejected::NotADump { .. })
+    ));
+
+    // Blocks of collections that the prelude does not name, without end.
+    let mut end = EndCheck::mongo_archive();
+    end.push(&head);
+    end.push(&[0xff; 4]);
+    for number in 0..200_000 {
+        let name: &'static str = format!("{number:0>200}").leak();
+        end.push(&namespace(name, false, 0));
+        end.push(&[0xff; 4]);
+        assert!(end.held_bytes() <= 17 << 20, "{}", end.held_bytes());
+    }
+    assert!(matches!(
+        end.finish(Some(0)),
+        Err(DumpRejected::NotADump { .. })
+    ));
 }
