@@ -105,7 +105,7 @@ impl Place {
             Some(limit) => Arc::new(LimitedStorage::new(storage, limit.into())) as SharedStorage,
             None => storage,
         };
-        let storage = Arc::new(RetryStorage::new(storage, self.patience.limits(), world));
+        let storage = Arc::new(RetryStorage::new(storage, self.retries(), world));
         Ok(match (&self.cache, &self.location) {
             (Some(folder), Location::Remote(address)) => {
                 // Names of files are their content's, so repositories that follow each other at
@@ -115,6 +115,24 @@ impl Place {
             }
             _ => storage,
         })
+    }
+
+    fn retries(&self) -> RetryLimits {
+        let usual = self.patience.limits();
+        let Some(period) = &self.options.retry_for else {
+            return usual;
+        };
+        let deadline = period.duration_from(Timestamp::from(jiff::Timestamp::now()));
+        // As many attempts as pauses of the largest kind fill the time, and the usual number first.
+        let pauses = deadline.as_secs() / usual.pause_max.as_secs().max(1) * 2;
+        RetryLimits {
+            attempts_max: usual
+                .attempts_max
+                .max(u32::try_from(pauses).unwrap_or(u32::MAX)),
+            first_deadline: usual.first_deadline.min(deadline),
+            deadline,
+            ..usual
+        }
     }
 
     fn traffic(&self) -> Traffic {

@@ -23,6 +23,7 @@ pub mod kubernetes;
 pub mod latency;
 pub mod link;
 pub mod manifest;
+pub mod partition;
 pub mod power_cut;
 pub mod random;
 pub mod registry;

@@ -4,6 +4,7 @@
 //! - `copying`: `copy`, `init --copy-chunker-params` and copies that follow a backup
 //! - `refusals`: what a person reads when storage cannot be used
 //! - `faults`: whole backups through a proxy that misbehaves, lies, or is gone for a while
+//! - `partitions`: the line is cut at each phase, in one direction or both
 //! - `thieves`: what whoever has stolen credentials can do, and how everything comes back
 //! - `link`: how much of a long line a backup uses
 #![expect(clippy::unwrap_used, reason = "tests: a panic is a failed test")]
@@ -21,5 +22,6 @@ mod copying;
 mod cycle;
 mod faults;
 mod link;
+mod partitions;
 mod refusals;
 mod thieves;

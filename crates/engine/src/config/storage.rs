@@ -48,6 +48,9 @@ pub struct StorageConfig {
     /// How long the other side may be silent.
     #[schemars(with = "Option<String>")]
     pub timeout: Option<Period>,
+    /// For how long a call that fails is repeated; 15 minutes by default.
+    #[schemars(with = "Option<String>")]
+    pub retry_for: Option<Period>,
     /// How many calls go at once.
     pub connections: Option<u16>,
     /// How many bytes may be sent in a second: 500K, 10M.
@@ -166,6 +169,7 @@ impl StorageConfig {
             ca_file: self.ca_file.or(other.ca_file),
             plain_http: self.plain_http.or(other.plain_http),
             timeout: self.timeout.or(other.timeout),
+            retry_for: self.retry_for.or(other.retry_for),
             connections: self.connections.or(other.connections),
             limit_upload: self.limit_upload.or(other.limit_upload),
             limit_download: self.limit_download.or(other.limit_download),
