@@ -86,11 +86,13 @@ impl Book {
         file.seek(SeekFrom::Start(0)).map_err(failed)?;
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(failed)?;
-        let text = whole_lines(&text);
+        let (length, text) = (text.len(), whole_lines(&text));
         let key = repository.ledger_key().map_err(|e| untrusted(path, &e))?;
         let ledger = Ledger::parse(text, &key).map_err(|e| untrusted(path, &e))?;
         // What a run that died left of a line would spoil the next one.
-        file.set_len(text.len() as u64).map_err(failed)?;
+        if text.len() < length {
+            file.set_len(text.len() as u64).map_err(failed)?;
+        }
         Ok(Self {
             path: path.to_owned(),
             file,
@@ -127,6 +129,18 @@ impl Book {
         };
         let now = jiff::Timestamp::now();
         let line = self.ledger.record(command, now, &seen, &self.key);
+        self.append(line.map_err(|e| untrusted(&self.path, &e))?)
+    }
+
+    /// Records what a command is about to remove, so that its death leaves no riddle.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    fn announce(&mut self, command: &str, changes: &Changes) -> Result<(), CommandError> {
+        let now = jiff::Timestamp::now();
+        let line = self
+            .ledger
+            .announce(command, now, &changes.removed, &self.key);
         self.append(line.map_err(|e| untrusted(&self.path, &e))?)
     }
 
@@ -177,6 +191,22 @@ pub fn open(repository: &Repository, settings: &Settings) -> Result<Option<Book>
     let path = settings.ledger.as_ref();
     path.map(|path| Book::open_or_begin(path, repository))
         .transpose()
+}
+
+/// As [`open`], and announces what is to go.
+///
+/// # Errors
+/// The ledger cannot be read or written.
+pub fn begin(
+    repository: &Repository,
+    settings: &Settings,
+    (command, changes): (&str, &Changes),
+) -> Result<Option<Book>, CommandError> {
+    let mut book = open(repository, settings)?;
+    if let Some(book) = &mut book {
+        book.announce(command, changes)?;
+    }
+    Ok(book)
 }
 
 /// As [`note`], in a ledger that is open.

@@ -158,6 +158,8 @@ struct State {
     /// Whether each is there, or was dropped.
     snapshots: BTreeMap<SnapshotId, bool>,
     keys: BTreeMap<KeyId, bool>,
+    /// What a command that may have died was about to remove.
+    leaving: Removed,
 }
 
 impl Ledger {
@@ -219,6 +221,7 @@ impl Ledger {
         for (snapshot, is_there) in &state.snapshots {
             let snapshot = *snapshot;
             match (is_there, found.snapshots.contains(&snapshot)) {
+                (true, false) if state.leaving.snapshots.contains(&snapshot) => {}
                 (true, false) => findings.push(LedgerFinding::SnapshotMissing { snapshot }),
                 (false, true) => findings.push(LedgerFinding::SnapshotReturned { snapshot }),
                 _ => {}
@@ -226,6 +229,7 @@ impl Ledger {
         }
         for (key, is_there) in &state.keys {
             match (is_there, found.keys.contains(key)) {
+                (true, false) if state.leaving.keys.contains(key) => {}
                 (true, false) => findings.push(LedgerFinding::KeyMissing { key: *key }),
                 (false, true) => findings.push(LedgerFinding::KeyReturned { key: *key }),
                 _ => {}
@@ -253,9 +257,45 @@ impl Ledger {
         key: &LedgerKey,
     ) -> Result<Option<String>, LedgerError> {
         let entry = self.change(command, now, seen);
-        if self.lines > 0 && entry.changes_nothing() {
+        let is_announced = self.state.leaving != Removed::default();
+        if self.lines > 0 && entry.changes_nothing() && !is_announced {
             return Ok(None);
         }
+        let line = entry::seal(&entry, key)?;
+        self.take(&entry, &line);
+        Ok(Some(line))
+    }
+
+    /// Records what a command is about to remove, and returns the line to append; none if nothing was
+    /// recorded yet. Should it die, what is gone by then is no finding, and the next line says so.
+    ///
+    /// # Errors
+    /// It cannot be signed.
+    pub fn announce(
+        &mut self,
+        command: &str,
+        now: jiff::Timestamp,
+        leaving: &Removed,
+        key: &LedgerKey,
+    ) -> Result<Option<String>, LedgerError> {
+        if self.lines == 0 || *leaving == Removed::default() {
+            return Ok(None);
+        }
+        let entry = Entry {
+            version: entry::VERSION,
+            sequence: self.lines,
+            previous: self.head.clone(),
+            time: now.to_string(),
+            command: command.to_owned(),
+            repository: self.state.repository.clone(),
+            config: None,
+            added_snapshots: BTreeSet::new(),
+            removed_snapshots: BTreeSet::new(),
+            added_keys: BTreeSet::new(),
+            removed_keys: BTreeSet::new(),
+            leaving_snapshots: leaving.snapshots.clone(),
+            leaving_keys: leaving.keys.clone(),
+        };
         let line = entry::seal(&entry, key)?;
         self.take(&entry, &line);
         Ok(Some(line))
@@ -328,15 +368,19 @@ impl Ledger {
                 .filter(new_snapshot)
                 .copied()
                 .collect(),
-            removed_snapshots: seen
-                .removed
-                .snapshots
+            removed_snapshots: (&seen.removed.snapshots | &state.leaving.snapshots)
                 .iter()
                 .filter(gone_snapshot)
                 .copied()
                 .collect(),
             added_keys: found.keys.iter().filter(new_key).copied().collect(),
-            removed_keys: seen.removed.keys.iter().filter(gone_key).copied().collect(),
+            removed_keys: (&seen.removed.keys | &state.leaving.keys)
+                .iter()
+                .filter(gone_key)
+                .copied()
+                .collect(),
+            leaving_snapshots: BTreeSet::new(),
+            leaving_keys: BTreeSet::new(),
         }
     }
 
@@ -354,6 +398,10 @@ impl Ledger {
         let keys = &mut self.state.keys;
         keys.extend(entry.added_keys.iter().map(|id| (*id, true)));
         keys.extend(entry.removed_keys.iter().map(|id| (*id, false)));
+        self.state.leaving = Removed {
+            snapshots: entry.leaving_snapshots.clone(),
+            keys: entry.leaving_keys.clone(),
+        };
     }
 }
 

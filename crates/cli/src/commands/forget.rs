@@ -244,7 +244,7 @@ fn execute(
     signals: &Signals,
 ) -> Result<Vec<SnapshotId>, CommandError> {
     let run = RunId::from_random(random::bytes()?);
-    let lock = repository::lock(repository, LockMode::Exclusive, run)?;
+    let lock = repository::lock(repository, LockMode::Exclusive, run, settings)?;
     let now = plan(&repository.reload()?, request, signals)?;
     if now != *shown {
         return Err(CommandError::new(
@@ -254,12 +254,13 @@ fn execute(
         .hint("run it again"));
     }
     // Before anything goes: what cannot be recorded is not done.
-    let book = ledger::open(repository, settings)?;
+    let points = || shown.dropped().map(|point| point.snapshot);
+    let partials = || shown.superseded().map(|partial| partial.snapshot);
+    let changes = Changes::dropped(points().chain(partials()));
+    let book = ledger::begin(repository, settings, ("forget", &changes))?;
     let ended = retention::execute(repository, &lock, shown, &signals.cancel);
     let kept = ended.as_deref().unwrap_or_default();
-    let points = shown.dropped().map(|point| point.snapshot);
-    let partials = shown.superseded().map(|partial| partial.snapshot);
-    let dropped = points.chain(partials).filter(|id| !kept.contains(id));
+    let dropped = points().chain(partials()).filter(|id| !kept.contains(id));
     // Also of a deletion that ended half-way: what is gone by then is gone by our hand.
     let changes = Changes::dropped(dropped);
     let noted = ledger::note_in(book, repository, settings.output, ("forget", &changes));

@@ -104,17 +104,18 @@ pub fn run(args: Args, settings: &Settings) -> Result<ExitStatus, CommandError> 
         }
         Action::Remove { id } => {
             let key = find(&repository.keys()?, &id)?;
-            let lock = exclusive(&repository)?;
-            let book = ledger::open(&repository, settings)?;
-            repository.remove_key(key, &lock)?;
+            let lock = exclusive(&repository, settings)?;
             let changes = Changes::default().key_removed(key);
+            let book = ledger::begin(&repository, settings, ("key remove", &changes))?;
+            repository.remove_key(key, &lock)?;
             ledger::note_in(book, &repository, output, ("key remove", &changes))?;
             changed(output, "removed", key)
         }
         Action::Passwd(new) => {
             let (password, origin) = (new.get()?, repository::key_origin());
-            let lock = exclusive(&repository)?;
-            let book = ledger::open(&repository, settings)?;
+            let lock = exclusive(&repository, settings)?;
+            let leaving = Changes::default().key_removed(repository.key_id());
+            let book = ledger::begin(&repository, settings, ("key passwd", &leaving))?;
             let reopened = repository.change_password(&password, origin, &lock)?;
             let changes = Changes::default()
                 .key_added(reopened.key_id())
@@ -126,9 +127,9 @@ pub fn run(args: Args, settings: &Settings) -> Result<ExitStatus, CommandError> 
 }
 
 /// Two runs that remove keys at once could remove the last.
-fn exclusive(repository: &Repository) -> Result<Lock, CommandError> {
+fn exclusive(repository: &Repository, settings: &Settings) -> Result<Lock, CommandError> {
     let run = RunId::from_random(random::bytes()?);
-    repository::lock(repository, LockMode::Exclusive, run)
+    repository::lock(repository, LockMode::Exclusive, run, settings)
 }
 
 impl NewPassword {

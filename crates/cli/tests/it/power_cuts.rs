@@ -1,6 +1,8 @@
 //! C3: the power goes at any moment of the real command, and what was not synchronised is lost, cut or
 //! out of order.
 
+mod ledger;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;

@@ -44,6 +44,12 @@ pub struct Entry {
     /// Keys that were removed.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub removed_keys: BTreeSet<KeyId>,
+    /// Points that the command is about to drop: until the next line they may be there or not.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub leaving_snapshots: BTreeSet<SnapshotId>,
+    /// Keys that the command is about to remove.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub leaving_keys: BTreeSet<KeyId>,
 }
 
 impl Entry {

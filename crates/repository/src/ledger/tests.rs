@@ -156,3 +156,42 @@ fn no_line_can_be_changed_dropped_moved_or_made_by_others() {
     let foreign = Ledger::parse(&book.text, &other);
     assert!(matches!(foreign, Err(LedgerError::Signature { line: 1 })));
 }
+
+/// A command that announced what it drops and died: what is gone is no finding, what is still there
+/// is not dropped, and the next line settles both.
+#[test]
+fn what_was_announced_may_be_gone_until_the_next_line() {
+    let mut book = Book::new();
+    book.found.snapshots = (1..=4).map(snapshot).collect();
+    book.record(&Removed::default());
+    let leaving = Removed {
+        snapshots: [snapshot(1), snapshot(2)].into(),
+        keys: BTreeSet::new(),
+    };
+    let now = jiff::Timestamp::UNIX_EPOCH;
+    let line = book.ledger.announce("forget", now, &leaving, &book.key);
+    book.text.push_str(&line.unwrap().unwrap());
+    book.text.push('\n');
+    assert_eq!(Ledger::parse(&book.text, &book.key).unwrap(), book.ledger);
+    book.found.snapshots.remove(&snapshot(1));
+    assert_eq!(book.findings(), []);
+    book.found.snapshots.remove(&snapshot(4));
+    let missing = |number| LedgerFinding::SnapshotMissing {
+        snapshot: snapshot(number),
+    };
+    assert_eq!(book.findings(), [missing(4)], "nobody announced this one");
+    book.found.snapshots.insert(snapshot(4));
+    // The next command, whatever it is.
+    book.record(&Removed::default());
+    assert_eq!(book.findings(), []);
+    let before = book.ledger.lines();
+    book.record(&Removed::default());
+    assert_eq!(book.ledger.lines(), before, "it is settled");
+    book.found.snapshots.remove(&snapshot(2));
+    assert_eq!(book.findings(), [missing(2)], "it was not dropped then");
+    book.found.snapshots.extend([snapshot(1), snapshot(2)]);
+    let returned = LedgerFinding::SnapshotReturned {
+        snapshot: snapshot(1),
+    };
+    assert_eq!(book.findings(), [returned]);
+}

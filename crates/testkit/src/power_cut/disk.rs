@@ -246,12 +246,16 @@ impl Inode {
         if self.kept.as_ref() == Some(&self.content) {
             return self.content.clone();
         }
-        match content {
-            Content::Lost => self.kept.clone().unwrap_or_default(),
-            Content::Half => self.content[..self.content.len() / 2].to_vec(),
-            Content::Zeros => vec![0; self.content.len()],
-            Content::Whole => self.content.clone(),
-        }
+        // Bytes are only ever appended, so what was synchronised is the beginning.
+        let kept = self.kept.clone().unwrap_or_default();
+        let loose = self.content.len() - kept.len();
+        let left = match content {
+            Content::Lost => Vec::new(),
+            Content::Half => self.content[kept.len()..kept.len() + loose / 2].to_vec(),
+            Content::Zeros => vec![0; loose],
+            Content::Whole => self.content[kept.len()..].to_vec(),
+        };
+        [kept, left].concat()
     }
 }
 

@@ -121,14 +121,15 @@ fn drop_all(
     signals: &Signals,
 ) -> Result<Vec<SnapshotId>, CommandError> {
     let run = RunId::from_random(random::bytes()?);
-    let lock = repository::lock(repository, LockMode::Exclusive, run)?;
+    let lock = repository::lock(repository, LockMode::Exclusive, run, settings)?;
     if named(&repository.reload()?, args, signals)? != shown {
         let message = "the repository changed since the plan was made, so nothing was dropped";
         return Err(CommandError::new(ErrorKind::Refused, message).hint("run it again"));
     }
     let ids: Vec<SnapshotId> = shown.iter().map(|record| record.snapshot).collect();
     // Before anything goes: what cannot be recorded is not done.
-    let book = ledger::open(repository, settings)?;
+    let changes = Changes::dropped(ids.iter().copied());
+    let book = ledger::begin(repository, settings, ("forget", &changes))?;
     let ended = forget(repository, &lock, &ids);
     let outcomes = ended.as_deref().unwrap_or_default();
     let kept = outcomes

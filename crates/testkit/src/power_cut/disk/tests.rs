@@ -105,3 +105,11 @@ fn a_synchronisation_covers_only_what_another_thread_had_done_before_it_began() 
         assert_eq!(disk.pending.is_empty(), covered, "began at {began}");
     }
 }
+
+#[test]
+fn what_is_appended_after_a_synchronisation_costs_nothing_of_what_was_before() {
+    for left in left_by(&[create("t"), write("t"), fsync("t"), fsync(""), write("t")]) {
+        let content = left[Path::new("t")].as_deref().unwrap();
+        assert!(content.starts_with(b"content"), "{content:?}");
+    }
+}
