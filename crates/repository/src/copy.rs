@@ -26,6 +26,7 @@ use refloat_model::progress::Counters;
 use crate::archive::{Added, ArchiveOptions, Archiver};
 use crate::error::RepositoryError;
 use crate::format::pack::BlobKind;
+use crate::format::snapshot::SnapshotFile;
 use crate::id::{BlobId, SnapshotId};
 use crate::index::Location;
 use crate::lock::Lock;
@@ -55,6 +56,9 @@ pub struct CopyReport {
     /// Snapshots that had been copied before, of which it cannot be told whether they are whole
     /// there, or that lack something there that is lost here as well, and why.
     pub unknown: Vec<(SnapshotId, RepositoryError)>,
+    /// Snapshots that are not there and cannot be copied, because something of them is lost or
+    /// damaged here, and what.
+    pub damaged: Vec<(SnapshotId, RepositoryError)>,
     /// What was added.
     pub added: Added,
     /// Whether both repositories cut content at the same places.
@@ -68,8 +72,8 @@ pub struct CopyReport {
 /// behaviour: packs and indexes without a snapshot, which a repetition uses.
 ///
 /// # Errors
-/// A snapshot is not there or something that a new one needs is damaged; storage failed; the lock is
-/// lost. Groups that were finished before stay.
+/// A snapshot is not there, storage failed, or the lock is lost. Groups that were finished before
+/// stay. What is lost or damaged of one snapshot ends no other's copy.
 pub fn copy(
     from: &IndexedRepository,
     to: &IndexedRepository,
@@ -97,13 +101,29 @@ pub fn copy(
         copy_blobs(from, &archiver, roots, counters, cancel)?;
         archiver.finish()
     };
-    for group in wanted.chunks(GROUP_SNAPSHOTS) {
+    let add = |group: &[(SnapshotId, SnapshotFile)], report: &mut CopyReport| {
         let roots = group.iter().filter_map(|(_, snapshot)| snapshot.tree);
         let archived = carry(roots.collect())?;
         for (id, snapshot) in group {
             report.copied.push((*id, archived.publish(lock, snapshot)?));
         }
         report.added = sum(report.added, archived.added());
+        Ok::<_, RepositoryError>(())
+    };
+    for group in wanted.chunks(GROUP_SNAPSHOTS) {
+        match add(group, &mut report) {
+            // One of them; which one it is, each by itself tells.
+            Err(error) if error.is_damage() => {
+                let done: HashSet<SnapshotId> = report.copied.iter().map(|(id, _)| *id).collect();
+                for one in group.iter().filter(|(id, _)| !done.contains(id)) {
+                    match add(std::slice::from_ref(one), &mut report) {
+                        Err(error) if error.is_damage() => report.damaged.push((one.0, error)),
+                        ended => ended?,
+                    }
+                }
+            }
+            ended => ended?,
+        }
     }
     // After what is new: that an old one cannot be completed must keep no new one from going there.
     let complete = |group: &[Broken], report: &mut CopyReport| {

@@ -71,6 +71,8 @@ pub struct Copied {
     completed: usize,
     /// How many more it had of which it is not known whether they are whole there.
     unknown: usize,
+    /// How many are not there and cannot be copied: something of them is lost or damaged here.
+    damaged: usize,
     /// What is not known to be whole there, and why.
     findings: Vec<Finding>,
     /// Bytes that were written there.
@@ -103,7 +105,7 @@ pub fn run(
     })?;
     let other = Other::resolve(&named, &args.other, settings)?;
     let from = repository::open(settings)?;
-    let _lock = repository::lock_for_reading(&from)?;
+    let _lock = repository::lock_for_reading(&from, settings)?;
     let from = from.into_indexed()?;
     let list = from.snapshots()?;
     let points = point_list::summaries(&list.snapshots);
@@ -194,6 +196,8 @@ fn survey(
         present: survey.present.len(),
         completed: survey.broken.len(),
         unknown: survey.unknown.len(),
+        // Only copying reads all data.
+        damaged: 0,
         findings: survey.unknown.iter().map(unreadable).collect(),
         bytes_written: 0,
         same_chunker: from.chunker_parameters() == to.chunker_parameters(),
@@ -203,8 +207,8 @@ fn survey(
 /// Copies points, oldest first.
 ///
 /// # Errors
-/// The other repository cannot be opened, something is damaged, or storage failed; points that
-/// were finished before stay.
+/// The other repository cannot be opened, or storage failed; points that were finished before
+/// stay.
 pub fn copy_points(
     from: &IndexedRepository,
     other: &Other,
@@ -214,7 +218,7 @@ pub fn copy_points(
 ) -> Result<Copied, CommandError> {
     let to = open_other(from, other, settings)?;
     let run = RunId::from_random(random::bytes()?);
-    let lock = repository::lock(&to, LockMode::Shared, run)?;
+    let lock = repository::lock(&to, LockMode::Shared, run, settings)?;
     let to = to.into_indexed()?;
     let progress = Shown::start(settings);
     progress.phase(&format!("copying to {}", other.name));
@@ -241,7 +245,13 @@ impl Copied {
             present: report.present.len(),
             completed: report.completed.len(),
             unknown: report.unknown.len(),
-            findings: report.unknown.iter().map(unreadable).collect(),
+            damaged: report.damaged.len(),
+            findings: report
+                .unknown
+                .iter()
+                .chain(&report.damaged)
+                .map(unreadable)
+                .collect(),
             bytes_written: report.added.packed_bytes,
             same_chunker: report.same_chunker,
         }
@@ -309,6 +319,12 @@ pub fn text(copied: &Copied) -> String {
         let count = table::count(copied.unknown as u64, "point");
         text.push_str(&format!(
             "{count} there may lack something that cannot be told or completed from here\n"
+        ));
+    }
+    if copied.damaged > 0 {
+        let count = table::count(copied.damaged as u64, "point");
+        text.push_str(&format!(
+            "{count} could not be copied: something of them is lost or damaged here\n"
         ));
     }
     text

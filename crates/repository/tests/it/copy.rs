@@ -129,11 +129,16 @@ fn damage_in_the_first_repository_is_not_copied() {
         from.delete(&file).unwrap();
         from.write(&file, &bytes).unwrap();
     }
-    let ended = copy_now(&from, &to, &ids);
-    assert!(
-        matches!(ended, Err(RepositoryError::DamagedBlob { .. })),
-        "{ended:?}"
-    );
+    // Named one by one, instead of an error that would keep whole ones from going there.
+    let report = copy_now(&from, &to, &ids).unwrap();
+    let damaged: Vec<SnapshotId> = report.damaged.iter().map(|(id, _)| *id).collect();
+    assert_eq!((damaged, report.copied), (ids, Vec::new()));
+    for (_, error) in &report.damaged {
+        assert!(
+            matches!(error, RepositoryError::DamagedBlob { .. }),
+            "{error:?}"
+        );
+    }
     assert_eq!(open(&to).snapshots().unwrap().snapshots.len(), 0);
     require_clean(&to);
     let unknown = copy_now(&from, &to, &[SnapshotId([1; 32])]);
@@ -276,6 +281,35 @@ fn a_lost_pack_under_a_copied_point_keeps_no_new_one_from_being_copied() {
         assert_eq!((unknown, copied), (vec![ids[0]], vec![ids[1]]), "{how}");
         assert!(report.present.is_empty() && report.completed.is_empty());
         assert_eq!(all_snapshots(&to).len(), 2, "{how}");
+    }
+}
+
+/// A point that was never copied and is damaged is named, time after time, and the others go there.
+#[test]
+fn a_damaged_point_that_was_never_copied_keeps_no_other_from_being_copied() {
+    for how in ["deleted", "cut off", "flipped"] {
+        let (from, to) = (memory(), memory());
+        let ids = generations(&from);
+        drop(init(&to, ChunkerChoice::Gear));
+        let key = root_pack(&open(&from).into_indexed().unwrap(), ids[0]);
+        match how {
+            "deleted" => from.delete(&key).unwrap(),
+            "cut off" => truncate(&from, &key),
+            _ => {
+                let mut bytes = from.read(&key).unwrap();
+                bytes.iter_mut().for_each(|byte| *byte ^= 1);
+                from.write(&key, &bytes).unwrap();
+            }
+        }
+        for copied in [vec![ids[1]], Vec::new()] {
+            let report = copy_now(&from, &to, &ids).unwrap();
+            let damaged: Vec<SnapshotId> = report.damaged.iter().map(|(id, _)| *id).collect();
+            assert_eq!(damaged, [ids[0]], "{how}");
+            let done: Vec<SnapshotId> = report.copied.iter().map(|(id, _)| *id).collect();
+            assert_eq!(done, copied, "{how}");
+        }
+        assert_eq!(all_snapshots(&to).len(), 1, "{how}");
+        require_clean(&to);
     }
 }
 
