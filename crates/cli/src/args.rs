@@ -4,9 +4,11 @@
 //! command's own file.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use refloat_engine::config::ByteRate;
+use refloat_engine::period::Period;
 
 use crate::commands;
 use crate::environment;
@@ -85,6 +87,15 @@ pub struct GlobalArgs {
     /// Keep no copies of indexes and snapshots of repositories on other machines
     #[arg(long, global = true)]
     pub no_cache: bool,
+    /// How long to wait for somebody else's lock, 0 for not at all
+    #[arg(
+        long,
+        global = true,
+        value_name = "PERIOD",
+        default_value = "10s",
+        value_parser = parse_wait
+    )]
+    pub retry_lock: Duration,
     /// A descriptor whose first line is the password, which the caller opened: 3, 4, …
     #[arg(
         long,
@@ -97,6 +108,10 @@ pub struct GlobalArgs {
     /// else deletes or puts back is noticed [env: REFLOAT_LEDGER]
     #[arg(long, global = true, value_name = "FILE")]
     pub ledger: Option<PathBuf>,
+    /// The file with the key that forget, prune, repair and changes of keys take in a repository
+    /// that was made with --require-deleter-key [env: REFLOAT_DELETER_KEY]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub deleter_key: Option<PathBuf>,
     /// The configuration; ./refloat.yaml if it is there [env: REFLOAT_CONFIG]
     #[arg(short, long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -112,6 +127,14 @@ pub struct GlobalArgs {
     /// Show no progress
     #[arg(long, global = true)]
     pub no_progress: bool,
+}
+
+fn parse_wait(text: &str) -> Result<Duration, String> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let period: Period = text.parse().map_err(|e| format!("{e}"))?;
+    Ok(period.duration_from(jiff::Timestamp::now().into()))
 }
 
 /// What to do.

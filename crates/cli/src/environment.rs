@@ -44,6 +44,11 @@ pub const LEDGER: Variable = Variable {
     name: "REFLOAT_LEDGER",
     meaning: "The file that records points and keys, kept elsewhere; as --ledger",
 };
+/// The deleter key's file.
+pub const DELETER_KEY: Variable = Variable {
+    name: "REFLOAT_DELETER_KEY",
+    meaning: "The file with the key of whoever may delete; as --deleter-key",
+};
 /// The password of a registry on the command line.
 pub const REGISTRY_PASSWORD: Variable = Variable {
     name: "REFLOAT_REGISTRY_PASSWORD",
@@ -98,12 +103,13 @@ pub const TMPDIR: Variable = Variable {
 };
 
 /// All of them.
-pub const ALL: [&Variable; 15] = [
+pub const ALL: [&Variable; 16] = [
     &REPOSITORY,
     &PASSWORD,
     &PASSWORD_FILE,
     &PASSWORD_COMMAND,
     &LEDGER,
+    &DELETER_KEY,
     &REGISTRY_PASSWORD,
     &ETCD_PASSWORD,
     &CONFIG,

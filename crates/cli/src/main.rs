@@ -10,6 +10,7 @@ mod app;
 mod args;
 mod command_error;
 mod commands;
+mod deleter;
 mod environment;
 mod etcd_path;
 mod exit_status;

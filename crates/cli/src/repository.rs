@@ -3,6 +3,7 @@
 //! Invariant: nothing is written when opening.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use refloat_model::finding::Finding;
 use refloat_model::id::RunId;
@@ -12,9 +13,14 @@ use refloat_repository::{IndexedRepository, Repository, RepositoryError};
 use refloat_storage::{SharedStorage, StorageErrorKind};
 
 use crate::command_error::CommandError;
+use crate::deleter;
 use crate::random;
 use crate::settings::Settings;
 use crate::storage::{Patience, Place};
+use crate::table;
+
+/// How often a lock that is not to be had is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// The storage of the repository that the settings name.
 ///
@@ -38,7 +44,11 @@ fn open_storage(storage: SharedStorage, settings: &Settings) -> Result<Repositor
         let location = storage.location();
         return Err(RepositoryError::NoRepository { location }.into());
     }
-    Ok(Repository::open(storage, &*settings.password()?)?)
+    let opened = Repository::open(storage, &*settings.password()?)?;
+    match &settings.deleter_key {
+        None => Ok(opened),
+        Some(file) => Ok(opened.with_deleter(deleter::load(file)?)),
+    }
 }
 
 /// Opens the repository as it is in storage, without the copies of this machine, for whoever
@@ -101,8 +111,44 @@ pub fn indexed(
 ///
 /// # Errors
 /// Somebody else holds a lock that excludes this one.
-pub fn lock(repository: &Repository, mode: LockMode, run: RunId) -> Result<Lock, CommandError> {
-    Ok(repository.lock(mode, owner(run), Arc::new(jiff::Timestamp::now))?)
+pub fn lock(
+    repository: &Repository,
+    mode: LockMode,
+    run: RunId,
+    settings: &Settings,
+) -> Result<Lock, CommandError> {
+    Ok(lock_in_time(repository, mode, run, settings)?)
+}
+
+/// As [`lock`]: waits as long as the settings say, for a prune keeps others out for seconds and most
+/// backups are short.
+///
+/// # Errors
+/// Somebody else still holds a lock that excludes this one, or storage failed.
+pub fn lock_in_time(
+    repository: &Repository,
+    mode: LockMode,
+    run: RunId,
+    settings: &Settings,
+) -> Result<Lock, RepositoryError> {
+    let started = Instant::now();
+    loop {
+        let taken = repository.lock(mode, owner(run), Arc::new(jiff::Timestamp::now));
+        let is_locked = matches!(taken, Err(RepositoryError::Locked { .. }));
+        let is_over = started.elapsed() >= settings.retry_lock || settings.cancel.is_cancelled();
+        if !is_locked || is_over {
+            return taken;
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+}
+
+/// What is to be said of locks that kept nobody out.
+pub fn passed_over(lock: &Lock) -> Option<Finding> {
+    let count = lock.passed_over() as u64;
+    let message = "exclusive and vouched for by no deleter key: somebody forges locks; whoever may \
+                   delete clears them with `refloat repair locks`";
+    (count > 0).then(|| Finding::warning(table::count(count, "lock"), message))
 }
 
 /// A shared lock for a command that only reads, so that nothing is pruned under its hands. A
@@ -110,9 +156,12 @@ pub fn lock(repository: &Repository, mode: LockMode, run: RunId) -> Result<Lock,
 ///
 /// # Errors
 /// Somebody is deleting, or storage failed.
-pub fn lock_for_reading(repository: &Repository) -> Result<Option<Lock>, CommandError> {
+pub fn lock_for_reading(
+    repository: &Repository,
+    settings: &Settings,
+) -> Result<Option<Lock>, CommandError> {
     let run = RunId::from_random(random::bytes()?);
-    match repository.lock(LockMode::Shared, owner(run), Arc::new(jiff::Timestamp::now)) {
+    match lock_in_time(repository, LockMode::Shared, run, settings) {
         Ok(lock) => Ok(Some(lock)),
         Err(RepositoryError::Storage(e)) if e.kind() == StorageErrorKind::Denied => Ok(None),
         Err(error) => Err(error.into()),
@@ -120,7 +169,7 @@ pub fn lock_for_reading(repository: &Repository) -> Result<Option<Lock>, Command
 }
 
 /// Who holds the locks of a run.
-pub fn owner(run: RunId) -> LockOwner {
+fn owner(run: RunId) -> LockOwner {
     LockOwner {
         host: format!("refloat-{run}"),
         user: machine_user(),

@@ -7,6 +7,7 @@
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use refloat_engine::config::{Config, PasswordConfig, PolicyConfig, StorageConfig};
 use refloat_engine::suggest::closest;
@@ -38,6 +39,10 @@ pub struct Settings {
     pub config: Option<LoadedConfig>,
     /// The ledger's file; none if nothing is recorded.
     pub ledger: Option<PathBuf>,
+    /// The file with the deleter key; none for whoever only writes.
+    pub deleter_key: Option<PathBuf>,
+    /// How long to wait for somebody else's lock.
+    pub retry_lock: Duration,
     /// Where results go.
     pub output: Output,
     /// How progress is shown.
@@ -98,6 +103,7 @@ impl Settings {
             password_command,
             password_fd,
             ledger,
+            deleter_key,
             config,
             json: _,
             quiet: _,
@@ -107,6 +113,7 @@ impl Settings {
             limit_upload,
             limit_download,
             no_cache,
+            retry_lock,
         } = global;
         let cache = storage::cache_usual().filter(|_| !no_cache);
         let config = load_config(config)?;
@@ -139,6 +146,8 @@ impl Settings {
             )?,
             known_password: OnceLock::new(),
             ledger: ledger.or_else(|| environment::path(&environment::LEDGER)),
+            deleter_key: deleter_key.or_else(|| environment::path(&environment::DELETER_KEY)),
+            retry_lock,
             output,
             progress,
             config,

@@ -114,6 +114,30 @@ pub enum RepositoryError {
         /// When it was last refreshed.
         since: String,
     },
+    /// More locks than anybody reads.
+    #[error(
+        "there are {count} lock files, more than are read ({max}): somebody floods the repository"
+    )]
+    TooManyLocks {
+        /// How many.
+        count: usize,
+        /// How many would be read.
+        max: usize,
+    },
+    /// Writers would not wait for us.
+    #[error(
+        "only holders of its deleter key may forget, prune, repair and change keys in this repository"
+    )]
+    NotDeleter,
+    /// Writers would take our lock for an old one that was stored again.
+    #[error(
+        "this machine's clock and the storage's differ by {minutes} minutes, so others would not \
+         honour this run's lock"
+    )]
+    DeleterClock {
+        /// By how much.
+        minutes: i64,
+    },
     /// Our lock is gone or too old: what we would publish may no longer be whole.
     #[error("this run lost its lock on the repository, so it publishes nothing")]
     LostLock,
@@ -197,6 +221,19 @@ impl RepositoryError {
             | Self::InvalidTree { .. }
             | Self::NotStored { .. }
             | Self::NotExtended { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Whether an error tells that something stored is gone or is not what it was.
+    pub(crate) fn is_damage(&self) -> bool {
+        use StorageErrorKind as K;
+        match self {
+            Self::Storage(error) => matches!(error.kind(), K::NotFound | K::ShortRead),
+            Self::DamagedFile { .. }
+            | Self::DamagedBlob { .. }
+            | Self::MissingBlob { .. }
+            | Self::InvalidTree { .. } => true,
             _ => false,
         }
     }

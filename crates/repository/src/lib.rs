@@ -14,6 +14,7 @@ mod clock;
 pub mod codec;
 pub mod copy;
 pub mod crypto;
+mod deleter;
 mod deletion;
 mod error;
 pub mod escrow;
@@ -38,6 +39,7 @@ pub mod restore;
 mod tree_walk;
 
 pub use blobs::BlobReader;
+pub use deleter::{DeleterKey, InvalidDeleterKey};
 pub use error::{Cause, RepositoryError};
 pub use failure::{EntryFailure, Failures};
 pub use format::pack::BlobKind;

@@ -9,21 +9,27 @@
 //! against that of our own, written just now. So no clock of ours or of the holder's can make a
 //! living lock look dead (borg #9870), nor a dead one that came from the future live for ever.
 //!
+//! A lock that the repository's key does not open is none for whoever writes: anybody could have
+//! put it there. Whoever deletes waits for its end.
+//!
 //! Invariant: whoever publishes has proven, after its last upload, that its lock still stands.
 
 mod age;
+mod records;
+mod store;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use refloat_storage::{FileKey, FileKind, SharedStorage, StorageErrorKind};
+use refloat_storage::FileKey;
 
 pub use crate::clock::{Clock, Repetition, Timekeeper, Work};
 use crate::error::RepositoryError;
 use crate::format::lock::LockFile;
 use crate::repository::Repository;
 
-use age::{Ages, is_dead};
+pub use records::LockRecord;
+use store::LockStore;
 
 /// How often a lock is refreshed.
 const REFRESH_EVERY: Duration = Duration::from_mins(5);
@@ -79,16 +85,11 @@ struct Shared {
     held: Mutex<Held>,
 }
 
-/// What a lock needs of a repository; outlives the borrow.
-struct LockStore {
-    storage: SharedStorage,
-    codec: Arc<crate::codec::Codec>,
-}
-
 /// A lock that stands until it is dropped.
 pub struct Lock {
     shared: Arc<Shared>,
     refresher: Option<Box<dyn Repetition>>,
+    passed_over: usize,
 }
 
 impl std::fmt::Debug for Lock {
@@ -112,10 +113,10 @@ impl Repository {
         owner: LockOwner,
         clock: Clock,
     ) -> Result<Lock, RepositoryError> {
-        let store = LockStore {
-            storage: Arc::clone(self.storage()),
-            codec: Arc::clone(self.codec()),
-        };
+        let store = LockStore::of(self);
+        if mode == LockMode::Exclusive && !self.deleters().may_exclude() {
+            return Err(RepositoryError::NotDeleter);
+        }
         let now = clock.now();
         let content = LockFile {
             time: now,
@@ -125,6 +126,7 @@ impl Repository {
             pid: owner.process.into(),
             uid: 0,
             gid: 0,
+            refloat_voucher: None,
         };
         let first = store.look(&content, None, now)?;
         let file = store.begin(&content)?;
@@ -144,7 +146,7 @@ impl Repository {
             let looked = store.look(&content, Some(&held), clock.now());
             if let Err(error) = looked.and_then(|seen| store.bury(&seen.dead)) {
                 // The refusal is what the caller must know; a lock left behind dies by itself.
-                drop(store.storage.delete(&file));
+                drop(store.delete(&file));
                 return Err(error);
             }
         }
@@ -170,141 +172,8 @@ impl Repository {
         Ok(Lock {
             shared,
             refresher: Some(refresher),
+            passed_over: first.passed_over,
         })
-    }
-}
-
-/// What was seen among the locks; none of it excludes ours.
-struct Seen {
-    /// Locks that are dead by the storage's clock.
-    dead: Vec<FileKey>,
-    /// Whether any lock looks dead, by ours or by the storage's clock.
-    saw_dead: bool,
-}
-
-impl LockStore {
-    fn seal(&self, content: &LockFile) -> Result<(FileKey, Vec<u8>), RepositoryError> {
-        let json = serde_json::to_vec(content).map_err(|e| RepositoryError::Encode {
-            what: "a lock",
-            cause: e.into(),
-        })?;
-        let sealed = self.codec.seal_file(&json)?;
-        let file = FileKey::new(FileKind::Lock, crate::id::sha256(&sealed));
-        Ok((file, sealed))
-    }
-
-    /// Writes the first lock of a run. If that fails, it may be there all the same.
-    fn begin(&self, content: &LockFile) -> Result<FileKey, RepositoryError> {
-        let (file, sealed) = self.seal(content)?;
-        if let Err(error) = self.storage.write(&file, &sealed) {
-            drop(self.storage.delete(&file));
-            return Err(error.into());
-        }
-        Ok(file)
-    }
-
-    fn bury(&self, dead: &[FileKey]) -> Result<(), RepositoryError> {
-        for file in dead {
-            self.storage.delete(file)?;
-        }
-        Ok(())
-    }
-
-    /// A lock; none if it was deleted since it was listed.
-    fn read(&self, file: &FileKey) -> Result<Option<LockFile>, RepositoryError> {
-        let sealed = match self.storage.read(file) {
-            Ok(sealed) => sealed,
-            Err(error) if error.kind() == StorageErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-        let json = self
-            .codec
-            .open_file(sealed)
-            .map_err(|e| RepositoryError::damaged(*file, e))?;
-        serde_json::from_slice(&json)
-            .map(Some)
-            .map_err(|e| RepositoryError::damaged(*file, e))
-    }
-
-    /// Looks at the locks of others. `held` is our own, once it is written.
-    ///
-    /// # Errors
-    /// A living one excludes ours; or ours is not listed, so that nobody can tell by the storage's
-    /// clock who lives, and others may not see ours either.
-    fn look(
-        &self,
-        ours: &LockFile,
-        held: Option<&Held>,
-        now: jiff::Timestamp,
-    ) -> Result<Seen, RepositoryError> {
-        let listed = self.storage.list(FileKind::Lock)?;
-        let own = held.and_then(|held| listed.iter().find(|file| file.key == held.file));
-        if held.is_some() && own.is_none() {
-            return Err(RepositoryError::LostLock);
-        }
-        let storage_now = own.and_then(|file| file.modified).map(|at| at.to_jiff());
-        let mut seen = Seen {
-            dead: Vec::new(),
-            saw_dead: false,
-        };
-        for file in &listed {
-            if held.is_some_and(|held| held.is_own(&file.key)) {
-                continue;
-            }
-            let other = match self.read(&file.key) {
-                Ok(Some(lock)) => Some(lock),
-                Ok(None) => continue,
-                // Torn or of a foreign key; the storage's clock tells its age.
-                Err(RepositoryError::DamagedFile { .. }) => None,
-                Err(error) => return Err(error),
-            };
-            let ages = Ages {
-                claimed: other.as_ref().map(|lock| lock.time),
-                modified: file.modified.map(|at| at.to_jiff()),
-                now,
-                storage_now,
-            };
-            if is_dead(&ages) {
-                seen.saw_dead = true;
-                // Without the storage's own time only a look may be wrong, not a deletion.
-                if storage_now.is_some() || file.modified.is_none() {
-                    seen.dead.push(file.key);
-                }
-                continue;
-            }
-            let other = other.unwrap_or_else(|| unreadable_lock(ages.modified));
-            if ours.exclusive || other.exclusive {
-                return Err(locked_by(&other));
-            }
-        }
-        Ok(seen)
-    }
-}
-
-fn locked_by(other: &LockFile) -> RepositoryError {
-    RepositoryError::Locked {
-        mode: if other.exclusive {
-            "exclusively"
-        } else {
-            "by a reader or writer"
-        },
-        holder: format!(
-            "{}@{} (process {})",
-            other.username, other.hostname, other.pid
-        ),
-        since: other.time.to_string(),
-    }
-}
-
-fn unreadable_lock(modified: Option<jiff::Timestamp>) -> LockFile {
-    LockFile {
-        time: modified.unwrap_or(jiff::Timestamp::MAX),
-        exclusive: true,
-        hostname: "an unreadable lock file".to_owned(),
-        username: "somebody".to_owned(),
-        pid: 0,
-        uid: 0,
-        gid: 0,
     }
 }
 
@@ -315,7 +184,7 @@ impl Shared {
 
     /// Whether the lock that is held is there and young enough for others to honour it.
     fn stands(&self, held: &Held, now: jiff::Timestamp) -> Result<bool, RepositoryError> {
-        let there = self.store.storage.size(&held.file)?.is_some();
+        let there = self.store.is_there(&held.file)?;
         Ok(there && now.duration_since(held.refreshed) <= LOST_AFTER)
     }
 
@@ -330,10 +199,10 @@ impl Shared {
             time: now,
             ..self.content.clone()
         })?;
-        if let Err(error) = self.store.storage.write(&file, &sealed) {
+        if let Err(error) = self.store.write(&file, &sealed) {
             // It may be there although the answer did not come; nobody would ever delete it.
             held.leftovers.push(file);
-            return Err(error.into());
+            return Err(error);
         }
         let old = std::mem::replace(&mut held.file, file);
         held.refreshed = now;
@@ -346,7 +215,7 @@ impl Shared {
     /// the end, so that no file of ours keeps others out after the run.
     fn sweep_leftovers(&self, held: &mut Held) {
         held.leftovers
-            .retain(|file| self.store.storage.delete(file).is_err());
+            .retain(|file| self.store.delete(file).is_err());
     }
 
     fn unlock(&self) {
@@ -392,6 +261,13 @@ impl Lock {
             return Err(RepositoryError::LostLock);
         }
         self.prove()
+    }
+
+    /// How many living exclusive locks of others kept nobody out when this one was taken, because
+    /// no deleter vouches for them.
+    #[must_use]
+    pub const fn passed_over(&self) -> usize {
+        self.passed_over
     }
 
     /// The moment by the lock's clock.

@@ -13,6 +13,7 @@ use crate::catalogue::read_twice;
 use crate::chunker::{Chunker, gear::Gear, rabin::Polynomial, rabin::Rabin};
 use crate::codec::Codec;
 use crate::crypto::{Cipher, Key, random_bytes};
+use crate::deleter::{DeleterKey, Deleters};
 use crate::error::RepositoryError;
 use crate::flips::{self, Stage};
 use crate::format::config::{ChunkerConfig, Config, VERSION_MAX};
@@ -57,6 +58,8 @@ pub struct InitOptions {
     pub chunker_parameters: Option<ChunkerParameters>,
     /// Recorded in the first key.
     pub origin: KeyOrigin,
+    /// The public key of whoever may delete; without one everybody's exclusive locks count.
+    pub deleter: Option<String>,
 }
 
 impl ChunkerParameters {
@@ -80,6 +83,7 @@ pub struct Repository {
     config: Config,
     chunker: Arc<Chunker>,
     key: KeyId,
+    deleters: Arc<Deleters>,
 }
 
 impl std::fmt::Debug for Repository {
@@ -124,6 +128,7 @@ impl Repository {
             id: hex(&random_bytes::<32>()?),
             chunker_polynomial: chunker.polynomial,
             refloat_chunker: chunker.gear,
+            refloat_deleters: options.deleter.into_iter().collect(),
         };
         let master = Key::random()?;
         let key = keys::write(&storage, &master, password, options.origin)?;
@@ -190,6 +195,7 @@ impl Repository {
     ) -> Result<Self, RepositoryError> {
         let chunker = chunker(&config, &storage)?;
         let codec = Codec::new(Cipher::new(&master)?, config.version);
+        let deleters = Deleters::new(config.id.clone(), config.refloat_deleters.clone());
         Ok(Self {
             storage,
             codec: Arc::new(codec),
@@ -197,7 +203,19 @@ impl Repository {
             config,
             chunker: Arc::new(chunker),
             key,
+            deleters: Arc::new(deleters),
         })
+    }
+
+    /// The same, whose exclusive locks this key vouches for.
+    #[must_use]
+    pub fn with_deleter(mut self, key: DeleterKey) -> Self {
+        self.deleters = Arc::new(self.deleters.with_own(key));
+        self
+    }
+
+    pub(crate) const fn deleters(&self) -> &Arc<Deleters> {
+        &self.deleters
     }
 
     /// Where its files live.

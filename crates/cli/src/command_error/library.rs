@@ -72,8 +72,16 @@ impl From<RepositoryError> for CommandError {
             }
             R::Locked { .. } => of(ErrorKind::Locked).hint(
                 "try again when the other run has ended; the lock of a dead one ends by itself \
-                 after 30 minutes",
+                 after 30 minutes; see and clear them with `refloat repair locks`",
             ),
+            R::TooManyLocks { .. } => of(ErrorKind::Locked).hint(
+                "whoever may delete clears them with `refloat repair locks`; take the credentials away \
+                 from whoever makes them",
+            ),
+            R::NotDeleter => {
+                of(ErrorKind::Refused).hint("give the key's file with --deleter-key")
+            }
+            R::DeleterClock { .. } => of(ErrorKind::Refused).hint("set this machine's clock"),
             R::DamagedFile { .. }
             | R::DamagedBlob { .. }
             | R::MissingBlob { .. }

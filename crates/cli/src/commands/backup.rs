@@ -265,7 +265,9 @@ fn run_policy(
     let began = Timestamp::from(jiff::Timestamp::now());
     let opened = repository::open(settings)?;
     let run = RunId::from_random(random::bytes()?);
-    let lock = repository::lock(&opened, LockMode::Shared, run)?;
+    let lock = repository::lock(&opened, LockMode::Shared, run, settings)?;
+    let forged = repository::passed_over(&lock);
+    settings.output.findings(forged.as_slice());
     let repository = repository::indexed(opened, settings)?;
     let plain_tcp = args.sources.access.plain_tcp();
     let mut connected = Connected::to(&wanted.sources, plain_tcp, Purpose::Capture)?;

@@ -88,7 +88,7 @@ pub fn run(
     signals: &Signals,
 ) -> Result<ExitStatus, CommandError> {
     let repository = repository::open_uncached(settings)?;
-    let _lock = repository::lock_for_reading(&repository)?;
+    let _lock = repository::lock_for_reading(&repository, settings)?;
     let read_data = match args.read_data_subset {
         _ if args.read_data => ReadData::All,
         None => ReadData::None,

@@ -109,7 +109,7 @@ pub fn run(
     };
     let branch = Branch::new(&args.branch)?;
     let opened = repository::open(settings)?;
-    let _lock = repository::lock_for_reading(&opened)?;
+    let _lock = repository::lock_for_reading(&opened, settings)?;
     let snapshots = opened.snapshots()?.snapshots;
     let all = every(&snapshots);
     let roots = all.iter().map(|point| (point.id, point.root)).collect();

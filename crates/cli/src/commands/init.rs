@@ -2,11 +2,14 @@
 //!
 //! Invariant: an existing repository is never touched.
 
+use std::path::PathBuf;
+
 use clap::ValueEnum;
 use refloat_repository::{ChunkerChoice, InitOptions, Repository};
 use serde::Serialize;
 
 use crate::command_error::CommandError;
+use crate::deleter;
 use crate::exit_status::ExitStatus;
 use crate::ledger::{self, Changes};
 use crate::other::{Other, OtherArgs};
@@ -26,6 +29,11 @@ pub struct Args {
     /// name under repositories in refloat.yaml, or an address
     #[arg(long, value_name = "REPOSITORY", conflicts_with = "chunker")]
     copy_chunker_params: Option<String>,
+    /// Only holders of the key in this file may forget, prune, repair and change keys, and backups
+    /// wait for nobody else; it is made if it is not there. No other program may prune this
+    /// repository then
+    #[arg(long, value_name = "FILE")]
+    require_deleter_key: Option<PathBuf>,
     #[command(flatten)]
     other: OtherArgs,
 }
@@ -49,6 +57,9 @@ struct Report {
     key: String,
     /// Where the password came from.
     password_from: String,
+    /// The file that holds the key of whoever may delete; none if everybody may.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deleter_key: Option<String>,
 }
 
 /// Makes the repository.
@@ -62,7 +73,13 @@ pub fn run(args: &Args, settings: &Settings) -> Result<ExitStatus, CommandError>
         }
     };
     let password = password::get_new(&settings.password)?;
+    let deleter = args
+        .require_deleter_key
+        .as_deref()
+        .map(deleter::load_or_make);
+    let deleter = deleter.transpose()?.map(|key| key.public());
     let options = InitOptions {
+        deleter,
         chunker: match args.chunker {
             Chunker::Gear => ChunkerChoice::Gear,
             Chunker::Rabin => ChunkerChoice::Rabin,
@@ -77,6 +94,10 @@ pub fn run(args: &Args, settings: &Settings) -> Result<ExitStatus, CommandError>
         id: made.config().id.clone(),
         key: made.key_id().to_string(),
         password_from: password_place(&settings.password),
+        deleter_key: args
+            .require_deleter_key
+            .as_ref()
+            .map(|file| file.display().to_string()),
     };
     settings
         .output
@@ -84,14 +105,22 @@ pub fn run(args: &Args, settings: &Settings) -> Result<ExitStatus, CommandError>
 }
 
 fn text(report: &Report) -> String {
-    format!(
+    let deleter = report.deleter_key.as_ref().map(|file| {
+        format!(
+            "forget, prune, repair and changes of keys take the deleter key in {file}: keep it away \
+             from machines\nthat back up, and a copy of it somewhere else; no other program may prune \
+             this repository\n"
+        )
+    });
+    let made = format!(
         "made the repository {} (id {})\n\
          its only key is the password from {}: without it the data cannot be recovered,\n\
          so keep a copy of the password somewhere else; add more keys with `refloat key add`\n",
         report.repository,
         &report.id.get(..8).unwrap_or_default(),
         report.password_from,
-    )
+    );
+    made + &deleter.unwrap_or_default()
 }
 
 fn password_place(source: &PasswordSource) -> String {

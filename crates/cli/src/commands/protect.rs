@@ -42,7 +42,7 @@ pub fn run(
     signals: &Signals,
 ) -> Result<ExitStatus, CommandError> {
     let repository = repository::open(settings)?;
-    let _lock = repository::lock_for_reading(&repository)?;
+    let _lock = repository::lock_for_reading(&repository, settings)?;
     let progress = Shown::start(settings);
     progress.phase("extending the protection of what points need");
     let now = jiff::Timestamp::now().into();

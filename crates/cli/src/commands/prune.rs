@@ -11,7 +11,7 @@ use refloat_model::progress::Progress as _;
 use refloat_repository::Repository;
 use refloat_repository::lock::LockMode;
 use refloat_repository::prune::{
-    self, MaxUnused, PruneLocks, PruneOptions, PrunePlan, PruneReport,
+    self, MaxUnused, PruneError, PruneLocks, PruneOptions, PrunePlan, PruneReport,
 };
 use serde::Serialize;
 
@@ -41,6 +41,9 @@ pub struct Args {
     #[arg(long)]
     yes: bool,
 }
+
+/// How often a prune plans when backups end while it does, and change what was planned for.
+const PLANS_MAX: u32 = 4;
 
 /// Whether the plan is carried out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -144,6 +147,49 @@ pub fn reclaim(
     settings: &Settings,
     signals: &Signals,
 ) -> Result<Reclaimed, CommandError> {
+    let mut plans = 1;
+    loop {
+        match reclaim_once(repository, options, consent, settings, signals) {
+            // Somebody published meanwhile. Whoever did not want to see a plan takes the next one.
+            Err(Unreclaimed::Changed(_)) if consent == Consent::Given && plans < PLANS_MAX => {
+                plans += 1;
+            }
+            Err(Unreclaimed::Changed(error)) => return Err(error.into()),
+            Err(Unreclaimed::Other(error)) => return Err(error),
+            Ok(reclaimed) => return Ok(reclaimed),
+        }
+    }
+}
+
+/// Why nothing was reclaimed.
+enum Unreclaimed {
+    /// The plan was made for what is no longer there.
+    Changed(PruneError),
+    Other(CommandError),
+}
+
+impl From<CommandError> for Unreclaimed {
+    fn from(error: CommandError) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl From<PruneError> for Unreclaimed {
+    fn from(error: PruneError) -> Self {
+        match error {
+            PruneError::StateChanged => Self::Changed(error),
+            other => Self::Other(other.into()),
+        }
+    }
+}
+
+fn reclaim_once(
+    repository: &Repository,
+    options: PruneOptions,
+    consent: Consent,
+    settings: &Settings,
+    signals: &Signals,
+) -> Result<Reclaimed, Unreclaimed> {
     let progress = Shown::start(settings);
     progress.phase("looking for what is unused");
     let (counters, cancel) = (Arc::clone(progress.counters()), &signals.cancel);
@@ -159,7 +205,7 @@ pub fn reclaim(
         settings.output.confirm("Reclaim this space?")?;
     }
     let run = RunId::from_random(random::bytes()?);
-    let lock = |mode| repository.lock(mode, repository::owner(run), Arc::new(jiff::Timestamp::now));
+    let lock = |mode| repository::lock_in_time(repository, mode, run, settings);
     let locks = PruneLocks {
         shared: &|| lock(LockMode::Shared),
         exclusive: &|| lock(LockMode::Exclusive),

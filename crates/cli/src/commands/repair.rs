@@ -4,6 +4,7 @@
 //! that was shown, or none.
 
 mod index;
+mod locks;
 mod packs;
 mod snapshots;
 
@@ -40,6 +41,8 @@ enum What {
     Index(index::Args),
     /// Save what is undamaged in damaged packs into new ones
     Packs(packs::Args),
+    /// Delete all locks: after somebody forged them, or if a program left them
+    Locks(locks::Args),
     /// Rewrite recovery points without the files and folders that are lost
     Snapshots(snapshots::Args),
 }
@@ -66,14 +69,19 @@ pub fn run(
 ) -> Result<ExitStatus, CommandError> {
     match &args.what {
         What::Index(args) => index::run(args, settings, signals),
+        What::Locks(args) => locks::run(args, settings),
         What::Packs(args) => packs::run(args, settings, signals),
         What::Snapshots(args) => snapshots::run(args, settings, signals),
     }
 }
 
-fn lock(repository: &Repository, mode: LockMode) -> Result<Lock, CommandError> {
+fn lock(
+    repository: &Repository,
+    mode: LockMode,
+    settings: &Settings,
+) -> Result<Lock, CommandError> {
     let run = RunId::from_random(random::bytes()?);
-    repository::lock(repository, mode, run)
+    repository::lock(repository, mode, run, settings)
 }
 
 /// The snapshots that need something that no pack holds.

@@ -113,6 +113,12 @@ impl CliEnv {
         self.show(&self.command(args).output().unwrap())
     }
 
+    /// The exit code and all that was printed.
+    pub fn outcome(&self, args: &[&str]) -> (i32, String) {
+        let output = self.command(args).output().unwrap();
+        (output.status.code().unwrap_or(-1), self.show(&output))
+    }
+
     /// Everything that is visible of a command's end.
     pub fn show(&self, output: &Output) -> String {
         let text = format!(

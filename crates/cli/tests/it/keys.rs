@@ -1,5 +1,14 @@
 //! `refloat key`.
 
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
+
+use refloat_model::secret::Secret;
+use refloat_repository::Repository;
+use refloat_repository::format::lock::LockFile;
+use refloat_storage::FileKind;
+use refloat_storage::local::LocalStorage;
+
 use crate::cli_env::{CliEnv, assert_cli};
 
 #[test]
@@ -77,4 +86,89 @@ fn keys_are_not_removed_beside_a_running_backup() {
     );
     drop(running);
     assert_eq!(env.code(&["key", "remove", &other]), 0);
+}
+
+/// A living exclusive lock of somebody who has the password.
+fn forge_lock(env: &CliEnv) {
+    let storage = Arc::new(LocalStorage::new(env.path("repo")));
+    let repository = Repository::open(storage, &Secret::new("secret words")).unwrap();
+    let lock = LockFile {
+        time: jiff::Timestamp::now(),
+        exclusive: true,
+        hostname: "thief".to_owned(),
+        username: "thief".to_owned(),
+        pid: 1,
+        uid: 0,
+        gid: 0,
+        refloat_voucher: None,
+    };
+    let _key = repository
+        .write_json(FileKind::Lock, "a lock", &lock)
+        .unwrap();
+}
+
+/// A repository with a deleter key: forged locks keep no backup out, and nobody deletes without the key.
+#[test]
+fn with_a_deleter_key_only_its_holder_keeps_others_out_and_deletes() {
+    let env = CliEnv::with_data();
+    std::fs::remove_dir_all(env.path("repo")).unwrap();
+    env.succeed(&["init", "--require-deleter-key", "deleter"]);
+    let mode = std::fs::metadata(env.path("deleter"))
+        .unwrap()
+        .permissions();
+    assert_eq!(mode.mode() & 0o777, 0o600);
+    env.back_up();
+    env.back_up();
+    forge_lock(&env);
+    let source = format!("files:{}", env.path("data").display());
+    let (code, shown) = env.outcome(&["backup", "--host", "testhost", "--source", &source]);
+    assert_eq!(code, 0, "{shown}");
+    assert!(
+        shown.contains("warning: 1 lock: exclusive and vouched for by no deleter key"),
+        "{shown}"
+    );
+
+    env.write("second", "another secret\n");
+    env.write("foreign", "refloat-deleter-key-1:AAAA\n");
+    let forget = ["forget", "--keep-last", "1", "--yes", "--retry-lock", "0"];
+    for (args, key, code, expected) in [
+        (
+            &forget[..],
+            None,
+            1,
+            "hint: give the key's file with --deleter-key",
+        ),
+        (
+            &["key", "passwd", "--new-password-file", "second"],
+            None,
+            1,
+            "--deleter-key",
+        ),
+        (&forget, Some("missing"), 1, "cannot read the deleter key"),
+        (&forget, Some("foreign"), 1, "holds no deleter key"),
+        (&forget, Some("deleter"), 11, "refloat repair locks"),
+    ] {
+        let key: Vec<&str> = key.map_or(Vec::new(), |file| vec!["--deleter-key", file]);
+        let (found, shown) = env.outcome(&[args, &key].concat());
+        assert_eq!(found, code, "{args:?} {key:?}: {shown}");
+        assert!(shown.contains(expected), "{shown}");
+    }
+    let listed = env.json(&["repair", "locks", "--dry-run"]);
+    assert_eq!(listed["locks"][0]["holder"], "thief@thief (process 1)");
+    assert_eq!(listed["locks"][0]["keeps_writers_out"], false);
+    let cleared = env.json(&["repair", "locks", "--yes"]);
+    assert_eq!(cleared["deleted"], 1);
+    let with_key = [&forget[..], &["--deleter-key", "deleter"]].concat();
+    let (code, shown) = env.outcome(&with_key);
+    assert_eq!(code, 0, "{shown}");
+    let mut by_variable = env.command(&["prune", "--max-unused", "0%", "--yes"]);
+    let output = by_variable
+        .env("REFLOAT_DELETER_KEY", "deleter")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", env.show(&output));
+    assert_eq!(env.code(&["check", "--read-data"]), 0);
+    // The same key for another repository.
+    let again = ["init", "-r", "other", "--require-deleter-key", "deleter"];
+    assert_eq!(env.json(&again)["deleter_key"], "deleter");
 }

@@ -178,3 +178,30 @@ fn points_that_are_named_are_dropped_and_what_is_lost_with_them_is_told() {
     assert_ne!(left["points"][0]["id"], id.as_str());
     assert_eq!(env.code(&["check", "--read-data"]), 0);
 }
+
+/// Whoever deletes waits for a backup that ends soon, and for no longer than they said.
+#[test]
+fn a_prune_waits_for_a_backup_as_long_as_it_was_told_to() {
+    let env = CliEnv::with_data();
+    env.back_up();
+    env.write("data/sub/big", &noise(1));
+    env.back_up();
+    env.succeed(&["forget", "--keep-last", "1", "--yes"]);
+    let prune = ["prune", "--max-unused", "0%", "--yes", "--retry-lock"];
+    let running = crate::interruption::backup_that_waits(&env);
+    let start = std::time::Instant::now();
+    let (code, shown) = env.outcome(&[&prune[..], &["0"]].concat());
+    assert_eq!(code, 11, "{shown}");
+    assert!(shown.contains("refloat repair locks"), "{shown}");
+    let (code, _) = env.outcome(&[&prune[..], &["2s"]].concat());
+    assert_eq!(code, 11);
+    assert!(start.elapsed() >= std::time::Duration::from_secs(2));
+    let ends = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_secs(2));
+        drop(running);
+    });
+    let (code, shown) = env.outcome(&[&prune[..], &["5m"]].concat());
+    ends.join().unwrap();
+    assert_eq!(code, 0, "{shown}");
+    assert_eq!(env.code(&["check", "--read-data"]), 0);
+}

@@ -33,6 +33,11 @@ struct Estate {
 impl Estate {
     /// With two points. `actions` is what the writer may do with objects besides deleting locks.
     fn with_two_points(actions: &str) -> Option<Self> {
+        Self::made_by(actions, &["init"])
+    }
+
+    /// As [`Self::with_two_points`], with another `init`.
+    fn made_by(actions: &str, init: &[&str]) -> Option<Self> {
         if Command::new("rclone").arg("version").output().is_err() {
             refloat_testkit::skip("rclone is not installed: no recovery by versions");
             return None;
@@ -46,7 +51,7 @@ impl Estate {
         let mut estate = Self { server, remote };
         estate.allow(actions);
         estate.act_as(THIEF);
-        let _made = estate.remote.succeed(&["init"]);
+        let _made = estate.remote.succeed(init);
         estate.remote.back_up(1);
         estate.remote.back_up(2);
         let _sound = estate.remote.succeed(&["check", "--read-data"]);
@@ -113,6 +118,10 @@ impl Estate {
     }
 
     fn rclone(&self, args: &[&str]) {
+        self.rclone_as(OWNER, args);
+    }
+
+    fn rclone_as(&self, (access, secret): Keys, args: &[&str]) {
         let output = Command::new("rclone")
             .args(["--config", "/dev/null", "--quiet", "--s3-no-check-bucket"])
             .args(args)
@@ -121,8 +130,8 @@ impl Estate {
             .env("HOME", self.remote.env.path("home"))
             .env("RCLONE_CONFIG_VAULT_TYPE", "s3")
             .env("RCLONE_CONFIG_VAULT_PROVIDER", "Ceph")
-            .env("RCLONE_CONFIG_VAULT_ACCESS_KEY_ID", OWNER.0)
-            .env("RCLONE_CONFIG_VAULT_SECRET_ACCESS_KEY", OWNER.1)
+            .env("RCLONE_CONFIG_VAULT_ACCESS_KEY_ID", access)
+            .env("RCLONE_CONFIG_VAULT_SECRET_ACCESS_KEY", secret)
             .env(
                 "RCLONE_CONFIG_VAULT_ENDPOINT",
                 format!("http://127.0.0.1:{}", self.server.port),
@@ -405,13 +414,9 @@ fn a4_forged_points_of_the_future_push_no_real_one_out() {
     }
 }
 
-#[test]
-fn a5_a_flood_of_locks_is_cleared_by_whoever_may_delete() {
-    let Some(mut estate) = Estate::with_two_points(WRITER) else {
-        return;
-    };
-    let (folder, repository) = estate.thief_opens("copy");
-    for number in 0..10 {
+/// As many exclusive locks as a thief with the password likes.
+fn forge_locks(repository: &Repository, count: i64) {
+    for number in 0..count {
         let lock = LockFile {
             time: jiff::Timestamp::now(),
             exclusive: true,
@@ -420,20 +425,112 @@ fn a5_a_flood_of_locks_is_cleared_by_whoever_may_delete() {
             pid: number,
             uid: 0,
             gid: 0,
+            refloat_voucher: None,
         };
-        let key = repository
+        let _key = repository
             .write_json(FileKind::Lock, "a lock", &lock)
             .unwrap();
-        estate.thief_puts(&folder, &key);
     }
+}
+
+impl Estate {
+    /// Everything below `locks/` of a folder goes into the bucket, with the thief's credentials.
+    fn thief_puts_locks(&self, folder: &Path) {
+        let from = folder.join("locks").display().to_string();
+        self.rclone_as(
+            THIEF,
+            &["copy", "--transfers", "16", &from, "vault:vault/r/locks"],
+        );
+    }
+
+    fn locks(&self) -> usize {
+        let listed = self.server.call(
+            OWNER,
+            "GET",
+            "/vault?list-type=2&max-keys=1&prefix=r%2Flocks%2F",
+            &[],
+        );
+        values(&listed, "Key").len()
+    }
+}
+
+/// The thief has the password, so that its locks are as good as ours but for the deleter key.
+#[test]
+fn a5_backups_go_on_under_a_flood_of_locks_of_whoever_has_no_deleter_key() {
+    let key = "deleter";
+    let init = ["init", "--require-deleter-key", key];
+    let Some(mut estate) = Estate::made_by(WRITER, &init) else {
+        return;
+    };
+    let (folder, repository) = estate.thief_opens("copy");
+    forge_locks(&repository, 1_000);
+    estate.thief_puts_locks(&folder);
+    estate.act_as(THIEF);
+    let (code, shown) = estate.remote.try_back_up(3);
+    assert_eq!(code, 0, "{shown}");
+    assert!(
+        shown.contains("1000 locks: exclusive and vouched for by no deleter"),
+        "{shown}"
+    );
+    estate.remote.restores_equal("out");
+    let _sound = estate.remote.succeed(&["check", "--read-data"]);
+    // The writer cannot pass for a deleter.
+    let (code, shown) = estate.remote.run(&["forget", "--keep-last", "1", "--yes"]);
+    assert_eq!(code, 1, "{shown}");
+    assert!(shown.contains("--deleter-key"), "{shown}");
+    // The owner clears it, deletes, and lets nobody be deleted from under: its own lock counts.
+    estate.act_as(OWNER);
+    let forget = ["forget", "--keep-last", "2", "--yes", "--deleter-key", key];
+    let (code, shown) = estate.remote.run(&forget);
+    assert_eq!(code, 11, "{shown}");
+    assert!(shown.contains("refloat repair locks"), "{shown}");
+    let cleared = estate.remote.succeed(&["repair", "locks", "--yes"]);
+    assert!(cleared.contains("deleted 1000 locks"), "{cleared}");
+    assert_eq!(estate.locks(), 0);
+    let _forgot = estate.remote.succeed(&forget);
+    let prune = ["prune", "--yes", "--deleter-key", key];
+    let _pruned = estate.remote.run(&prune);
+    estate.act_as(THIEF);
+    estate.remote.back_up(4);
+    let _sound = estate.remote.succeed(&["check", "--read-data"]);
+}
+
+/// Without the password a lock is none.
+#[test]
+fn a5_what_a_thief_without_the_password_puts_below_locks_keeps_nobody_out() {
+    let Some(mut estate) = Estate::with_two_points(WRITER) else {
+        return;
+    };
+    let junk = estate.remote.env.path("junk");
+    std::fs::create_dir_all(junk.join("locks")).unwrap();
+    for number in 0..200_u32 {
+        let bytes = number.to_le_bytes().repeat(50);
+        let key = FileKey::new(FileKind::Lock, refloat_repository::id::sha256(&bytes));
+        std::fs::write(junk.join(key.path()), bytes).unwrap();
+    }
+    estate.thief_puts_locks(&junk);
+    estate.act_as(THIEF);
+    estate.remote.back_up(3);
+    estate.remote.restores_equal("out");
+}
+
+/// Without a deleter key nobody can tell; the owner has one command.
+#[test]
+fn a5_without_a_deleter_key_a_flood_keeps_backups_out_until_its_owner_clears_it() {
+    let Some(mut estate) = Estate::with_two_points(WRITER) else {
+        return;
+    };
+    let (folder, repository) = estate.thief_opens("copy");
+    forge_locks(&repository, 10);
+    estate.thief_puts_locks(&folder);
     estate.act_as(THIEF);
     let (code, shown) = estate.remote.try_back_up(3);
     assert_eq!(code, 11, "{shown}");
-    for object in estate.objects() {
-        if object.starts_with("r/locks/") {
-            assert_eq!(estate.delete(OWNER, &object), 204);
-        }
-    }
+    assert!(shown.contains("refloat repair locks"), "{shown}");
+    estate.act_as(OWNER);
+    let shown = estate.remote.succeed(&["repair", "locks", "--dry-run"]);
+    assert!(shown.contains("thief@thief-3"), "{shown}");
+    let _cleared = estate.remote.succeed(&["repair", "locks", "--yes"]);
     estate.remote.back_up(4);
     let _sound = estate.remote.succeed(&["check", "--read-data"]);
 }

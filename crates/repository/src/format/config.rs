@@ -23,6 +23,10 @@ pub struct Config {
     /// and rustic keep deduplicating. The field is ours; restic and rustic ignore it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refloat_chunker: Option<ChunkerConfig>,
+    /// Public keys of those who may keep writers out; none means whoever can write a lock. The
+    /// field is ours; restic and rustic ignore it, and so must not prune beside our writers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refloat_deleters: Vec<String>,
 }
 
 /// A chunker that is not restic's.

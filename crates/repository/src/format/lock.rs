@@ -24,6 +24,10 @@ pub struct LockFile {
     /// Group id of the holder.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub gid: u32,
+    /// The signature of an exclusive holder's deleter key over all else. The field is ours; restic
+    /// ignores it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refloat_voucher: Option<String>,
 }
 
 const fn is_zero(value: &u32) -> bool {

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use refloat_model::secret::Secret;
 use refloat_model::time::Timestamp;
 use refloat_repository::format::lock::LockFile;
 use refloat_repository::lock::{Clock, LockMode, Repetition, Timekeeper, Work};
-use refloat_repository::{ChunkerChoice, Repository, RepositoryError};
+use refloat_repository::{ChunkerChoice, DeleterKey, InitOptions, Repository, RepositoryError};
 use refloat_storage::local::LocalStorage;
 use refloat_storage::memory::MemoryStorage;
 use refloat_storage::{
@@ -170,6 +171,7 @@ fn write_lock(repository: &Repository, time: jiff::Timestamp, exclusive: bool) {
         pid: 1,
         uid: 0,
         gid: 0,
+        refloat_voucher: None,
     };
     let _file = repository
         .write_json(FileKind::Lock, "a lock", &lock)
@@ -208,6 +210,156 @@ fn a_dead_lock_is_taken_over_and_a_living_one_is_not() {
         repository
             .lock(LockMode::Exclusive, owner("a"), later(62))
             .unwrap(),
+    );
+    assert_eq!(storage.list(FileKind::Lock).unwrap(), []);
+}
+
+/// Whatever lies below `locks/` and is not sealed by the repository's key anybody may have put there.
+#[test]
+fn what_the_key_does_not_open_keeps_no_writer_out_and_no_deleter_in() {
+    let memory = Arc::new(MemoryStorage::new());
+    let now = jiff::Timestamp::now();
+    memory.set_clock(now.into());
+    let storage = Arc::clone(&memory) as SharedStorage;
+    let repository = init(&storage, ChunkerChoice::Gear);
+    let put = |bytes: &[u8], name: Option<[u8; 32]>| {
+        let id = name.unwrap_or_else(|| refloat_repository::id::sha256(bytes));
+        storage
+            .write(&FileKey::new(FileKind::Lock, id), bytes)
+            .unwrap();
+    };
+    put(b"", None);
+    put(&[7; 300], None);
+    put(&vec![1; 1 << 20], None);
+    put(b"torn", Some([9; 32]));
+    // It may be on its way, so whoever deletes waits.
+    let refused = repository.lock(LockMode::Exclusive, owner("d"), clock());
+    assert!(
+        matches!(refused, Err(RepositoryError::Locked { .. })),
+        "{refused:?}"
+    );
+    let foreign: SharedStorage = Arc::new(MemoryStorage::new());
+    let other = init(&foreign, ChunkerChoice::Gear);
+    write_lock(&other, now, true);
+    for listed in foreign.list(FileKind::Lock).unwrap() {
+        put(&foreign.read(&listed.key).unwrap(), None);
+    }
+    for number in 0..50_u8 {
+        put(&[number; 64], None);
+    }
+    let lock = repository
+        .lock(LockMode::Shared, owner("a"), clock())
+        .unwrap();
+    lock.prove().unwrap();
+    assert_eq!(lock.passed_over(), 0);
+    // One that is torn now may be whole a moment later.
+    write_lock(&repository, now, true);
+    let locks = storage.list(FileKind::Lock).unwrap();
+    assert!(matches!(lock.prove(), Err(RepositoryError::Locked { .. })));
+    drop(lock);
+    assert_eq!(locks.len(), 57, "nothing that is young was deleted");
+}
+
+#[test]
+fn a_lock_that_is_torn_at_first_counts_once_it_is_whole() {
+    let (storage, repository) = repository();
+    write_lock(&repository, jiff::Timestamp::now(), true);
+    let key = storage.list(FileKind::Lock).unwrap()[0].key;
+    let whole = storage.read(&key).unwrap();
+    storage.delete(&key).unwrap();
+    storage.write(&key, &whole[..9]).unwrap();
+    let lock = repository
+        .lock(LockMode::Shared, owner("a"), clock())
+        .unwrap();
+    lock.prove().unwrap();
+    storage.delete(&key).unwrap();
+    storage.write(&key, &whole).unwrap();
+    assert!(matches!(lock.prove(), Err(RepositoryError::Locked { .. })));
+}
+
+/// Somebody changed the lock of a run that deletes: writers may have passed over it.
+#[test]
+fn an_exclusive_lock_that_cannot_be_read_any_more_proves_nothing() {
+    let (storage, repository) = repository();
+    let lock = repository
+        .lock(LockMode::Exclusive, owner("a"), clock())
+        .unwrap();
+    lock.prove_exclusive().unwrap();
+    let key = storage.list(FileKind::Lock).unwrap()[0].key;
+    storage.delete(&key).unwrap();
+    storage.write(&key, b"junk").unwrap();
+    assert!(matches!(
+        lock.prove_exclusive(),
+        Err(RepositoryError::LostLock)
+    ));
+}
+
+/// A5: with a deleter key, no lock of whoever holds a writer's credentials and the password keeps
+/// writers out; a deleter's does, and without the key nobody deletes.
+#[test]
+fn only_a_deleters_lock_keeps_writers_out() {
+    let memory = Arc::new(MemoryStorage::new());
+    let now = jiff::Timestamp::now();
+    memory.set_clock(now.into());
+    let storage = Arc::clone(&memory) as SharedStorage;
+    let (key, text) = DeleterKey::generate().unwrap();
+    let options = InitOptions {
+        deleter: Some(key.public()),
+        ..InitOptions::default()
+    };
+    drop(Repository::init(Arc::clone(&storage), &Secret::new(PASSWORD), options).unwrap());
+    let key = || DeleterKey::parse(&text).unwrap();
+    let (writer, deleter) = (open(&storage), open(&storage).with_deleter(key()));
+    let refused = writer.lock(LockMode::Exclusive, owner("thief"), clock());
+    assert!(matches!(refused, Err(RepositoryError::NotDeleter)));
+    let stranger = open(&storage).with_deleter(DeleterKey::generate().unwrap().0);
+    let refused = stranger.lock(LockMode::Exclusive, owner("thief"), clock());
+    assert!(matches!(refused, Err(RepositoryError::NotDeleter)));
+
+    // The flood.
+    for _ in 0..30 {
+        write_lock(&writer, now, true);
+    }
+    let lock = writer.lock(LockMode::Shared, owner("a"), clock()).unwrap();
+    lock.prove().unwrap();
+    assert_eq!(lock.passed_over(), 30);
+    drop(lock);
+    // Nobody is deleted from under them: whoever deletes waits until the flood is cleared.
+    let refused = deleter.lock(LockMode::Exclusive, owner("d"), clock());
+    assert!(matches!(refused, Err(RepositoryError::Locked { .. })));
+    for listed in storage.list(FileKind::Lock).unwrap() {
+        storage.delete(&listed.key).unwrap();
+    }
+
+    let exclusive = deleter
+        .lock(LockMode::Exclusive, owner("d"), clock())
+        .unwrap();
+    exclusive.prove_exclusive().unwrap();
+    let refused = writer.lock(LockMode::Shared, owner("a"), clock());
+    assert!(matches!(refused, Err(RepositoryError::Locked { .. })));
+    // Stored again later, it keeps nobody out.
+    let file = storage.list(FileKind::Lock).unwrap()[0].key;
+    let bytes = storage.read(&file).unwrap();
+    drop(exclusive);
+    memory.set_clock((now + jiff::SignedDuration::from_mins(16)).into());
+    storage.write(&file, &bytes).unwrap();
+    drop(
+        writer
+            .lock(LockMode::Shared, owner("a"), later(16))
+            .unwrap(),
+    );
+
+    // A deleter whose clock would make its lock look like such a one deletes nothing.
+    for listed in storage.list(FileKind::Lock).unwrap() {
+        storage.delete(&listed.key).unwrap();
+    }
+    let refused = deleter.lock(LockMode::Exclusive, owner("d"), later(40));
+    assert!(
+        matches!(
+            refused,
+            Err(RepositoryError::DeleterClock { minutes: 24 | 23 })
+        ),
+        "{refused:?}"
     );
     assert_eq!(storage.list(FileKind::Lock).unwrap(), []);
 }

@@ -68,7 +68,7 @@ impl Copies {
         signals: &Signals,
     ) -> Result<(), CommandError> {
         let from = repository::open(settings)?;
-        let _lock = repository::lock_for_reading(&from)?;
+        let _lock = repository::lock_for_reading(&from, settings)?;
         let from = from.into_indexed()?;
         let list = from.snapshots()?;
         let mut points = point_list::summaries(&list.snapshots);

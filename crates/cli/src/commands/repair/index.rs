@@ -117,7 +117,7 @@ pub fn run(
     };
     let Carrying { dry_run, yes } = args.carrying;
     let shown = {
-        let _lock = repository::lock_for_reading(&repository)?;
+        let _lock = repository::lock_for_reading(&repository, settings)?;
         plan(&repository, reading, settings, signals)?
             .plan()
             .clone()
@@ -134,7 +134,7 @@ pub fn run(
             output::say(&text(&report));
             settings.output.confirm("Repair the index?")?;
         }
-        let lock = lock(&repository, LockMode::Exclusive)?;
+        let lock = lock(&repository, LockMode::Exclusive, settings)?;
         let prepared = plan(&repository, reading, settings, signals)?;
         if *prepared.plan() != shown {
             return Err(changed());

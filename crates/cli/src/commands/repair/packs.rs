@@ -88,7 +88,7 @@ pub fn run(
 ) -> Result<ExitStatus, CommandError> {
     let repository = repository::open_uncached(settings)?;
     let packs = if args.packs.is_empty() {
-        let _lock = repository::lock_for_reading(&repository)?;
+        let _lock = repository::lock_for_reading(&repository, settings)?;
         damaged(&repository, settings, signals)?
     } else {
         args.packs.iter().copied().collect()
@@ -107,7 +107,7 @@ pub fn run(
             settings.output.confirm("Repair these packs?")?;
         }
         // Each pack is looked at again under the lock; one that is sound is left alone.
-        let lock = lock(&repository, LockMode::Exclusive)?;
+        let lock = lock(&repository, LockMode::Exclusive, settings)?;
         let progress = Shown::start(settings);
         progress.phase("saving what is undamaged");
         let packs: Vec<PackId> = packs.into_iter().collect();

@@ -126,7 +126,7 @@ pub fn run(
     };
     let Carrying { dry_run, yes } = args.carrying;
     let shown = {
-        let _lock = repository::lock_for_reading(&repository)?;
+        let _lock = repository::lock_for_reading(&repository, settings)?;
         plan(&repository, reading, settings, signals)?
             .plan()
             .clone()
@@ -162,7 +162,7 @@ fn carry_out(
     } else {
         ReadData::None
     };
-    let lock = lock(repository, mode)?;
+    let lock = lock(repository, mode, settings)?;
     let prepared = plan(repository, reading, settings, signals)?;
     if prepared.plan() != shown {
         return Err(changed());
@@ -171,7 +171,9 @@ fn carry_out(
     progress.phase("rewriting recovery points");
     let counters = Arc::clone(progress.counters());
     let cancel = &signals.cancel;
-    let book = ledger::open(repository, settings)?;
+    let to_go = || shown.rewrite.keys().filter(|_| args.forget);
+    let changes = Changes::dropped(to_go().copied());
+    let book = ledger::begin(repository, settings, ("repair snapshots", &changes))?;
     let reloaded = repository.reload()?;
     let ended = prepared.execute(reloaded, &lock, old, &counters, cancel);
     let is_kept = |deletion: &ForgetOutcome| *deletion == ForgetOutcome::Kept;
@@ -180,8 +182,7 @@ fn carry_out(
         done.any(|one| one.old == *snapshot && one.deletion.as_ref().is_some_and(is_kept))
     };
     // Also of a repair that ended half-way: what is gone by then is gone by our hand.
-    let to_go = shown.rewrite.keys().filter(|_| args.forget);
-    let changes = Changes::dropped(to_go.filter(|snapshot| !kept(snapshot)).copied());
+    let changes = Changes::dropped(to_go().filter(|snapshot| !kept(snapshot)).copied());
     let noted = ("repair snapshots", &changes);
     let noted = ledger::note_in(book, repository, settings.output, noted);
     let done = ended?;

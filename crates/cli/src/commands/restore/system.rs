@@ -62,7 +62,7 @@ pub fn run(
         None => sources::target(to, &args.system.access, settings.config.as_ref())?,
     };
     let opened = repository::open(settings)?;
-    let _lock = repository::lock_for_reading(&opened)?;
+    let _lock = repository::lock_for_reading(&opened, settings)?;
     let open = OpenPoint::open(&repository::indexed(opened, settings)?, selector)?;
     let id = open.summary.id;
     let point = RepositoryPoint::open(open.tree)?;

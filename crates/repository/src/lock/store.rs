@@ -1,0 +1,264 @@
+//! The lock files of a repository: written, listed, read and judged.
+//!
+//! Invariant: no more of them is read than [`LOCKS_MAX`] files of [`LOCK_BYTES_MAX`], each once a
+//! run, whatever somebody puts there.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use refloat_storage::{FileKey, FileKind, Listed, SharedStorage, StorageErrorKind};
+
+use super::Held;
+use super::age::{Ages, is_dead};
+use crate::codec::Codec;
+use crate::deleter::{Deleters, is_fresh};
+use crate::error::RepositoryError;
+use crate::format::lock::LockFile;
+use crate::id::sha256;
+use crate::parallel::{for_each, lock, threads};
+use crate::repository::Repository;
+
+/// How many locks are read at most: some minutes of requests on distant storage.
+const LOCKS_MAX: usize = 20_000;
+/// What is larger is no lock; real ones have less than 1 KiB.
+const LOCK_BYTES_MAX: u64 = 64 << 10;
+/// How many dead locks one run deletes: the next one goes on.
+const BURIED_MAX: usize = 1_000;
+/// Up to so many locks are read one after the other, as threads cost more than that.
+const READ_IN_ORDER: usize = 8;
+
+/// What a lock needs of a repository; outlives the borrow.
+pub struct LockStore {
+    storage: SharedStorage,
+    codec: Arc<Codec>,
+    deleters: Arc<Deleters>,
+    known: Mutex<BTreeMap<FileKey, Found>>,
+}
+
+/// What a file below `locks/` turned out to be.
+#[derive(PartialEq, Eq)]
+enum Found {
+    Lock(LockFile),
+    /// Whole, and not of this repository: it stays so.
+    Foreign,
+    /// Its bytes do not hash to its name: it may be on its way.
+    Torn,
+}
+
+/// What was seen among the locks; none of it excludes ours.
+pub struct Seen {
+    /// Locks that are dead by the storage's clock.
+    pub dead: Vec<FileKey>,
+    /// Whether any lock looks dead, by ours or by the storage's clock.
+    pub saw_dead: bool,
+    /// Living exclusive locks that no deleter vouches for.
+    pub passed_over: usize,
+}
+
+impl LockStore {
+    pub fn of(repository: &Repository) -> Self {
+        Self {
+            storage: Arc::clone(repository.storage()),
+            codec: Arc::clone(repository.codec()),
+            deleters: Arc::clone(repository.deleters()),
+            known: Mutex::default(),
+        }
+    }
+
+    pub fn seal(&self, content: &LockFile) -> Result<(FileKey, Vec<u8>), RepositoryError> {
+        let vouched = self.deleters.vouch(content)?;
+        let json = serde_json::to_vec(&vouched).map_err(|e| RepositoryError::Encode {
+            what: "a lock",
+            cause: e.into(),
+        })?;
+        let sealed = self.codec.seal_file(&json)?;
+        let file = FileKey::new(FileKind::Lock, sha256(&sealed));
+        Ok((file, sealed))
+    }
+
+    /// Writes the first lock of a run. If that fails, it may be there all the same.
+    pub fn begin(&self, content: &LockFile) -> Result<FileKey, RepositoryError> {
+        let (file, sealed) = self.seal(content)?;
+        if let Err(error) = self.storage.write(&file, &sealed) {
+            drop(self.storage.delete(&file));
+            return Err(error.into());
+        }
+        Ok(file)
+    }
+
+    pub fn write(&self, file: &FileKey, sealed: &[u8]) -> Result<(), RepositoryError> {
+        Ok(self.storage.write(file, sealed)?)
+    }
+
+    pub fn delete(&self, file: &FileKey) -> Result<(), RepositoryError> {
+        Ok(self.storage.delete(file)?)
+    }
+
+    pub fn is_there(&self, file: &FileKey) -> Result<bool, RepositoryError> {
+        Ok(self.storage.size(file)?.is_some())
+    }
+
+    pub fn bury(&self, dead: &[FileKey]) -> Result<(), RepositoryError> {
+        let some = dead.get(..BURIED_MAX).unwrap_or(dead);
+        some.iter().try_for_each(|file| self.delete(file))
+    }
+
+    /// Looks at the locks of others. `held` is our own, once it is written.
+    ///
+    /// # Errors
+    /// A living one excludes ours; or ours is not listed, so that nobody can tell by the storage's
+    /// clock who lives, and others may not see ours either.
+    pub fn look(
+        &self,
+        ours: &LockFile,
+        held: Option<&Held>,
+        now: jiff::Timestamp,
+    ) -> Result<Seen, RepositoryError> {
+        let listed = self.storage.list(FileKind::Lock)?;
+        if listed.len() > LOCKS_MAX {
+            return Err(RepositoryError::TooManyLocks {
+                count: listed.len(),
+                max: LOCKS_MAX,
+            });
+        }
+        let own = held.and_then(|held| listed.iter().find(|file| file.key == held.file));
+        if held.is_some() && own.is_none() {
+            return Err(RepositoryError::LostLock);
+        }
+        if let (Some(own), true) = (own, ours.exclusive) {
+            // Writers pass over what they cannot read.
+            let read = self.read(&own.key)?;
+            if !matches!(read, Some(Found::Lock(_))) {
+                return Err(RepositoryError::LostLock);
+            }
+        }
+        let storage_now = own.and_then(|file| file.modified).map(|at| at.to_jiff());
+        if let (Some(held), Some(stored)) = (held, storage_now) {
+            self.prove_clock(ours, held, stored)?;
+        }
+        let is_other = |file: &&Listed| !held.is_some_and(|held| held.is_own(&file.key));
+        let others: Vec<&Listed> = listed.iter().filter(is_other).collect();
+        self.read_all(&others)?;
+        self.judge(&others, ours, (now, storage_now))
+    }
+
+    /// Others honour an exclusive lock only if its time is that of its file.
+    fn prove_clock(
+        &self,
+        ours: &LockFile,
+        held: &Held,
+        stored: jiff::Timestamp,
+    ) -> Result<(), RepositoryError> {
+        let vouches = ours.exclusive && self.deleters.vouches();
+        if !vouches || is_fresh(held.refreshed, Some(stored)) {
+            return Ok(());
+        }
+        let apart = held.refreshed.duration_since(stored).abs();
+        Err(RepositoryError::DeleterClock {
+            minutes: apart.as_mins(),
+        })
+    }
+
+    fn judge(
+        &self,
+        others: &[&Listed],
+        ours: &LockFile,
+        (now, storage_now): (jiff::Timestamp, Option<jiff::Timestamp>),
+    ) -> Result<Seen, RepositoryError> {
+        let mut seen = Seen {
+            dead: Vec::new(),
+            saw_dead: false,
+            passed_over: 0,
+        };
+        let known = lock(&self.known);
+        for file in others {
+            let other = match known.get(&file.key) {
+                Some(Found::Lock(lock)) => Some(lock),
+                Some(Found::Foreign | Found::Torn) => None,
+                None if file.size > LOCK_BYTES_MAX => None,
+                // Gone since it was listed.
+                None => continue,
+            };
+            let modified = file.modified.map(|at| at.to_jiff());
+            let ages = Ages {
+                claimed: other.map(|lock| lock.time),
+                modified,
+                now,
+                storage_now,
+            };
+            if is_dead(&ages) {
+                seen.saw_dead = true;
+                // Without the storage's own time only a look may be wrong, not a deletion.
+                if storage_now.is_some() || file.modified.is_none() {
+                    seen.dead.push(file.key);
+                }
+                continue;
+            }
+            match other {
+                _ if ours.exclusive => return Err(locked_by(other, modified)),
+                Some(lock) if !lock.exclusive => {}
+                Some(lock) if self.deleters.honours(lock, modified) => {
+                    return Err(locked_by(other, modified));
+                }
+                Some(_unvouched) => seen.passed_over += 1,
+                // No lock of this repository: a holder that could not write one did not go on.
+                None => {}
+            }
+        }
+        Ok(seen)
+    }
+
+    /// Reads those that are not known yet.
+    fn read_all(&self, others: &[&Listed]) -> Result<(), RepositoryError> {
+        let unknown: Vec<&Listed> = {
+            let mut known = lock(&self.known);
+            // What is not listed any more need not be remembered.
+            let listed: std::collections::BTreeSet<_> = others.iter().map(|f| f.key).collect();
+            known.retain(|file, found| listed.contains(file) && *found != Found::Torn);
+            let is_new =
+                |file: &&&Listed| file.size <= LOCK_BYTES_MAX && !known.contains_key(&file.key);
+            others.iter().filter(is_new).copied().collect()
+        };
+        let count = if unknown.len() > READ_IN_ORDER {
+            threads(&self.storage)
+        } else {
+            1
+        };
+        for_each(&unknown, count, |file| {
+            if let Some(found) = self.read(&file.key)? {
+                let _new = lock(&self.known).insert(file.key, found);
+            }
+            Ok(())
+        })
+    }
+
+    /// Nothing if it was deleted since it was listed.
+    fn read(&self, file: &FileKey) -> Result<Option<Found>, RepositoryError> {
+        let sealed = match self.storage.read(file) {
+            Ok(sealed) => sealed,
+            Err(error) if error.kind() == StorageErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        if sha256(&sealed) != *file.id() {
+            return Ok(Some(Found::Torn));
+        }
+        let json = self.codec.open_file(sealed).ok();
+        let lock = json.and_then(|json| serde_json::from_slice(&json).ok());
+        Ok(Some(lock.map_or(Found::Foreign, Found::Lock)))
+    }
+}
+
+fn locked_by(other: Option<&LockFile>, modified: Option<jiff::Timestamp>) -> RepositoryError {
+    let since = other.map(|lock| lock.time).or(modified);
+    RepositoryError::Locked {
+        mode: match other {
+            Some(lock) if !lock.exclusive => "by a reader or writer",
+            _ => "exclusively",
+        },
+        holder: other.map_or_else(
+            || "a file below locks/ that cannot be read".to_owned(),
+            |lock| format!("{}@{} (process {})", lock.username, lock.hostname, lock.pid),
+        ),
+        since: since.map_or_else(|| "an unknown time".to_owned(), |time| time.to_string()),
+    }
+}
