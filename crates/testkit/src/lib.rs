@@ -23,6 +23,7 @@ pub mod kubernetes;
 pub mod latency;
 pub mod link;
 pub mod manifest;
+pub mod memory_limit;
 pub mod partition;
 pub mod power_cut;
 pub mod random;

@@ -1,4 +1,6 @@
-//! C2 and C4: the real command is killed, or asked to stop, at a random moment.
+//! C2, C4 and C5: the real command is killed, asked to stop at a random moment, or runs out of memory.
+
+mod memory;
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
