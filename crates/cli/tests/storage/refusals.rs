@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use refloat_testkit::http_proxy::{Fault, HttpProxy, Seen};
 use refloat_testkit::servers::{Radosgw, RcloneServer, free_port};
 
 use crate::cycle::Remote;
@@ -241,4 +242,44 @@ fn end_of(remote: &Remote) -> String {
         .as_str()
         .unwrap()
         .to_owned()
+}
+
+/// What cannot be extended is named, everything else is extended, and the exit code tells.
+#[test]
+fn what_cannot_be_extended_is_named_and_ends_with_3() {
+    let Some(server) = Radosgw::start() else {
+        return;
+    };
+    server.make_locking_bucket("locked");
+    let proxy = HttpProxy::start(server.port, |seen: &Seen| {
+        let extends = seen.method == "PUT" && seen.path.contains("retention");
+        let refused = Fault::Answer(403, "<Error><Code>AccessDenied</Code></Error>");
+        (extends && seen.path.contains("/snapshots/")).then_some(refused)
+    });
+    let (access, secret) = Radosgw::OWNER;
+    let keys = [
+        ("AWS_ACCESS_KEY_ID", access),
+        ("AWS_SECRET_ACCESS_KEY", secret),
+    ];
+    let remote = |port: u16, period: &str| {
+        let mut remote = Remote::new(&format!("s3:http://127.0.0.1:{port}/locked/r"), &keys);
+        remote.options.push("object-lock=governance".to_owned());
+        remote.options.push(format!("object-lock-period={period}"));
+        remote
+    };
+    let writer = remote(server.port, "10d");
+    let _made = writer.succeed(&["init"]);
+    writer.back_up(1);
+    let (code, shown) = remote(proxy.port, "30d").run(&["protect"]);
+    assert_eq!(code, 3, "{shown}");
+    assert!(shown.contains("error: snapshot"), "{shown}");
+    assert!(
+        shown.contains("not everything is kept: 1 failure"),
+        "{shown}"
+    );
+    let done = remote(server.port, "30d").succeed(&["protect"]);
+    assert!(
+        done.contains(" 1 extended; everything is kept until"),
+        "{done}"
+    );
 }
