@@ -69,7 +69,7 @@ impl Execution<'_> {
             located.remember(digest, to);
             return Ok(Arrival::Present);
         }
-        let from = located.find(digest).filter(|from| from != to);
+        let from = self.held_elsewhere(layout, to, (digest, size), located);
         let path = layout::blob(&layout.path, digest);
         let open = || self.point.open(&path).map_err(io::Error::other);
         let pushed =
@@ -92,6 +92,29 @@ impl Execution<'_> {
         }
         located.remember(digest, to);
         Ok(Arrival::Uploaded(size))
+    }
+
+    /// Another repository of the target that has a blob: one that this restore brought it into, or
+    /// the one under whose name it was captured, which is there if an image is renamed within its
+    /// registry.
+    fn held_elsewhere(
+        &self,
+        layout: &StoredLayout,
+        to: &RepositoryName,
+        (digest, size): (&Digest, u64),
+        located: &Located,
+    ) -> Option<RepositoryName> {
+        if let Some(found) = located.find(digest) {
+            return Some(found).filter(|found| found != to);
+        }
+        let home = &layout.repository;
+        if home == to {
+            return None;
+        }
+        let there = self.registry.blob_size(home, digest, self.cancel);
+        // Where we may not look we may not mount from either; the upload needs nothing of it.
+        let is_there = there.is_ok_and(|there| there == Some(size));
+        is_there.then(|| home.clone())
     }
 }
 

@@ -144,6 +144,36 @@ fn assert_skopeo_reads(new: &Server, estate: &Estate) {
 }
 
 #[test]
+fn a_rename_within_a_registry_uploads_nothing() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let remote = Remote::new(&server.host());
+    let first = image("amd64", &[noise(1, 9000), noise(2, 9000)]);
+    let second = image("amd64", &[noise(1, 9000), noise(3, 9000)]);
+    remote.push("team/app", "1", &first);
+    remote.push("team/app", "2", &second);
+    let run = back_up(&source(&server, RegistryOptions::default()), None).unwrap();
+    let request = RestoreRequest {
+        rename: vec![("repository:team/".to_owned(), "archive/team/".to_owned())],
+        ..RestoreRequest::default()
+    };
+    let (plan, report) = restore(&target(&server), &run.point, &request).unwrap();
+    assert_eq!(actions(&plan), ["rename team/app:1", "rename team/app:2"]);
+    assert_eq!(errors(&report), [] as [String; 0]);
+    for (step, image) in report.steps.iter().zip([&first, &second]) {
+        let remark = &step.remarks[0];
+        assert!(
+            remark.contains(" 0 blobs uploaded (0 bytes), 3 taken over"),
+            "{remark}"
+        );
+        let tag = step.step.name.rsplit_once(':').unwrap().1;
+        let restored = remote.manifest("archive/team/app", tag).unwrap().1;
+        assert_eq!(restored, image.manifest.bytes);
+    }
+}
+
+#[test]
 fn moved_tags_are_conflicts_until_somebody_decides() {
     let Some(server) = Server::start() else {
         return;
