@@ -30,7 +30,7 @@ enum Layer {
 
 const LAYERS: [(Layer, &[&str]); 8] = [
     (Layer::Pure, &["model"]),
-    (Layer::Storage, &["storage", "localfs"]),
+    (Layer::Storage, &["storage", "localfs", "http"]),
     (Layer::StorageClient, &["storage-remote"]),
     (Layer::Substance, &["repository", "source", "database"]),
     (
@@ -57,7 +57,7 @@ const HEAVY: [(&str, &[&str]); 6] = [
     ("bollard", &["docker"]),
     ("kube", &["kubernetes"]),
     ("k8s-openapi", &["kubernetes"]),
-    ("ureq", &["registry", "storage-remote"]),
+    ("ureq", &["http", "registry", "storage-remote"]),
     ("oci-client", &["registry"]),
     ("tonic", &["etcd"]),
 ];
@@ -66,8 +66,9 @@ const HEAVY: [(&str, &[&str]); 6] = [
 const ASYNC: [&str; 5] = ["tokio", "bollard", "kube", "hyper", "reqwest"];
 
 /// The synchronous core.
-const CORE: [&str; 8] = [
+const CORE: [&str; 9] = [
     "model",
+    "http",
     "storage",
     "storage-remote",
     "localfs",
@@ -225,7 +226,7 @@ mod tests {
         );
         check(
             &["kubernetes: ureq"],
-            &["kubernetes uses ureq, which only registry and storage-remote may"],
+            &["kubernetes uses ureq, which only http and registry and storage-remote may"],
         );
         check(
             &["repository: innocent", "innocent: hidden", "hidden: tokio"],

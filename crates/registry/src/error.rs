@@ -30,15 +30,9 @@ pub enum RegistryError {
     /// Plain HTTP to another machine, not asked for.
     #[error("{0} is not encrypted and not on this machine")]
     PlainHttp(Address),
-    /// A certificate file or the trust store cannot be used.
-    #[error("cannot read the certificates in {path}")]
-    Certificates {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: Box<dyn Error + Send + Sync>,
-    },
+    /// A certificate file cannot be used.
+    #[error(transparent)]
+    Certificates(#[from] refloat_http::UnusableCertificates),
     /// Credentials could not be got.
     #[error(transparent)]
     Credentials(#[from] CredentialsError),

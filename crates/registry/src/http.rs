@@ -9,12 +9,10 @@ mod pace;
 use std::io::{self, Read};
 use std::time::Duration;
 
+use refloat_http::{trust, trust_nobody};
 use refloat_model::cancel::Cancel;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use ureq::http::request::Builder;
 use ureq::http::{HeaderMap, Method, Request as HttpRequest, Response as HttpResponse, header};
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Body, SendBody};
 
 pub(crate) use link::{next_page, resolve};
@@ -239,28 +237,10 @@ impl Payload<'_> {
 }
 
 fn agent(address: &Address, options: &ConnectOptions) -> Result<Agent, RegistryError> {
-    let mut roots: Vec<Certificate<'static>> = Vec::new();
-    if address.scheme() == Scheme::Https {
-        // Single files of the system's store that cannot be read do not matter; none at all does,
-        // and then TLS says so.
-        let system = rustls_native_certs::load_native_certs().certs;
-        roots.extend(
-            system
-                .iter()
-                .map(|der| Certificate::from_der(der).to_owned()),
-        );
-    }
-    if let Some(path) = &options.ca_file {
-        let failed = |source| RegistryError::Certificates {
-            path: path.clone(),
-            source,
-        };
-        let own = CertificateDer::pem_file_iter(path).map_err(|e| failed(e.into()))?;
-        for der in own {
-            let der = der.map_err(|e| failed(e.into()))?;
-            roots.push(Certificate::from_der(&der).to_owned());
-        }
-    }
+    let tls = match address.scheme() {
+        Scheme::Https => trust(options.ca_file.as_deref())?,
+        Scheme::Http => trust_nobody(),
+    };
     let proxy = match &options.proxy {
         None => None,
         Some(url) => {
@@ -269,10 +249,6 @@ fn agent(address: &Address, options: &ConnectOptions) -> Result<Agent, RegistryE
             Some(proxy.map_err(|_| RegistryError::BadLink("a proxy with an impossible URL"))?)
         }
     };
-    let tls = TlsConfig::builder()
-        .root_certs(RootCerts::new_with_certs(&roots))
-        .unversioned_rustls_crypto_provider(rustls::crypto::aws_lc_rs::default_provider().into())
-        .build();
     let idle = options.requests_at_once.max(1);
     let config = Agent::config_builder()
         .tls_config(tls)
@@ -292,7 +268,7 @@ fn agent(address: &Address, options: &ConnectOptions) -> Result<Agent, RegistryE
         .timeout_per_read(Some(options.silence_max))
         .timeout_per_write(Some(options.silence_max))
         .build();
-    Ok(config.new_agent())
+    Ok(refloat_http::agent(config))
 }
 
 /// The client's error without what could hold a secret: URLs.

@@ -11,13 +11,11 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use refloat_http::{UnusableCertificates, trust, trust_nobody};
 use refloat_model::cancel::Cancel;
 use refloat_storage::location::{Endpoint, Transport};
 use refloat_storage::pace::Traffic;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use ureq::http::{HeaderMap, Method, Request as HttpRequest};
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, SendBody};
 
 use crate::failure::Failure;
@@ -86,14 +84,8 @@ pub enum ConnectError {
     #[error("{0} is not encrypted and not on this machine")]
     PlainHttp(String),
     /// Certificates that cannot be used.
-    #[error("cannot read the certificates in {path}")]
-    Certificates {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
+    #[error(transparent)]
+    Certificates(#[from] UnusableCertificates),
     /// A proxy's address that cannot be used; it is not repeated, as it may hold a password.
     #[error("the proxy's address is not understood")]
     Proxy,
@@ -326,15 +318,11 @@ impl Http {
 }
 
 fn agent(endpoint: &Endpoint, options: &ConnectOptions) -> Result<Agent, ConnectError> {
-    let roots = match endpoint.transport {
-        Transport::Tls => roots(options)?,
-        Transport::Plain => Vec::new(),
+    let tls = match endpoint.transport {
+        Transport::Tls => trust(options.ca_file.as_deref())?,
+        Transport::Plain => trust_nobody(),
     };
     let proxy = options.proxies.of_server(endpoint)?;
-    let tls = TlsConfig::builder()
-        .root_certs(RootCerts::new_with_certs(&roots))
-        .unversioned_rustls_crypto_provider(rustls::crypto::aws_lc_rs::default_provider().into())
-        .build();
     let idle = options.connections.max(1);
     let config = Agent::config_builder()
         .tls_config(tls)
@@ -356,33 +344,7 @@ fn agent(endpoint: &Endpoint, options: &ConnectOptions) -> Result<Agent, Connect
         .timeout_per_read(Some(options.silence_max))
         .timeout_per_write(Some(options.silence_max))
         .build();
-    Ok(config.new_agent())
-}
-
-fn roots(options: &ConnectOptions) -> Result<Vec<Certificate<'static>>, ConnectError> {
-    // Single files of the system's store that cannot be read do not matter; none at all does, and
-    // then TLS says so.
-    let system = rustls_native_certs::load_native_certs().certs;
-    let mut roots: Vec<Certificate<'static>> = system
-        .iter()
-        .map(|der| Certificate::from_der(der).to_owned())
-        .collect();
-    let Some(path) = &options.ca_file else {
-        return Ok(roots);
-    };
-    let failed = |source: Box<dyn std::error::Error + Send + Sync>| ConnectError::Certificates {
-        path: path.clone(),
-        source,
-    };
-    let before = roots.len();
-    for der in CertificateDer::pem_file_iter(path).map_err(|e| failed(e.into()))? {
-        let der = der.map_err(|e| failed(e.into()))?;
-        roots.push(Certificate::from_der(&der).to_owned());
-    }
-    if roots.len() == before {
-        return Err(failed("it holds none".into()));
-    }
-    Ok(roots)
+    Ok(refloat_http::agent(config))
 }
 
 /// Percent-encodes all but unreserved characters; slashes stay if they separate parts of a path.
