@@ -6,6 +6,7 @@
 
 mod anomaly;
 mod capture;
+mod checkpoint;
 mod closure;
 mod contents;
 mod discover;

@@ -44,7 +44,7 @@ use crate::repository::IndexedRepository;
 pub use builder::{FinishedTree, TreeBuilder};
 pub use contents::{ContentIndex, EarlierContents, KnownContent};
 pub use directory::TreeStatistics;
-pub use publish::Archived;
+pub use publish::{Archived, Checkpoint};
 
 use density::Density;
 use packer::Packer;
@@ -221,6 +221,26 @@ impl Shared {
         self.store_blob(BlobKind::Tree, &encode(nodes))
     }
 
+    /// Contents, by their digests, that are in packs which are stored.
+    fn stored_contents(&self) -> ContentIndex {
+        self.contents.filter(|known| {
+            let mut blobs = known.content.iter();
+            blobs.all(|id| self.packer.is_stored(id) || self.has_blob(BlobKind::Data, id))
+        })
+    }
+
+    /// What is stored so far, with an index of it.
+    fn archived(&self) -> Result<Archived, RepositoryError> {
+        let packs = self.packer.write_index(&self.repository)?;
+        let known = self.repository.index().packs().iter().zip(&self.pack_sizes);
+        let trusted = known
+            .filter(|(_, size)| **size > 0)
+            .map(|(pack, size)| (*pack, *size))
+            .collect();
+        let repository = self.repository.clone();
+        Ok(Archived::new(repository, packs, trusted, self.added()))
+    }
+
     fn added(&self) -> Added {
         Added {
             data_blobs: Counters::get(&self.data_blobs),
@@ -360,6 +380,39 @@ impl Archiver {
     /// # Errors
     /// Anything of the run failed; nothing can be published then.
     pub fn finish(mut self) -> Result<Archived, RepositoryError> {
+        self.end();
+        self.shared
+            .check()
+            .map_err(|error| self.shared.told(error))?;
+        self.shared.archived()
+    }
+
+    /// Stores what a cancelled run has read so far, and writes the indexes: the next run need not
+    /// store it again. Its complete contents, by their digests, are in the result as well.
+    ///
+    /// # Errors
+    /// Anything of the run failed.
+    pub fn keep(mut self) -> Result<Checkpoint, RepositoryError> {
+        self.end();
+        if self.shared.stopped.load(Ordering::SeqCst) {
+            return Err(self.shared.told(RepositoryError::Stopped));
+        }
+        self.checkpoint()
+    }
+
+    /// Writes an index of the packs that are stored so far, so that they serve the next run should
+    /// this one be killed; and tells which contents lie in those and in older packs alone.
+    ///
+    /// # Errors
+    /// Storage failed. The run may go on.
+    pub fn checkpoint(&self) -> Result<Checkpoint, RepositoryError> {
+        // In this order: what is stored in between is not told, and is in no index yet.
+        let contents = self.shared.stored_contents();
+        Ok(Checkpoint::new(self.shared.archived()?, contents))
+    }
+
+    /// Ends all threads when they have done what is to be done.
+    fn end(&mut self) {
         drop(self.jobs.take());
         join(&mut self.workers, &self.shared);
         if !self.shared.stopped.load(Ordering::SeqCst) {
@@ -368,27 +421,6 @@ impl Archiver {
         }
         self.shared.packer.close();
         join(&mut self.uploaders, &self.shared);
-        self.shared
-            .check()
-            .map_err(|error| self.shared.told(error))?;
-        let packs = self.shared.packer.finish_index(&self.shared.repository)?;
-        let known = self
-            .shared
-            .repository
-            .index()
-            .packs()
-            .iter()
-            .zip(&self.shared.pack_sizes);
-        let trusted = known
-            .filter(|(_, size)| **size > 0)
-            .map(|(pack, size)| (*pack, *size))
-            .collect();
-        Ok(Archived::new(
-            self.shared.repository.clone(),
-            packs,
-            trusted,
-            self.shared.added(),
-        ))
     }
 }
 

@@ -5,6 +5,7 @@
 mod copies;
 
 use std::fmt::Write as _;
+use std::panic::resume_unwind;
 
 use refloat_engine::backup::{
     self, BackupOptions, BackupPlan, BackupPolicy, BackupReport, BackupRun, Discovery, Selection,
@@ -12,12 +13,14 @@ use refloat_engine::backup::{
 };
 use refloat_engine::config::PolicyConfig;
 use refloat_engine::period::Period;
+use refloat_model::cancel::Cancel;
 use refloat_model::finding::{Finding, Severity};
 use refloat_model::id::{PointId, RunId};
 use refloat_model::time::Timestamp;
+use refloat_repository::IndexedRepository;
 use refloat_repository::archive::ArchiveOptions;
 use refloat_repository::codec::Compression;
-use refloat_repository::lock::LockMode;
+use refloat_repository::lock::{Lock, LockMode};
 use serde::Serialize;
 
 use copies::Copies;
@@ -57,6 +60,10 @@ pub struct Args {
     /// What is not finished after this time is named as failed: 90m, 2h
     #[arg(long, value_name = "PERIOD")]
     deadline: Option<Period>,
+    /// Record after this time, and less and less often from then on, what was downloaded by digest,
+    /// so that a run that is killed is taken up by the next one
+    #[arg(long, value_name = "PERIOD", default_value = "5m")]
+    checkpoint_every: Period,
     /// Read files even if their size, times and inode did not change
     #[arg(long)]
     read_unchanged: bool,
@@ -245,10 +252,9 @@ pub fn policy(name: &str, config: &PolicyConfig) -> BackupPolicy {
 fn plan(
     wanted: &Wanted,
     connected: &mut Connected,
-    signals: &Signals,
+    cancel: &Cancel,
 ) -> Result<(BackupPlan, Vec<Finding>), CommandError> {
-    let Discovery { found, unreachable } =
-        connected.discover(&wanted.policy.select, &signals.cancel)?;
+    let Discovery { found, unreachable } = connected.discover(&wanted.policy.select, cancel)?;
     let unreachable = unreachable
         .iter()
         .map(|(name, error)| Finding::error(format!("source {name}"), one_line(error)));
@@ -263,16 +269,23 @@ fn run_policy(
     signals: &Signals,
 ) -> Result<(BackupReport, Option<CommandError>), CommandError> {
     let began = Timestamp::from(jiff::Timestamp::now());
-    let opened = repository::open(settings)?;
     let run = RunId::from_random(random::bytes()?);
-    let lock = repository::lock(&opened, LockMode::Shared, run, settings)?;
-    let forged = repository::passed_over(&lock);
-    settings.output.findings(forged.as_slice());
-    let repository = repository::indexed(opened, settings)?;
     let plain_tcp = args.sources.access.plain_tcp();
     let mut connected = Connected::to(&wanted.sources, plain_tcp, Purpose::Capture)?;
+    let looking = signals.cancel.below();
+    // Neither the repository nor the sources wait for the other.
+    let (opened, planned) = std::thread::scope(|scope| {
+        let opening = scope.spawn(|| {
+            let opened = open(settings, run);
+            opened.inspect_err(|_refused| looking.cancel())
+        });
+        let planned = plan(wanted, &mut connected, &looking);
+        let opened = opening.join();
+        (opened.unwrap_or_else(|panic| resume_unwind(panic)), planned)
+    });
+    let (repository, lock) = opened?;
+    let (plan, unreachable) = planned?;
     let progress = Shown::start(settings);
-    let (plan, unreachable) = plan(wanted, &mut connected, signals)?;
     let options = BackupOptions {
         point: PointId::from_random(random::bytes()?),
         run,
@@ -281,6 +294,7 @@ fn run_policy(
         tags: args.tags.clone(),
         deadline: wanted.deadline.clone(),
         began: Some(began),
+        checkpoint_every: Some(args.checkpoint_every.clone()),
         captures_at_once: CAPTURES_AT_ONCE,
         archive: ArchiveOptions {
             compression: match args.compression {
@@ -308,6 +322,15 @@ fn run_policy(
     Ok((report, noted.err()))
 }
 
+/// Opens the repository and locks it for a run.
+fn open(settings: &Settings, run: RunId) -> Result<(IndexedRepository, Lock), CommandError> {
+    let opened = repository::open(settings)?;
+    let lock = repository::lock(&opened, LockMode::Shared, run, settings)?;
+    let forged = repository::passed_over(&lock);
+    settings.output.findings(forged.as_slice());
+    Ok((repository::indexed(opened, settings)?, lock))
+}
+
 fn dry_run(
     args: &Args,
     wanted: &[Wanted],
@@ -318,7 +341,7 @@ fn dry_run(
     for wanted in wanted {
         let plain_tcp = args.sources.access.plain_tcp();
         let mut connected = Connected::to(&wanted.sources, plain_tcp, Purpose::Look)?;
-        let (plan, findings) = plan(wanted, &mut connected, signals)?;
+        let (plan, findings) = plan(wanted, &mut connected, &signals.cancel)?;
         settings.output.findings(&findings);
         let settled = plan.sources.iter().flat_map(|s| &s.settled);
         plans.push(PlanView {

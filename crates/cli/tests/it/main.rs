@@ -29,6 +29,8 @@ mod power_cuts;
 mod registry;
 mod registry_and_docker;
 mod registry_faults;
+mod registry_interrupted;
+mod registry_lies;
 mod repair;
 mod retention;
 mod there_and_back;

@@ -20,6 +20,7 @@ use refloat_repository::{Node, RepositoryError};
 use refloat_source::{NothingHeld, Quiesced, Source, SourceError};
 
 use super::anomaly;
+use super::checkpoint::Keeper;
 use super::parents::{Parent, Parents};
 use super::plan::{BackupPlan, Group, SourcePlan, title};
 use super::punctual::Punctual;
@@ -60,12 +61,13 @@ pub struct Captured {
 /// # Errors
 /// The run as a whole cannot go on; every workload has been resumed.
 pub fn capture(
-    run: &BackupRun<'_>,
-    plan: &BackupPlan,
+    keeper: &Keeper<'_>,
     parents: &Parents,
     archiver: &Archiver,
-    started: Timestamp,
 ) -> Result<Captured, BackupError> {
+    let Keeper {
+        run, plan, started, ..
+    } = *keeper;
     let late = run
         .options
         .deadline
@@ -73,6 +75,7 @@ pub fn capture(
         .map_or_else(|| run.cancel.clone(), |_| Cancel::default());
     let captures = Captures {
         run,
+        keeper,
         archiver,
         parents,
         late: &late,
@@ -98,6 +101,8 @@ pub fn capture(
         if let Some(end) = &end {
             scope.spawn(|| watch(run, &late, *end, &ended));
         }
+        let (running, all_ended) = std::sync::mpsc::channel();
+        scope.spawn(move || keeper.watch(archiver, &all_ended));
         let workers: Vec<_> = (0..run.options.captures_at_once.max(1))
             .map(|_| scope.spawn(|| captures.work()))
             .collect();
@@ -106,6 +111,7 @@ pub fn capture(
             .map(std::thread::ScopedJoinHandle::join)
             .collect();
         ended.store(true, Ordering::Relaxed);
+        drop(running);
         let results = results.into_iter();
         let errors = results.filter_map(|r| r.unwrap_or(Err(BackupError::Panicked)).err());
         // What stopped one worker stops all: the cause is told, not its echo.
@@ -138,6 +144,7 @@ fn expect_bytes(run: &BackupRun<'_>, plan: &BackupPlan) {
 
 struct Captures<'a> {
     run: &'a BackupRun<'a>,
+    keeper: &'a Keeper<'a>,
     archiver: &'a Archiver,
     parents: &'a Parents,
     /// Raised when captures should end: cancelled, or past the deadline.
@@ -253,6 +260,7 @@ impl GroupCapture<'_, '_> {
     fn item(&mut self, item: &Item) -> Result<CapturedItem, BackupError> {
         let Captures {
             run,
+            keeper,
             archiver,
             parents,
             late,
@@ -269,9 +277,16 @@ impl GroupCapture<'_, '_> {
             .into_iter()
             .chain(left.cloned());
         let mut builder = archiver.tree(nodes.collect());
+        let folders = self.source.content_folders(item);
+        let took = |sha256: &[u8; 32]| {
+            if let Some(folder) = folders.first() {
+                keeper.took(&self.plan.name, item, folder, *sha256);
+            }
+        };
         let mut punctual = Punctual {
             sink: &mut builder,
             late,
+            took: &took,
         };
         let reason = match self.source.capture(item, &mut punctual, late) {
             Ok(capture) => return Ok(self.finished(item, parent, capture, builder.finish()?)),
@@ -283,7 +298,7 @@ impl GroupCapture<'_, '_> {
             Err(error) => chain(&error),
         };
         // Contents that are found by their digests are worth keeping one by one.
-        let is_useful = has_parts(item) || !self.source.content_folders(item).is_empty();
+        let is_useful = has_parts(item) || !folders.is_empty();
         let part = part_of(item, builder.finish()?).filter(|_| is_useful);
         Ok(CapturedItem {
             part,

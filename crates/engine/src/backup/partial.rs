@@ -23,6 +23,11 @@ use crate::point_list::{TAG_PARTIAL, TAG_POLICY};
 pub struct Parts(Vec<(String, ItemRecord, Node)>);
 
 impl Parts {
+    /// Entries that somebody made of items, each with its source and its line of the manifest.
+    pub const fn of(parts: Vec<(String, ItemRecord, Node)>) -> Self {
+        Self(parts)
+    }
+
     /// Takes the parts out of captured items.
     pub fn take(items: &mut [CapturedItem]) -> Self {
         let parts = items.iter_mut().filter_map(|item| {

@@ -1,4 +1,4 @@
-//! A sink whose files end with the run's deadline.
+//! A sink whose files end with the run's deadline, and which tells of contents with digests.
 //!
 //! Files are read by the archiver's workers, behind the adapter's back: a large one would hold up
 //! the commit long after the adapter was told to stop.
@@ -16,6 +16,8 @@ pub struct Punctual<'s> {
     pub sink: &'s mut dyn TreeSink,
     /// Raised at the deadline.
     pub late: &'s Cancel,
+    /// Told the digest of what was taken in, or soon will be.
+    pub took: &'s dyn Fn(&[u8; 32]),
 }
 
 impl TreeSink for Punctual<'_> {
@@ -50,7 +52,11 @@ impl TreeSink for Punctual<'_> {
     }
 
     fn reuse_content(&mut self, file: &Entry, sha256: &[u8; 32]) -> Result<bool, SinkError> {
-        self.sink.reuse_content(file, sha256)
+        let reused = self.sink.reuse_content(file, sha256)?;
+        if reused {
+            (self.took)(sha256);
+        }
+        Ok(reused)
     }
 
     fn stream_by_digest(
@@ -64,7 +70,11 @@ impl TreeSink for Punctual<'_> {
             reader: content,
             late,
         };
-        self.sink.stream_by_digest(file, sha256, &mut content)
+        let shared = self.sink.stream_by_digest(file, sha256, &mut content)?;
+        if shared {
+            (self.took)(sha256);
+        }
+        Ok(shared)
     }
 
     fn node(&mut self, entry: Entry) -> Result<(), SinkError> {

@@ -3,8 +3,8 @@
 //! Guarantees: applications that were quiesced are resumed, whatever happens. Either one whole
 //! recovery point is published, or none.
 //!
-//! Crash behaviour: a killed run leaves packs and indexes that the next run uses, no point, and a
-//! lock that is dead after 30 minutes.
+//! Crash behaviour: a killed run leaves packs and indexes that the next run uses, what its last
+//! checkpoint names, no point, and a lock that is dead after 30 minutes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +22,7 @@ use refloat_source::Source;
 use serde::Serialize;
 
 use super::capture::{self, Captured};
+use super::checkpoint::Keeper;
 use super::plan::{BackupPlan, BackupPolicy};
 use super::{contents, parents, partial, publish};
 use crate::manifest::ManifestError;
@@ -67,6 +68,8 @@ pub struct BackupOptions {
     pub deadline: Option<Period>,
     /// When the run began, from which its deadline counts; none for when the plan is executed.
     pub began: Option<Timestamp>,
+    /// How long after the run's beginning the first checkpoint is written; none for no checkpoints.
+    pub checkpoint_every: Option<Period>,
     /// How many workloads are captured at once.
     pub captures_at_once: usize,
     /// How the repository is written.
@@ -185,8 +188,13 @@ pub fn execute(
     )?;
     let known = contents::earlier(run.repository, run.sources, plan, &parents);
     archiver.set_earlier_contents(known);
-    let mut captured = capture::capture(run, plan, &parents, &archiver, started)?;
-    run.cancel.check()?;
+    let keeper = Keeper::new(run, plan, started);
+    let captured = capture::capture(&keeper, &parents, &archiver);
+    if run.cancel.is_cancelled() {
+        keeper.keep(archiver);
+        return Err(captured.err().unwrap_or(BackupError::Cancelled(Cancelled)));
+    }
+    let mut captured = captured?;
     captured.findings.splice(0..0, unreachable);
     captured.findings.extend(parents.findings.iter().cloned());
     if let Err(error) = refuse_if_nothing_saved(&captured) {

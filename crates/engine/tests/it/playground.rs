@@ -317,6 +317,7 @@ impl Playground {
             tags: Vec::new(),
             deadline: self.deadline.clone(),
             began: None,
+            checkpoint_every: None,
             captures_at_once: 1,
             archive: ArchiveOptions::default(),
         };

@@ -360,6 +360,7 @@ impl TreeSink for TreeBuilder {
         let Some(level) = self.accept(&entry)? else {
             return Ok(true);
         };
+        self.shared.contents.insert(*sha256, known.clone());
         entry.kind = EntryKind::File { size: known.size };
         let counters = &self.state.counters;
         Counters::add(&counters.files_unmodified, 1);

@@ -47,7 +47,16 @@ impl Contents {
         self.earlier.get_or_init(load).get(sha256).cloned()
     }
 
-    /// Content of this run is complete.
+    /// Contents of this run, and those of earlier points that it took over, that pass.
+    pub(super) fn filter(&self, passes: impl Fn(&KnownContent) -> bool) -> ContentIndex {
+        let stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
+        let passing = stored.iter().filter(|(_, known)| passes(known));
+        passing
+            .map(|(sha256, known)| (*sha256, known.clone()))
+            .collect()
+    }
+
+    /// Content of this run is complete, or was taken over.
     pub(super) fn insert(&self, sha256: [u8; 32], known: KnownContent) {
         let mut stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
         stored.insert(sha256, known);

@@ -2,7 +2,8 @@
 //!
 //! Invariant: a blob is in the new index only after its pack was stored and seen there.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -58,7 +59,16 @@ impl Hasher for IdHasher {
     }
 }
 
-type IdSet = HashSet<(BlobId, BlobKind), BuildHasherDefault<IdHasher>>;
+/// How far a blob of this run is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    /// Somebody is sealing it, or its pack is open or on its way.
+    Claimed,
+    /// Its pack is stored.
+    Stored,
+}
+
+type ClaimedBlobs = HashMap<(BlobId, BlobKind), Progress, BuildHasherDefault<IdHasher>>;
 
 #[derive(Default)]
 struct OpenPack {
@@ -91,7 +101,7 @@ pub struct Packer {
     pack_bytes_min: usize,
     data: Vec<Mutex<OpenPack>>,
     trees: Mutex<OpenPack>,
-    claimed: [Mutex<IdSet>; CLAIM_SHARDS],
+    claimed: [Mutex<ClaimedBlobs>; CLAIM_SHARDS],
     uploads: Mutex<Option<Sender<SealedPack>>>,
     spare: Mutex<Vec<Vec<u8>>>,
     /// The memory of all packs that are not in use: taken when a pack is begun, given back when
@@ -101,6 +111,8 @@ pub struct Packer {
     random: AtomicU64,
     packed_bytes: AtomicU64,
     index: Mutex<NewIndex>,
+    /// Held while an index file is being written.
+    writing: Mutex<()>,
     stopped: AtomicBool,
 }
 
@@ -137,20 +149,34 @@ impl Packer {
             random: AtomicU64::new(seed | 1),
             packed_bytes: AtomicU64::new(0),
             index: Mutex::default(),
+            writing: Mutex::default(),
             stopped: AtomicBool::new(false),
         })
     }
 
     /// Whether the caller is the first to bring this blob.
     pub fn claim(&self, kind: BlobKind, id: BlobId) -> bool {
-        let shard = usize::from(id.0[31]) % CLAIM_SHARDS;
-        lock(&self.claimed[shard]).insert((id, kind))
+        match self.claims(&id).entry((id, kind)) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(place) => {
+                place.insert(Progress::Claimed);
+                true
+            }
+        }
     }
 
     /// Whether this run brings a data blob.
     pub fn is_claimed(&self, id: &BlobId) -> bool {
-        let shard = usize::from(id.0[31]) % CLAIM_SHARDS;
-        lock(&self.claimed[shard]).contains(&(*id, BlobKind::Data))
+        self.claims(id).contains_key(&(*id, BlobKind::Data))
+    }
+
+    /// Whether this run brought a data blob and its pack is stored.
+    pub fn is_stored(&self, id: &BlobId) -> bool {
+        self.claims(id).get(&(*id, BlobKind::Data)) == Some(&Progress::Stored)
+    }
+
+    fn claims(&self, id: &BlobId) -> MutexGuard<'_, ClaimedBlobs> {
+        lock(&self.claimed[usize::from(id.0[31]) % CLAIM_SHARDS])
     }
 
     /// Bytes of all sealed blobs so far.
@@ -352,44 +378,62 @@ impl Packer {
         (id, size): StoredPack,
         blobs: Vec<PackedBlob>,
     ) -> Result<(), RepositoryError> {
-        let full = {
+        let waiting_blobs = {
             let mut index = lock(&self.index);
+            // Under this lock: what counts as stored is in the next index at the latest.
+            for blob in &blobs {
+                let key = (blob.id, blob.kind);
+                self.claims(&blob.id).insert(key, Progress::Stored);
+            }
             index.stored.push((id, size));
             index.waiting_blobs += blobs.len();
             let blobs = blobs.into_iter().map(Into::into).collect();
             index.waiting.push((IndexPack { id, blobs }, size));
-            if index.waiting_blobs < INDEX_BLOBS_MAX {
-                return Ok(());
-            }
-            index.waiting_blobs = 0;
-            std::mem::take(&mut index.waiting)
+            index.waiting_blobs
         };
-        write_index(repository, full)
+        if waiting_blobs >= INDEX_BLOBS_MAX {
+            self.write_waiting(repository, INDEX_BLOBS_MAX)?;
+        }
+        Ok(())
     }
 
-    /// Writes the last index file; all packs of the run with their sizes.
-    pub fn finish_index(
+    /// Writes an index file of the packs that wait for one, if so many blobs do.
+    fn write_waiting(
         &self,
         repository: &Repository,
-    ) -> Result<Vec<StoredPack>, RepositoryError> {
-        let mut index = lock(&self.index);
-        let waiting = std::mem::take(&mut index.waiting);
-        if !waiting.is_empty() {
-            write_index(repository, waiting)?;
-        }
-        Ok(std::mem::take(&mut index.stored))
+        blobs_min: usize,
+    ) -> Result<(), RepositoryError> {
+        // Whoever comes next finds either nothing that waits, or nothing that is in no index.
+        let _writing = lock(&self.writing);
+        let (waiting, blobs) = {
+            let mut index = lock(&self.index);
+            if index.waiting_blobs < blobs_min {
+                return Ok(());
+            }
+            let blobs = std::mem::take(&mut index.waiting_blobs);
+            (std::mem::take(&mut index.waiting), blobs)
+        };
+        write_index(repository, &waiting).inspect_err(|_not_written| {
+            let mut index = lock(&self.index);
+            index.waiting_blobs += blobs;
+            index.waiting.extend(waiting);
+        })
+    }
+
+    /// Writes the index of what is stored so far; all packs that are, with their sizes.
+    pub fn write_index(&self, repository: &Repository) -> Result<Vec<StoredPack>, RepositoryError> {
+        let stored = lock(&self.index).stored.clone();
+        self.write_waiting(repository, 1)?;
+        Ok(stored)
     }
 }
 
-fn write_index(
-    repository: &Repository,
-    packs: Vec<(IndexPack, u64)>,
-) -> Result<(), RepositoryError> {
+fn write_index(repository: &Repository, packs: &[(IndexPack, u64)]) -> Result<(), RepositoryError> {
     let claimed: Vec<StoredPack> = packs.iter().map(|(pack, size)| (pack.id, *size)).collect();
     stored::require(repository, &claimed)?;
     let file = IndexFile {
         supersedes: Vec::new(),
-        packs: packs.into_iter().map(|(pack, _)| pack).collect(),
+        packs: packs.iter().map(|(pack, _)| pack.clone()).collect(),
     };
     let _name = repository.write_json(FileKind::Index, "an index", &file)?;
     Ok(())
@@ -403,8 +447,9 @@ pub fn upload(shared: &Shared, queue: &Receiver<SealedPack>) {
             mut bytes,
             blobs,
         } = pack;
-        // After a failure packs are only taken from the queue, so that nobody waits for ever.
-        if shared.check().is_ok() {
+        // After a failure packs are only taken from the queue, so that nobody waits for ever. A run
+        // that is cancelled may still keep what it has: contents that are complete lie in them.
+        if !shared.stopped.load(Ordering::SeqCst) {
             flips::touch(Stage::Pack, &mut bytes);
             shared.guard(|| store(shared, id, &bytes, blobs));
         }

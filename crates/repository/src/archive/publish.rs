@@ -7,6 +7,7 @@
 use refloat_storage::FileKind;
 
 use super::Added;
+use super::contents::ContentIndex;
 use super::packer::StoredPack;
 use crate::error::RepositoryError;
 use crate::format::snapshot::SnapshotFile;
@@ -24,6 +25,27 @@ pub struct Archived {
     added: Added,
 }
 
+/// What a run has stored that goes on, or was cancelled. It cannot be published: trees of the run
+/// may refer to what is not stored yet.
+#[derive(Debug)]
+pub struct Checkpoint {
+    stored: Archived,
+    contents: ContentIndex,
+}
+
+impl Checkpoint {
+    pub(super) const fn new(stored: Archived, contents: ContentIndex) -> Self {
+        Self { stored, contents }
+    }
+
+    /// Contents, by their digests, that are stored whole: those of the run, and those of earlier
+    /// points that it took over.
+    #[must_use]
+    pub const fn contents(&self) -> &ContentIndex {
+        &self.contents
+    }
+}
+
 impl Archived {
     pub(super) const fn new(
         repository: IndexedRepository,
@@ -37,6 +59,14 @@ impl Archived {
             trusted,
             added,
         }
+    }
+
+    /// Proves the packs of a checkpoint, too, when this run publishes what refers to them.
+    #[must_use]
+    pub fn relying_on(mut self, checkpoint: &Checkpoint) -> Self {
+        self.trusted.extend(&checkpoint.stored.packs);
+        self.trusted.extend(&checkpoint.stored.trusted);
+        self
     }
 
     /// What the run added.

@@ -5,7 +5,11 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
+use refloat_model::cancel::Cancel;
 use refloat_model::entry::{Entry, EntryKind, Metadata, TreeSink};
+use refloat_model::progress::Counters;
+use refloat_repository::archive::{ArchiveOptions, Archiver, Checkpoint};
+use refloat_repository::format::pack::BlobKind;
 use refloat_repository::{BlobReader as _, ChunkerChoice};
 use refloat_storage::local::LocalStorage;
 use refloat_storage::memory::MemoryStorage;
@@ -267,6 +271,60 @@ fn content_is_taken_over_by_its_digest_in_any_tree_and_only_if_it_came_whole() {
     assert_eq!(found.len(), 4);
     assert!(found["small"] == small && found["small-again"] == small);
     assert!(found["large"] == large && found["large-again"] == large);
+}
+
+/// Everything that is told is in the index as another program would load it now.
+fn assert_indexed(storage: &SharedStorage, checkpoint: &Checkpoint) {
+    let repository = open(storage).into_indexed().unwrap();
+    for known in checkpoint.contents().values() {
+        for blob in known.content.iter() {
+            assert!(repository.index().contains(BlobKind::Data, blob), "{blob}");
+        }
+    }
+}
+
+#[test]
+fn a_checkpoint_tells_what_is_indexed_and_a_cancelled_run_keeps_all_that_came_whole() {
+    let storage = memory();
+    drop(init(&storage, ChunkerChoice::Gear));
+    let cancel = Cancel::default();
+    let archiver = Archiver::start(
+        open(&storage).into_indexed().unwrap(),
+        ArchiveOptions {
+            pack_bytes_min: 1 << 20,
+            workers: 1,
+            ..ArchiveOptions::default()
+        },
+        Arc::new(Counters::default()),
+        cancel.clone(),
+    )
+    .unwrap();
+    let mut sink = archiver.tree(Vec::new());
+    let mut bring = |numbers: std::ops::Range<u8>| {
+        for number in numbers {
+            let content = noise(300_000, number.into());
+            let file = Entry::synthetic_file([number], 300_000);
+            let came = sink.stream_by_digest(file, &[number; 32], &mut content.as_slice());
+            assert!(came.unwrap());
+        }
+    };
+    bring(1..11);
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    let told = loop {
+        let checkpoint = archiver.checkpoint().unwrap();
+        assert_indexed(&storage, &checkpoint);
+        if !checkpoint.contents().is_empty() {
+            break checkpoint.contents().len();
+        }
+        assert!(std::time::Instant::now() < end, "nothing is ever stored");
+    };
+    assert!(told < 10, "what is in open packs is not told: {told}");
+    bring(11..21);
+    cancel.cancel();
+    drop(sink);
+    let kept = archiver.keep().unwrap();
+    assert_eq!(kept.contents().len(), 20);
+    assert_indexed(&storage, &kept);
 }
 
 #[test]

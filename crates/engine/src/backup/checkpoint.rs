@@ -1,0 +1,226 @@
+//! What a run that ends early leaves to the next: contents that came whole, by their digests, in
+//! a partial snapshot. It is written from time to time, and when the run is cancelled; so neither
+//! a signal nor a crash makes the next run download everything again.
+//!
+//! Invariant: it holds only contents whose packs are stored and named by an index; that it cannot
+//! be written never fails a run.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use refloat_model::cancel::Cancel;
+use refloat_model::entry::Entry;
+use refloat_model::item::Item;
+use refloat_model::outcome::Outcome;
+use refloat_model::point::ItemRecord;
+use refloat_model::time::Timestamp;
+use refloat_model::tree_path::TreePath;
+use refloat_repository::Node;
+use refloat_repository::archive::{ArchiveOptions, Archiver, Checkpoint, ContentIndex};
+
+use super::partial::{self, Parts};
+use super::plan::BackupPlan;
+use super::publish;
+use super::run::{BackupError, BackupRun};
+use crate::chain;
+
+/// How often a waiting thread looks whether the run has ended.
+const TICK: Duration = Duration::from_millis(50);
+/// The pause between two checkpoints grows twofold, up to so many times the first.
+const PAUSE_GROWTH_MAX: u32 = 12;
+
+/// See the module.
+pub struct Keeper<'a> {
+    /// The run.
+    pub run: &'a BackupRun<'a>,
+    /// What it does.
+    pub plan: &'a BackupPlan,
+    /// When it began.
+    pub started: Timestamp,
+    taken: Mutex<BTreeMap<TreePath, Taken>>,
+    /// How many contents the last checkpoint holds.
+    kept: Mutex<usize>,
+}
+
+/// What came of one item.
+struct Taken {
+    source: String,
+    item: Item,
+    /// The folder in which contents are looked for by their digests.
+    folder: TreePath,
+    digests: BTreeSet<[u8; 32]>,
+}
+
+impl<'a> Keeper<'a> {
+    pub const fn new(run: &'a BackupRun<'a>, plan: &'a BackupPlan, started: Timestamp) -> Self {
+        Self {
+            run,
+            plan,
+            started,
+            taken: Mutex::new(BTreeMap::new()),
+            kept: Mutex::new(0),
+        }
+    }
+
+    /// Notes that an item has a content, which belongs into `folder`.
+    pub fn took(&self, source: &str, item: &Item, folder: &TreePath, sha256: [u8; 32]) {
+        let mut taken = lock(&self.taken);
+        let of_item = taken.entry(item.path.clone()).or_insert_with(|| Taken {
+            source: source.to_owned(),
+            item: item.clone(),
+            folder: folder.clone(),
+            digests: BTreeSet::new(),
+        });
+        of_item.digests.insert(sha256);
+    }
+
+    /// Writes checkpoints until the captures have ended, which is when nobody can send any more.
+    pub fn watch(&self, archiver: &Archiver, ended: &Receiver<()>) {
+        let Some(first) = &self.run.options.checkpoint_every else {
+            return;
+        };
+        let mut pause = first.duration_from(self.started);
+        let longest = pause.saturating_mul(PAUSE_GROWTH_MAX);
+        let mut last = (self.run.now)();
+        while ended.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+            if self.run.cancel.is_cancelled() {
+                return;
+            }
+            let now = (self.run.now)();
+            let since = now.to_jiff().duration_since(last.to_jiff());
+            if Duration::try_from(since).unwrap_or_default() < pause {
+                continue;
+            }
+            // The run goes on without; if storage is gone it will say so itself.
+            let written = archiver.checkpoint().map_err(BackupError::from);
+            self.tell(written.and_then(|checkpoint| self.write(&checkpoint)));
+            last = (self.run.now)();
+            pause = pause.saturating_mul(2).min(longest);
+        }
+    }
+
+    /// Keeps what a cancelled run has.
+    pub fn keep(&self, archiver: Archiver) {
+        self.run.progress.phase("keeping what was read so far");
+        let kept = archiver.keep().map_err(BackupError::from);
+        self.tell(kept.and_then(|checkpoint| self.write(&checkpoint)));
+    }
+
+    fn tell(&self, result: Result<(), BackupError>) {
+        if let Err(error) = result {
+            let message = format!("no checkpoint was written: {}", chain(&error));
+            self.run.progress.warn(&message);
+        }
+    }
+
+    /// Writes a partial snapshot, unless the last one has it all.
+    fn write(&self, checkpoint: &Checkpoint) -> Result<(), BackupError> {
+        let mut kept = lock(&self.kept);
+        let archiver = Archiver::start(
+            self.run.repository.clone(),
+            ArchiveOptions {
+                workers: 1,
+                ..self.run.options.archive
+            },
+            Arc::default(),
+            Cancel::default(),
+        )?;
+        let mut parts = Vec::new();
+        let mut count = 0;
+        for (path, taken) in &*lock(&self.taken) {
+            let files = taken.files(checkpoint.contents());
+            if files.is_empty() {
+                continue;
+            }
+            count += files.len();
+            let node = taken.node(path, files, &archiver)?;
+            parts.push((taken.source.clone(), taken.record(), node));
+        }
+        if count <= *kept {
+            return Ok(());
+        }
+        let now = (self.run.now)();
+        let record = publish::record(
+            self.run,
+            self.plan,
+            &BTreeMap::new(),
+            Vec::new(),
+            self.started,
+        );
+        let root = Parts::of(parts).store(self.plan, &record, &archiver)?;
+        if let Some(root) = root {
+            let archived = archiver.finish()?.relying_on(checkpoint);
+            let snapshot = partial::snapshot(self.run, self.plan, root, now);
+            archived.publish(self.run.lock, &snapshot)?;
+            *kept = count;
+        }
+        Ok(())
+    }
+}
+
+impl Taken {
+    fn files(&self, contents: &ContentIndex) -> Vec<Node> {
+        let known = self.digests.iter().filter_map(|sha256| {
+            let known = contents.get(sha256)?;
+            Some((sha256, known))
+        });
+        let file =
+            |(sha256, known): (&[u8; 32], &refloat_repository::archive::KnownContent)| Node {
+                entry: Entry::synthetic_file(hex(sha256), known.size),
+                content: Arc::clone(&known.content),
+                subtree: None,
+                foreign: None,
+            };
+        known.map(file).collect()
+    }
+
+    /// The item's entry, with the files in their folder.
+    fn node(
+        &self,
+        path: &TreePath,
+        files: Vec<Node>,
+        archiver: &Archiver,
+    ) -> Result<Node, BackupError> {
+        let depth = path.components().len().saturating_sub(1);
+        let way = self.folder.components().get(depth..).unwrap_or_default();
+        let mut nodes = files;
+        for name in way.iter().rev() {
+            nodes = vec![Node {
+                entry: Entry::synthetic_directory(name.clone()),
+                content: Arc::default(),
+                subtree: Some(archiver.store_directory(nodes)?),
+                foreign: None,
+            }];
+        }
+        nodes.pop().ok_or(BackupError::Panicked)
+    }
+
+    fn record(&self) -> ItemRecord {
+        ItemRecord {
+            item: self.item.clone(),
+            outcome: Outcome::Failed {
+                reason: "the run had not finished".to_owned(),
+            },
+            consistency: None,
+            files: 0,
+            bytes: 0,
+        }
+    }
+}
+
+/// Lower-case digits, as names of contents have them.
+fn hex(sha256: &[u8; 32]) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::with_capacity(64);
+    for byte in sha256 {
+        // Writing into memory cannot fail.
+        let _written = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
