@@ -106,8 +106,9 @@ pub fn run(
     let other = Other::resolve(&named, &args.other, settings)?;
     let from = repository::open(settings)?;
     let _lock = repository::lock_for_reading(&from, settings)?;
-    let from = from.into_indexed()?;
+    // In this order: writers do the opposite, and a point that was listed is in the index.
     let list = from.snapshots()?;
+    let from = from.into_indexed()?;
     let points = point_list::summaries(&list.snapshots);
     let wanted = select(args, points)?;
     let mut copied = if args.dry_run {
