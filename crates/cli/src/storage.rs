@@ -117,6 +117,14 @@ impl Place {
         })
     }
 
+    /// The repository's folder, if it is one.
+    pub fn folder(&self) -> Option<LocalStorage> {
+        match &self.location {
+            Location::Folder(path) => Some(LocalStorage::new(path)),
+            Location::Remote(_) => None,
+        }
+    }
+
     fn retries(&self) -> RetryLimits {
         let usual = self.patience.limits();
         let Some(period) = &self.options.retry_for else {

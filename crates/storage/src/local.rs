@@ -5,6 +5,7 @@
 
 mod errno;
 mod folder;
+mod foreign;
 mod listing;
 mod publish;
 mod read;
@@ -68,6 +69,16 @@ impl LocalStorage {
     ) -> Result<StaleTemporaries, StorageError> {
         temporary::remove_stale(&self.root, older_than)
             .map_err(|errno| self.failed_on("remove", "temporary files", errno))
+    }
+
+    /// Paths below the folder that are no file of a repository, temporary ones left out: nobody reads
+    /// them, and no prune takes them away. The first thousand.
+    ///
+    /// # Errors
+    /// A folder cannot be listed.
+    pub fn foreign(&self) -> Result<Vec<String>, StorageError> {
+        foreign::foreign(&self.root)
+            .map_err(|errno| self.failed_on("list", "what is no file of a repository", errno))
     }
 
     fn failed(&self, operation: &'static str, key: &FileKey, errno: Errno) -> StorageError {

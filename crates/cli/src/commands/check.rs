@@ -2,6 +2,7 @@
 //!
 //! Invariant: anything lost or damaged ends with an exit code that is not 0.
 
+use refloat_model::finding::Finding;
 use refloat_model::progress::Progress as _;
 use refloat_repository::check::{self, CheckOptions, CheckReport, ReadData};
 use refloat_repository::ledger::{LedgerFinding, Observation};
@@ -51,6 +52,9 @@ struct Report {
     /// What differs from the ledger; none if there is no ledger.
     #[serde(skip_serializing_if = "Option::is_none")]
     ledger: Option<Vec<LedgerFinding>>,
+    /// What lies in the repository's folder and is none of its files.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    foreign: Vec<String>,
     #[serde(flatten)]
     report: CheckReport,
 }
@@ -80,6 +84,9 @@ fn parse_subset(text: &str) -> Result<Subset, String> {
     }
     Ok(Subset::Part { number, of })
 }
+
+/// So many foreign files are printed; JSON has more.
+const FOREIGN_PRINTED_MAX: usize = 20;
 
 /// Checks.
 pub fn run(
@@ -126,7 +133,19 @@ pub fn run(
         let path = table::printable(&lost.path.to_string());
         output::say(&format!("lost: {}:{path}\n", lost.snapshot.short()));
     }
+    let foreign = match settings.repository()?.folder() {
+        Some(folder) => folder.foreign()?,
+        None => Vec::new(),
+    };
+    let strangers = foreign.iter().take(FOREIGN_PRINTED_MAX).map(|path| {
+        Finding::warning(
+            path.clone(),
+            "is no file of a repository: nobody reads it, and no prune removes it",
+        )
+    });
+    settings.output.findings(&strangers.collect::<Vec<_>>());
     let report = Report {
+        foreign,
         sound,
         messages,
         ledger,

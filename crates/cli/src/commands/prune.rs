@@ -4,6 +4,7 @@
 //! deletion only.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use refloat_model::finding::Finding;
 use refloat_model::id::RunId;
@@ -15,7 +16,7 @@ use refloat_repository::prune::{
 };
 use serde::Serialize;
 
-use crate::command_error::CommandError;
+use crate::command_error::{CommandError, one_line};
 use crate::exit_status::ExitStatus;
 use crate::output;
 use crate::progress::Shown;
@@ -42,6 +43,8 @@ pub struct Args {
     yes: bool,
 }
 
+/// No single write takes so long, by the storage's own clock: whoever made an older temporary file died.
+const TEMPORARY_AFTER: Duration = Duration::from_hours(24);
 /// How often a prune plans when backups end while it does, and change what was planned for.
 const PLANS_MAX: u32 = 4;
 
@@ -69,6 +72,16 @@ pub struct Reclaimed {
     plan: PrunePlan,
     /// None if nothing was carried out.
     done: Option<Done>,
+    /// What writers left that died long ago; none if nothing was looked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    temporaries: Option<Temporaries>,
+}
+
+/// Temporary files that were removed.
+#[derive(Serialize)]
+struct Temporaries {
+    files: u64,
+    bytes: u64,
 }
 
 #[derive(Serialize)]
@@ -156,7 +169,32 @@ pub fn reclaim(
             }
             Err(Unreclaimed::Changed(error)) => return Err(error.into()),
             Err(Unreclaimed::Other(error)) => return Err(error),
-            Ok(reclaimed) => return Ok(reclaimed),
+            Ok(reclaimed) if consent == Consent::DryRun => return Ok(reclaimed),
+            Ok(reclaimed) => {
+                let temporaries = remove_temporaries(settings)?;
+                return Ok(Reclaimed {
+                    temporaries,
+                    ..reclaimed
+                });
+            }
+        }
+    }
+}
+
+/// Removes what writers into a folder left that died long ago; that it cannot be is told.
+fn remove_temporaries(settings: &Settings) -> Result<Option<Temporaries>, CommandError> {
+    let Some(folder) = settings.repository()?.folder() else {
+        return Ok(None);
+    };
+    match folder.remove_stale_temporaries(TEMPORARY_AFTER) {
+        Ok(removed) => Ok(Some(Temporaries {
+            files: removed.files,
+            bytes: removed.bytes,
+        })),
+        Err(error) => {
+            let finding = Finding::warning("temporary files", one_line(&error));
+            settings.output.findings(&[finding]);
+            Ok(None)
         }
     }
 }
@@ -198,7 +236,11 @@ fn reclaim_once(
     drop(progress);
     let plan = prepared.plan().clone();
     if consent == Consent::DryRun || plan.is_empty() {
-        return Ok(Reclaimed { plan, done: None });
+        return Ok(Reclaimed {
+            plan,
+            done: None,
+            temporaries: None,
+        });
     }
     if consent == Consent::Ask {
         output::say(&plan.to_string());
@@ -217,7 +259,11 @@ fn reclaim_once(
     let done = Done::from(&done);
     settings.output.findings(&kept(&done));
     let done = Some(done);
-    Ok(Reclaimed { plan, done })
+    Ok(Reclaimed {
+        plan,
+        done,
+        temporaries: None,
+    })
 }
 
 impl Reclaimed {
@@ -231,9 +277,18 @@ impl Reclaimed {
 
     /// For people: what was done, or else the plan.
     pub fn text(&self) -> String {
-        self.done
+        let mut shown = self
+            .done
             .as_ref()
-            .map_or_else(|| self.plan.to_string(), text)
+            .map_or_else(|| self.plan.to_string(), text);
+        if let Some(Temporaries { files, bytes }) = self.temporaries
+            && files > 0
+        {
+            let files = table::count(files, "temporary file");
+            let bytes = table::bytes(bytes);
+            shown.push_str(&format!("removed {files} of writers that died ({bytes})\n"));
+        }
+        shown
     }
 }
 

@@ -205,3 +205,39 @@ fn a_prune_waits_for_a_backup_as_long_as_it_was_told_to() {
     assert_eq!(code, 0, "{shown}");
     assert_eq!(env.code(&["check", "--read-data"]), 0);
 }
+
+/// What writers left that died, and what is none of the repository's: removed when it is old, and told.
+#[test]
+fn leftovers_are_removed_by_a_prune_and_foreign_files_are_told_by_check() {
+    let env = CliEnv::with_data();
+    env.back_up();
+    let old = env.path("repo/data/.refloat-tmp-0123456789abcdef");
+    let young = env.path("repo/index/.refloat-tmp-0123456789abcdee");
+    for path in [&old, &young, &env.path("repo/index/notes")] {
+        fs::write(path, "12345").unwrap();
+    }
+    let days_ago = std::time::SystemTime::now() - std::time::Duration::from_hours(49);
+    fs::File::open(&old)
+        .unwrap()
+        .set_modified(days_ago)
+        .unwrap();
+    let (code, shown) = env.outcome(&["check"]);
+    assert_eq!(code, 0, "{shown}");
+    assert!(
+        shown.contains("warning: index/notes: is no file of a repository"),
+        "{shown}"
+    );
+    assert_eq!(
+        env.json(&["check"])["foreign"],
+        serde_json::json!(["index/notes"])
+    );
+    env.succeed(&["prune", "--dry-run"]);
+    assert!(old.exists());
+    let done = env.json(&["prune", "--yes"]);
+    assert_eq!(
+        done["temporaries"],
+        serde_json::json!({"files": 1, "bytes": 5}),
+        "{done:#}"
+    );
+    assert!(!old.exists() && young.exists() && env.path("repo/index/notes").exists());
+}

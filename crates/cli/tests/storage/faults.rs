@@ -192,3 +192,70 @@ fn a_partition_is_waited_for() {
     assert!(!gone.load(Ordering::SeqCst) && proxy.faults() > 0);
     place.restores_equal("out");
 }
+
+/// The largest pack of a place.
+fn largest_pack(server: &Radosgw, path: &str) -> String {
+    let list = format!("/bucket?list-type=2&prefix={path}%2Fdata%2F");
+    let listed = server.call(Radosgw::OWNER, "GET", &list, &[]);
+    let value = |text: &str, name: &str| -> Option<String> {
+        let (_, rest) = text.split_once(&format!("<{name}>"))?;
+        Some(rest.split('<').next()?.to_owned())
+    };
+    let objects = listed.split("<Contents>").skip(1);
+    let sized = objects.filter_map(|object| {
+        let size: u64 = value(object, "Size")?.parse().ok()?;
+        Some((size, value(object, "Key")?))
+    });
+    sized.max().unwrap().1
+}
+
+/// Storage fails between the first and the second deletion of `repair snapshots`: the ledger knows what
+/// is gone, and the same command goes on where it ended.
+#[test]
+fn a_repair_of_points_that_fails_half_way_is_recorded_and_goes_on() {
+    let Some(server) = Radosgw::start() else {
+        return;
+    };
+    server.make_bucket("bucket");
+    let mut place = remote(server.port, "repair");
+    place
+        .variables
+        .push(("REFLOAT_LEDGER", "ledger".to_owned()));
+    let _made = place.succeed(&["init"]);
+    place.back_up(1);
+    let shared_by_all = largest_pack(&server, "repair");
+    place.back_up(2);
+    place.back_up(3);
+    let _sound = place.succeed(&["audit"]);
+    let object = format!("/bucket/{shared_by_all}");
+    let (gone, _) = server.send(Radosgw::OWNER, ("DELETE", &object), &[], b"");
+    assert_eq!(gone, 204);
+    let (code, shown) = place.run(&["repair", "index", "--yes"]);
+    assert_eq!(code, 3, "{shown}");
+
+    let deletions = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = Arc::clone(&deletions);
+    let proxy = HttpProxy::start(server.port, move |seen: &Seen| {
+        let is_point = seen.method == "DELETE" && seen.path.contains("/snapshots/");
+        let fails = is_point && counted.fetch_add(1, Ordering::SeqCst) > 0;
+        fails.then_some(Fault::Answer(500, ""))
+    });
+    let repair = ["repair", "snapshots", "--forget", "--yes"];
+    let mut through = remote(proxy.port, "repair");
+    through.env = place.env;
+    through
+        .variables
+        .push(("REFLOAT_LEDGER", "ledger".to_owned()));
+    through.options.push("retry-for=1s".to_owned());
+    let (code, shown) = through.run(&repair);
+    assert_eq!(code, 1, "{shown}");
+    assert!(deletions.load(Ordering::SeqCst) > 1, "{shown}");
+    let place = directly(through, server.port, "repair");
+    let _sound = place.succeed(&["audit"]);
+    let (code, shown) = place.run(&repair);
+    assert!([0, 3].contains(&code), "{shown}");
+    let _sound = place.succeed(&["check", "--read-data"]);
+    let _sound = place.succeed(&["audit"]);
+    place.back_up(4);
+    let _sound = place.succeed(&["check", "--read-data"]);
+}

@@ -148,7 +148,7 @@ fn remove_in(
 }
 
 /// Ours, and restic's: the final name, `-tmp-` and digits.
-fn is_temporary(name: &str) -> bool {
+pub(super) fn is_temporary(name: &str) -> bool {
     if let Some(random) = name.strip_prefix(PREFIX) {
         return listing::parse_hex::<8>(random).is_some();
     }

@@ -232,6 +232,31 @@ fn leftovers_of_dead_writers_are_removed_by_age() {
 }
 
 #[test]
+fn what_is_no_file_of_a_repository_is_named_and_left_alone() {
+    let (_folder, storage) = created();
+    storage.write(&PACK, b"pack").unwrap();
+    let root = storage.root();
+    assert_eq!(storage.foreign().unwrap(), Vec::<String>::new());
+    let elsewhere = format!("data/00/{}", PACK.name());
+    fs::create_dir_all(root.join("data/00")).unwrap();
+    fs::create_dir(root.join("lost+found")).unwrap();
+    fs::create_dir(root.join("data/quarantine")).unwrap();
+    let foreign = ["README", "data/ab/x", &elsewhere, "index/.DS_Store"];
+    let temporary = "keys/.refloat-tmp-0123456789abcdef";
+    for path in foreign.iter().chain([&temporary]) {
+        fs::write(root.join(path), b"x").unwrap();
+    }
+    let mut expected = [&foreign[..], &["data/quarantine"]].concat();
+    expected.sort_unstable();
+    assert_eq!(storage.foreign().unwrap(), expected);
+    assert!(root.join("README").exists());
+    for number in 0..1_100 {
+        fs::write(root.join(format!("index/file-{number}")), b"").unwrap();
+    }
+    assert_eq!(storage.foreign().unwrap().len(), 1_000);
+}
+
+#[test]
 fn error_numbers_become_what_a_caller_can_tell_apart() {
     use StorageErrorKind::{AlreadyExists, Denied, Failed, Full, NotFound, Unavailable};
     let table = [
