@@ -18,7 +18,9 @@ use refloat_model::point::ItemRecord;
 use refloat_model::time::Timestamp;
 use refloat_model::tree_path::TreePath;
 use refloat_repository::Node;
-use refloat_repository::archive::{ArchiveOptions, Archiver, Checkpoint, ContentIndex};
+use refloat_repository::archive::{
+    ArchiveOptions, Archiver, Checkpoint, ContentIndex, KnownContent,
+};
 
 use super::partial::{self, Parts};
 use super::plan::BackupPlan;
@@ -115,9 +117,21 @@ impl<'a> Keeper<'a> {
         }
     }
 
+    /// What of the items is among these contents.
+    fn found(&self, contents: &ContentIndex) -> Vec<Part> {
+        let taken = lock(&self.taken);
+        let parts = taken.values().map(|taken| taken.part(contents));
+        parts.filter(|part| !part.files.is_empty()).collect()
+    }
+
     /// Writes a partial snapshot, unless the last one has it all.
     fn write(&self, checkpoint: &Checkpoint) -> Result<(), BackupError> {
         let mut kept = lock(&self.kept);
+        let found = self.found(checkpoint.contents());
+        let count = found.iter().map(|part| part.files.len()).sum();
+        if count <= *kept {
+            return Ok(());
+        }
         let archiver = Archiver::start(
             self.run.repository.clone(),
             ArchiveOptions {
@@ -128,18 +142,9 @@ impl<'a> Keeper<'a> {
             Cancel::default(),
         )?;
         let mut parts = Vec::new();
-        let mut count = 0;
-        for (path, taken) in &*lock(&self.taken) {
-            let files = taken.files(checkpoint.contents());
-            if files.is_empty() {
-                continue;
-            }
-            count += files.len();
-            let node = taken.node(path, files, &archiver)?;
-            parts.push((taken.source.clone(), taken.record(), node));
-        }
-        if count <= *kept {
-            return Ok(());
+        for part in found {
+            let (source, record) = (part.source.clone(), part.record.clone());
+            parts.push((source, record, part.store(&archiver)?));
         }
         let now = (self.run.now)();
         let record = publish::record(
@@ -160,32 +165,20 @@ impl<'a> Keeper<'a> {
     }
 }
 
-impl Taken {
-    fn files(&self, contents: &ContentIndex) -> Vec<Node> {
-        let known = self.digests.iter().filter_map(|sha256| {
-            let known = contents.get(sha256)?;
-            Some((sha256, known))
-        });
-        let file =
-            |(sha256, known): (&[u8; 32], &refloat_repository::archive::KnownContent)| Node {
-                entry: Entry::synthetic_file(hex(sha256), known.size),
-                content: Arc::clone(&known.content),
-                subtree: None,
-                foreign: None,
-            };
-        known.map(file).collect()
-    }
+/// What is stored of one item.
+struct Part {
+    source: String,
+    record: ItemRecord,
+    folder: TreePath,
+    files: Vec<Node>,
+}
 
+impl Part {
     /// The item's entry, with the files in their folder.
-    fn node(
-        &self,
-        path: &TreePath,
-        files: Vec<Node>,
-        archiver: &Archiver,
-    ) -> Result<Node, BackupError> {
-        let depth = path.components().len().saturating_sub(1);
+    fn store(self, archiver: &Archiver) -> Result<Node, BackupError> {
+        let depth = self.record.item.path.components().len().saturating_sub(1);
         let way = self.folder.components().get(depth..).unwrap_or_default();
-        let mut nodes = files;
+        let mut nodes = self.files;
         for name in way.iter().rev() {
             nodes = vec![Node {
                 entry: Entry::synthetic_directory(name.clone()),
@@ -195,6 +188,26 @@ impl Taken {
             }];
         }
         nodes.pop().ok_or(BackupError::Panicked)
+    }
+}
+
+impl Taken {
+    fn part(&self, contents: &ContentIndex) -> Part {
+        let known = self.digests.iter().filter_map(|sha256| {
+            let KnownContent { content, size } = contents.get(sha256)?;
+            Some(Node {
+                entry: Entry::synthetic_file(hex(sha256), *size),
+                content: Arc::clone(content),
+                subtree: None,
+                foreign: None,
+            })
+        });
+        Part {
+            source: self.source.clone(),
+            record: self.record(),
+            folder: self.folder.clone(),
+            files: known.collect(),
+        }
     }
 
     fn record(&self) -> ItemRecord {
