@@ -31,7 +31,7 @@ use crate::options::{Options, Versions};
 use crate::references::{Reference, references};
 use crate::rules::{Rule, Surroundings, kind_rule, object_rule};
 use crate::saved::SavedObject;
-use images::Running;
+use images::{Platforms, Running};
 pub(crate) use members::Members;
 use scope::{Problem, Scope};
 
@@ -107,6 +107,7 @@ struct Sight {
     folders: BTreeMap<Folder, Seen>,
     placements: Vec<Placement>,
     digests: Digests,
+    platforms: Platforms,
     findings: Vec<Finding>,
     skipped_kinds: Vec<(Kind, Rule)>,
 }

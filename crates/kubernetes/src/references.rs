@@ -71,12 +71,13 @@ pub(crate) fn subject(source: &str, kind: &str, namespace: Option<&str>, name: &
     }
 }
 
-/// Whether references of a kind can be found only in whole objects. Of all other kinds discovery
-/// reads metadata alone.
+/// Whether what discovery wants of a kind is in whole objects only: references, and of nodes the
+/// platform. Of all other kinds metadata is enough.
 pub(crate) fn has_references(kind: &str) -> bool {
     matches!(
         kind,
         "pods"
+            | "nodes"
             | "replicationcontrollers"
             | "services"
             | "serviceaccounts"

@@ -111,6 +111,9 @@ pub struct ImageUse {
     /// The digest of its configuration, `sha256:…`; empty where the source does not know it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub id: String,
+    /// The platforms of the machines it runs on, `linux/arm64`; empty unless all are known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub platforms: Vec<String>,
 }
 
 /// Where something ran when the point was taken (M18).

@@ -30,8 +30,14 @@ pub(crate) fn find_images(found: &Discovered, images: &[ImageUse], inventory: &m
         for (number, image) in &held {
             if is_of(used, image) {
                 is_held = true;
-                if is_of_unknown_platform(used, image) {
-                    let platform = format!("{}/{}", image.os, image.architecture);
+                let platform = format!("{}/{}", image.os, image.architecture);
+                let is_unknown = is_of_unknown_platform(used, image);
+                if is_unknown && !used.platforms.is_empty() {
+                    if let Some(other) = other_platform(used, &platform) {
+                        findings.push(other);
+                        continue;
+                    }
+                } else if is_unknown {
                     let names: &mut BTreeSet<&str> = by_index.entry(platform).or_default();
                     names.insert(&used.reference);
                 }
@@ -45,6 +51,21 @@ pub(crate) fn find_images(found: &Discovered, images: &[ImageUse], inventory: &m
         }
     }
     findings.extend(by_index.iter().map(one_platform));
+}
+
+/// What to say of an image that is held for another platform than it runs on: it is not taken for it.
+fn other_platform(used: &ImageUse, platform: &str) -> Option<Finding> {
+    if used.platforms.iter().all(|own| own == platform) {
+        return None;
+    }
+    let message = format!(
+        "this engine holds {platform} only, and it runs on {}: that must come from elsewhere",
+        used.platforms.join(", ")
+    );
+    Some(Finding::warning(
+        format!("image {}", used.reference),
+        message,
+    ))
 }
 
 /// What to say of images that are held for one platform, and perhaps run on another.
@@ -177,6 +198,28 @@ mod tests {
             reference: reference.to_owned(),
             digests: digests.iter().map(|text| (*text).to_owned()).collect(),
             id: id.to_owned(),
+            platforms: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn an_image_for_another_platform_than_it_runs_on_is_not_taken() {
+        let mut used = used("app:1", &["host/app@sha256:m1"], "");
+        for (platforms, expected) in [
+            (&["linux/amd64"][..], None),
+            (&["linux/arm64"], Some("it runs on linux/arm64")),
+            (
+                &["linux/amd64", "linux/arm64"],
+                Some("it runs on linux/amd64, linux/arm64"),
+            ),
+        ] {
+            used.platforms = platforms.iter().map(ToString::to_string).collect();
+            let told = other_platform(&used, "linux/amd64").map(|finding| finding.message);
+            assert_eq!(told.is_some(), expected.is_some(), "{told:?}");
+            assert!(
+                told.unwrap_or_default()
+                    .contains(expected.unwrap_or_default())
+            );
         }
     }
 

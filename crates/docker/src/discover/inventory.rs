@@ -271,6 +271,7 @@ fn image_use(container: &RunningContainer) -> ImageUse {
         } else {
             image.id.clone()
         },
+        platforms: Vec::new(),
     }
 }
 

@@ -145,5 +145,6 @@ fn by_name(subject: &Subject) -> ImageUse {
             .into_iter()
             .collect(),
         id: String::new(),
+        platforms: Vec::new(),
     }
 }

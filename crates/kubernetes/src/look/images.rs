@@ -3,12 +3,14 @@
 //! Invariant: a digest of which the cluster does not say that it is a manifest's is never looked
 //! for in a registry as one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use refloat_model::item::ImageUse;
 use refloat_model::subject::Subject;
+use serde_json::Value;
 
 use super::Digests;
+use crate::kind::text;
 use crate::references::Reference;
 
 const ALGORITHM: &str = "sha256:";
@@ -20,12 +22,14 @@ pub(super) struct Running {
     pub(super) digest: String,
     /// The repository it was pulled from; none if it came to the node in another way.
     repository: Option<String>,
+    /// Where it runs.
+    node: String,
 }
 
 impl Running {
     /// Reads what a container's status calls `imageID`: `host/team/app@sha256:…`, the same behind
     /// `docker-pullable://`, or a digest alone, which is then the configuration's.
-    pub(super) fn parse(image_id: &str) -> Option<Self> {
+    pub(super) fn parse(image_id: &str, node: &str) -> Option<Self> {
         let (before, digest) = image_id.split_at_checked(image_id.rfind(ALGORITHM)?)?;
         let repository = before.strip_suffix('@').map(|name| {
             let name = name.split_once("://").map_or(name, |(_, name)| name);
@@ -34,6 +38,7 @@ impl Running {
         Some(Self {
             digest: digest.to_owned(),
             repository,
+            node: node.to_owned(),
         })
     }
 
@@ -71,9 +76,23 @@ fn repository(image: &str) -> &str {
     }
 }
 
+/// The platforms of nodes, `linux/arm64`, by their names.
+pub(super) type Platforms = BTreeMap<String, String>;
+
+/// The platform of a node.
+pub(super) fn platform(node: &Value) -> Option<String> {
+    let field = |name| text(node, &format!("/status/nodeInfo/{name}"));
+    Some(format!(
+        "{}/{}",
+        field("operatingSystem")?,
+        field("architecture")?
+    ))
+}
+
 /// Everything that runs, each image once.
-pub(super) fn in_use(source: &str, digests: &Digests) -> Vec<ImageUse> {
+pub(super) fn in_use(source: &str, digests: &Digests, platforms: &Platforms) -> Vec<ImageUse> {
     let mut images: BTreeMap<Subject, ImageUse> = BTreeMap::new();
+    let mut on_unknown: BTreeSet<Subject> = BTreeSet::new();
     for ((_, image), running) in digests {
         for running in running {
             let subject = running.subject(image, source);
@@ -82,7 +101,13 @@ pub(super) fn in_use(source: &str, digests: &Digests) -> Vec<ImageUse> {
                 reference: image.clone(),
                 digests: Vec::new(),
                 id: String::new(),
+                platforms: Vec::new(),
             });
+            match platforms.get(&running.node) {
+                Some(platform) if used.platforms.contains(platform) => {}
+                Some(platform) => used.platforms.push(platform.clone()),
+                None => drop(on_unknown.insert(used.subject.clone())),
+            }
             used.digests.extend(running.names(image));
             used.digests.sort();
             used.digests.dedup();
@@ -91,12 +116,18 @@ pub(super) fn in_use(source: &str, digests: &Digests) -> Vec<ImageUse> {
             }
         }
     }
+    for unknown in on_unknown {
+        if let Some(used) = images.get_mut(&unknown) {
+            used.platforms = Vec::new();
+        }
+    }
     images.into_values().collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn what_runs_is_named_as_registries_and_image_stores_have_it() {
@@ -125,18 +156,28 @@ mod tests {
                 digest.as_str(),
             ),
         ] {
-            let running = Running::parse(&image_id).unwrap();
+            let running = Running::parse(&image_id, "n1").unwrap();
             let key = ("shop".to_owned(), image.to_owned());
-            let used = in_use("prod", &BTreeMap::from([(key, [running].into())]));
+            let node = json!({"status": {"nodeInfo": {"operatingSystem": "linux", "architecture": "arm64"}}});
+            let platforms = BTreeMap::from([("n1".to_owned(), platform(&node).unwrap())]);
+            let of = |running: &[&Running]| {
+                let all = running.iter().map(|running| (*running).clone()).collect();
+                in_use("prod", &BTreeMap::from([(key.clone(), all)]), &platforms)
+            };
+            let used = of(&[&running]);
+            // Of one that runs elsewhere too nobody knows where.
+            let elsewhere = Running::parse(&image_id, "n2").unwrap();
+            assert_eq!(of(&[&running, &elsewhere])[0].platforms, [""; 0]);
             let expected = ImageUse {
                 subject: Reference::Image(format!("{image}@{digest}")).subject("prod"),
                 reference: image.to_owned(),
                 digests,
                 id: id.to_owned(),
+                platforms: vec!["linux/arm64".to_owned()],
             };
             assert_eq!(used, [expected], "{image_id}");
         }
-        assert_eq!(Running::parse("docker.io/library/nginx:1"), None);
-        assert_eq!(Running::parse(""), None);
+        assert_eq!(Running::parse("docker.io/library/nginx:1", ""), None);
+        assert_eq!(Running::parse("", ""), None);
     }
 }

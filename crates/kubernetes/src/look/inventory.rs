@@ -41,6 +41,11 @@ impl Sight {
                 self.digests.entry(key).or_default().insert(digest);
             }
         }
+        if id == "nodes"
+            && let Some(platform) = images::platform(object)
+        {
+            let _before = self.platforms.insert(name(object).to_owned(), platform);
+        }
         let folder = Folder {
             group: kind.group.clone(),
             version: kind.version.clone(),
@@ -117,7 +122,7 @@ impl Sight {
             workloads: workloads(&naming, &self.folders),
             items,
             placements: self.placements,
-            images: images::in_use(source, &self.digests),
+            images: images::in_use(source, &self.digests, &self.platforms),
             findings: self.findings,
         }
     }

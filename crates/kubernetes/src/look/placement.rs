@@ -25,7 +25,7 @@ pub(super) fn placements(pod: &Value) -> Vec<Placement> {
                     .map(str::to_owned),
                 container: format!("{}/{container_name}", name(pod)),
                 node: text(pod, "/spec/nodeName").unwrap_or_default().to_owned(),
-                image: image(container, status),
+                image: image(pod, container, status),
                 mounts: mounts(pod, container),
                 state: state(pod, status).to_owned(),
                 started: status
@@ -52,20 +52,21 @@ pub(super) fn digests(pod: &Value) -> Vec<(String, Running)> {
         .iter()
         .flat_map(|pointer| elements(pod, pointer))
         .filter_map(|container| {
-            let running = running(status(container)?)?;
+            let running = running(pod, status(container)?)?;
             Some((text(container, "/image")?.to_owned(), running))
         })
         .collect()
 }
 
-fn running(status: &Value) -> Option<Running> {
-    Running::parse(text(status, "/imageID")?)
+fn running(pod: &Value, status: &Value) -> Option<Running> {
+    let node = text(pod, "/spec/nodeName").unwrap_or_default();
+    Running::parse(text(status, "/imageID")?, node)
 }
 
 /// The image as written, with the digest that ran.
-fn image(container: &Value, status: Option<&Value>) -> String {
+fn image(pod: &Value, container: &Value, status: Option<&Value>) -> String {
     let image = text(container, "/image").unwrap_or_default();
-    match status.and_then(running) {
+    match status.and_then(|status| running(pod, status)) {
         Some(running) if !image.contains('@') => format!("{image}@{}", running.digest),
         _ => image.to_owned(),
     }

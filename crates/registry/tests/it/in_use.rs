@@ -22,6 +22,7 @@ fn find(good: Good, id: &str) -> (Vec<String>, usize) {
         reference: format!("{}/app:1", host.to_string().trim_start_matches("http://")),
         digests: Vec::new(),
         id: id.to_owned(),
+        platforms: Vec::new(),
     };
     source
         .find_images(std::slice::from_ref(&used), &mut inventory, &cancel)

@@ -166,6 +166,7 @@ mod tests {
                 reference: "app:1".to_owned(),
                 digests: digests.iter().map(|text| (*text).to_owned()).collect(),
                 id: id.to_owned(),
+                platforms: Vec::new(),
             },
             used_by: Vec::new(),
             places: Vec::new(),
