@@ -3,6 +3,7 @@
 //! Invariant: a name that is a [`FileKey`]'s path appears only by renaming a file that was written
 //! and synchronised in full, so neither a dead process nor a power cut leaves half a file there.
 
+mod direct;
 mod errno;
 mod folder;
 mod foreign;

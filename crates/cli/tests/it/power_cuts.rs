@@ -63,6 +63,10 @@ fn change(env: &CliEnv, turn: u64) {
         let path = env.path(&format!("data/many/file-{number}"));
         fs::write(path, random.bytes(20_000)).unwrap();
     }
+    // A pack of more than a MiB goes past the page cache where the file system lets it.
+    if turn == 1 {
+        fs::write(env.path("data/large"), random.bytes(1_200_000)).unwrap();
+    }
 }
 
 /// Records a command, and judges all that a cut at any moment of it may leave.

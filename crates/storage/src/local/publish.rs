@@ -1,7 +1,6 @@
 //! Writing a file: temporary name, synchronise, rename, synchronise the folder.
 //!
-//! Invariant: the caller's bytes go to the kernel without a copy, and the final name is touched
-//! only by the one rename.
+//! Invariant: the final name is touched only by the one rename.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -9,6 +8,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, RenameFlags};
 use rustix::io::{Errno, retry_on_intr};
 
+use super::direct;
 use super::folder::{self, Root};
 use super::read;
 use super::temporary::Temporary;
@@ -21,7 +21,10 @@ pub(super) fn write(root: &Path, key: &FileKey, bytes: &[u8]) -> Result<(), Errn
         return Ok(());
     }
     let temporary = Temporary::create(&folder)?;
-    write_all(temporary.fd(), bytes)?;
+    let is_pack = key.kind() == FileKind::Pack;
+    if !(is_pack && direct::write(temporary.fd(), bytes)?) {
+        write_all(temporary.fd(), bytes)?;
+    }
     synchronise_file(temporary.fd())?;
     if key.kind() == FileKind::Config {
         publish_new(&folder, &temporary, &name)?;

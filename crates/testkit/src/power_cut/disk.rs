@@ -129,13 +129,18 @@ impl Disk {
                 self.change(vec![(path.clone(), Some(Target::Folder))], when);
             }
             Effect::Append(path, bytes) => {
-                let Some(Target::File(inode)) = self.shown.get(path) else {
-                    panic!("{call}: there is no such file");
-                };
-                let inode = &mut self.inodes[*inode];
-                inode.content.extend_from_slice(bytes);
-                inode.written = when;
+                let change = |content: &mut Vec<u8>| content.extend_from_slice(bytes);
+                self.write(path, call, change);
             }
+            Effect::WriteAt(path, offset, bytes) => self.write(path, call, |content| {
+                let offset = usize::try_from(*offset).unwrap();
+                let end = offset + bytes.len();
+                content.resize(content.len().max(end), 0);
+                content[offset..end].copy_from_slice(bytes);
+            }),
+            Effect::SetLength(path, length) => self.write(path, call, |content| {
+                content.resize(usize::try_from(*length).unwrap(), 0);
+            }),
             Effect::Synchronise(path) => self.synchronise(path, call),
             Effect::Rename(from, to) => {
                 assert_eq!(from.parent(), to.parent(), "{call}: into another folder");
@@ -149,6 +154,18 @@ impl Disk {
             }
             Effect::Remove(path) => self.change(vec![(path.clone(), None)], when),
         }
+    }
+
+    fn write(&mut self, path: &Path, call: &Call, change: impl FnOnce(&mut Vec<u8>)) {
+        let Some(Target::File(inode)) = self.shown.get(path) else {
+            panic!("{call}: there is no such file");
+        };
+        let inode = &mut self.inodes[*inode];
+        change(&mut inode.content);
+        inode.written = Moment {
+            thread: call.thread,
+            ended: call.ended,
+        };
     }
 
     fn change(&mut self, entries: Vec<(PathBuf, Option<Target>)>, when: Moment) {
@@ -246,16 +263,16 @@ impl Inode {
         if self.kept.as_ref() == Some(&self.content) {
             return self.content.clone();
         }
-        // Bytes are only ever appended, so what was synchronised is the beginning.
-        let kept = self.kept.clone().unwrap_or_default();
-        let loose = self.content.len() - kept.len();
-        let left = match content {
-            Content::Lost => Vec::new(),
-            Content::Half => self.content[kept.len()..kept.len() + loose / 2].to_vec(),
-            Content::Zeros => vec![0; loose],
-            Content::Whole => self.content[kept.len()..].to_vec(),
-        };
-        [kept, left].concat()
+        let promised = self.kept.clone().unwrap_or_default();
+        let pairs = promised.iter().zip(&self.content);
+        let same = pairs.take_while(|(kept, now)| kept == now).count();
+        let (kept, loose) = self.content.split_at(same);
+        match content {
+            Content::Lost => promised,
+            Content::Half => [kept, &loose[..loose.len() / 2]].concat(),
+            Content::Zeros => [kept, &vec![0; loose.len()]].concat(),
+            Content::Whole => self.content.clone(),
+        }
     }
 }
 

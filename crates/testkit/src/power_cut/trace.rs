@@ -22,6 +22,10 @@ pub enum Effect {
     MakeFolder(PathBuf),
     /// Bytes are appended.
     Append(PathBuf, Vec<u8>),
+    /// Bytes are written from an offset on.
+    WriteAt(PathBuf, u64, Vec<u8>),
+    /// A file has this length from now on, and zeros where it grew.
+    SetLength(PathBuf, u64),
     /// A file or folder is synchronised.
     Synchronise(PathBuf),
     Rename(PathBuf, PathBuf),
@@ -44,7 +48,8 @@ impl std::fmt::Display for Call {
         let (word, path) = match &self.effect {
             Effect::Create(path) => ("create", path),
             Effect::MakeFolder(path) => ("mkdir", path),
-            Effect::Append(path, _) => ("write", path),
+            Effect::Append(path, _) | Effect::WriteAt(path, ..) => ("write", path),
+            Effect::SetLength(path, _) => ("truncate", path),
             Effect::Synchronise(path) => ("fsync", path),
             Effect::Rename(_, to) => ("rename to", to),
             Effect::Link(_, to) => ("link to", to),
@@ -170,6 +175,17 @@ fn effect(place: &Place, name: &str, arguments: &[&str], result: &str) -> Option
             let mut bytes = bytes(argument(1));
             bytes.truncate(result.parse().unwrap());
             Some(Effect::Append(path, bytes))
+        }
+        "pwrite64" => {
+            let path = of_fd(0)?;
+            let mut bytes = bytes(argument(1));
+            bytes.truncate(result.parse().unwrap());
+            let offset = argument(3).parse().unwrap();
+            Some(Effect::WriteAt(path, offset, bytes))
+        }
+        "ftruncate" => {
+            let path = of_fd(0)?;
+            Some(Effect::SetLength(path, argument(1).parse().unwrap()))
         }
         "fsync" => Some(Effect::Synchronise(of_fd(0)?)),
         "fdatasync" => Some(Effect::Synchronise(of_fd(0)?)),

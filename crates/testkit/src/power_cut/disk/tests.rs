@@ -113,3 +113,26 @@ fn what_is_appended_after_a_synchronisation_costs_nothing_of_what_was_before() {
         assert!(content.starts_with(b"content"), "{content:?}");
     }
 }
+
+#[test]
+fn writes_at_an_offset_and_a_length_change_what_is_synchronised_next() {
+    let at = |offset, bytes: &[u8]| Effect::WriteAt("name".into(), offset, bytes.to_vec());
+    let length = |length| Effect::SetLength("name".into(), length);
+    let steps = [
+        create("name"),
+        at(0, b"conte"),
+        at(4, b"ent and padding"),
+        length(7),
+        fsync("name"),
+        fsync(""),
+        length(9),
+    ];
+    let promised = left_by(&steps[..6]);
+    let whole = BTreeMap::from([(PathBuf::from("name"), Some(b"content".to_vec()))]);
+    assert_eq!(promised, [whole]);
+    let contents: Vec<_> = left_by(&steps)
+        .iter()
+        .map(|left| left[Path::new("name")].clone().unwrap())
+        .collect();
+    assert_eq!(contents, [&b"content"[..], b"content\0", b"content\0\0"]);
+}
