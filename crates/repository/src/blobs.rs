@@ -12,6 +12,7 @@ use crate::format::pack::BlobKind;
 use crate::format::tree::{self, Node};
 use crate::id::BlobId;
 use crate::index::Location;
+use crate::pack_reading::pack_file_for;
 use crate::repository::IndexedRepository;
 
 /// Reads blobs one by one. For many blobs of one pack, see the restore pipeline.
@@ -44,7 +45,7 @@ impl BlobReader for IndexedRepository {
                 kind: kind.word(),
                 blob: id,
             })?;
-        let pack = FileKey::new(FileKind::Pack, location.pack.0);
+        let pack = pack_file_for(location.pack, kind);
         let (offset, length) = (location.blob.offset.into(), location.blob.length as usize);
         let mut sealed = self.storage().read_range(&pack, offset, length)?;
         let mut plaintext = Vec::new();

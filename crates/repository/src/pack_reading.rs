@@ -11,7 +11,8 @@ use crate::codec::{Codec, OpenError};
 use crate::crypto::OVERHEAD_BYTES;
 use crate::error::RepositoryError;
 use crate::format::pack::{
-    HEADER_BYTES_MAX, HeaderError, LENGTH_FIELD_BYTES, PackedBlob, header_length, read_header,
+    BlobKind, HEADER_BYTES_MAX, HeaderError, LENGTH_FIELD_BYTES, PackedBlob, header_length,
+    read_header,
 };
 use crate::id::PackId;
 use crate::repository::Repository;
@@ -36,6 +37,14 @@ pub fn sizes(listed: &[Listed]) -> HashMap<PackId, u64> {
 /// The file of a pack.
 pub const fn pack_file(pack: PackId) -> FileKey {
     FileKey::new(FileKind::Pack, pack.0)
+}
+
+/// The file of a pack, for the sake of its blobs of one kind.
+pub const fn pack_file_for(pack: PackId, kind: BlobKind) -> FileKey {
+    match kind {
+        BlobKind::Data => pack_file(pack),
+        BlobKind::Tree => pack_file(pack).holding_trees(),
+    }
 }
 
 /// The bytes of a header entry: type, length, id, and the plaintext's length if compressed.

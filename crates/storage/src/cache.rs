@@ -1,12 +1,18 @@
-//! A local copy of the small files that every command reads: indexes and snapshots.
+//! A local copy of what every command reads: indexes, snapshots, and packs of trees.
 //!
 //! Their names are the SHA-256 of their bytes, so a copy proves by itself that it is right; what is
-//! there is decided by the storage's own listing alone, never by the copies.
+//! there is decided by the storage's own listing alone, never by the copies. A pack is proven when
+//! a process first takes something from its copy.
+//!
+//! Trees are small and many: over a slow line a backup of what did not change would wait for each
+//! of them. A pack is copied whole when the first of its trees is wanted. Whoever verifies what is
+//! in storage does not say that a pack [holds trees](FileKey::holding_trees), and reads it there.
 //!
 //! Invariant: without the cache, with a damaged one, and where it cannot be written, every answer
 //! is the same.
 
 use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sha2::{Digest as _, Sha256};
 
@@ -21,13 +27,50 @@ use crate::{FileKey, FileKind, Listed, Protection, SharedStorage, Storage, Stora
 pub struct CachedStorage {
     inner: SharedStorage,
     copies: LocalStorage,
+    /// Packs whose copies are right. Whoever looks for another one holds the lock until it is
+    /// there, so that no pack is fetched twice.
+    packs: [Mutex<HashSet<FileKey>>; PACK_LOCKS],
 }
+
+/// Packs that are fetched at once.
+const PACK_LOCKS: usize = 8;
+/// Larger packs are not ours, and hold more than trees.
+const PACK_BYTES_MAX: u64 = 64 << 20;
 
 impl CachedStorage {
     /// Keeps copies in a folder, which need not exist yet.
     #[must_use]
-    pub const fn new(inner: SharedStorage, copies: LocalStorage) -> Self {
-        Self { inner, copies }
+    pub fn new(inner: SharedStorage, copies: LocalStorage) -> Self {
+        Self {
+            inner,
+            copies,
+            packs: Default::default(),
+        }
+    }
+
+    fn packs(&self, key: &FileKey) -> MutexGuard<'_, HashSet<FileKey>> {
+        let lock = &self.packs[usize::from(key.id()[0]) % PACK_LOCKS];
+        lock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether there is a copy of a pack that is right; it is fetched if there is none.
+    fn has_pack(&self, key: &FileKey) -> Result<bool, StorageError> {
+        let mut packs = self.packs(key);
+        if packs.contains(key) {
+            return Ok(true);
+        }
+        if self.copy(key).is_none() {
+            match self.inner.size(key)? {
+                Some(size) if size <= PACK_BYTES_MAX => {}
+                _ => return Ok(false),
+            }
+            let bytes = self.inner.read(key)?;
+            if !self.keep(key, &bytes) {
+                return Ok(false);
+            }
+        }
+        packs.insert(*key);
+        Ok(true)
     }
 
     fn copy(&self, key: &FileKey) -> Option<Vec<u8>> {
@@ -40,20 +83,19 @@ impl CachedStorage {
         None
     }
 
-    fn keep(&self, key: &FileKey, bytes: &[u8]) {
-        if !is_kept(key.kind()) || !is_as_named(key, bytes) {
-            return;
+    /// Whether a copy is there now.
+    fn keep(&self, key: &FileKey, bytes: &[u8]) -> bool {
+        if !is_kept(key) || !is_as_named(key, bytes) {
+            return false;
         }
         // A cache that cannot be written costs time only.
         let kept = self.copies.write(key, bytes);
-        if kept.is_err() && self.copies.create().is_ok() {
-            let _kept = self.copies.write(key, bytes);
-        }
+        kept.is_ok() || self.copies.create().is_ok() && self.copies.write(key, bytes).is_ok()
     }
 }
 
-const fn is_kept(kind: FileKind) -> bool {
-    matches!(kind, FileKind::Index | FileKind::Snapshot)
+const fn is_kept(key: &FileKey) -> bool {
+    matches!(key.kind(), FileKind::Index | FileKind::Snapshot) || key.holds_trees()
 }
 
 fn is_as_named(key: &FileKey, bytes: &[u8]) -> bool {
@@ -71,18 +113,18 @@ impl Storage for CachedStorage {
 
     fn write(&self, key: &FileKey, bytes: &[u8]) -> Result<(), StorageError> {
         self.inner.write(key, bytes)?;
-        self.keep(key, bytes);
+        let _kept = self.keep(key, bytes);
         Ok(())
     }
 
     fn read(&self, key: &FileKey) -> Result<Vec<u8>, StorageError> {
-        if is_kept(key.kind())
+        if is_kept(key)
             && let Some(copy) = self.copy(key)
         {
             return Ok(copy);
         }
         let bytes = self.inner.read(key)?;
-        self.keep(key, &bytes);
+        let _kept = self.keep(key, &bytes);
         Ok(bytes)
     }
 
@@ -92,6 +134,12 @@ impl Storage for CachedStorage {
         offset: u64,
         length: usize,
     ) -> Result<Vec<u8>, StorageError> {
+        if key.holds_trees()
+            && self.has_pack(key)?
+            && let Ok(bytes) = self.copies.read_range(key, offset, length)
+        {
+            return Ok(bytes);
+        }
         self.inner.read_range(key, offset, length)
     }
 
@@ -101,7 +149,7 @@ impl Storage for CachedStorage {
 
     fn list(&self, kind: FileKind) -> Result<Vec<Listed>, StorageError> {
         let listed = self.inner.list(kind)?;
-        if is_kept(kind)
+        if matches!(kind, FileKind::Index | FileKind::Snapshot | FileKind::Pack)
             && let Ok(copies) = self.copies.list(kind)
         {
             let there: HashSet<FileKey> = listed.iter().map(|file| file.key).collect();
@@ -114,7 +162,11 @@ impl Storage for CachedStorage {
 
     fn delete(&self, key: &FileKey) -> Result<(), StorageError> {
         self.inner.delete(key)?;
-        if is_kept(key.kind()) {
+        if matches!(
+            key.kind(),
+            FileKind::Index | FileKind::Snapshot | FileKind::Pack
+        ) {
+            self.packs(key).remove(key);
             let _removed = self.copies.delete(key);
         }
         Ok(())
@@ -208,6 +260,48 @@ mod tests {
         assert_eq!(setup.cached().list(FileKind::Index).unwrap(), []);
         assert!(!copy.exists());
         setup.cached().read(&index).unwrap_err();
+    }
+
+    #[test]
+    fn a_pack_of_trees_is_fetched_once_and_one_of_data_is_not_kept() {
+        let setup = Setup::new();
+        let pack = key(FileKind::Pack, b"a pack of trees");
+        setup.memory.write(&pack, b"a pack of trees").unwrap();
+        let trees = pack.holding_trees();
+        for reads in [1, 0] {
+            let cached = setup.cached();
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| assert_eq!(cached.read_range(&trees, 2, 4).unwrap(), b"pack"));
+                }
+            });
+            assert_eq!(
+                setup.reads(),
+                reads,
+                "a second process has the first one's copy"
+            );
+        }
+        // Whoever verifies says nothing of trees, and sees what is in storage.
+        let cached = setup.cached();
+        assert_eq!(cached.read_range(&pack, 2, 4).unwrap(), b"pack");
+        assert_eq!(cached.read(&pack).unwrap(), b"a pack of trees");
+        assert_eq!(setup.reads(), 2);
+        // A copy that was damaged before this process is fetched again.
+        let copy = setup.folder.path().join("copies").join(pack.path());
+        std::fs::write(&copy, b"a pact of trees").unwrap();
+        assert_eq!(setup.cached().read_range(&trees, 2, 4).unwrap(), b"pack");
+        assert_eq!(setup.reads(), 1);
+        // Past its end is an error as in storage, and a pack that is gone takes its copy along.
+        cached.read_range(&trees, 14, 2).unwrap_err();
+        setup.memory.delete(&pack).unwrap();
+        assert_eq!(setup.cached().list(FileKind::Pack).unwrap(), []);
+        assert!(!copy.exists());
+        setup.cached().read_range(&trees, 2, 4).unwrap_err();
+        let written = key(FileKind::Pack, b"written").holding_trees();
+        setup.cached().write(&written, b"written").unwrap();
+        let _before = setup.reads();
+        assert_eq!(setup.cached().read_range(&written, 0, 4).unwrap(), b"writ");
+        assert_eq!(setup.reads(), 0);
     }
 
     #[test]

@@ -44,11 +44,38 @@ impl FileKind {
     }
 }
 
-/// One file of a repository.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// One file of a repository. Keys of the same file are equal, whatever they say of its use.
+#[derive(Clone, Copy)]
 pub struct FileKey {
     kind: FileKind,
     id: [u8; 32],
+    holds_trees: bool,
+}
+
+impl PartialEq for FileKey {
+    fn eq(&self, other: &Self) -> bool {
+        (self.kind, self.id) == (other.kind, other.id)
+    }
+}
+
+impl Eq for FileKey {}
+
+impl PartialOrd for FileKey {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for FileKey {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.kind, self.id).cmp(&(other.kind, other.id))
+    }
+}
+
+impl std::hash::Hash for FileKey {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        (self.kind, self.id).hash(state);
+    }
 }
 
 impl FileKey {
@@ -56,12 +83,33 @@ impl FileKey {
     pub const CONFIG: Self = Self {
         kind: FileKind::Config,
         id: [0; 32],
+        holds_trees: false,
     };
 
     /// The file of an id.
     #[must_use]
     pub const fn new(kind: FileKind, id: [u8; 32]) -> Self {
-        Self { kind, id }
+        Self {
+            kind,
+            id,
+            holds_trees: false,
+        }
+    }
+
+    /// The same file, a pack whose trees are wanted, which later commands will want too: a cache
+    /// keeps it.
+    #[must_use]
+    pub const fn holding_trees(self) -> Self {
+        Self {
+            holds_trees: true,
+            ..self
+        }
+    }
+
+    /// Whether it was said that later commands will want its trees.
+    #[must_use]
+    pub const fn holds_trees(&self) -> bool {
+        self.holds_trees
     }
 
     /// Its kind.

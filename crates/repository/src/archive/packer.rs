@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use refloat_model::progress::Counters;
-use refloat_storage::{FileKey, FileKind};
+use refloat_storage::FileKind;
 
 use super::{ArchiveOptions, Shared, stored};
 use crate::codec::{Codec, Compression};
@@ -22,6 +22,7 @@ use crate::format::index::{IndexFile, IndexPack};
 use crate::format::pack::{BlobKind, PackedBlob, finish_pack, is_intact};
 use crate::hash::Sha256;
 use crate::id::{BlobId, PackId};
+use crate::pack_reading::pack_file_for;
 use crate::repository::Repository;
 
 /// Data blobs go at random into one of so many open packs, so that the order and the sizes of
@@ -467,7 +468,9 @@ fn store(
     if !is_intact(shared.repository.codec().cipher(), bytes, &blobs) {
         return Err(RepositoryError::NotReadBack { what: "a pack" });
     }
-    let key = FileKey::new(FileKind::Pack, id.0);
+    // A pack has blobs of one kind.
+    let kind = blobs.first().map_or(BlobKind::Data, |blob| blob.kind);
+    let key = pack_file_for(id, kind);
     shared.repository.storage().write(&key, bytes)?;
     let size = bytes.len() as u64;
     Counters::add(&shared.counters.bytes_stored, size);

@@ -26,3 +26,4 @@ mod reuse;
 mod simulation;
 mod storage_faults;
 mod support;
+mod tree_cache;
