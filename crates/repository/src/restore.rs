@@ -1,12 +1,15 @@
 //! Restoring stored trees into a local folder.
 //!
 //! ```text
-//! walk (trees, directories, links) ─▶ batches of files ─▶ runs of blobs by pack ─▶ workers:
-//!                                      (one waits)          read once, open, write, read back
+//! walk (trees, directories, links) ─▶ batches of files ─▶ runs of blobs by pack
+//!                                      (two at once)          │
+//!                readers (each run read once, some ahead) ◀────┘
+//!                      └─▶ workers: open, write, read back
 //! ```
 //!
-//! The walk goes ahead while the batch before is written, so memory depends on the batch and not
-//! on the tree. Within a batch every pack is read once, neighbouring blobs together, and a blob is
+//! The walk goes ahead while the batches before are written, so memory depends on batches and not
+//! on the tree. Batches end in their order: links and the metadata of directories come after all
+//! files before them. Within a batch every pack is read once, neighbouring blobs together, and a blob is
 //! opened once however many files need it. Blobs are verified against their ids before anything is
 //! written, and what was written is read back and compared.
 //!
@@ -20,7 +23,9 @@
 mod batch;
 mod compare;
 mod execute;
+mod read_ahead;
 mod survey;
+mod turns;
 mod walk;
 
 use std::sync::Arc;
@@ -43,7 +48,7 @@ pub use survey::{Survey, survey};
 /// How to restore.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RestoreOptions {
-    /// Threads that read, open and write.
+    /// Threads that open and write, for each of two batches.
     pub workers: usize,
     /// Whether what was written is read back and compared.
     pub read_back: ReadBack,

@@ -4,31 +4,50 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use refloat_localfs::{FileHandle, Landing, Restored, WriteError};
 use refloat_model::progress::Counters;
-use refloat_storage::{FileKey, FileKind};
 
 use super::batch::{Batch, BlobUses, FileTask, Run, RunPlanner, Unavailable, Use};
-use super::{Job, ReadBack, compare};
+use super::turns::Turn;
+use super::{Job, ReadBack, compare, read_ahead};
 use crate::blobs::BlobReader as _;
 use crate::error::RepositoryError;
 use crate::failure::chain;
 use crate::format::pack::BlobKind;
+use crate::parallel::{for_each, lock};
 
 /// From this size a file is written in place, so that a repeated restore need not begin again.
 const IN_PLACE_BYTES_MIN: u64 = 64 << 20;
-/// Files that are open at once. Each may hold its directory open as well, and the usual limit is
-/// 1,024 descriptors.
-const FILES_OPEN_MAX: usize = 256;
+/// From this size a file's bytes go to the disk while the restore is at work, and not all at its
+/// end. For small files the call would cost more than it gives.
+const WRITE_OUT_BYTES_MIN: u64 = 8 << 20;
+/// Files of a batch that are open at once. Each may hold its directory open as well, two batches
+/// are at work, and the usual limit is 1,024 descriptors.
+const FILES_OPEN_MAX: usize = 128;
 
 /// Files whose other names may come in later batches, by their first path.
-pub type RestoredLinks = HashMap<Vec<u8>, Restored>;
+pub type Links = Mutex<HashMap<Vec<u8>, Restored>>;
+
+/// What was under a file's name before.
+enum Found {
+    /// The whole file as stored; it stays.
+    Kept,
+    /// Which of its blobs were in their places; none if there was nothing to compare.
+    Blobs(Vec<bool>),
+}
+
+impl Default for Found {
+    fn default() -> Self {
+        Self::Blobs(Vec::new())
+    }
+}
 
 /// A file while its blobs arrive.
 struct FileState {
     task: FileTask,
+    found: Mutex<Found>,
     /// Blobs still to be written.
     remaining: AtomicUsize,
     failed: AtomicBool,
@@ -38,18 +57,14 @@ struct FileState {
     restored: Mutex<Option<Restored>>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 struct Execution<'b, 'r> {
     job: &'b Job<'r>,
     files: Vec<FileState>,
     open: AtomicUsize,
 }
 
-/// See the module.
-pub fn run(job: &Job<'_>, batch: Batch, links: &mut RestoredLinks) {
+/// See the module. Links and directories come when all batches before have ended.
+pub fn run(job: &Job<'_>, batch: Batch, turn: &Turn<'_>, links: &Links) {
     let files = batch.files.into_iter().map(FileState::new).collect();
     let execution = Execution {
         job,
@@ -57,21 +72,13 @@ pub fn run(job: &Job<'_>, batch: Batch, links: &mut RestoredLinks) {
         open: AtomicUsize::new(0),
     };
     let runs = execution.plan();
-    let next = AtomicUsize::new(0);
-    std::thread::scope(|scope| {
-        for _ in 0..job.options.workers.max(1) {
-            scope.spawn(|| {
-                let mut buffers = Buffers::default();
-                while let Some(run) = runs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if job.is_stopped() {
-                        break;
-                    }
-                    execution.run(run, &mut buffers);
-                }
-            });
-        }
+    let is_needed = |run: &Run| execution.is_needed(run);
+    read_ahead::for_each(job, &runs, is_needed, |run, bytes, buffers| {
+        execution.run(run, bytes, buffers);
     });
     execution.finish_deferred();
+    turn.wait();
+    let mut links = lock(links);
     for file in &execution.files {
         if let (true, Some(restored)) = (file.task.first_name, *lock(&file.restored)) {
             links.insert(file.task.path.as_bytes().to_vec(), restored);
@@ -141,6 +148,7 @@ impl FileState {
     fn new(task: FileTask) -> Self {
         Self {
             task,
+            found: Mutex::default(),
             remaining: AtomicUsize::new(0),
             failed: AtomicBool::new(false),
             deferred: AtomicBool::new(false),
@@ -155,9 +163,16 @@ impl FileState {
 }
 
 impl Execution<'_, '_> {
+    /// Whether any file that wants something of a run can still be restored.
+    fn is_needed(&self, run: &Run) -> bool {
+        let mut uses = run.blobs.iter().flat_map(|blob| &blob.uses);
+        uses.any(|place| self.file(*place).is_some_and(|file| !file.is_out()))
+    }
+
     /// Finishes files that need no blob, and plans the reads for the others.
     fn plan(&self) -> Vec<Run> {
         let mut planner = RunPlanner::new(self.job.repository.index());
+        self.compare_existing(&planner);
         for (number, file) in self.files.iter().enumerate() {
             if self.job.is_stopped() {
                 break;
@@ -182,13 +197,9 @@ impl Execution<'_, '_> {
         let Some(file) = self.files.get(number) else {
             return;
         };
-        let equal = if file.task.existing {
-            self.compare(file, offsets)
-        } else {
-            Some(Vec::new())
-        };
-        // None: it is there as stored.
-        let Some(equal) = equal else { return };
+        let equal = std::mem::take(&mut *lock(&file.found));
+        // It is there as stored.
+        let Found::Blobs(equal) = equal else { return };
         let kept = match self.keep_in_place(file, &equal) {
             Ok(kept) => kept,
             Err(error) => return self.fail_write(file, error),
@@ -243,15 +254,33 @@ impl Execution<'_, '_> {
         Ok(handle.holds_old_content().then_some(handle))
     }
 
-    /// Which blobs are in place; none if the whole file is and stays.
-    fn compare(&self, file: &FileState, offsets: &[u64]) -> Option<Vec<bool>> {
+    /// Compares what is there with what is wanted, several files at once: their bytes are hashed.
+    fn compare_existing(&self, planner: &RunPlanner<'_>) {
+        let existing: Vec<_> = self.files.iter().filter(|f| f.task.existing).collect();
+        let workers = self.job.options.workers.max(1);
+        let compared = for_each(&existing, workers, |file| {
+            if self.job.is_stopped() {
+                return Ok(());
+            }
+            // What is lost in the repository is told later.
+            if let Ok(offsets) = planner.offsets(&file.task) {
+                *lock(&file.found) = self.compare(file, &offsets);
+            }
+            Ok(())
+        });
+        if let Err(error) = compared {
+            self.job.fail(error);
+        }
+    }
+
+    fn compare(&self, file: &FileState, offsets: &[u64]) -> Found {
         // A file that cannot be opened to compare is replaced.
         let Ok(Some(existing)) = self.job.writer.open_existing(&file.task.path) else {
-            return Some(Vec::new());
+            return Found::default();
         };
         let equal = compare::equal_blobs(&existing, &file.task, offsets);
         if existing.size() != file.task.size || !equal.iter().all(|equal| *equal) {
-            return Some(equal);
+            return Found::Blobs(equal);
         }
         match self.job.writer.keep_file(&existing, &file.task.metadata) {
             Ok(restored) => {
@@ -264,10 +293,10 @@ impl Execution<'_, '_> {
                     Counters::add(counter, file.task.size);
                 }
                 self.job.entry_done();
-                None
+                Found::Kept
             }
             // It shares its inode with others, or was swapped: it is written anew.
-            Err(_replace_it) => Some(Vec::new()),
+            Err(_replace_it) => Found::default(),
         }
     }
 
@@ -294,24 +323,8 @@ impl Execution<'_, '_> {
         Ok(())
     }
 
-    /// Reads a stretch of a pack and hands its blobs out.
-    fn run(&self, run: &Run, buffers: &mut Buffers) {
-        let needed = |blob: &BlobUses| {
-            blob.uses
-                .iter()
-                .any(|u| self.file(*u).is_some_and(|f| !f.is_out()))
-        };
-        if !run.blobs.iter().any(needed) {
-            return;
-        }
-        let pack = FileKey::new(FileKind::Pack, run.pack.0);
-        let length = usize::try_from(run.range.end - run.range.start).unwrap_or(usize::MAX);
-        let read = self
-            .job
-            .repository
-            .storage()
-            .read_range(&pack, run.range.start, length);
-        let mut bytes = read.ok();
+    /// Hands the blobs of a stretch of a pack out.
+    fn run(&self, run: &Run, mut bytes: Option<Vec<u8>>, buffers: &mut Buffers) {
         let mut stretch = bytes.as_deref_mut().map(|bytes| Stretch {
             bytes,
             position: run.range.start,
@@ -463,6 +476,9 @@ impl Execution<'_, '_> {
                 return Ok(false);
             }
             Counters::add(&self.job.bytes_verified, length);
+        }
+        if file.task.size >= WRITE_OUT_BYTES_MIN {
+            handle.begin_write_out(offset, length);
         }
         Ok(true)
     }

@@ -11,6 +11,8 @@ use refloat_localfs::{RelativePath, Restored, WriteError};
 use refloat_model::entry::{Entry, EntryKind, Metadata};
 
 use super::batch::{Batch, FileTask, LinkTask};
+use super::execute::Links;
+use super::turns::Turns;
 use super::{Job, execute};
 use crate::blobs::BlobReader as _;
 use crate::failure::chain;
@@ -30,38 +32,54 @@ struct Level {
     existing: bool,
 }
 
-/// Walks and executes at the same time, one batch apart.
+/// Batches that are executed at once: while the last reads of one are at work, processors would
+/// be idle.
+const BATCHES_AT_ONCE: usize = 2;
+
+/// Walks and executes at the same time.
 pub fn run(job: &Job<'_>, nodes: Vec<Node>, folder_metadata: Option<Metadata>) {
-    let (batches, queue) = bounded::<Batch>(1);
+    let (batches, queue) = bounded::<(u64, Batch)>(0);
+    let turns = Turns::default();
+    let links = Links::default();
     std::thread::scope(|scope| {
-        let executor = scope.spawn(|| execute_all(job, queue));
+        let executors: Vec<_> = (0..BATCHES_AT_ONCE)
+            .map(|_| {
+                let queue = queue.clone();
+                scope.spawn(|| execute_all(job, queue, &turns, &links))
+            })
+            .collect();
+        drop(queue);
         let mut walk = Walk {
             job,
             batches,
+            sent: 0,
             batch: Batch::default(),
             links: HashMap::new(),
             special_links: HashMap::new(),
         };
         walk.run(nodes, folder_metadata);
         drop(walk);
-        if executor.join().is_err() {
-            job.fail(crate::error::RepositoryError::Stopped);
+        for executor in executors {
+            if executor.join().is_err() {
+                job.fail(crate::error::RepositoryError::Stopped);
+            }
         }
     });
 }
 
-fn execute_all(job: &Job<'_>, queue: Receiver<Batch>) {
-    let mut links = execute::RestoredLinks::default();
-    for batch in queue {
+fn execute_all(job: &Job<'_>, queue: Receiver<(u64, Batch)>, turns: &Turns, links: &Links) {
+    for (number, batch) in queue {
+        let turn = turns.take(number);
         if !job.is_stopped() {
-            execute::run(job, batch, &mut links);
+            execute::run(job, batch, &turn, links);
         }
     }
 }
 
 struct Walk<'j, 'r> {
     job: &'j Job<'r>,
-    batches: Sender<Batch>,
+    batches: Sender<(u64, Batch)>,
+    sent: u64,
     batch: Batch,
     /// The first path of each regular file that has several names.
     links: HashMap<Inode, (RelativePath, Arc<[BlobId]>)>,
@@ -107,8 +125,10 @@ impl Walk<'_, '_> {
     }
 
     fn send(&mut self) {
-        // The executor ends early only when the job has stopped, which the loop notices.
-        drop(self.batches.send(std::mem::take(&mut self.batch)));
+        // Executors end early only when the job has stopped, which the loop notices.
+        let batch = std::mem::take(&mut self.batch);
+        drop(self.batches.send((self.sent, batch)));
+        self.sent += 1;
     }
 
     /// Handles one node; a directory becomes the next level.
