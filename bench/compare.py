@@ -8,8 +8,9 @@ Tools are refloat, restic, rustic and borg; those not given are looked for on PA
 as an empty path is left out. DIR holds one
 folder for each workload; those that are missing are generated (`workloads.py`). Steps: first,
 unchanged, changed (1 % of the files), restore, ls, check (all data read), prune (of all but the
-last). Peers take turns in another order each round, the disk is synchronised before each run, and
-each restored tree is compared with its source. `report.py` turns the results into the table and
+last). Peers take turns in another order each round, the disk is synchronised before each run and,
+timed by itself, after it: refloat and borg end when what they wrote is on disk, others before. Each
+restored tree is compared with its source. `report.py` turns the results into the table and
 the plot of docs/performance.md. Run as root, so that owners can be restored.
 """
 import argparse
@@ -74,7 +75,7 @@ def commands(tool, program, repository, source, target, cache):
 
 
 def run(command, log):
-    """Runs a command and gives its status, wall and CPU seconds, and peak memory in MiB."""
+    """Runs a command. Its status, wall seconds, those until what it wrote is on disk, CPU seconds, peak memory in MiB."""
     os.sync()
     start = time.monotonic()
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -85,7 +86,9 @@ def run(command, log):
     os.close(output)
     os.close(null)
     wall = time.monotonic() - start
-    return status, wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+    os.sync()
+    durable = time.monotonic() - start
+    return status, wall, durable, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
 def size_mib(path):
@@ -127,12 +130,12 @@ def one_turn(tool, program, source, options, tag):
         if step == "changed":
             # Changes are to a copy that has been backed up once, under the same path.
             workloads.change(source)
-        status, wall, cpu, memory = run(steps[step], log)
+        status, wall, durable, cpu, memory = run(steps[step], log)
         good = status == 0
         if step == "restore":
             good = good and digest(restored(target, name)) == options.digests[name]
         if step != "init":
-            results[step] = {"wall": wall, "cpu": cpu, "memory": memory, "size": size_mib(repository), "good": good}
+            results[step] = {"wall": wall, "durable": durable, "cpu": cpu, "memory": memory, "size": size_mib(repository), "good": good}
         elif not good:
             sys.exit(f"{tool} cannot make a repository: see {log}")
     return results
@@ -163,9 +166,10 @@ def measure(options, tools):
             time.sleep(INODES_REST_SECONDS)
         for (workload, step, tool), results in rows.items():
             if workload == name:
-                middle = {key: statistics.median(r[key] for r in results) for key in ("wall", "cpu", "memory", "size")}
+                middle = {key: statistics.median(r[key] for r in results) for key in ("wall", "durable", "cpu", "memory", "size")}
                 bad = "" if all(r["good"] for r in results) else "  FAILED"
-                print(f"{workload:11}{step:10}{tool:8}{middle['wall']:9.2f} s{middle['cpu']:9.2f} s CPU"
+                print(f"{workload:11}{step:10}{tool:8}{middle['wall']:9.2f} s"
+                      f"{middle['durable'] - middle['wall']:+6.2f} s{middle['cpu']:9.2f} s CPU"
                       f"{middle['memory']:7.0f} MiB{middle['size']:8.0f} MiB{bad}", flush=True)
     return rows
 
