@@ -73,6 +73,11 @@ impl Recording {
             if after > 0 {
                 disk.apply(&self.calls[after - 1]);
             }
+            // What is left after the end is judged as that, even if it was possible before: a last
+            // call may take back what another one did.
+            if after == self.calls.len() {
+                seen.clear();
+            }
             let last = after
                 .checked_sub(1)
                 .map(|number| self.calls[number].to_string());

@@ -12,6 +12,9 @@ use refloat_testkit::storage_child::{PACK, PACK_LENGTH, SNAPSHOT, content};
 
 const CHILD: &str = env!("CARGO_BIN_EXE_storage-child");
 
+/// Writes, whether they go through the page cache or past it.
+const WRITES: &str = "/^p?write(64)?$";
+
 /// The child's exit codes.
 const SUCCESS: i32 = 0;
 const DENIED: i32 = 12;
@@ -31,7 +34,11 @@ fn has_strace() -> bool {
 /// Runs the child with failing calls; its exit code, and whether a call was made to fail.
 fn run_with(fault: &str, root: &Path, verb: &str) -> (Option<i32>, bool) {
     let output = Command::new("strace")
-        .args(["-f", "-e", "trace=write,fsync,renameat,renameat2,unlinkat"])
+        .args([
+            "-f",
+            "-e",
+            "trace=write,pwrite64,fsync,renameat,renameat2,unlinkat",
+        ])
         .args(["-e", &format!("inject={fault}")])
         .args([CHILD.as_ref(), root.as_os_str(), verb.as_ref()])
         .output()
@@ -56,7 +63,7 @@ fn a_write_under_failing_calls_is_absent_or_whole_and_works_afterwards() {
     if !has_strace() {
         return;
     }
-    let calls = ["write", "fsync", "/^renameat2?$"];
+    let calls = [WRITES, "fsync", "/^renameat2?$"];
     let errors = [
         ("ENOSPC", FULL),
         ("EDQUOT", FULL),
@@ -84,7 +91,11 @@ fn a_write_under_failing_calls_is_absent_or_whole_and_works_afterwards() {
                     assert!(bytes == content(PACK_LENGTH), "{fault}: whole");
                     assert_eq!(packs(&storage), [PACK], "{fault}");
                 }
-                let (again, _) = run_with("write:error=EIO:when=99", folder.path(), "pack");
+                let (again, _) = run_with(
+                    &format!("{WRITES}:error=EIO:when=99"),
+                    folder.path(),
+                    "pack",
+                );
                 assert_eq!(again, Some(SUCCESS), "{fault}: works afterwards");
                 assert_eq!(packs(&storage), [PACK], "{fault}");
                 let names = std::fs::read_dir(folder.path().join("data/ab")).unwrap();
@@ -92,8 +103,11 @@ fn a_write_under_failing_calls_is_absent_or_whole_and_works_afterwards() {
             }
         }
     }
-    // One write, two fsyncs and one rename, six errors each.
-    assert_eq!(injected, 24);
+    // Two fsyncs, one rename, and one write of all or, past the page cache, one of each MiB; six
+    // errors each.
+    let pieces = PACK_LENGTH.div_ceil(1 << 20);
+    let expected = [6 * (3 + 1), 6 * (3 + pieces)];
+    assert!(expected.contains(&injected), "{injected}");
 }
 
 fn stored(storage: &LocalStorage) -> Option<Vec<u8>> {
@@ -109,7 +123,7 @@ fn a_write_without_progress_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let storage = created(folder.path());
     // The kernel says that it wrote nothing: that must not become a loop.
-    let (ended, was_injected) = run_with("write:retval=0", folder.path(), "pack");
+    let (ended, was_injected) = run_with(&format!("{WRITES}:retval=0"), folder.path(), "pack");
     assert_eq!((ended, was_injected), (Some(UNAVAILABLE), true));
     assert_eq!(packs(&storage), []);
 }
