@@ -11,7 +11,7 @@
 //! Invariant: without the cache, with a damaged one, and where it cannot be written, every answer
 //! is the same.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sha2::{Digest as _, Sha256};
@@ -27,9 +27,9 @@ use crate::{FileKey, FileKind, Listed, Protection, SharedStorage, Storage, Stora
 pub struct CachedStorage {
     inner: SharedStorage,
     copies: LocalStorage,
-    /// Packs whose copies are right. Whoever looks for another one holds the lock until it is
+    /// Packs, and whether their copies are right. Whoever looks for another one holds the lock until it is
     /// there, so that no pack is fetched twice.
-    packs: [Mutex<HashSet<FileKey>>; PACK_LOCKS],
+    packs: [Mutex<HashMap<FileKey, bool>>; PACK_LOCKS],
 }
 
 /// Packs that are fetched at once.
@@ -48,29 +48,27 @@ impl CachedStorage {
         }
     }
 
-    fn packs(&self, key: &FileKey) -> MutexGuard<'_, HashSet<FileKey>> {
+    fn packs(&self, key: &FileKey) -> MutexGuard<'_, HashMap<FileKey, bool>> {
         let lock = &self.packs[usize::from(key.id()[0]) % PACK_LOCKS];
         lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether there is a copy of a pack that is right; it is fetched if there is none.
-    fn has_pack(&self, key: &FileKey) -> Result<bool, StorageError> {
+    /// Whether there is a copy of a pack that is right; it is fetched if there is none. What could
+    /// not be kept once is not fetched again.
+    fn has_pack(&self, key: &FileKey) -> bool {
         let mut packs = self.packs(key);
-        if packs.contains(key) {
-            return Ok(true);
+        if let Some(is_right) = packs.get(key) {
+            return *is_right;
         }
-        if self.copy(key).is_none() {
-            match self.inner.size(key)? {
-                Some(size) if size <= PACK_BYTES_MAX => {}
-                _ => return Ok(false),
-            }
-            let bytes = self.inner.read(key)?;
-            if !self.keep(key, &bytes) {
-                return Ok(false);
-            }
-        }
-        packs.insert(*key);
-        Ok(true)
+        let fits = || matches!(self.inner.size(key), Ok(Some(size)) if size <= PACK_BYTES_MAX);
+        let fetch = || {
+            self.inner
+                .read(key)
+                .is_ok_and(|bytes| self.keep(key, &bytes))
+        };
+        let is_right = self.copy(key).is_some() || fits() && fetch();
+        packs.insert(*key, is_right);
+        is_right
     }
 
     fn copy(&self, key: &FileKey) -> Option<Vec<u8>> {
@@ -135,7 +133,7 @@ impl Storage for CachedStorage {
         length: usize,
     ) -> Result<Vec<u8>, StorageError> {
         if key.holds_trees()
-            && self.has_pack(key)?
+            && self.has_pack(key)
             && let Ok(bytes) = self.copies.read_range(key, offset, length)
         {
             return Ok(bytes);
@@ -323,6 +321,18 @@ mod tests {
         setup.cached().write(&index, b"index").unwrap();
         assert_eq!(setup.cached().read(&index).unwrap(), b"index");
         assert_eq!(setup.cached().list(FileKind::Index).unwrap().len(), 1);
+        let trees = key(FileKind::Pack, b"trees").holding_trees();
+        let cached = setup.cached();
+        cached.write(&trees, b"trees").unwrap();
+        let _before = setup.reads();
+        for _tree in 0..3 {
+            assert_eq!(cached.read_range(&trees, 0, 4).unwrap(), b"tree");
+        }
+        assert_eq!(
+            setup.reads(),
+            4,
+            "three trees, and once the whole pack in vain"
+        );
         setup.cached().delete(&index).unwrap();
         assert_eq!(setup.memory.size(&index).unwrap(), None);
     }
