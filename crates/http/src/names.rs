@@ -17,8 +17,8 @@ use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::{Agent, Error};
 
-/// As long as name services usually let answers live at least.
-const REMEMBERED_FOR: Duration = Duration::from_secs(30);
+/// Short beside the time for which a call is repeated, so that a server that moved is found.
+const REMEMBERED_FOR: Duration = Duration::from_secs(5);
 /// More hosts than these are not remembered.
 const HOSTS_MAX: usize = 64;
 
