@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex};
 use refloat_model::cancel::Cancel;
 use refloat_model::progress::Counters;
 
-use crate::archive::{Added, ArchiveOptions, Archiver};
+use crate::archive::{Added, ArchiveOptions, Archived, Archiver};
 use crate::error::RepositoryError;
 use crate::format::pack::BlobKind;
 use crate::format::snapshot::SnapshotFile;
@@ -94,41 +94,35 @@ pub fn copy(
         unknown,
         ..CopyReport::default()
     };
-    let carry = |roots: Vec<BlobId>| {
-        let to = to.reload()?;
-        let options = ArchiveOptions::default();
-        let archiver = Archiver::start(to, options, Arc::clone(counters), cancel.clone())?;
-        copy_blobs(from, &archiver, roots, counters, cancel)?;
-        archiver.finish()
-    };
+    let carry = |roots: Vec<BlobId>| carry(from, to, roots, counters, cancel);
+    // What is damaged here, if something is; then nothing of the group is there.
     let add = |group: &[(SnapshotId, SnapshotFile)], report: &mut CopyReport| {
         let roots = group.iter().filter_map(|(_, snapshot)| snapshot.tree);
-        let archived = carry(roots.collect())?;
+        let archived = match carry(roots.collect())? {
+            Ok(archived) => archived,
+            Err(damage) => return Ok(Some(damage)),
+        };
         for (id, snapshot) in group {
             report.copied.push((*id, archived.publish(lock, snapshot)?));
         }
         report.added = sum(report.added, archived.added());
-        Ok::<_, RepositoryError>(())
+        Ok::<_, RepositoryError>(None)
     };
     for group in wanted.chunks(GROUP_SNAPSHOTS) {
-        match add(group, &mut report) {
-            // One of them; which one it is, each by itself tells.
-            Err(error) if error.is_damage() => {
-                let done: HashSet<SnapshotId> = report.copied.iter().map(|(id, _)| *id).collect();
-                for one in group.iter().filter(|(id, _)| !done.contains(id)) {
-                    match add(std::slice::from_ref(one), &mut report) {
-                        Err(error) if error.is_damage() => report.damaged.push((one.0, error)),
-                        ended => ended?,
-                    }
-                }
+        if add(group, &mut report)?.is_none() {
+            continue;
+        }
+        // One of them; which one it is, each by itself tells.
+        for one in group {
+            if let Some(damage) = add(std::slice::from_ref(one), &mut report)? {
+                report.damaged.push((one.0, damage));
             }
-            ended => ended?,
         }
     }
     // After what is new: that an old one cannot be completed must keep no new one from going there.
     let complete = |group: &[Broken], report: &mut CopyReport| {
         let roots = group.iter().filter_map(|point| point.snapshot.tree);
-        let archived = carry(roots.collect())?;
+        let archived = carry(roots.collect())??;
         archived.prove(lock)?;
         let points = group.iter().map(|point| (point.here, point.there));
         report.completed.extend(points);
@@ -168,6 +162,25 @@ const fn sum(one: Added, other: Added) -> Added {
         tree_blobs: one.tree_blobs + other.tree_blobs,
         plaintext_bytes: one.plaintext_bytes + other.plaintext_bytes,
         packed_bytes: one.packed_bytes + other.packed_bytes,
+    }
+}
+
+/// Copies what these trees need; within, what is lost or damaged at the source. What came before
+/// that is indexed, so that the next attempt need not bring it again.
+fn carry(
+    from: &IndexedRepository,
+    to: &IndexedRepository,
+    roots: Vec<BlobId>,
+    counters: &Arc<Counters>,
+    cancel: &Cancel,
+) -> Result<Result<Archived, RepositoryError>, RepositoryError> {
+    let options = ArchiveOptions::default();
+    let archiver = Archiver::start(to.reload()?, options, Arc::clone(counters), cancel.clone())?;
+    match copy_blobs(from, &archiver, roots, counters, cancel) {
+        // If it was the other side that failed, this says so.
+        Err(error) if error.is_damage() => archiver.finish().map(|_stored| Err(error)),
+        Err(error) => Err(error),
+        Ok(()) => archiver.finish().map(Ok),
     }
 }
 
