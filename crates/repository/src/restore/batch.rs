@@ -13,12 +13,13 @@ use crate::format::pack::BlobKind;
 use crate::id::{BlobId, PackId};
 use crate::index::{Index, Location};
 
-/// Files of a batch: enough that packs are read in long stretches, some MiB of memory.
-const BATCH_FILES_MAX: usize = 8192;
+/// Files of a batch: enough that packs are read in long stretches, some MiB of memory. Three are
+/// there at a time, one that is being walked and two at work.
+const BATCH_FILES_MAX: usize = 4096;
 /// Blobs of a batch, so that large files end it as well.
-const BATCH_BLOBS_MAX: usize = 32_768;
+const BATCH_BLOBS_MAX: usize = 16_384;
 /// Bytes that one read fetches at most, unless a single blob is larger.
-const RUN_BYTES_MAX: u64 = 4 << 20;
+const RUN_BYTES_MAX: u64 = 2 << 20;
 /// Bytes between two blobs that are rather read and dropped than skipped by another read.
 const GAP_BYTES_MAX: u64 = 64 << 10;
 

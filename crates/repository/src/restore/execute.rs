@@ -439,6 +439,10 @@ impl Execution<'_, '_> {
         if let Some(handle) = &*slot {
             return Ok(Some(Arc::clone(handle)));
         }
+        // Another worker may have set it aside while this one waited.
+        if file.is_out() {
+            return Ok(None);
+        }
         if self.open.fetch_add(1, Ordering::SeqCst) >= FILES_OPEN_MAX {
             self.open.fetch_sub(1, Ordering::SeqCst);
             file.deferred.store(true, Ordering::SeqCst);

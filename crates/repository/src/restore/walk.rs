@@ -125,9 +125,11 @@ impl Walk<'_, '_> {
     }
 
     fn send(&mut self) {
-        // Executors end early only when the job has stopped, which the loop notices.
         let batch = std::mem::take(&mut self.batch);
-        drop(self.batches.send((self.sent, batch)));
+        if self.batches.send((self.sent, batch)).is_err() {
+            // All executors ended early: by a panic, if not because the job has stopped.
+            self.job.fail(crate::error::RepositoryError::Stopped);
+        }
         self.sent += 1;
     }
 
