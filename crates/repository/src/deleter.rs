@@ -114,16 +114,13 @@ impl Deleters {
     }
 
     /// An exclusive lock with our signature, if we have a key.
-    pub(crate) fn vouch(&self, lock: &LockFile) -> Result<LockFile, RepositoryError> {
-        let mut vouched = LockFile {
-            refloat_voucher: None,
+    pub(crate) fn vouch(&self, lock: &LockFile) -> LockFile {
+        let own = self.own.as_ref().filter(|_| lock.exclusive);
+        let signature = own.map(|own| own.0.sign(&self.message(lock)));
+        LockFile {
+            refloat_voucher: signature.map(|bytes| BASE64.encode(bytes.as_ref())),
             ..lock.clone()
-        };
-        if let (true, Some(own)) = (lock.exclusive, &self.own) {
-            let signature = own.0.sign(&self.message(&vouched)?);
-            vouched.refloat_voucher = Some(BASE64.encode(signature.as_ref()));
         }
-        Ok(vouched)
     }
 
     /// Whether somebody's exclusive lock keeps a writer out. `stored` is when storage wrote it.
@@ -135,29 +132,31 @@ impl Deleters {
     }
 
     fn is_of(&self, key: &str, lock: &LockFile) -> bool {
-        let bare = LockFile {
-            refloat_voucher: None,
-            ..lock.clone()
-        };
         let signature = lock.refloat_voucher.as_ref();
-        let (Some(Ok(signature)), Ok(key), Ok(message)) = (
-            signature.map(|text| BASE64.decode(text)),
-            BASE64.decode(key),
-            self.message(&bare),
-        ) else {
+        let signature = signature.map(|text| BASE64.decode(text));
+        let (Some(Ok(signature)), Ok(key)) = (signature, BASE64.decode(key)) else {
             return false;
         };
         let key = UnparsedPublicKey::new(&ED25519, &key);
-        key.verify(&message, &signature).is_ok()
+        key.verify(&self.message(lock), &signature).is_ok()
     }
 
-    fn message(&self, bare: &LockFile) -> Result<Vec<u8>, RepositoryError> {
-        let json = serde_json::to_vec(bare).map_err(|e| RepositoryError::Encode {
-            what: "a lock",
-            cause: e.into(),
-        })?;
-        let parts = [DOMAIN, self.repository.as_bytes(), json.as_slice()];
-        Ok(parts.join(&0_u8))
+    /// What is signed: named fields and not the whole lock, so that one with fields of a later
+    /// version still counts for this one.
+    fn message(&self, lock: &LockFile) -> Vec<u8> {
+        let fields = [
+            lock.time.to_string(),
+            lock.hostname.clone(),
+            lock.username.clone(),
+            lock.pid.to_string(),
+            lock.uid.to_string(),
+            lock.gid.to_string(),
+        ];
+        let fields = fields.iter().map(String::as_bytes);
+        let parts = [DOMAIN, self.repository.as_bytes()]
+            .into_iter()
+            .chain(fields);
+        parts.collect::<Vec<_>>().join(&0_u8)
     }
 }
 
@@ -191,10 +190,21 @@ mod tests {
         assert!(!ours.may_exclude(), "without the key nobody deletes");
         let ours = ours.with_own(DeleterKey::parse(&text).unwrap());
         assert!(ours.may_exclude());
-        let vouched = ours.vouch(&lock(true)).unwrap();
+        let vouched = ours.vouch(&lock(true));
         let at = |minutes| Some(vouched.time + jiff::SignedDuration::from_mins(minutes));
         assert!(ours.honours(&vouched, None) && ours.honours(&vouched, at(14)));
         assert!(!ours.honours(&vouched, at(16)), "an old one, stored again");
+        let of_a_later_version = format!(
+            "{}, \"from_later\": 1}}",
+            serde_json::to_string(&vouched)
+                .unwrap()
+                .trim_end_matches('}')
+        );
+        let read: LockFile = serde_json::from_str(&of_a_later_version).unwrap();
+        assert!(
+            ours.honours(&read, at(0)),
+            "with a field of a later version"
+        );
         let changed = LockFile {
             time: vouched.time + jiff::SignedDuration::from_mins(16),
             ..vouched.clone()
@@ -213,7 +223,7 @@ mod tests {
         );
         let open = Deleters::new("r".to_owned(), Vec::new());
         assert!(open.may_exclude() && open.honours(&lock(true), at(99)));
-        assert_eq!(ours.vouch(&lock(false)).unwrap().refloat_voucher, None);
+        assert_eq!(ours.vouch(&lock(false)).refloat_voucher, None);
     }
 
     #[test]

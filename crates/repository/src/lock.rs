@@ -189,12 +189,13 @@ impl Shared {
     }
 
     fn refresh(&self) -> Result<(), RepositoryError> {
-        let now = self.clock.now();
         let mut held = self.held();
         self.sweep_leftovers(&mut held);
-        if !self.stands(&held, now)? {
+        if !self.stands(&held, self.clock.now())? {
             return Err(RepositoryError::LostLock);
         }
+        // Waiting for storage may have taken long, and the lock's time is compared with its file's.
+        let now = self.clock.now();
         let (file, sealed) = self.store.seal(&LockFile {
             time: now,
             ..self.content.clone()

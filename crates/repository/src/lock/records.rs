@@ -9,6 +9,7 @@ use refloat_storage::{FileKey, FileKind};
 use crate::error::RepositoryError;
 use crate::format::lock::LockFile;
 use crate::id::LockId;
+use crate::lock::store::LOCK_BYTES_MAX;
 use crate::parallel::{for_each, lock, threads};
 use crate::repository::Repository;
 
@@ -34,7 +35,9 @@ impl Repository {
         let listed = self.storage().list(FileKind::Lock)?;
         let records = Mutex::new(Vec::new());
         for_each(&listed, threads(self.storage()), |file| {
-            let found = self.read_json::<LockFile>(&file.key).ok();
+            // A thief's file may be of any size.
+            let read = || self.read_json::<LockFile>(&file.key).ok();
+            let found = (file.size <= LOCK_BYTES_MAX).then(read).flatten();
             let stored = file.modified.map(|at| at.to_jiff());
             let honoured =
                 |found: &LockFile| found.exclusive && self.deleters().honours(found, stored);

@@ -21,7 +21,7 @@ use crate::repository::Repository;
 /// How many locks are read at most: some minutes of requests on distant storage.
 const LOCKS_MAX: usize = 20_000;
 /// What is larger is no lock; real ones have less than 1 KiB.
-const LOCK_BYTES_MAX: u64 = 64 << 10;
+pub(super) const LOCK_BYTES_MAX: u64 = 64 << 10;
 /// How many dead locks one run deletes: the next one goes on.
 const BURIED_MAX: usize = 1_000;
 /// Up to so many locks are read one after the other, as threads cost more than that.
@@ -41,6 +41,8 @@ enum Found {
     Lock(LockFile),
     /// Whole, and not of this repository: it stays so.
     Foreign,
+    /// The repository's key opened it, and it says nothing that this version understands.
+    Unknown,
     /// Its bytes do not hash to its name: it may be on its way.
     Torn,
 }
@@ -66,7 +68,7 @@ impl LockStore {
     }
 
     pub fn seal(&self, content: &LockFile) -> Result<(FileKey, Vec<u8>), RepositoryError> {
-        let vouched = self.deleters.vouch(content)?;
+        let vouched = self.deleters.vouch(content);
         let json = serde_json::to_vec(&vouched).map_err(|e| RepositoryError::Encode {
             what: "a lock",
             cause: e.into(),
@@ -174,7 +176,7 @@ impl LockStore {
         for file in others {
             let other = match known.get(&file.key) {
                 Some(Found::Lock(lock)) => Some(lock),
-                Some(Found::Foreign | Found::Torn) => None,
+                Some(Found::Foreign | Found::Torn | Found::Unknown) => None,
                 None if file.size > LOCK_BYTES_MAX => None,
                 // Gone since it was listed.
                 None => continue,
@@ -194,6 +196,7 @@ impl LockStore {
                 }
                 continue;
             }
+            let is_unknown = matches!(known.get(&file.key), Some(Found::Unknown));
             match other {
                 _ if ours.exclusive => return Err(locked_by(other, modified)),
                 Some(lock) if !lock.exclusive => {}
@@ -201,6 +204,10 @@ impl LockStore {
                     return Err(locked_by(other, modified));
                 }
                 Some(_unvouched) => seen.passed_over += 1,
+                // Whoever has the key wrote it, perhaps to keep others out in a way of later.
+                None if is_unknown && !self.deleters.vouches() => {
+                    return Err(locked_by(None, modified));
+                }
                 // No lock of this repository: a holder that could not write one did not go on.
                 None => {}
             }
@@ -242,9 +249,11 @@ impl LockStore {
         if sha256(&sealed) != *file.id() {
             return Ok(Some(Found::Torn));
         }
-        let json = self.codec.open_file(sealed).ok();
-        let lock = json.and_then(|json| serde_json::from_slice(&json).ok());
-        Ok(Some(lock.map_or(Found::Foreign, Found::Lock)))
+        let Ok(json) = self.codec.open_file(sealed) else {
+            return Ok(Some(Found::Foreign));
+        };
+        let lock = serde_json::from_slice(&json);
+        Ok(Some(lock.map_or(Found::Unknown, Found::Lock)))
     }
 }
 

@@ -74,6 +74,10 @@ impl PreparedPrune {
         if self.plan.is_empty() {
             return Ok(PruneReport::default());
         }
+        // Before anything is repacked in vain.
+        if !repository.deleters().may_exclude() {
+            return Err(RepositoryError::NotDeleter.into());
+        }
         let written = if self.plan.repack.is_empty() {
             None
         } else {
