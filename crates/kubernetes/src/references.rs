@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::kind::{elements, label, name, namespace, object_name, text};
 use crate::pod_spec::pod_spec;
+use crate::rules::is_issued_pull_secret;
 
 /// Something an object refers to.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -144,7 +145,10 @@ pub(crate) fn references(kind: &str, object: &Value) -> BTreeSet<Reference> {
         }
         "serviceaccounts" => {
             for secret in elements(object, "/imagePullSecrets") {
-                add("secrets", space, text(secret, "/name"));
+                // What the cluster issued to it is left out, and issued anew.
+                let secret = text(secret, "/name");
+                let secret = secret.filter(|secret| !is_issued_pull_secret(secret, name(object)));
+                add("secrets", space, secret);
             }
         }
         "ingresses.networking.k8s.io" => ingress(object, &mut add),

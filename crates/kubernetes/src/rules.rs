@@ -178,6 +178,12 @@ pub(crate) fn is_issued_name(name: &str, account: &str) -> bool {
     suffix.is_some_and(|s| s.len() == 5 && s.bytes().all(|b| b.is_ascii_alphanumeric()))
 }
 
+/// `web-dockercfg-x7k2p`: how OpenShift calls the pull secrets that it issues to an account.
+pub(crate) fn is_issued_pull_secret(name: &str, account: &str) -> bool {
+    let rest = name.strip_prefix(account);
+    rest.is_some_and(|rest| rest.starts_with("-dockercfg-"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

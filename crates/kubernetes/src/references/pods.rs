@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::Reference;
 use crate::kind::{elements, text};
 use crate::pod_spec::containers;
-use crate::rules::{GENERATED_CONFIG, is_issued_name};
+use crate::rules::{GENERATED_CONFIG, is_issued_name, is_issued_pull_secret};
 
 pub(super) fn references(namespace: &str, spec: &Value, found: &mut BTreeSet<Reference>) {
     let account = text(spec, "/serviceAccountName").unwrap_or("default");
@@ -26,7 +26,12 @@ pub(super) fn references(namespace: &str, spec: &Value, found: &mut BTreeSet<Ref
     };
     add("serviceaccounts", text(spec, "/serviceAccountName"));
     for secret in elements(spec, "/imagePullSecrets") {
-        add("secrets", text(secret, "/name"));
+        // Admission writes those of the account into each pod.
+        let secret = text(secret, "/name");
+        add(
+            "secrets",
+            secret.filter(|name| !is_issued_pull_secret(name, account)),
+        );
     }
     for container in containers(spec) {
         for env in elements(container, "/env") {

@@ -147,3 +147,31 @@ fn openshifts_kinds_need_services_streams_and_secrets() {
         ],
     );
 }
+
+#[test]
+fn what_openshift_issues_to_accounts_is_not_needed() {
+    let metadata = json!({"name": "web", "namespace": "shop"});
+    let pull = json!([{"name": "web-dockercfg-x7k2p"}, {"name": "other-dockercfg-x7k2p"},
+        {"name": "default-dockercfg-b2b2b"}, {"name": "web-dockercfg"}]);
+    check(
+        "serviceaccounts",
+        &json!({"metadata": metadata, "imagePullSecrets": pull}),
+        &[
+            "object:namespaces/shop",
+            "secret:shop/other-dockercfg-x7k2p",
+            "secret:shop/default-dockercfg-b2b2b",
+            "secret:shop/web-dockercfg",
+        ],
+    );
+    let spec = json!({"containers": [], "imagePullSecrets": pull});
+    check(
+        "pods",
+        &json!({"metadata": metadata, "spec": spec}),
+        &[
+            "object:namespaces/shop",
+            "secret:shop/web-dockercfg-x7k2p",
+            "secret:shop/other-dockercfg-x7k2p",
+            "secret:shop/web-dockercfg",
+        ],
+    );
+}

@@ -14,7 +14,7 @@ mod workload;
 use serde_json::{Map, Value};
 
 use crate::kind::{annotation, name};
-use crate::rules::is_issued_name;
+use crate::rules::{is_issued_name, is_issued_pull_secret};
 
 /// Finalizers that something in every cluster takes away again. All others may be of a
 /// controller that is not there, and an object that keeps one can never be deleted.
@@ -127,7 +127,7 @@ fn service_account(object: &mut Value) {
     let is_issued = |secret: &Value| {
         let name = secret.get("name").and_then(Value::as_str);
         name.is_some_and(|name| {
-            is_issued_name(name, &account) || name.starts_with(&format!("{account}-dockercfg-"))
+            is_issued_name(name, &account) || is_issued_pull_secret(name, &account)
         })
     };
     for field in ["secrets", "imagePullSecrets"] {

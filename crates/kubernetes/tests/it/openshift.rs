@@ -296,6 +296,11 @@ fn openshifts_kinds_are_captured_under_their_rules_and_come_back() {
             "{expected}: {needs:?}"
         );
     }
+    // Issued, so left out: nothing may ask for it.
+    assert!(
+        !needs.iter().any(|need| need.contains("-dockercfg-")),
+        "{needs:?}"
+    );
     comes_back(b, &point);
 }
 
