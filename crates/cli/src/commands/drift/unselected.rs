@@ -10,9 +10,9 @@ use std::slice;
 use refloat_docker::PlainTcp;
 use refloat_engine::backup::BackupPolicy;
 use refloat_engine::config::{KubernetesConfig, SourceConfig};
-use refloat_engine::git_export::item_place;
+use refloat_engine::git_export::{Gaps, item_place};
 use refloat_model::cancel::Cancel;
-use refloat_model::finding::Severity;
+use refloat_model::finding::{Finding, Severity};
 use refloat_model::tree_path::escape;
 
 use crate::command_error::one_line;
@@ -30,8 +30,10 @@ pub struct Unselected {
 /// Places of folders, and names of files in them.
 struct Seen {
     objects: BTreeSet<(String, String)>,
-    /// Whether that is all.
-    is_whole: bool,
+    /// Kinds that could not be seen.
+    gaps: Gaps,
+    /// Whether not even its namespaces could be listed: then nothing is known to be gone.
+    is_blind: bool,
 }
 
 impl Unselected {
@@ -67,11 +69,7 @@ impl Unselected {
     pub fn has(&self, place: &str, name: &str) -> Result<bool, String> {
         let seen = self.seen.get_or_init(|| self.look()).as_ref();
         let seen = seen.map_err(|why| format!("whether it is gone cannot be told: {why}"))?;
-        let is_there = seen.objects.contains(&(place.to_owned(), name.to_owned()));
-        if is_there || seen.is_whole {
-            return Ok(is_there);
-        }
-        Err("it is not selected any more, or gone: not all of the cluster can be seen".to_owned())
+        seen.has(place, name)
     }
 
     fn look(&self) -> Result<Seen, String> {
@@ -100,11 +98,31 @@ impl Unselected {
                 .map(move |name| Some((place.clone()?, name)));
             both.flatten()
         });
-        let mut findings = inventories().flat_map(|inventory| &inventory.findings);
-        Ok(Seen {
-            objects: objects.collect(),
-            is_whole: findings.all(|finding| finding.severity != Severity::Error),
-        })
+        let findings = inventories().flat_map(|inventory| &inventory.findings);
+        Ok(Seen::of(objects.collect(), findings))
+    }
+}
+
+impl Seen {
+    fn of<'a>(
+        objects: BTreeSet<(String, String)>,
+        findings: impl Iterator<Item = &'a Finding> + Clone,
+    ) -> Self {
+        let mut errors = findings.clone().filter(|f| f.severity == Severity::Error);
+        Self {
+            objects,
+            gaps: Gaps::of_findings(findings),
+            is_blind: errors.any(|finding| finding.subject == "namespaces"),
+        }
+    }
+
+    fn has(&self, place: &str, name: &str) -> Result<bool, String> {
+        let is_there = self.objects.contains(&(place.to_owned(), name.to_owned()));
+        if !is_there && (self.is_blind || self.gaps.hides(place)) {
+            let why = "it is not selected any more, or gone: not all of the cluster can be seen";
+            return Err(why.to_owned());
+        }
+        Ok(is_there)
     }
 }
 
@@ -116,5 +134,33 @@ pub fn wide(config: &KubernetesConfig) -> KubernetesConfig {
         in_cluster: config.in_cluster,
         versions: config.versions,
         ..KubernetesConfig::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_listed_hides_nothing_else() {
+        let web = "apps/v1/deployments/shop";
+        let seen = |findings: &[Finding]| {
+            let objects = BTreeSet::from([(web.to_owned(), "web.yaml".to_owned())]);
+            Seen::of(objects, findings.iter())
+        };
+        let no_rights = |kind: &str| Finding::error(kind, "these credentials cannot list it");
+        // The documented rights withhold some kinds: of all others it is known what is gone.
+        let some = seen(&[
+            no_rights("leases.coordination.k8s.io"),
+            no_rights("secrets"),
+        ]);
+        assert_eq!(some.has(web, "web.yaml"), Ok(true));
+        assert_eq!(some.has(web, "gone.yaml"), Ok(false));
+        assert!(some.has("core/v1/secrets/shop", "gone.yaml").is_err());
+        let blind = seen(&[no_rights("namespaces")]);
+        assert_eq!(blind.has(web, "web.yaml"), Ok(true));
+        assert!(blind.has(web, "gone.yaml").is_err());
+        let warned = seen(&[Finding::warning("deployments.apps", "odd")]);
+        assert_eq!(warned.has(web, "gone.yaml"), Ok(false));
     }
 }
