@@ -188,15 +188,13 @@ fn anywhere(object: &ObjectKey) -> ObjectKey {
     }
 }
 
-/// Leaves the folders of these clusters, if any of the files is in one: then it is an export.
+/// Leaves the folders of these clusters, if each of them has one: then it is an export. A cluster
+/// without a folder may be meant by any file.
 fn only_clusters<T>(files: &mut Vec<T>, clusters: &[String], path: impl Fn(&T) -> &Path) {
-    let is_theirs = |file: &T| {
-        clusters
-            .iter()
-            .any(|cluster| path(file).starts_with(cluster))
-    };
-    if files.iter().any(is_theirs) {
-        files.retain(is_theirs);
+    let is_of = |file: &T, cluster: &String| path(file).starts_with(cluster);
+    let has_folder = |cluster: &String| files.iter().any(|file| is_of(file, cluster));
+    if clusters.iter().all(has_folder) {
+        files.retain(|file| clusters.iter().any(|cluster| is_of(file, cluster)));
     }
 }
 
@@ -260,6 +258,28 @@ mod tests {
         assert_eq!(dev.findings.len(), 1);
         // A cluster without a folder of its own is compared with everything.
         assert_eq!(names(&git.side("other")), ["a", "b"]);
+    }
+
+    #[test]
+    fn one_clusters_folder_hides_no_files_from_another_cluster() {
+        let folder = tempfile::tempdir().unwrap();
+        for path in ["prod/a", "apps/b"] {
+            let path = folder.path().join(path);
+            fs::create_dir_all(&path).unwrap();
+            let name = path.file_name().unwrap().display();
+            let text = format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\n");
+            fs::write(path.join("map.yaml"), text).unwrap();
+        }
+        let git = GitFolder::read(folder.path(), ["prod", "dev"]).unwrap();
+        let names = |cluster: &str| -> Vec<String> {
+            let side = git.side(cluster);
+            side.objects.keys().map(|key| key.name.clone()).collect()
+        };
+        assert_eq!(names("prod"), ["a"]);
+        assert_eq!(names("dev"), ["a", "b"]);
+        // Alone, the cluster that has a folder is compared with nothing else.
+        let git = GitFolder::read(folder.path(), ["prod"]).unwrap();
+        assert_eq!(git.files.len(), 1);
     }
 
     #[test]
