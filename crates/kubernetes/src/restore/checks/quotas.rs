@@ -19,6 +19,7 @@ use super::super::prepare::{Prepared, Wish};
 use super::super::situation::Situation;
 use super::is_new;
 use crate::client::{Api, Call};
+use crate::error::ApiError;
 use crate::kind::{elements, name};
 use crate::quantity::Quantity;
 use demand::Demand;
@@ -70,13 +71,23 @@ pub(in crate::restore) async fn quotas(
         });
         judged.extend(coming.map(|p| (space, p.object.clone())));
     }
+    for (space, quota) in &judged {
+        let asks = scope::of(quota).is_ok_and(|scope| scope.asks_for_effort());
+        if let Some(demand) = demands.get_mut(space).filter(|_| asks) {
+            let is_there = situation.namespaces.contains_key(*space);
+            demand.has_limit_range = gets_limit_range(prepared, space)
+                || (is_there && may_have_limit_range(api, space).await);
+        }
+    }
     if judged
         .iter()
-        .any(|(_, quota)| scope::asks_for_priority(quota))
+        .any(|(_, quota)| scope::of(quota).is_ok_and(|scope| scope.asks_for_priority()))
     {
         let priority = default_priority(api, prepared).await;
         for demand in demands.values_mut() {
-            demand.take_priority(priority.as_deref());
+            demand.is_priority_hidden = priority.is_err();
+            let priority = priority.as_ref().ok().and_then(Option::as_deref);
+            demand.take_priority(priority);
         }
     }
     for (space, quota) in judged {
@@ -87,23 +98,45 @@ pub(in crate::restore) async fn quotas(
     findings
 }
 
-/// The priority class of pods that name none. Who may not see it is told of classes elsewhere.
-async fn default_priority(api: &Api, prepared: &[Prepared]) -> Option<String> {
+fn gets_limit_range(prepared: &[Prepared], space: &str) -> bool {
+    prepared
+        .iter()
+        .any(|p| p.id == "limitranges" && p.wish == Wish::Wanted && p.namespace() == Some(space))
+}
+
+/// Whether a namespace has a LimitRange; also if that cannot be told.
+async fn may_have_limit_range(api: &Api, space: &str) -> bool {
+    let path = format!("/api/v1/namespaces/{space}/limitranges");
+    let there = api.call(&Call::get(path)).await;
+    there.map_or(true, |there| elements(&there, "/items").next().is_some())
+}
+
+/// The priority class of pods that name none.
+async fn default_priority(api: &Api, prepared: &[Prepared]) -> Result<Option<String>, ApiError> {
     const PATH: &str = "/apis/scheduling.k8s.io/v1/priorityclasses";
-    let there = api.call(&Call::get(PATH)).await.unwrap_or_default();
+    let there = api.call(&Call::get(PATH)).await?;
     let coming = prepared
         .iter()
         .filter(|p| p.id == "priorityclasses.scheduling.k8s.io" && p.wish == Wish::Wanted);
     let mut all = elements(&there, "/items").chain(coming.map(|p| &p.object));
     let default = all.find(|class| class.get("globalDefault") == Some(&Value::Bool(true)));
-    default.map(|class| name(class).to_owned())
+    Ok(default.map(|class| name(class).to_owned()))
 }
 
 fn judge(space: &str, quota: &Value, demand: &Demand) -> Vec<Finding> {
     let subject = format!("resourcequotas/{space}/{}", name(quota));
     let mut findings = Vec::new();
     let (direct, indirect) = match scope::of(quota) {
-        Ok(scope) => demand.counted(&scope),
+        Ok(scope) => match demand.unsure(&scope) {
+            None => demand.counted(&scope),
+            Some(why) => {
+                let message = format!(
+                    "it counts only what its scopes say, and {why}: whether what comes back fits \
+                     it is not computed"
+                );
+                return vec![Finding::note(subject, message)];
+            }
+        },
         Err(unknown) => {
             let message = format!(
                 "it counts only what its scope {unknown} says, which is not known here: whether \

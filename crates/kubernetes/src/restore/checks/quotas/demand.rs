@@ -19,6 +19,10 @@ pub(super) struct Demand {
     /// By claims that controllers make of them.
     pub(super) indirect: Amounts,
     pub(super) pods: Vec<Pods>,
+    /// Whether a LimitRange may give pods what they do not ask for.
+    pub(super) has_limit_range: bool,
+    /// Whether the priority class of pods that name none could not be told.
+    pub(super) is_priority_hidden: bool,
 }
 
 /// Pods that are alike.
@@ -56,6 +60,15 @@ impl Demand {
             }
         }
         (direct, indirect)
+    }
+
+    /// Why it cannot be told which pods a quota of this scope counts, if so.
+    pub(super) fn unsure(&self, scope: &Scope) -> Option<&'static str> {
+        if self.has_limit_range && scope.asks_for_effort() {
+            return Some("a LimitRange may give pods what they do not ask for themselves");
+        }
+        let is_hidden = self.is_priority_hidden && scope.asks_for_priority();
+        is_hidden.then_some("the cluster's priority classes cannot be listed")
     }
 
     /// Pods that name no priority class get this one.

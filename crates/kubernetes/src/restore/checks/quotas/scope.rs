@@ -77,10 +77,20 @@ impl Traits {
     }
 }
 
-/// Whether it must be known which priority class a pod gets that names none.
-pub(super) fn asks_for_priority(quota: &Value) -> bool {
-    matches!(of(quota), Ok(Scope::Pods(all))
-        if all.iter().any(|condition| matches!(condition, Condition::Priority(..))))
+impl Scope {
+    /// Whether it must be known which priority class a pod gets that names none.
+    pub(super) fn asks_for_priority(&self) -> bool {
+        self.has(|condition| matches!(condition, Condition::Priority(..)))
+    }
+
+    /// Whether it must be known what a pod asks for once it is made.
+    pub(super) fn asks_for_effort(&self) -> bool {
+        self.has(|condition| matches!(condition, Condition::BestEffort(_)))
+    }
+
+    fn has(&self, is_one: impl Fn(&Condition) -> bool) -> bool {
+        matches!(self, Self::Pods(all) if all.iter().any(is_one))
+    }
 }
 
 /// Reads a quota's scopes; the first that is not known is the error.

@@ -116,3 +116,32 @@ fn a_scoped_quota_counts_the_pods_that_it_means() {
     assert_eq!(unknown[0].0, Severity::Note);
     assert!(unknown[0].1.contains("scope Unheard"), "{unknown:?}");
 }
+
+#[test]
+fn what_defaults_may_change_is_not_judged() {
+    let judged = |demand: &Demand, scope: &str| {
+        let quota =
+            json!({"metadata": {"name": "q"}, "spec": {"hard": {"pods": "0"}, "scopes": [scope]}});
+        let findings = judge("shop", &quota, demand);
+        let [finding] = findings.as_slice() else {
+            panic!("{scope}: {findings:?}");
+        };
+        let is_left_open = finding.message.ends_with("is not computed");
+        assert_eq!(is_left_open, finding.severity == Severity::Note);
+        is_left_open
+    };
+    let mut ranged = web();
+    ranged.has_limit_range = true;
+    for (scope, expected) in [
+        ("BestEffort", true),
+        ("NotBestEffort", true),
+        ("NotTerminating", false),
+    ] {
+        assert_eq!(judged(&ranged, scope), expected, "{scope}");
+    }
+    let mut hidden = web();
+    hidden.is_priority_hidden = true;
+    for (scope, expected) in [("PriorityClass", true), ("NotBestEffort", false)] {
+        assert_eq!(judged(&hidden, scope), expected, "{scope}");
+    }
+}
