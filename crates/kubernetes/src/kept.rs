@@ -111,6 +111,15 @@ impl Kept {
         gone.iter().for_each(|folder| self.remove(folder));
     }
 
+    /// Ends a list of a kind: nothing waits for more of it.
+    pub(crate) fn close(&mut self, kind: &Kind) {
+        let of_kind = |open: &Open| open.folder.is_of(kind);
+        if let Some(index) = self.open.iter().position(of_kind) {
+            self.seal(index);
+        }
+        self.open.retain(|open| !of_kind(open));
+    }
+
     /// Ends keeping.
     pub(crate) fn finish(&mut self) {
         for index in 0..self.open.len() {

@@ -104,6 +104,28 @@ fn a_list_that_broke_is_forgotten() {
 }
 
 #[test]
+fn a_list_that_ended_leaves_nothing_open() {
+    let mut kept = Kept::up_to(16 << 20);
+    for (n, space) in ["a", "b", "a"].into_iter().enumerate() {
+        kept.add(&folder("secrets", space), || saved(n, 10));
+        kept.add(&folder("widgets", "a"), || saved(n, 10));
+        kept.close(&kind("secrets"));
+    }
+    assert_eq!(kept.open.len(), 1);
+    kept.finish();
+    let mut take = |resource, space| taken(&mut kept, &folder(resource, space));
+    assert_eq!(take("secrets", "a"), Some(vec![saved(0, 10), saved(2, 10)]));
+    assert_eq!(take("secrets", "b"), Some(vec![saved(1, 10)]));
+    assert_eq!(take("widgets", "a").map(|all| all.len()), Some(3));
+    // What does not fit when the list ends is not kept either.
+    let mut kept = Kept::up_to(1_000);
+    kept.add(&folder("secrets", "a"), || saved(0, 5_000));
+    kept.close(&kind("secrets"));
+    assert!(!kept.has_room() && kept.open.is_empty());
+    assert_eq!(taken(&mut kept, &folder("secrets", "a")), None);
+}
+
+#[test]
 fn without_room_nothing_is_made_ready() {
     let mut kept = Kept::up_to(0);
     assert!(!kept.has_room());

@@ -245,8 +245,11 @@ impl Scope<'_> {
             }
         };
         // What is not of one version, or not all, is better read again.
-        if let Some(kept) = self.kept.filter(|_| result.is_err() || list.is_torn) {
-            kept.borrow_mut().forget(kind, namespace);
+        if let Some(kept) = self.kept {
+            if result.is_err() || list.is_torn {
+                kept.borrow_mut().forget(kind, namespace);
+            }
+            kept.borrow_mut().close(kind);
         }
         (seen, result)
     }
