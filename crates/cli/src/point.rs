@@ -8,7 +8,7 @@ use refloat_engine::point_list::{self, Locator, PointSelector, PointSummary};
 use refloat_engine::stored::StoredTree;
 use refloat_model::point::PointRecord;
 use refloat_model::tree_path::TreePath;
-use refloat_repository::IndexedRepository;
+use refloat_repository::{IndexedRepository, Repository, SnapshotFile, SnapshotId};
 
 use crate::command_error::{CommandError, ErrorKind};
 use crate::mask::Reveal;
@@ -30,7 +30,7 @@ pub struct OpenPoint {
 /// # Errors
 /// Either is not there or cannot be read.
 pub fn open(settings: &Settings, selector: &PointSelector) -> Result<OpenPoint, CommandError> {
-    OpenPoint::open(&repository::open_indexed(settings)?, selector)
+    OpenPoint::find(repository::open(settings)?, selector, settings)
 }
 
 /// Parses `POINT[:PATH]`.
@@ -42,16 +42,34 @@ pub fn locator(text: &str) -> Result<Locator, CommandError> {
 }
 
 impl OpenPoint {
-    /// Opens one point.
+    /// Opens one point of a repository whose index is not loaded yet: writers publish the index
+    /// first and the point last, so that a point that was listed before is in the index.
+    ///
+    /// # Errors
+    /// It is not there or cannot be read.
+    pub fn find(
+        repository: Repository,
+        selector: &PointSelector,
+        settings: &Settings,
+    ) -> Result<Self, CommandError> {
+        let listed = repository.snapshots()?.snapshots;
+        Self::open(
+            &repository::indexed(repository, settings)?,
+            &listed,
+            selector,
+        )
+    }
+
+    /// Opens one point of those that were listed before the index was loaded.
     ///
     /// # Errors
     /// It is not there or cannot be read.
     pub fn open(
         repository: &IndexedRepository,
+        snapshots: &[(SnapshotId, SnapshotFile)],
         selector: &PointSelector,
     ) -> Result<Self, CommandError> {
-        let snapshots = repository.snapshots()?.snapshots;
-        let points = point_list::summaries(&snapshots);
+        let points = point_list::summaries(snapshots);
         let summary = selector.find(&points)?.clone();
         let root = snapshots
             .iter()

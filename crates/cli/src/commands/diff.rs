@@ -47,10 +47,12 @@ pub fn run(
     } else if before.path.components().is_empty() {
         before.path.clone_from(&after.path);
     }
-    let repository = repository::open_indexed(settings)?;
+    let opened = repository::open(settings)?;
+    let listed = opened.snapshots()?.snapshots;
+    let repository = repository::indexed(opened, settings)?;
     let (old, new) = (
-        OpenPoint::open(&repository, &before.point)?,
-        OpenPoint::open(&repository, &after.point)?,
+        OpenPoint::open(&repository, &listed, &before.point)?,
+        OpenPoint::open(&repository, &listed, &after.point)?,
     );
     let (old_tree, new_tree) = (
         old.tree.directory(&before.path)?,

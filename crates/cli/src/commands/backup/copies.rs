@@ -69,8 +69,9 @@ impl Copies {
     ) -> Result<(), CommandError> {
         let from = repository::open(settings)?;
         let _lock = repository::lock_for_reading(&from, settings)?;
-        let from = from.into_indexed()?;
+        // In this order: writers do the opposite, and a point that was listed is in the index.
         let list = from.snapshots()?;
+        let from = from.into_indexed()?;
         let mut points = point_list::summaries(&list.snapshots);
         points.retain(|point| point.policy.as_ref() == Some(policy));
         for name in targets {

@@ -80,7 +80,7 @@ pub fn run(
     let itself = check_target(args, target)?;
     let opened = repository::open(settings)?;
     let _lock = repository::lock_for_reading(&opened, settings)?;
-    let open = OpenPoint::open(&repository::indexed(opened, settings)?, &locator.point)?;
+    let open = OpenPoint::find(opened, &locator.point, settings)?;
     if let Some(inside) = Inside::through(&open, &locator.path)? {
         return etcd_keys::run(args.dry_run, target, &inside, settings);
     }

@@ -63,7 +63,7 @@ pub fn run(
     };
     let opened = repository::open(settings)?;
     let _lock = repository::lock_for_reading(&opened, settings)?;
-    let open = OpenPoint::open(&repository::indexed(opened, settings)?, selector)?;
+    let open = OpenPoint::find(opened, selector, settings)?;
     let id = open.summary.id;
     let point = RepositoryPoint::open(open.tree)?;
     let plan = target.plan(&point, &request)?;
