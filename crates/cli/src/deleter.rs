@@ -2,7 +2,7 @@
 //!
 //! Invariant: a file that is there is never overwritten.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind as IoKind, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
@@ -63,6 +63,10 @@ pub fn load_or_make(path: &Path) -> Result<DeleterKey, CommandError> {
     file.write_all(text.expose()).map_err(failed)?;
     file.write_all(b"\n").map_err(failed)?;
     file.sync_all().map_err(failed)?;
+    // The repository that will ask for the key is durable; so must the key's name be.
+    let folder = path.parent().filter(|folder| *folder != Path::new(""));
+    let folder = File::open(folder.unwrap_or(Path::new("."))).map_err(failed)?;
+    folder.sync_all().map_err(failed)?;
     // What counts is what can be read again.
     load(path)
 }
