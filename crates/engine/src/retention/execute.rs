@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use refloat_model::cancel::Cancel;
 use refloat_model::finding::Severity;
+use refloat_model::point::PointRecord;
 use refloat_repository::forget::{ForgetOutcome, forget};
 use refloat_repository::lock::Lock;
 use refloat_repository::repair::REPAIRED_TAG;
@@ -39,7 +40,7 @@ pub fn load(
             .map(|root| StoredTree::new(repository.clone(), root));
         let mut holdings = tree
             .filter(|_| point.id.is_some())
-            .and_then(|tree| holdings(&tree));
+            .and_then(|tree| holdings(&tree, &manifest::read_record(&tree).ok()?));
         if file.tags().iter().any(|tag| tag == REPAIRED_TAG) {
             // The manifest is of before the repair: nobody can tell what of it is still whole.
             let all = holdings
@@ -66,10 +67,17 @@ pub fn load_partials(
         if is_partial(&file) {
             let root = file.tree;
             let tree = root.map(|root| StoredTree::new(repository.clone(), root));
+            let time = file.time.instant().into();
+            let read = tree.and_then(|tree| {
+                let record = manifest::read_record(&tree).ok()?;
+                Some((record.started, holdings(&tree, &record)?))
+            });
+            let (started, holdings) = read.unzip();
             partials.push(PartialCandidate {
                 snapshot,
-                time: file.time.instant().into(),
-                holdings: tree.and_then(|tree| holdings(&tree)),
+                time,
+                started: started.unwrap_or(time),
+                holdings,
             });
         }
     }
@@ -77,8 +85,7 @@ pub fn load_partials(
 }
 
 /// None if a manifest cannot be read.
-fn holdings(tree: &StoredTree) -> Option<Holdings> {
-    let record = manifest::read_record(tree).ok()?;
+fn holdings(tree: &StoredTree, record: &PointRecord) -> Option<Holdings> {
     let errors = record.findings.iter();
     let errors = errors.filter(|finding| finding.severity == Severity::Error);
     let accused: BTreeSet<&str> = errors.map(|finding| finding.subject.as_str()).collect();

@@ -15,8 +15,10 @@ use super::{Candidate, Holding, Holdings};
 pub struct PartialCandidate {
     /// The record.
     pub snapshot: SnapshotId,
-    /// When its run began.
+    /// When it was written, which for a checkpoint is in the middle of its run.
     pub time: Timestamp,
+    /// When its run began, which is the time of the point that the run may have come to.
+    pub started: Timestamp,
     /// What it holds; none if its manifest cannot be read.
     pub holdings: Option<Holdings>,
 }
@@ -26,7 +28,7 @@ pub struct PartialCandidate {
 pub struct PartialDecision {
     /// The record.
     pub snapshot: SnapshotId,
-    /// When its run began.
+    /// When it was written.
     pub time: Timestamp,
     /// Whether nothing needs it, so that it goes.
     pub superseded: bool,
@@ -41,7 +43,7 @@ pub fn partials(mut partials: Vec<PartialCandidate>, points: &[Candidate]) -> Ve
     let decide = |(index, partial): (usize, &PartialCandidate)| {
         let newer = partials.get(index + 1..).unwrap_or_default();
         let needed = |(path, item): (&TreePath, &Holding)| {
-            !is_in_newer(path, newer) && is_wanted(path, item, partial.time, points)
+            !is_in_newer(path, newer) && is_wanted(path, item, partial.started, points)
         };
         let holdings = partial.holdings.as_ref();
         PartialDecision {
@@ -64,9 +66,10 @@ fn is_in_newer(path: &TreePath, newer: &[PartialCandidate]) -> bool {
     newer.any(|items| items.contains_key(path))
 }
 
-/// Whether the newest point since then that tells of the item's source still misses the item.
+/// Whether the newest point of a run that began then or later and tells of the item's source still
+/// misses the item.
 fn is_wanted(path: &TreePath, item: &Holding, since: Timestamp, points: &[Candidate]) -> bool {
-    let accounts = points.iter().filter(|point| point.point.time > since);
+    let accounts = points.iter().filter(|point| point.point.time >= since);
     let newest = accounts
         .filter_map(|point| Some((point.point.time, point.holdings.as_ref()?)))
         .filter(|(_, items)| items.values().any(|other| other.source == item.source))
