@@ -17,11 +17,13 @@ use refloat_model::outcome::Outcome;
 use refloat_model::point::ItemRecord;
 use refloat_model::time::Timestamp;
 use refloat_model::tree_path::TreePath;
-use refloat_repository::Node;
 use refloat_repository::archive::{
     ArchiveOptions, Archiver, Checkpoint, ContentIndex, KnownContent,
 };
+use refloat_repository::{BlobKind, Node};
 
+use super::contents;
+use super::parents::Parents;
 use super::partial::{self, Parts};
 use super::plan::BackupPlan;
 use super::publish;
@@ -41,6 +43,8 @@ pub struct Keeper<'a> {
     pub plan: &'a BackupPlan,
     /// When it began.
     pub started: Timestamp,
+    /// What earlier runs left.
+    parents: &'a Parents,
     taken: Mutex<BTreeMap<TreePath, Taken>>,
     /// How many contents the last checkpoint holds.
     kept: Mutex<usize>,
@@ -56,11 +60,17 @@ struct Taken {
 }
 
 impl<'a> Keeper<'a> {
-    pub const fn new(run: &'a BackupRun<'a>, plan: &'a BackupPlan, started: Timestamp) -> Self {
+    pub const fn new(
+        run: &'a BackupRun<'a>,
+        plan: &'a BackupPlan,
+        started: Timestamp,
+        parents: &'a Parents,
+    ) -> Self {
         Self {
             run,
             plan,
             started,
+            parents,
             taken: Mutex::new(BTreeMap::new()),
             kept: Mutex::new(0),
         }
@@ -124,6 +134,27 @@ impl<'a> Keeper<'a> {
         parts.filter(|part| !part.files.is_empty()).collect()
     }
 
+    /// Adds what runs that broke off before left of the item and this one has not come to: of an
+    /// item only the newest part counts, and `forget` drops the older ones.
+    fn carry(&self, part: &mut Part, archiver: &Archiver) {
+        let path = &part.record.item.path;
+        let left = self.parents.parts.get(path).and_then(|node| node.subtree);
+        let way = part.folder.components().get(path.components().len()..);
+        let (Some(left), Some(way)) = (left, way) else {
+            return;
+        };
+        let way: Vec<Vec<u8>> = way.iter().map(|name| name.to_vec()).collect();
+        let there: BTreeSet<Vec<u8>> = part.files.iter().map(|n| n.name().to_vec()).collect();
+        let is_held = |node: &Node| {
+            let mut blobs = node.content.iter();
+            blobs.all(|id| archiver.holds(BlobKind::Data, id))
+        };
+        let files = contents::files(self.run.repository, left, &way).into_iter();
+        let files = files.map(|(_, node)| node);
+        part.files
+            .extend(files.filter(|node| !there.contains(node.name()) && is_held(node)));
+    }
+
     /// Writes a partial snapshot, unless the last one has it all.
     fn write(&self, checkpoint: &Checkpoint) -> Result<(), BackupError> {
         let mut kept = lock(&self.kept);
@@ -142,7 +173,8 @@ impl<'a> Keeper<'a> {
             Cancel::default(),
         )?;
         let mut parts = Vec::new();
-        for part in found {
+        for mut part in found {
+            self.carry(&mut part, &archiver);
             let (source, record) = (part.source.clone(), part.record.clone());
             parts.push((source, record, part.store(&archiver)?));
         }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use refloat_model::tree_path::TreePath;
 use refloat_repository::archive::{ContentIndex, EarlierContents, KnownContent};
-use refloat_repository::{BlobId, BlobReader as _, IndexedRepository};
+use refloat_repository::{BlobId, BlobReader as _, IndexedRepository, Node};
 use refloat_source::Source;
 
 use super::parents::Parents;
@@ -60,6 +60,18 @@ pub fn earlier(
 }
 
 fn add(repository: &IndexedRepository, tree: BlobId, way: &[Vec<u8>], index: &mut ContentIndex) {
+    for (sha256, node) in files(repository, tree, way) {
+        let (content, size) = (Arc::clone(&node.content), node.size());
+        index.insert(sha256, KnownContent { content, size });
+    }
+}
+
+/// The files of a folder below `tree` that are named by their digests; none if it cannot be read.
+pub fn files(
+    repository: &IndexedRepository,
+    tree: BlobId,
+    way: &[Vec<u8>],
+) -> Vec<([u8; 32], Node)> {
     let mut tree = tree;
     for name in way {
         let nodes = repository.read_tree(tree).unwrap_or_default();
@@ -68,15 +80,13 @@ fn add(repository: &IndexedRepository, tree: BlobId, way: &[Vec<u8>], index: &mu
             .find(|node| node.name() == name.as_slice());
         match node.and_then(|node| node.subtree) {
             Some(below) => tree = below,
-            None => return,
+            None => return Vec::new(),
         }
     }
-    for node in repository.read_tree(tree).unwrap_or_default() {
-        if let Some(sha256) = digest(node.name()) {
-            let (content, size) = (Arc::clone(&node.content), node.size());
-            index.insert(sha256, KnownContent { content, size });
-        }
-    }
+    let nodes = repository.read_tree(tree).unwrap_or_default().into_iter();
+    nodes
+        .filter_map(|node| Some((digest(node.name())?, node)))
+        .collect()
 }
 
 /// The digest that a name of 64 hexadecimal digits means.

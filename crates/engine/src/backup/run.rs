@@ -188,7 +188,7 @@ pub fn execute(
     )?;
     let known = contents::earlier(run.repository, run.sources, plan, &parents);
     archiver.set_earlier_contents(known);
-    let keeper = Keeper::new(run, plan, started);
+    let keeper = Keeper::new(run, plan, started, &parents);
     let captured = capture::capture(&keeper, &parents, &archiver);
     if run.cancel.is_cancelled() {
         keeper.keep(archiver);

@@ -5,12 +5,13 @@ use refloat_engine::config::Keep;
 use refloat_engine::point_list;
 use refloat_engine::retention;
 use refloat_model::cancel::Cancel;
+use refloat_model::item::ItemKind;
 use refloat_model::progress::Counters;
 use refloat_repository::prune::{self, PruneOptions};
 use refloat_repository::repair::REPAIRED_TAG;
 use refloat_storage::{FileKey, FileKind};
 
-use crate::playground::{Behaviour, Playground, volume};
+use crate::playground::{Behaviour, Playground, Then, item, volume};
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
@@ -196,4 +197,34 @@ fn what_a_repair_left_of_a_point_is_no_parent_and_replaces_no_sound_copy() {
         .back_up(&[(volume("big"), files(None))], &[])
         .unwrap();
     assert_eq!(read(&ground).len(), 3, "it is no parent");
+}
+
+/// Backs up an image of these contents, and gives which of them were downloaded.
+fn downloads(ground: &mut Playground, contents: &[u8], then: Then) -> Vec<String> {
+    ground.cancel = Cancel::default();
+    let image = item(ItemKind::Image, "app", Some("shop"));
+    let result = ground.back_up(
+        &[(image, Behaviour::Contents(contents.to_vec(), then))],
+        &[],
+    );
+    assert_eq!(result.is_err(), then == Then::Cancels, "{result:?}");
+    let mut log = ground.log();
+    log.retain(|line| line.starts_with("download"));
+    log
+}
+
+#[test]
+fn what_interrupted_runs_kept_adds_up_and_no_checkpoint_outlives_the_point_of_its_run() {
+    let mut ground = Playground::new();
+    assert_eq!(downloads(&mut ground, &[1], Then::Cancels), ["download 1"]);
+    assert_eq!(verdicts(&ground), ["keep"]);
+    // Interrupted before it comes to what the first one had.
+    assert_eq!(downloads(&mut ground, &[2], Then::Cancels), ["download 2"]);
+    assert_eq!(verdicts(&ground), ["drop", "keep"], "the newer has both");
+
+    ground.checkpoint_every = "1m".parse().ok();
+    let downloaded = downloads(&mut ground, &[1, 2, 3], Then::AwaitsCheckpoint);
+    assert_eq!(downloaded, ["download 3"]);
+    assert_eq!(ground.repository.snapshots().unwrap().snapshots.len(), 4);
+    assert_eq!(verdicts(&ground), ["drop", "drop", "drop"]);
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use refloat_engine::backup::{
     self, BackupError, BackupOptions, BackupPolicy, BackupReport, BackupRun, Selection,
@@ -26,6 +27,10 @@ use refloat_repository::lock::{Lock, LockMode, LockOwner};
 use refloat_repository::{IndexedRepository, InitOptions, Repository};
 use refloat_source::{Description, Quiesced, Source, SourceError};
 use refloat_storage::memory::MemoryStorage;
+use refloat_storage::{FileKind, SharedStorage};
+
+/// The folder of contents that are found by their digests.
+const BLOBS: &str = "blobs";
 
 /// What happens when an item is captured.
 #[derive(Clone, Debug)]
@@ -45,6 +50,19 @@ pub enum Behaviour {
     /// Files of one directory; with a number of seconds the clock moves on by so many after the
     /// first of them and the capture waits to be told to stop.
     Files(Vec<&'static str>, Option<i64>),
+    /// Contents that are found by their digests; which of them come from the source is logged.
+    Contents(Vec<u8>, Then),
+}
+
+/// What happens after the last content.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Then {
+    /// The item is whole.
+    Ends,
+    /// As for [`Behaviour::Cancels`].
+    Cancels,
+    /// As for `Ends`, once a checkpoint is written, for which the clock moves on.
+    AwaitsCheckpoint,
 }
 
 /// A source that is data.
@@ -57,6 +75,7 @@ pub struct FakeSource {
     pub log: Arc<Mutex<Vec<String>>>,
     pub cancel: Cancel,
     pub clock: Arc<AtomicI64>,
+    pub storage: SharedStorage,
 }
 
 struct FakeHold(String, Arc<Mutex<Vec<String>>>, bool);
@@ -118,6 +137,60 @@ impl FakeSource {
     }
 }
 
+impl FakeSource {
+    /// As an image's layers: taken over if they are known, downloaded otherwise.
+    fn contents(
+        &self,
+        directory: Entry,
+        numbers: &[u8],
+        then: Then,
+        sink: &mut dyn TreeSink,
+    ) -> Result<Capture, SourceError> {
+        let before = self.snapshots();
+        sink.enter(directory)?;
+        sink.enter(Entry::synthetic_directory(BLOBS))?;
+        for number in numbers {
+            let digest = [*number; 32];
+            let entry = Entry::synthetic_file(format!("{number:02x}").repeat(32), 1);
+            if sink.reuse_content(&entry, &digest)? {
+                continue;
+            }
+            let mut log = self.log.lock().unwrap();
+            log.push(format!("download {number}"));
+            drop(log);
+            sink.stream_by_digest(entry, &digest, &mut &[*number][..])?;
+            // What came whole is known at once.
+            let copy = Entry::synthetic_file(format!("copy {number}"), 1);
+            while !sink.reuse_content(&copy, &digest)? {
+                std::thread::yield_now();
+            }
+        }
+        match then {
+            Then::Ends => {}
+            Then::Cancels => {
+                self.cancel.cancel();
+                return Err(SourceError::Cancelled);
+            }
+            Then::AwaitsCheckpoint => {
+                while self.snapshots() == before {
+                    self.clock.fetch_add(60, Ordering::SeqCst);
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+            }
+        }
+        sink.leave()?;
+        sink.leave()?;
+        Ok(Capture {
+            consistency: Consistency::Quiesced,
+            findings: Vec::new(),
+        })
+    }
+
+    fn snapshots(&self) -> usize {
+        self.storage.list(FileKind::Snapshot).unwrap().len()
+    }
+}
+
 impl Source for FakeSource {
     fn description(&self) -> Description {
         Description {
@@ -129,6 +202,13 @@ impl Source for FakeSource {
 
     fn discover(&self, _: &Cancel) -> Result<Inventory, SourceError> {
         Ok(self.inventory.clone())
+    }
+
+    fn content_folders(&self, item: &Item) -> Vec<TreePath> {
+        match item.kind {
+            ItemKind::Image => vec![item.path.child(BLOBS)],
+            _ => Vec::new(),
+        }
     }
 
     fn quiesce(&self, workload: &Workload, _: &Cancel) -> Result<Box<dyn Quiesced>, SourceError> {
@@ -188,6 +268,9 @@ impl Source for FakeSource {
             Behaviour::Files(names, stall) => {
                 return self.files(directory, names, *stall, sink, cancel);
             }
+            Behaviour::Contents(numbers, then) => {
+                return self.contents(directory, numbers, *then, sink);
+            }
         };
         sink.enter(directory)?;
         if item.kind == ItemKind::Volume {
@@ -244,6 +327,7 @@ pub struct Playground {
     pub cancel: Cancel,
     pub clock: Arc<AtomicI64>,
     pub deadline: Option<Period>,
+    pub checkpoint_every: Option<Period>,
     pub quiesce_fails: bool,
     pub waivers: Vec<Waiver>,
     pub identity: String,
@@ -261,6 +345,7 @@ impl Playground {
             cancel: Cancel::default(),
             clock: Arc::new(AtomicI64::new(1_790_000_000)),
             deadline: None,
+            checkpoint_every: None,
             quiesce_fails: false,
             waivers: Vec::new(),
             identity: "machine-1".into(),
@@ -296,6 +381,7 @@ impl Playground {
             log: Arc::clone(&self.log),
             cancel: self.cancel.clone(),
             clock: Arc::clone(&self.clock),
+            storage: Arc::clone(self.repository.storage()),
         });
         self.execute(&[source])
     }
@@ -317,7 +403,7 @@ impl Playground {
             tags: Vec::new(),
             deadline: self.deadline.clone(),
             began: None,
-            checkpoint_every: None,
+            checkpoint_every: self.checkpoint_every.clone(),
             captures_at_once: 1,
             archive: ArchiveOptions::default(),
         };
