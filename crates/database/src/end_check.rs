@@ -61,6 +61,14 @@ pub enum DumpRejected {
         /// What was expected.
         expected: &'static str,
     },
+    /// It may be whole, and nobody can tell within the memory that there is for it.
+    #[error(
+        "the dump has more names of collections than {mebibytes} MiB hold, which is what can be checked"
+    )]
+    TooManyNames {
+        /// What names may take.
+        mebibytes: usize,
+    },
     /// The end is missing: the stream was cut.
     #[error("the dump has no end: {expected} is missing")]
     NoEndMarker {

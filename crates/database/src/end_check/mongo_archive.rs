@@ -22,8 +22,9 @@ const TERMINATOR: [u8; 4] = [0xff; 4];
 const DOCUMENT_BYTES_MAX: usize = 17 << 20;
 /// Servers take 255 bytes for database and collection together.
 const NAME_BYTES_MAX: usize = 1 << 10;
-/// What names may take in all: far more collections than a server opens.
-const NAMES_BYTES_MAX: usize = 16 << 20;
+/// What names may take in all: some hundred thousand collections, each counted in the prelude and
+/// again with its documents.
+const NAMES_BYTES_MAX: usize = 128 << 20;
 /// What an entry takes beside its names.
 const ENTRY_BYTES: usize = 64;
 
@@ -194,8 +195,13 @@ impl MongoArchive {
     fn account(&mut self, (database, collection): &Namespace) -> Result<(), DumpRejected> {
         let bytes = database.len() + collection.len();
         let all = self.names_bytes + bytes + ENTRY_BYTES;
-        if bytes > NAME_BYTES_MAX || all > NAMES_BYTES_MAX {
+        if bytes > NAME_BYTES_MAX {
             return Err(NOT_AN_ARCHIVE);
+        }
+        if all > NAMES_BYTES_MAX {
+            return Err(DumpRejected::TooManyNames {
+                mebibytes: NAMES_BYTES_MAX >> 20,
+            });
         }
         self.names_bytes = all;
         Ok(())
