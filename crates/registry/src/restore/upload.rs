@@ -1,7 +1,8 @@
 //! Bringing blobs into a repository of a registry: several at once, each once.
 //!
 //! Invariant: a blob counts as there only if the registry has it with its length, and what was
-//! uploaded was read back and has its digest.
+//! uploaded, or mounted from a repository that this restore did not fill, was read back and has its
+//! digest.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -75,23 +76,35 @@ impl Execution<'_> {
         let pushed =
             self.registry
                 .push_blob(to, (digest, size), from.as_ref(), &open, self.cancel)?;
-        if pushed == Pushed::Mounted {
-            located.remember(digest, to);
-            return Ok(Arrival::Mounted);
-        }
-        Counters::add(&self.progress.counters().bytes_done, size);
-        if self.verification == Verification::Everything {
-            let source = BlobSource {
-                repository: to.clone(),
-                digest: *digest,
-                size,
-            };
-            let mut content = self.registry.blob(source, self.cancel);
-            let read = io::copy(&mut content, &mut io::sink());
-            read.map_err(|error| RegistryError::Local(error.into()))?;
+        let arrival = if pushed == Pushed::Mounted {
+            Arrival::Mounted
+        } else {
+            Counters::add(&self.progress.counters().bytes_done, size);
+            Arrival::Uploaded(size)
+        };
+        // What is mounted from elsewhere in this restore was read back there.
+        let is_unread = arrival != Arrival::Mounted || from.as_ref() == Some(&layout.repository);
+        if is_unread && self.verification == Verification::Everything {
+            self.read_back(to, (digest, size))?;
         }
         located.remember(digest, to);
-        Ok(Arrival::Uploaded(size))
+        Ok(arrival)
+    }
+
+    fn read_back(
+        &self,
+        to: &RepositoryName,
+        (digest, size): (&Digest, u64),
+    ) -> Result<(), RegistryError> {
+        let source = BlobSource {
+            repository: to.clone(),
+            digest: *digest,
+            size,
+        };
+        let mut content = self.registry.blob(source, self.cancel);
+        let read = io::copy(&mut content, &mut io::sink());
+        read.map_err(|error| RegistryError::Local(error.into()))?;
+        Ok(())
     }
 
     /// Another repository of the target that has a blob: one that this restore brought it into, or
