@@ -175,7 +175,8 @@ def together(commands, log):
         status, *measured = compare.run(command, log)
         if status != 0:
             sys.exit(f"{command} ended with {status}: see {log}")
-        wall, cpu, peak = wall + measured[0], cpu + measured[1], max(peak, measured[2])
+        once, _durable, processor, memory = measured
+        wall, cpu, peak = wall + once, cpu + processor, max(peak, memory)
     return {"wall": wall, "cpu": cpu, "peak": peak}
 
 
