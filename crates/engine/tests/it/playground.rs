@@ -57,11 +57,9 @@ pub enum Behaviour {
 /// What happens after the last content.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Then {
-    /// The item is whole.
-    Ends,
     /// As for [`Behaviour::Cancels`].
     Cancels,
-    /// As for `Ends`, once a checkpoint is written, for which the clock moves on.
+    /// The item is whole, once a checkpoint is written, for which the clock moves on.
     AwaitsCheckpoint,
 }
 
@@ -166,7 +164,6 @@ impl FakeSource {
             }
         }
         match then {
-            Then::Ends => {}
             Then::Cancels => {
                 self.cancel.cancel();
                 return Err(SourceError::Cancelled);
