@@ -95,6 +95,69 @@ fn no_command_shows_a_secret_whatever_becomes_of_it() {
 }
 
 #[test]
+fn the_deleter_key_shows_nowhere_and_is_the_owners() {
+    let env = CliEnv::with_data();
+    let _other = std::fs::remove_dir_all(env.path("repo"));
+    env.succeed(&["init", "--require-deleter-key", "deleter"]);
+    env.back_up();
+    env.back_up();
+    let key = std::fs::read_to_string(env.path("deleter")).unwrap();
+    let secret = key.trim_end().rsplit(':').next().unwrap().to_owned();
+    assert!(secret.len() > 40, "{} characters", secret.len());
+    let mode = std::fs::metadata(env.path("deleter"))
+        .unwrap()
+        .permissions();
+    assert_eq!(mode.mode() & 0o777, 0o600);
+    let with_key = ["--deleter-key", "deleter"];
+    let commands: [&[&str]; 6] = [
+        &["forget", "--keep-last", "1", "--yes"],
+        &["prune", "--max-unused", "0%", "--yes"],
+        &["repair", "locks"],
+        &["repair", "index", "--dry-run"],
+        &["key", "list"],
+        &["key", "export", "escrow"],
+    ];
+    for args in commands {
+        for extra in [&[][..], &["--json"], &["--verbose"]] {
+            let mut command = env.command(&[args, &with_key, extra].concat());
+            command.env("RUST_LOG", "trace").env("RUST_BACKTRACE", "1");
+            let output = command.output().unwrap();
+            for stream in [&output.stdout, &output.stderr] {
+                let text = String::from_utf8_lossy(stream);
+                for form in forms(&secret).into_iter().chain([secret.clone()]) {
+                    assert!(!text.contains(&form), "{args:?} {extra:?} shows the key");
+                }
+            }
+        }
+    }
+    // A damaged key file is told without its text.
+    env.write("damaged", &format!("refloat-deleter-key-1:!{secret}"));
+    let (code, shown) = env.outcome(&["prune", "--yes", "--deleter-key", "damaged"]);
+    assert!(code != 0 && !shown.contains(&secret), "{code}");
+    let stored = walk(&env.path("repo"));
+    assert!(stored.len() > 5, "{stored:?}");
+    for path in stored.iter().chain([&env.path("escrow")]) {
+        let bytes = std::fs::read(path).unwrap();
+        let found = bytes.windows(secret.len()).any(|w| w == secret.as_bytes());
+        assert!(!found, "{}", path.display());
+    }
+}
+
+fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths
+        .flat_map(|path| {
+            if path.is_dir() {
+                walk(&path)
+            } else {
+                vec![path]
+            }
+        })
+        .collect()
+}
+
+#[test]
 fn the_password_is_in_no_argument_of_what_runs() {
     let mut env = CliEnv::with_repository();
     env.write("password", "secret words\n");
