@@ -177,6 +177,11 @@ fn a_repair_that_dies_anywhere_is_repeated_and_gives_up_nothing_more() {
         damage(&storage, kind, how, one_of);
         (memory, start)
     };
+    let lossy = |how, one_of| {
+        let (memory, storage, start) = two_points();
+        damage_content(&storage, how, one_of);
+        (memory, start)
+    };
     let (no_index, start) = damaged(FileKind::Index, Damage::Deleted, 2);
     let mut states = everywhere(&no_index, "an index is gone", index, start);
     let (torn_index, start) = damaged(FileKind::Index, Damage::CutToHalf, 2);
@@ -186,7 +191,7 @@ fn a_repair_that_dies_anywhere_is_repeated_and_gives_up_nothing_more() {
     let (flipped, start) = damaged(FileKind::Pack, Damage::RandomBit, 2);
     states += everywhere(&flipped, "packs with a flipped bit", packs, start);
     states += everywhere(&flipped, "all repairs in turn", everything, start);
-    let (lost, start) = damaged(FileKind::Pack, Damage::ZeroedBlock, 3);
+    let (lost, start) = lossy(Damage::ZeroedBlock, 3);
     let storage: SharedStorage = Arc::clone(&lost) as SharedStorage;
     let repository = open(&storage).into_indexed().unwrap();
     index(&repository, start).unwrap();
@@ -196,11 +201,6 @@ fn a_repair_that_dies_anywhere_is_repeated_and_gives_up_nothing_more() {
     states += everywhere(&no_indexes, "all indexes are gone", index, start);
     let (junk, start) = damaged(FileKind::Pack, Damage::JunkAppended, 2);
     states += everywhere(&junk, "packs with junk", index_of_all_headers, start);
-    let lossy = |how, one_of| {
-        let (memory, storage, start) = two_points();
-        damage_content(&storage, how, one_of);
-        (memory, start)
-    };
     let (halves, start) = lossy(Damage::CutToHalf, 6);
     states += everywhere(&halves, "packs that are cut", everything, start);
     let (gone, start) = lossy(Damage::Deleted, 8);
