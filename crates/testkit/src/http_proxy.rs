@@ -6,11 +6,12 @@
 //! Invariant: without a fault, the client gets byte for byte what the server answered.
 
 use std::io::{BufReader, Read as _, Write as _};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
+
+use crate::acceptor::Acceptor;
 
 /// What becomes of one exchange.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -61,7 +62,7 @@ pub struct HttpProxy {
     /// Where it listens.
     pub port: u16,
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    _acceptor: Acceptor,
 }
 
 struct Shared {
@@ -70,7 +71,6 @@ struct Shared {
     count: AtomicUsize,
     faults: AtomicUsize,
     seen: Mutex<Vec<Seen>>,
-    ends: AtomicBool,
 }
 
 impl HttpProxy {
@@ -82,33 +82,25 @@ impl HttpProxy {
         server: u16,
         plan: impl Fn(&Seen) -> Option<Fault> + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = listener.local_addr().expect("an address").port();
         let shared = Arc::new(Shared {
             server,
             plan: Box::new(plan),
             count: AtomicUsize::new(0),
             faults: AtomicUsize::new(0),
             seen: Mutex::default(),
-            ends: AtomicBool::new(false),
         });
         let state = Arc::clone(&shared);
-        let thread = std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                if state.ends.load(Ordering::SeqCst) {
-                    return;
-                }
-                let state = Arc::clone(&state);
-                // Broken connections are what this is for.
-                let _detached = std::thread::spawn(move || {
-                    let _broken = stream.and_then(|stream| state.exchange(stream));
-                });
-            }
+        let acceptor = Acceptor::start(Arc::default(), move |stream| {
+            let state = Arc::clone(&state);
+            // Broken connections are what this is for.
+            let _detached = std::thread::spawn(move || {
+                let _broken = stream.and_then(|stream| state.exchange(stream));
+            });
         });
         Self {
-            port,
+            port: acceptor.port(),
             shared,
-            thread: Some(thread),
+            _acceptor: acceptor,
         }
     }
 
@@ -123,16 +115,6 @@ impl HttpProxy {
     pub fn seen(&self) -> Vec<Seen> {
         let seen = self.shared.seen.lock();
         seen.unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-impl Drop for HttpProxy {
-    fn drop(&mut self) {
-        self.shared.ends.store(true, Ordering::SeqCst);
-        let _woken = TcpStream::connect(("127.0.0.1", self.port));
-        if let Some(thread) = self.thread.take() {
-            let _ended = thread.join();
-        }
     }
 }
 

@@ -10,6 +10,7 @@
     reason = "only tests use this crate: a panic is a failed test, and stderr is where they report"
 )]
 
+mod acceptor;
 pub mod conformance;
 pub mod damage;
 pub mod docker;

@@ -6,12 +6,13 @@
 //! Invariant: only time is changed, never a byte.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use crate::acceptor::Acceptor;
 
 /// Taken from a sender at once, in bytes.
 const PIECE_BYTES: usize = 16 << 10;
@@ -23,7 +24,7 @@ pub struct Link {
     /// Where it listens.
     pub port: u16,
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    _acceptor: Acceptor,
 }
 
 struct Shared {
@@ -33,7 +34,6 @@ struct Shared {
     /// When each direction has sent all that was given to it.
     free_at: [Mutex<Instant>; 2],
     bytes: [AtomicU64; 2],
-    ends: AtomicBool,
 }
 
 impl Link {
@@ -43,31 +43,23 @@ impl Link {
     /// There is no free port.
     #[must_use]
     pub fn start(server: u16, round_trip: Duration, bytes_per_second: u64) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = listener.local_addr().expect("an address").port();
         let shared = Arc::new(Shared {
             server,
             one_way: round_trip / 2,
             bytes_per_second,
             free_at: [Mutex::new(Instant::now()), Mutex::new(Instant::now())],
             bytes: Default::default(),
-            ends: AtomicBool::new(false),
         });
         let state = Arc::clone(&shared);
-        let thread = std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                if state.ends.load(Ordering::SeqCst) {
-                    return;
-                }
-                if let Ok(client) = stream {
-                    state.connect(client);
-                }
+        let acceptor = Acceptor::start(Arc::default(), move |stream| {
+            if let Ok(client) = stream {
+                state.connect(client);
             }
         });
         Self {
-            port,
+            port: acceptor.port(),
             shared,
-            thread: Some(thread),
+            _acceptor: acceptor,
         }
     }
 
@@ -75,16 +67,6 @@ impl Link {
     #[must_use]
     pub fn bytes_up(&self) -> u64 {
         self.shared.bytes[0].load(Ordering::SeqCst)
-    }
-}
-
-impl Drop for Link {
-    fn drop(&mut self) {
-        self.shared.ends.store(true, Ordering::SeqCst);
-        let _woken = TcpStream::connect(("127.0.0.1", self.port));
-        if let Some(thread) = self.thread.take() {
-            let _ended = thread.join();
-        }
     }
 }
 

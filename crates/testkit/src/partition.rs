@@ -4,11 +4,12 @@
 //! Invariant: bytes are delayed or end with their connection; none is changed.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use crate::acceptor::Acceptor;
 
 /// Taken from a sender at once, in bytes.
 const PIECE_BYTES: usize = 64 << 10;
@@ -53,14 +54,14 @@ pub struct Partition {
     /// Where it listens.
     pub port: u16,
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    _acceptor: Acceptor,
 }
 
 struct Shared {
     server: u16,
     plan: Plan,
     began: Mutex<Option<Instant>>,
-    ends: AtomicBool,
+    ends: Arc<AtomicBool>,
 }
 
 impl Partition {
@@ -70,29 +71,23 @@ impl Partition {
     /// There is no free port.
     #[must_use]
     pub fn start(server: u16, plan: Plan) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = listener.local_addr().expect("an address").port();
+        let ends = Arc::new(AtomicBool::new(false));
         let shared = Arc::new(Shared {
             server,
             plan,
             began: Mutex::new(None),
-            ends: AtomicBool::new(false),
+            ends: Arc::clone(&ends),
         });
         let state = Arc::clone(&shared);
-        let thread = std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                if state.ends.load(Ordering::SeqCst) {
-                    return;
-                }
-                if let Ok(client) = stream {
-                    state.connect(client);
-                }
+        let acceptor = Acceptor::start(ends, move |stream| {
+            if let Ok(client) = stream {
+                state.connect(client);
             }
         });
         Self {
-            port,
+            port: acceptor.port(),
             shared,
-            thread: Some(thread),
+            _acceptor: acceptor,
         }
     }
 
@@ -106,16 +101,6 @@ impl Partition {
     pub fn wait(&self) {
         while self.shared.is_cut() {
             std::thread::sleep(LOOK);
-        }
-    }
-}
-
-impl Drop for Partition {
-    fn drop(&mut self) {
-        self.shared.ends.store(true, Ordering::SeqCst);
-        let _woken = TcpStream::connect(("127.0.0.1", self.port));
-        if let Some(thread) = self.thread.take() {
-            let _ended = thread.join();
         }
     }
 }
@@ -227,6 +212,8 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
 
     /// A server that answers each line with itself.
