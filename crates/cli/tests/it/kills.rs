@@ -75,6 +75,27 @@ fn age_locks(env: &CliEnv) {
     }
 }
 
+/// What must be whole after a command that may forget all but the last two points.
+fn points_before(env: &CliEnv) -> ZeroLoss {
+    let repository = library(env);
+    let listed = repository.snapshots().unwrap().snapshots;
+    let older = listed.len().saturating_sub(2);
+    let leaving = listed.iter().take(older).map(|(id, _)| *id);
+    ZeroLoss::of(&repository).leaving(leaving)
+}
+
+/// After the end of a command nothing is lost, and the next ones work without anybody unlocking
+/// anything.
+fn judge_and_go_on(env: &CliEnv, before: &ZeroLoss, what: &str) {
+    let _report = before.judge(&library(env), what);
+    age_locks(env);
+    let forget = ["forget", "--keep-last", "2", "--yes"];
+    assert_eq!(env.code(&forget), 0, "{what}");
+    env.back_up();
+    assert_eq!(env.code(&["prune", "--yes"]), 0, "{what}");
+    assert_eq!(env.code(&["check"]), 0, "{what}");
+}
+
 #[test]
 fn a_command_that_is_killed_loses_nothing_and_the_next_one_works() {
     let started = Instant::now();
@@ -83,11 +104,7 @@ fn a_command_that_is_killed_loses_nothing_and_the_next_one_works() {
     let (mut died, mut random) = (0, Random::new(7));
     for turn in 0..kills {
         change(&env, 100 + turn);
-        let repository = library(&env);
-        let listed = repository.snapshots().unwrap().snapshots;
-        let older = listed.len().saturating_sub(2);
-        let leaving = listed.iter().take(older).map(|(id, _)| *id);
-        let before = ZeroLoss::of(&repository).leaving(leaving);
+        let before = points_before(&env);
         let line = &commands(&env)[(turn % 3) as usize];
         let line: Vec<&str> = line.iter().map(String::as_str).collect();
         let mut child = start(&env, &line, Duration::from_millis(60 + random.below(250)));
@@ -96,14 +113,7 @@ fn a_command_that_is_killed_loses_nothing_and_the_next_one_works() {
             died += 1;
         }
         let what = format!("kill {turn}, {line:?}");
-        let _report = before.judge(&library(&env), &what);
-        age_locks(&env);
-        // Without anybody unlocking anything.
-        let forget = ["forget", "--keep-last", "2", "--yes"];
-        assert_eq!(env.code(&forget), 0, "{what}");
-        env.back_up();
-        assert_eq!(env.code(&["prune", "--yes"]), 0, "{what}");
-        assert_eq!(env.code(&["check"]), 0, "{what}");
+        judge_and_go_on(&env, &before, &what);
     }
     next_prune(&library(&env), jiff_now(), None).unwrap();
     assert_eq!(env.code(&["check", "--read-data"]), 0);

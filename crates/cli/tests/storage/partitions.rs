@@ -46,7 +46,21 @@ fn cases(method: &'static str, parity: usize) -> Vec<Case> {
         Tier::R => &[(3, 900), (30, 900), (30, 10), (300, 900), (300, 60)],
     };
     let mut cases = Vec::new();
-    for (index, (path, after_bytes)) in PHASES.into_iter().enumerate() {
+    let mut add = |(path, after_bytes), cut, lasts, patience| {
+        let plan = Plan {
+            method,
+            path,
+            after_bytes,
+            cut,
+            lasts,
+        };
+        cases.push(Case {
+            number: cases.len(),
+            plan,
+            patience,
+        });
+    };
+    for (index, phase) in PHASES.into_iter().enumerate() {
         for (turn, cut) in Cut::ALL.into_iter().enumerate() {
             for (which, (lasts, patience)) in spans.iter().enumerate() {
                 // P takes a quarter before each server, so that both together meet each phase and cut.
@@ -54,39 +68,15 @@ fn cases(method: &'static str, parity: usize) -> Vec<Case> {
                 if tier() == Tier::P && (half != parity || span != which) {
                     continue;
                 }
-                let lasts = Duration::from_secs(*lasts);
-                let plan = Plan {
-                    method,
-                    path,
-                    after_bytes,
-                    cut,
-                    lasts,
-                };
-                cases.push(Case {
-                    number: cases.len(),
-                    plan,
-                    patience: Duration::from_secs(*patience),
-                });
+                let seconds = Duration::from_secs;
+                add(phase, cut, seconds(*lasts), seconds(*patience));
             }
         }
     }
     if tier() != Tier::P {
         // Past the life of a lock, with more patience than that.
-        for (path, after_bytes) in PHASES.into_iter().skip(1).take(1) {
-            let (cut, lasts) = (Cut::Silent, Duration::from_mins(35));
-            let plan = Plan {
-                method,
-                path,
-                after_bytes,
-                cut,
-                lasts,
-            };
-            cases.push(Case {
-                number: cases.len(),
-                plan,
-                patience: Duration::from_hours(1),
-            });
-        }
+        let (lasts, patience) = (Duration::from_mins(35), Duration::from_hours(1));
+        add(PHASES[1], Cut::Silent, lasts, patience);
     }
     cases
 }

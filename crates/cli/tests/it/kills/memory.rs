@@ -19,11 +19,7 @@ fn a_command_that_runs_out_of_memory_loses_nothing() {
     let mut limit = ENOUGH_BYTES;
     for turn in 0..runs {
         change(&env, 900 + turn);
-        let repository = library(&env);
-        let listed = repository.snapshots().unwrap().snapshots;
-        let older = listed.len().saturating_sub(2);
-        let leaving = listed.iter().take(older).map(|(id, _)| *id);
-        let before = ZeroLoss::of(&repository).leaving(leaving);
+        let before = points_before(&env);
         let line = &commands(&env)[(turn % 3) as usize];
         let line: Vec<&str> = line.iter().map(String::as_str).collect();
         assert!(group.set(limit), "a limit of {limit}");
@@ -36,13 +32,7 @@ fn a_command_that_runs_out_of_memory_loses_nothing() {
             (Some(1), _) => refused += 1,
             other => panic!("{other:?}: {what}"),
         }
-        let _report = before.judge(&library(&env), &what);
-        age_locks(&env);
-        let forget = ["forget", "--keep-last", "2", "--yes"];
-        assert_eq!(env.code(&forget), 0, "{what}");
-        env.back_up();
-        assert_eq!(env.code(&["prune", "--yes"]), 0, "{what}");
-        assert_eq!(env.code(&["check"]), 0, "{what}");
+        judge_and_go_on(&env, &before, &what);
         // Down by a fifth to 8 MiB, and from the top again; at N by a tenth.
         limit = limit / 10 * tier::by_tier(8, 9, 9);
         if limit < 8 << 20 {
