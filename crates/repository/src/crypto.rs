@@ -15,9 +15,10 @@ use aws_lc_rs::cipher::{DecryptingKey, UnboundCipherKey};
 use aws_lc_rs::iv::FixedLength;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use poly1305::universal_hash::UniversalHash as _;
 use serde::Deserialize;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use crate::mac::MacKey;
 
 /// Bytes of the initialisation vector in front of a ciphertext.
 pub const IV_BYTES: usize = 16;
@@ -146,7 +147,7 @@ pub struct Cipher {
     encrypt: EncryptingKey,
     decrypt: DecryptingKey,
     mac_k: Aes128,
-    mac_r: Zeroizing<[u8; 16]>,
+    mac_r: MacKey,
 }
 
 impl std::fmt::Debug for Cipher {
@@ -170,21 +171,14 @@ impl Cipher {
             encrypt: EncryptingKey::ctr(unbound()?).map_err(ctr)?,
             decrypt: DecryptingKey::ctr(unbound()?).map_err(ctr)?,
             mac_k: Aes128::new(&key.mac_k.into()),
-            mac_r: Zeroizing::new(key.mac_r),
+            mac_r: MacKey::new(&key.mac_r),
         })
     }
 
     fn mac(&self, iv: &[u8; IV_BYTES], ciphertext: &[u8]) -> [u8; MAC_BYTES] {
         let mut s: Block<Aes128> = (*iv).into();
         self.mac_k.encrypt_block(&mut s);
-        let mut key = Zeroizing::new([0; 32]);
-        key[..16].copy_from_slice(&*self.mac_r);
-        key[16..].copy_from_slice(&s);
-        // Whole blocks go in by `update`, which takes four at a time; `compute_unpadded` does not.
-        let (blocks, rest) = poly1305::Block::slice_as_chunks(ciphertext);
-        let mut mac = poly1305::Poly1305::new((&*key).into());
-        mac.update(blocks);
-        mac.compute_unpadded(rest).into()
+        self.mac_r.tag(&s.into(), ciphertext)
     }
 
     /// Appends the sealed form of `plaintext` to `out`.

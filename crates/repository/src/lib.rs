@@ -28,6 +28,7 @@ pub mod index;
 mod keys;
 pub mod ledger;
 pub mod lock;
+mod mac;
 mod pack_reading;
 mod pack_writing;
 mod parallel;
