@@ -92,6 +92,9 @@ struct FileReader {
     position: u64,
     /// What lies at `position`, up to where.
     extent: Extent,
+    /// The length when it was opened. What ends there with a short read has ended.
+    length: u64,
+    has_ended: bool,
 }
 
 enum Extent {
@@ -117,6 +120,8 @@ impl FileReader {
             fd,
             position: 0,
             extent,
+            length: size(stat),
+            has_ended: false,
         }
     }
 
@@ -145,7 +150,7 @@ impl FileReader {
 
 impl Read for FileReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if buffer.is_empty() {
+        if buffer.is_empty() || self.has_ended {
             return Ok(0);
         }
         let (end, is_hole) = loop {
@@ -165,6 +170,8 @@ impl Read for FileReader {
             pread(&self.fd, &mut *buffer, self.position)?
         };
         self.position += count as u64;
+        // Spares most small files the call that finds nothing more.
+        self.has_ended = count > 0 && count < wanted && self.position == self.length;
         Ok(count)
     }
 }

@@ -52,7 +52,7 @@ pub struct ChunkJob {
 
 /// A worker: goes on until there are no more builders.
 pub fn work(shared: &Shared, jobs: &Receiver<Job>) {
-    let mut buffer = Vec::new();
+    let mut buffers = Buffers::default();
     let chunks = &shared.chunks.1;
     let trees = &shared.trees.1;
     loop {
@@ -73,7 +73,7 @@ pub fn work(shared: &Shared, jobs: &Receiver<Job>) {
                 store_chunk(shared, chunk);
             },
             recv(jobs) -> job => match job {
-                Ok(job) => run(shared, job, &mut buffer),
+                Ok(job) => run(shared, job, jobs, &mut buffers),
                 Err(_no_more_builders) => break,
             },
         }
@@ -84,14 +84,61 @@ pub fn work(shared: &Shared, jobs: &Receiver<Job>) {
     }
 }
 
-fn run(shared: &Shared, job: Job, buffer: &mut Vec<u8>) {
-    if shared.check().is_err() {
-        return;
+/// What two files are read into. They keep their length from file to file: setting it anew for each
+/// small one would write more zeros than the file has bytes, a hundred times over.
+#[derive(Default)]
+struct Buffers {
+    first: Vec<u8>,
+    second: Vec<u8>,
+}
+
+/// Does a job, and whatever others it took from the queue.
+fn run(shared: &Shared, job: Job, jobs: &Receiver<Job>, buffers: &mut Buffers) {
+    let mut next = Some(job);
+    while let Some(job) = next.take() {
+        if shared.check().is_err() {
+            return;
+        }
+        shared.guard(|| {
+            match job {
+                Job::Directory(directory) => directory.complete(shared)?,
+                Job::File(file) => next = read_files(shared, *file, jobs, buffers)?,
+            }
+            Ok(())
+        });
     }
-    shared.guard(|| match job {
-        Job::Directory(directory) => directory.complete(shared),
-        Job::File(file) => read_file(shared, *file, buffer),
-    });
+}
+
+/// Stores a file, and with a small one the next if that is small as well: two are hashed in little
+/// more time than one. Gives back what it took from the queue and is no such file.
+///
+/// Both are of one tree, so that nobody's file waits for another application's.
+fn read_files(
+    shared: &Shared,
+    file: FileJob,
+    jobs: &Receiver<Job>,
+    Buffers { first, second }: &mut Buffers,
+) -> Result<Option<Job>, RepositoryError> {
+    let Some(small) = read_file(shared, file, first)? else {
+        return Ok(None);
+    };
+    let bytes = &first[..small.length];
+    let other = match jobs.try_recv() {
+        Ok(Job::File(other)) if small.goes_with(&other) => other,
+        taken => {
+            small.store(shared, BlobId::of(bytes), bytes)?;
+            return Ok(taken.ok());
+        }
+    };
+    let Some(other) = read_file(shared, *other, second)? else {
+        small.store(shared, BlobId::of(bytes), bytes)?;
+        return Ok(None);
+    };
+    let others = &second[..other.length];
+    let [id, other_id] = BlobId::of_two(bytes, others);
+    small.store(shared, id, bytes)?;
+    other.store(shared, other_id, others)?;
+    Ok(None)
 }
 
 /// Stores a chunk, and with it another that waits: two are hashed in little more time than one.
@@ -123,13 +170,40 @@ fn store_hashed(shared: &Shared, chunk: ChunkJob, id: BlobId) -> Result<(), Repo
     file.stored(shared, number, id, density)
 }
 
-fn read_file(shared: &Shared, job: FileJob, buffer: &mut Vec<u8>) -> Result<(), RepositoryError> {
+/// A file that is one chunk, at the beginning of a buffer.
+struct SmallFile {
+    place: FilePlace,
+    length: usize,
+}
+
+impl SmallFile {
+    /// Whether another file is of the same tree, and small as far as is known.
+    fn goes_with(&self, other: &FileJob) -> bool {
+        let listed = match other.place.entry.kind {
+            EntryKind::File { size } => size,
+            _ => u64::MAX,
+        };
+        listed < CHUNK_BYTES_MIN as u64
+            && Arc::ptr_eq(&self.place.directory.tree, &other.place.directory.tree)
+    }
+
+    fn store(self, shared: &Shared, id: BlobId, bytes: &[u8]) -> Result<(), RepositoryError> {
+        let density = shared.store_hashed(BlobKind::Data, id, bytes)?;
+        let size = bytes.len() as u64;
+        self.place.finish(shared, Arc::from([id]), size, density)
+    }
+}
+
+fn read_file(
+    shared: &Shared,
+    job: FileJob,
+    buffer: &mut Vec<u8>,
+) -> Result<Option<SmallFile>, RepositoryError> {
     let FileJob { place, content } = job;
-    let mut reader = match content.open() {
-        Ok(reader) => reader,
-        Err(error) => return fail_file(shared, &place, &error),
-    };
-    read_content(shared, place, &mut *reader, buffer)
+    match content.open() {
+        Ok(mut reader) => read_content(shared, place, &mut *reader, buffer),
+        Err(error) => fail_file(shared, &place, &error).map(|()| None),
+    }
 }
 
 /// Reads a stream on the caller's thread.
@@ -138,36 +212,37 @@ pub fn read_stream(
     place: FilePlace,
     content: &mut dyn Read,
 ) -> Result<(), RepositoryError> {
-    read_content(shared, place, content, &mut Vec::new())
+    let mut buffer = Vec::new();
+    match read_content(shared, place, content, &mut buffer)? {
+        None => Ok(()),
+        Some(small) => {
+            let bytes = &buffer[..small.length];
+            small.store(shared, BlobId::of(bytes), bytes)
+        }
+    }
 }
 
+/// Reads a file. A small one, which is then to be stored, is given back; all others are done.
 fn read_content(
     shared: &Shared,
     place: FilePlace,
     reader: &mut dyn Read,
     buffer: &mut Vec<u8>,
-) -> Result<(), RepositoryError> {
-    // The buffer keeps its length from file to file: setting it anew for each small one would
-    // write more zeros than the file has bytes, a hundred times over.
+) -> Result<Option<SmallFile>, RepositoryError> {
     buffer.resize(CHUNK_BYTES_MIN, 0);
     match read_full(reader, buffer) {
-        Err(error) => fail_file(shared, &place, &error),
+        Err(error) => fail_file(shared, &place, &error)?,
+        Ok(0) => place.finish(shared, Arc::default(), 0, Density::default())?,
         Ok(length) if length < CHUNK_BYTES_MIN => {
-            let bytes = &buffer[..length];
-            let size = length as u64;
-            Counters::add(&shared.counters.bytes_done, size);
-            if bytes.is_empty() {
-                return place.finish(shared, Arc::default(), size, Density::default());
-            }
-            let id = BlobId::of(bytes);
-            let density = shared.store_hashed(BlobKind::Data, id, bytes)?;
-            place.finish(shared, Arc::from([id]), size, density)
+            Counters::add(&shared.counters.bytes_done, length as u64);
+            return Ok(Some(SmallFile { place, length }));
         }
         Ok(_there_is_more) => {
             let file = FileChunks::new(place);
-            cut_file(shared, &file, reader, std::mem::take(buffer))
+            cut_file(shared, &file, reader, std::mem::take(buffer))?;
         }
     }
+    Ok(None)
 }
 
 /// Whether a reader came to its end.
