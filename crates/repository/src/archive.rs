@@ -135,11 +135,15 @@ impl Shared {
     }
 
     /// Does a piece of work of a thread of the pipeline; an error ends the run, and so does a
-    /// panic: the thread goes on, so that nobody waits for it.
+    /// panic: the thread goes on, so that nobody waits for it. That the run was cancelled is no
+    /// error here: what came before may still be kept.
     fn guard(&self, work: impl FnOnce() -> Result<(), RepositoryError>) {
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
         let done = done.unwrap_or_else(|_panic| Err(panicked()));
-        done.unwrap_or_else(|error| self.fail(error));
+        match done {
+            Ok(()) | Err(RepositoryError::Cancelled(_)) => {}
+            Err(error) => self.fail(error),
+        }
     }
 
     /// Whether the run should go on.
