@@ -50,12 +50,12 @@ pub fn walk(
     let changed = Condvar::new();
     on_threads(threads, |team| {
         while let Some(tree) = take(&pending, &changed, || team.is_stopped()) {
+            let busy = Busy(&pending, &changed);
             let outcome = cancel
                 .check()
                 .map_err(RepositoryError::from)
                 .and_then(|()| visit_one(source, tree, &visit));
             let mut pending = lock(&pending);
-            pending.busy -= 1;
             let ended = match outcome {
                 Ok(subtrees) => {
                     pending.stack.extend(subtrees);
@@ -67,11 +67,22 @@ pub fn walk(
                 }
             };
             drop(pending);
-            changed.notify_all();
+            drop(busy);
             ended?;
         }
         Ok(())
     })
+}
+
+/// A thread that reads a tree. It is over when this is dropped, as a panic does too: otherwise all
+/// others would wait for it.
+struct Busy<'a>(&'a Mutex<Pending>, &'a Condvar);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        lock(self.0).busy -= 1;
+        self.1.notify_all();
+    }
 }
 
 /// The next tree; none when all are done.

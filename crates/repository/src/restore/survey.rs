@@ -3,14 +3,16 @@
 //! Invariant: every distinct tree is read once, however often it occurs.
 
 use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 
 use refloat_model::cancel::Cancel;
 
-use crate::blobs::BlobReader as _;
 use crate::error::RepositoryError;
 use crate::format::tree::Node;
 use crate::id::BlobId;
+use crate::parallel::{lock, threads};
 use crate::repository::IndexedRepository;
+use crate::tree_walk::{IndexedTrees, walk};
 
 /// What a tree holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -49,44 +51,86 @@ impl Survey {
     }
 }
 
-/// Counts what is in and below `nodes`.
+/// A tree that was read: itself, and once that is summed up, with all below it.
+struct Counted {
+    survey: Survey,
+    below: Vec<BlobId>,
+    is_summed: bool,
+}
+
+/// Counts what is in and below `nodes`, reading on all processors.
 ///
 /// A hostile repository can state 2^40 paths in forty trees; since each tree is read once and
 /// counts are summed, that costs nothing.
 ///
 /// # Errors
-/// A tree cannot be read, trees contain each other, or the run was cancelled.
+/// A tree cannot be read, or the run was cancelled.
 pub fn survey(
     repository: &IndexedRepository,
     nodes: &[Node],
     cancel: &Cancel,
 ) -> Result<Survey, RepositoryError> {
-    let mut done: HashMap<BlobId, Survey> = HashMap::new();
+    let roots = subtrees(nodes);
     let mut total = Survey::of(nodes);
-    let subtrees = |nodes: &[Node]| nodes.iter().filter_map(|n| n.subtree).collect::<Vec<_>>();
-    for root in subtrees(nodes) {
-        // Post-order without recursion: a tree is counted when all trees below it are.
-        let mut open = vec![(root, None::<(Survey, Vec<BlobId>)>)];
-        while let Some((tree, state)) = open.pop() {
-            cancel.check()?;
-            if done.contains_key(&tree) {
-                continue;
-            }
-            if let Some((own, below)) = state {
-                let mut sum = own;
-                below
-                    .iter()
-                    .filter_map(|id| done.get(id))
-                    .for_each(|survey| sum.add(*survey));
-                done.insert(tree, sum);
-                continue;
-            }
-            let nodes = repository.read_tree(tree)?;
-            let below = subtrees(&nodes);
-            open.push((tree, Some((Survey::of(&nodes), below.clone()))));
-            open.extend(below.into_iter().map(|id| (id, None)));
-        }
-        total.add(done.get(&root).copied().unwrap_or_default());
+    if roots.is_empty() {
+        return Ok(total);
+    }
+    let counted = Mutex::new(HashMap::new());
+    let trees = IndexedTrees::new(repository);
+    let threads = threads(repository.storage());
+    walk(
+        &trees,
+        roots.iter().copied(),
+        threads,
+        cancel,
+        |tree, nodes| {
+            let nodes = nodes?;
+            let tree_counted = Counted {
+                survey: Survey::of(nodes),
+                below: subtrees(nodes),
+                is_summed: false,
+            };
+            lock(&counted).insert(tree, tree_counted);
+            Ok(())
+        },
+    )?;
+    drop(trees);
+    let mut counted = counted.into_inner().unwrap_or_else(PoisonError::into_inner);
+    for root in roots {
+        sum_up(root, &mut counted);
+        total.add(
+            counted
+                .get(&root)
+                .map(|tree| tree.survey)
+                .unwrap_or_default(),
+        );
     }
     Ok(total)
+}
+
+fn subtrees(nodes: &[Node]) -> Vec<BlobId> {
+    nodes.iter().filter_map(|node| node.subtree).collect()
+}
+
+/// Sums up a tree and all trees below it, those first; a stack of our own, since trees may be deep.
+fn sum_up(root: BlobId, counted: &mut HashMap<BlobId, Counted>) {
+    let mut open = vec![(root, None)];
+    while let Some((tree, below)) = open.pop() {
+        let Some(this) = counted.get_mut(&tree).filter(|this| !this.is_summed) else {
+            continue;
+        };
+        let Some(below) = below else {
+            let below = std::mem::take(&mut this.below);
+            let first = below.iter().map(|tree| (*tree, None)).collect::<Vec<_>>();
+            open.push((tree, Some(below)));
+            open.extend(first);
+            continue;
+        };
+        let mut sum = this.survey;
+        let parts = below.iter().filter_map(|tree| counted.get(tree));
+        parts.for_each(|part| sum.add(part.survey));
+        if let Some(this) = counted.get_mut(&tree) {
+            (this.survey, this.is_summed) = (sum, true);
+        }
+    }
 }

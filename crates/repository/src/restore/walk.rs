@@ -35,20 +35,26 @@ struct Level {
 /// Batches that are executed at once: while the last reads of one are at work, processors would
 /// be idle.
 const BATCHES_AT_ONCE: usize = 2;
+/// After so many batches what they wrote is sent to the disk: more often costs more commits of the
+/// file system's journal, more seldom leaves more to wait for at the end.
+const WRITE_OUT_BATCHES: u64 = 4;
 
 /// Walks and executes at the same time.
 pub fn run(job: &Job<'_>, nodes: Vec<Node>, folder_metadata: Option<Metadata>) {
     let (batches, queue) = bounded::<(u64, Batch)>(0);
+    let (begun, beginnings) = bounded(1);
     let turns = Turns::default();
     let links = Links::default();
     std::thread::scope(|scope| {
         let executors: Vec<_> = (0..BATCHES_AT_ONCE)
             .map(|_| {
-                let queue = queue.clone();
-                scope.spawn(|| execute_all(job, queue, &turns, &links))
+                let (queue, begun) = (queue.clone(), begun.clone());
+                let (turns, links) = (&turns, &links);
+                scope.spawn(move || execute_all(job, queue, &begun, turns, links))
             })
             .collect();
-        drop(queue);
+        drop((queue, begun));
+        scope.spawn(move || write_out(job, &beginnings));
         let mut walk = Walk {
             job,
             batches,
@@ -67,11 +73,35 @@ pub fn run(job: &Job<'_>, nodes: Vec<Node>, folder_metadata: Option<Metadata>) {
     });
 }
 
-fn execute_all(job: &Job<'_>, queue: Receiver<(u64, Batch)>, turns: &Turns, links: &Links) {
+fn execute_all(
+    job: &Job<'_>,
+    queue: Receiver<(u64, Batch)>,
+    begun: &Sender<()>,
+    turns: &Turns,
+    links: &Links,
+) {
     for (number, batch) in queue {
+        if number % WRITE_OUT_BATCHES == WRITE_OUT_BATCHES - 1 {
+            // If one waits that nobody has looked at, it is for this one as well.
+            let _full = begun.try_send(());
+        }
         let turn = turns.take(number);
         if !job.is_stopped() {
             execute::run(job, batch, &turn, links);
+        }
+    }
+}
+
+/// Has the system write to the disk what earlier batches wrote while others are at work, until no
+/// more begin. The last synchronisation, which is for all, then has little left to wait for.
+fn write_out(job: &Job<'_>, beginnings: &Receiver<()>) {
+    for () in beginnings {
+        if job.is_stopped() {
+            return;
+        }
+        // What one call was told of is not told again.
+        if let Err(error) = job.writer.sync() {
+            job.fail(error.into());
         }
     }
 }
