@@ -89,6 +89,10 @@ impl Kept {
             .is_some_and(|open| open.folder != *folder)
         {
             self.seal(index);
+            // Then this object is kept nowhere, and so is none of its folder.
+            if self.is_full {
+                return self.remove(folder);
+            }
             if let Some(open) = self.open.get_mut(index) {
                 open.folder = folder.clone();
             }

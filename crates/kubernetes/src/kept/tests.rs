@@ -83,6 +83,20 @@ fn what_does_not_fit_is_not_kept_in_part() {
 }
 
 #[test]
+fn a_folder_that_comes_back_when_all_is_full_is_not_kept_without_its_end() {
+    let mut kept = Kept::up_to(1_000);
+    kept.add(&folder("secrets", "a"), || saved(0, 10));
+    // Sealed when the first namespace comes back, and too large.
+    kept.add(&folder("secrets", "b"), || saved(1, 5_000));
+    assert!(kept.has_room());
+    kept.add(&folder("secrets", "a"), || saved(2, 10));
+    assert!(!kept.has_room());
+    kept.finish();
+    assert_eq!(taken(&mut kept, &folder("secrets", "a")), None);
+    assert_eq!(taken(&mut kept, &folder("secrets", "b")), None);
+}
+
+#[test]
 fn a_list_that_broke_is_forgotten() {
     let mut kept = Kept::up_to(16 << 20);
     for space in ["a", "b"] {
