@@ -423,7 +423,8 @@ fn sink(SinkError(cause): SinkError) -> BackupError {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+/// The content of a mutex: no holder of ours leaves it half changed, so a panic spoils nothing.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use refloat_model::cancel::Cancel;
@@ -22,6 +22,7 @@ use refloat_repository::archive::{
 };
 use refloat_repository::{BlobKind, Node};
 
+use super::capture::lock;
 use super::contents;
 use super::parents::Parents;
 use super::partial::{self, Parts};
@@ -102,7 +103,8 @@ impl<'a> Keeper<'a> {
             }
             let now = (self.run.now)();
             let since = now.to_jiff().duration_since(last.to_jiff());
-            if Duration::try_from(since).unwrap_or_default() < pause {
+            // A clock that was set back tells nothing: then one is due.
+            if Duration::try_from(since).unwrap_or(Duration::MAX) < pause {
                 continue;
             }
             // The run goes on without; if storage is gone it will say so itself.
@@ -264,8 +266,4 @@ fn hex(sha256: &[u8; 32]) -> String {
         let _written = write!(text, "{byte:02x}");
     }
     text
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
