@@ -4,15 +4,13 @@
 
 use std::sync::Arc;
 
-use refloat_storage::{FileKey, FileKind};
-
 use crate::codec::{OpenError, SealedBlob};
 use crate::error::RepositoryError;
 use crate::format::pack::BlobKind;
 use crate::format::tree::{self, Node};
 use crate::id::BlobId;
 use crate::index::Location;
-use crate::pack_reading::pack_file_for;
+use crate::pack_reading::{pack_file, pack_file_for};
 use crate::repository::IndexedRepository;
 
 /// Reads blobs one by one. For many blobs of one pack, see the restore pipeline.
@@ -105,7 +103,7 @@ impl IndexedRepository {
 fn damaged(location: &Location, cause: OpenError) -> RepositoryError {
     RepositoryError::DamagedBlob {
         blob: location.blob.id,
-        pack: FileKey::new(FileKind::Pack, location.pack.0),
+        pack: pack_file(location.pack),
         cause: cause.into(),
     }
 }

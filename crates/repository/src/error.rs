@@ -211,17 +211,9 @@ impl RepositoryError {
     pub(crate) fn is_of_one_thing(&self) -> bool {
         use StorageErrorKind as K;
         match self {
-            Self::Storage(error) => matches!(
-                error.kind(),
-                K::NotFound | K::Denied | K::ShortRead | K::Failed
-            ),
-            Self::DamagedFile { .. }
-            | Self::DamagedBlob { .. }
-            | Self::MissingBlob { .. }
-            | Self::InvalidTree { .. }
-            | Self::NotStored { .. }
-            | Self::NotExtended { .. } => true,
-            _ => false,
+            Self::Storage(error) if matches!(error.kind(), K::Denied | K::Failed) => true,
+            Self::NotStored { .. } | Self::NotExtended { .. } => true,
+            other => other.is_damage(),
         }
     }
 

@@ -47,6 +47,12 @@ pub const fn pack_file_for(pack: PackId, kind: BlobKind) -> FileKey {
     }
 }
 
+/// The file of a pack of these blobs, which are of one kind.
+pub fn pack_file_of(pack: PackId, blobs: &[PackedBlob]) -> FileKey {
+    let kind = blobs.first().map_or(BlobKind::Data, |blob| blob.kind);
+    pack_file_for(pack, kind)
+}
+
 /// The bytes of a header entry: type, length, id, and the plaintext's length if compressed.
 const fn entry_bytes(blob: &PackedBlob) -> u64 {
     1 + 4

@@ -13,7 +13,7 @@ use crate::error::RepositoryError;
 use crate::format::index::{IndexFile, IndexPack};
 use crate::format::pack::{BlobKind, PackedBlob, finish_pack, is_intact};
 use crate::id::{IndexId, PackId, sha256};
-use crate::pack_reading::pack_file_for;
+use crate::pack_reading::pack_file_of;
 use crate::parallel::lock;
 use crate::repository::Repository;
 
@@ -102,10 +102,9 @@ impl<'a> PackWriter<'a> {
         if !is_intact(codec.cipher(), &pack.bytes, &pack.blobs) {
             return Err(RepositoryError::NotReadBack { what: "a pack" });
         }
-        let kind = pack.blobs.first().map_or(BlobKind::Data, |blob| blob.kind);
         self.repository
             .storage()
-            .write(&pack_file_for(id, kind), &pack.bytes)?;
+            .write(&pack_file_of(id, &pack.blobs), &pack.bytes)?;
         let mut written = lock(&self.written);
         written.packs.push(NewPack {
             id,

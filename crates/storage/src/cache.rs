@@ -92,6 +92,11 @@ impl CachedStorage {
     }
 }
 
+/// Kinds of which some files are kept.
+const fn has_copies(kind: FileKind) -> bool {
+    matches!(kind, FileKind::Index | FileKind::Snapshot | FileKind::Pack)
+}
+
 const fn is_kept(key: &FileKey) -> bool {
     matches!(key.kind(), FileKind::Index | FileKind::Snapshot) || key.holds_trees()
 }
@@ -147,7 +152,7 @@ impl Storage for CachedStorage {
 
     fn list(&self, kind: FileKind) -> Result<Vec<Listed>, StorageError> {
         let listed = self.inner.list(kind)?;
-        if matches!(kind, FileKind::Index | FileKind::Snapshot | FileKind::Pack)
+        if has_copies(kind)
             && let Ok(copies) = self.copies.list(kind)
         {
             let there: HashSet<FileKey> = listed.iter().map(|file| file.key).collect();
@@ -160,10 +165,7 @@ impl Storage for CachedStorage {
 
     fn delete(&self, key: &FileKey) -> Result<(), StorageError> {
         self.inner.delete(key)?;
-        if matches!(
-            key.kind(),
-            FileKind::Index | FileKind::Snapshot | FileKind::Pack
-        ) {
+        if has_copies(key.kind()) {
             self.packs(key).remove(key);
             let _removed = self.copies.delete(key);
         }

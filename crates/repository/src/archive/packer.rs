@@ -22,7 +22,7 @@ use crate::format::index::{IndexFile, IndexPack};
 use crate::format::pack::{BlobKind, PackedBlob, finish_pack, is_intact};
 use crate::hash::Sha256;
 use crate::id::{BlobId, PackId};
-use crate::pack_reading::pack_file_for;
+use crate::pack_reading::pack_file_of;
 use crate::repository::Repository;
 
 /// Data blobs go at random into one of so many open packs, so that the order and the sizes of
@@ -468,9 +468,7 @@ fn store(
     if !is_intact(shared.repository.codec().cipher(), bytes, &blobs) {
         return Err(RepositoryError::NotReadBack { what: "a pack" });
     }
-    // A pack has blobs of one kind.
-    let kind = blobs.first().map_or(BlobKind::Data, |blob| blob.kind);
-    let key = pack_file_for(id, kind);
+    let key = pack_file_of(id, &blobs);
     shared.repository.storage().write(&key, bytes)?;
     let size = bytes.len() as u64;
     Counters::add(&shared.counters.bytes_stored, size);

@@ -30,6 +30,14 @@ pub struct LockFile {
     pub refloat_voucher: Option<String>,
 }
 
+impl LockFile {
+    /// Who holds it, for people.
+    #[must_use]
+    pub fn holder(&self) -> String {
+        format!("{}@{} (process {})", self.username, self.hostname, self.pid)
+    }
+}
+
 const fn is_zero(value: &u32) -> bool {
     *value == 0
 }

@@ -174,7 +174,8 @@ impl LockStore {
         };
         let known = lock(&self.known);
         for file in others {
-            let other = match known.get(&file.key) {
+            let found = known.get(&file.key);
+            let other = match found {
                 Some(Found::Lock(lock)) => Some(lock),
                 Some(Found::Foreign | Found::Torn | Found::Unknown) => None,
                 None if file.size > LOCK_BYTES_MAX => None,
@@ -196,7 +197,6 @@ impl LockStore {
                 }
                 continue;
             }
-            let is_unknown = matches!(known.get(&file.key), Some(Found::Unknown));
             match other {
                 _ if ours.exclusive => return Err(locked_by(other, modified)),
                 Some(lock) if !lock.exclusive => {}
@@ -205,7 +205,7 @@ impl LockStore {
                 }
                 Some(_unvouched) => seen.passed_over += 1,
                 // Whoever has the key wrote it, perhaps to keep others out in a way of later.
-                None if is_unknown && !self.deleters.vouches() => {
+                None if found == Some(&Found::Unknown) && !self.deleters.vouches() => {
                     return Err(locked_by(None, modified));
                 }
                 // No lock of this repository: a holder that could not write one did not go on.
@@ -266,7 +266,7 @@ fn locked_by(other: Option<&LockFile>, modified: Option<jiff::Timestamp>) -> Rep
         },
         holder: other.map_or_else(
             || "a file below locks/ that cannot be read".to_owned(),
-            |lock| format!("{}@{} (process {})", lock.username, lock.hostname, lock.pid),
+            LockFile::holder,
         ),
         since: since.map_or_else(|| "an unknown time".to_owned(), |time| time.to_string()),
     }

@@ -9,10 +9,10 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_channel::{Sender, bounded};
-use refloat_storage::{FileKey, FileKind};
 
 use super::Job;
 use super::batch::Run;
+use crate::pack_reading::pack_file;
 use crate::parallel::threads;
 
 /// Runs that have been read and wait for a worker.
@@ -74,8 +74,8 @@ fn read_all<'r>(
 }
 
 fn read(job: &Job<'_>, run: &Run) -> Option<Vec<u8>> {
-    let pack = FileKey::new(FileKind::Pack, run.pack.0);
     let length = usize::try_from(run.range.end - run.range.start).ok()?;
     let storage = job.repository.storage();
+    let pack = pack_file(run.pack);
     storage.read_range(&pack, run.range.start, length).ok()
 }

@@ -6,6 +6,8 @@
 use std::collections::BTreeSet;
 use std::sync::{Condvar, Mutex, PoisonError};
 
+use crate::parallel::lock;
+
 /// Numbers count from 0, and each is taken once.
 #[derive(Default)]
 pub struct Turns {
@@ -40,8 +42,7 @@ impl Turns {
 impl Turn<'_> {
     /// Waits until all batches before this one have ended.
     pub fn wait(&self) {
-        let ended = self.turns.ended.lock();
-        let mut ended = ended.unwrap_or_else(PoisonError::into_inner);
+        let mut ended = lock(&self.turns.ended);
         while ended.before < self.number {
             let waited = self.turns.changed.wait(ended);
             ended = waited.unwrap_or_else(PoisonError::into_inner);
@@ -51,8 +52,7 @@ impl Turn<'_> {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        let ended = self.turns.ended.lock();
-        let ended = &mut *ended.unwrap_or_else(PoisonError::into_inner);
+        let ended = &mut *lock(&self.turns.ended);
         ended.early.insert(self.number);
         while ended.early.remove(&ended.before) {
             ended.before += 1;

@@ -4,6 +4,7 @@
 
 use refloat_model::time::Timestamp;
 use refloat_repository::LockId;
+use refloat_repository::format::lock::LockFile;
 use refloat_repository::lock::LockRecord;
 use serde::Serialize;
 
@@ -46,13 +47,10 @@ struct LockView {
 
 impl From<&LockRecord> for LockView {
     fn from(record: &LockRecord) -> Self {
-        let holder = |lock: &refloat_repository::format::lock::LockFile| {
-            format!("{}@{} (process {})", lock.username, lock.hostname, lock.pid)
-        };
         Self {
             lock: record.id.to_string(),
             stored: record.stored.map(|at| Timestamp::from(at).to_string()),
-            holder: record.lock.as_ref().map(holder),
+            holder: record.lock.as_ref().map(LockFile::holder),
             exclusive: record.lock.as_ref().is_some_and(|lock| lock.exclusive),
             keeps_writers_out: record.keeps_writers_out,
         }
