@@ -122,6 +122,12 @@ impl CommandError {
         }
     }
 
+    /// Message and causes on one line.
+    pub fn line(&self) -> String {
+        let words = std::iter::once(&self.message).chain(&self.causes);
+        words.map(String::as_str).collect::<Vec<_>>().join(": ")
+    }
+
     /// A wrong configuration file.
     pub fn config(path: &std::path::Path, error: &ConfigError) -> Self {
         let place = if error.line > 0 {

@@ -42,8 +42,7 @@ pub fn locator(text: &str) -> Result<Locator, CommandError> {
 }
 
 impl OpenPoint {
-    /// Opens one point of a repository whose index is not loaded yet: writers publish the index
-    /// first and the point last, so that a point that was listed before is in the index.
+    /// Opens one point of a repository whose index is not loaded yet.
     ///
     /// # Errors
     /// It is not there or cannot be read.
@@ -52,12 +51,8 @@ impl OpenPoint {
         selector: &PointSelector,
         settings: &Settings,
     ) -> Result<Self, CommandError> {
-        let listed = repository.snapshots()?.snapshots;
-        Self::open(
-            &repository::indexed(repository, settings)?,
-            &listed,
-            selector,
-        )
+        let (list, repository) = repository::listed(repository, settings)?;
+        Self::open(&repository, &list.snapshots, selector)
     }
 
     /// Opens one point of those that were listed before the index was loaded.

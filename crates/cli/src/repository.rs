@@ -9,7 +9,7 @@ use refloat_model::finding::Finding;
 use refloat_model::id::RunId;
 use refloat_repository::format::key::KeyOrigin;
 use refloat_repository::lock::{Lock, LockMode, LockOwner};
-use refloat_repository::{IndexedRepository, Repository, RepositoryError};
+use refloat_repository::{IndexedRepository, Repository, RepositoryError, SnapshotList};
 use refloat_storage::{SharedStorage, StorageErrorKind};
 
 use crate::command_error::CommandError;
@@ -64,20 +64,33 @@ pub fn open_uncached(settings: &Settings) -> Result<Repository, CommandError> {
     open_storage(place.open(&settings.cancel)?, settings)
 }
 
-/// Opens the repository and loads its index, for whoever can do without: one that does not answer is
-/// not waited for.
+/// Opens the repository, lists its points and loads its index, for whoever can do without: one that
+/// does not answer is not waited for.
 ///
 /// # Errors
-/// As [`open_indexed`].
-pub fn open_if_it_answers(settings: &Settings) -> Result<IndexedRepository, CommandError> {
+/// As [`listed`].
+pub fn open_if_it_answers(
+    settings: &Settings,
+) -> Result<(SnapshotList, IndexedRepository), CommandError> {
     let place = Place {
         patience: Patience::Little,
         ..settings.repository()?.clone()
     };
-    indexed(
-        open_storage(place.open(&settings.cancel)?, settings)?,
-        settings,
-    )
+    let opened = open_storage(place.open(&settings.cancel)?, settings)?;
+    listed(opened, settings)
+}
+
+/// Lists the points, and loads the index after that: writers publish the index first and the point
+/// last, so what is listed is in the index.
+///
+/// # Errors
+/// As [`indexed`], or the points cannot be listed.
+pub fn listed(
+    repository: Repository,
+    settings: &Settings,
+) -> Result<(SnapshotList, IndexedRepository), CommandError> {
+    let list = repository.snapshots()?;
+    Ok((list, indexed(repository, settings)?))
 }
 
 /// Opens the repository and loads its index.

@@ -49,5 +49,5 @@ pub use format::tree::Node;
 pub use id::{BlobId, IndexId, KeyId, LockId, PackId, SnapshotId};
 pub use keys::KeyRecord;
 pub use repository::{
-    ChunkerChoice, ChunkerParameters, IndexedRepository, InitOptions, Repository,
+    ChunkerChoice, ChunkerParameters, IndexedRepository, InitOptions, Repository, SnapshotList,
 };

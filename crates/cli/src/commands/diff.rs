@@ -47,12 +47,10 @@ pub fn run(
     } else if before.path.components().is_empty() {
         before.path.clone_from(&after.path);
     }
-    let opened = repository::open(settings)?;
-    let listed = opened.snapshots()?.snapshots;
-    let repository = repository::indexed(opened, settings)?;
+    let (list, repository) = repository::listed(repository::open(settings)?, settings)?;
     let (old, new) = (
-        OpenPoint::open(&repository, &listed, &before.point)?,
-        OpenPoint::open(&repository, &listed, &after.point)?,
+        OpenPoint::open(&repository, &list.snapshots, &before.point)?,
+        OpenPoint::open(&repository, &list.snapshots, &after.point)?,
     );
     let (old_tree, new_tree) = (
         old.tree.directory(&before.path)?,

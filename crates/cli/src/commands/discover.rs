@@ -107,8 +107,7 @@ fn points(
     if images.is_empty() || settings.repository.is_none() || !is_silent {
         return Ok(Looked::default());
     }
-    let looked = repository::open_if_it_answers(settings).and_then(|repository| {
-        let list = repository.snapshots()?;
+    let looked = repository::open_if_it_answers(settings).and_then(|(list, repository)| {
         let unreadable = list.unreadable.iter().map(|(id, error)| {
             Finding::warning(format!("snapshot {}", id.short()), one_line(error))
         });
@@ -122,11 +121,8 @@ fn points(
     let findings = match looked {
         Ok(findings) => findings,
         Err(error) if error.kind == ErrorKind::Interrupted => return Err(error),
-        Err(CommandError {
-            message, causes, ..
-        }) => {
-            let why = [vec![message], causes].concat().join(": ");
-            let told = format!("not looked into for images: {why}");
+        Err(error) => {
+            let told = format!("not looked into for images: {}", error.line());
             vec![Finding::note("recovery points", told)]
         }
     };

@@ -51,8 +51,8 @@ pub fn run(
 ) -> Result<ExitStatus, CommandError> {
     let patterns: Result<Vec<Glob>, _> = args.patterns.iter().map(|p| Glob::new(p)).collect();
     let patterns = patterns.map_err(|e| CommandError::of(ErrorKind::Usage, &e))?;
-    let repository = repository::open_indexed(settings)?;
-    let mut snapshots = repository.snapshots()?.snapshots;
+    let (list, repository) = repository::listed(repository::open(settings)?, settings)?;
+    let mut snapshots = list.snapshots;
     snapshots.retain(|(_, file)| !point_list::is_partial(file));
     let summaries = point_list::summaries(&snapshots);
     let only = match &args.point {

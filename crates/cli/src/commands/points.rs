@@ -6,7 +6,7 @@
 use refloat_engine::point_list::{self, PointSummary};
 use refloat_model::finding::Finding;
 use refloat_model::time::Timestamp;
-use refloat_repository::{Repository, protect};
+use refloat_repository::{Repository, SnapshotFile, SnapshotId, protect};
 use serde::Serialize;
 
 use crate::command_error::{CommandError, one_line};
@@ -82,7 +82,7 @@ pub fn run(
     };
     points.retain(|p| fits(&args.policy, p.policy.as_deref()) && fits(&args.host, Some(&p.host)));
     settings.output.findings(&findings);
-    let points = view(args, repository, points, signals)?;
+    let points = view(args, (repository, list.snapshots), points, signals)?;
     let report = Report { points, findings };
     settings
         .output
@@ -91,16 +91,15 @@ pub fn run(
 
 fn view(
     args: &Args,
-    repository: Repository,
+    (repository, mut snapshots): (Repository, Vec<(SnapshotId, SnapshotFile)>),
     points: Vec<PointSummary>,
     signals: &Signals,
 ) -> Result<Vec<PointView>, CommandError> {
     let mut ends = None;
     if args.protection {
         let repository = repository.into_indexed()?;
-        let mut list = repository.snapshots()?.snapshots;
-        list.retain(|(id, _)| points.iter().any(|point| point.snapshot == *id));
-        ends = protect::protected_until(&repository, &list, &signals.cancel)?;
+        snapshots.retain(|(id, _)| points.iter().any(|point| point.snapshot == *id));
+        ends = protect::protected_until(&repository, &snapshots, &signals.cancel)?;
         ends.get_or_insert_default();
     }
     let view = |point: PointSummary| PointView {

@@ -97,11 +97,7 @@ impl<'a> Comparison<'a> {
             match self.look(&place, cancel) {
                 Ok(seen) => self.place(&place, &seen)?,
                 Err(error) if error.kind == ErrorKind::Interrupted => return Err(error),
-                Err(error) => {
-                    let words = std::iter::once(&error.message).chain(&error.causes);
-                    let words: Vec<&str> = words.map(String::as_str).collect();
-                    self.blind(&place, words.join(": "));
-                }
+                Err(error) => self.blind(&place, error.line()),
             }
         }
         for (place, count) in std::mem::take(&mut self.unselected) {

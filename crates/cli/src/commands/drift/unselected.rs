@@ -76,10 +76,7 @@ impl Unselected {
         let wide = slice::from_ref(&self.wide);
         let connected = Connected::to(wide, self.plain_tcp, Purpose::Look);
         let found = connected.and_then(|mut connected| connected.discover(&[], &self.cancel));
-        let discovery = found.map_err(|error| {
-            let words = std::iter::once(&error.message).chain(&error.causes);
-            words.map(String::as_str).collect::<Vec<_>>().join(": ")
-        })?;
+        let discovery = found.map_err(|error| error.line())?;
         if let Some((_, error)) = discovery.unreachable.first() {
             return Err(one_line(error));
         }
