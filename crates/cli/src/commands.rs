@@ -36,7 +36,7 @@ use crate::signals::Signals;
 /// # Errors
 /// What the command could not do.
 pub fn run(cli: Cli, signals: &Signals) -> Result<ExitStatus, CommandError> {
-    let settings = || Settings::resolve(cli.global, signals.cancel.clone());
+    let settings = || Settings::resolve(cli.global, signals.storage.clone());
     match cli.command {
         Command::Init(args) => init::run(&args, &settings()?),
         Command::Discover(args) => discover::run(&args, &settings()?, signals),

@@ -51,7 +51,7 @@ pub struct Settings {
     pub options: StorageConfig,
     /// Where copies of files of repositories on other machines are kept; none for not at all.
     pub cache: Option<PathBuf>,
-    /// Raised when the run is to stop.
+    /// Raised when storage is to be left alone: when the run is to stop, or a little later.
     pub cancel: Cancel,
 }
 

@@ -316,7 +316,10 @@ fn run_policy(
         progress: &progress,
         cancel: &signals.cancel,
     };
-    let report = backup::execute(&run, &plan, unreachable)?;
+    signals.set_keeps(true);
+    let report = backup::execute(&run, &plan, unreachable);
+    signals.set_keeps(false);
+    let report = report?;
     // The point is made, whatever becomes of the ledger.
     let noted = ledger::note(&repository, settings, "backup", &Changes::default());
     Ok((report, noted.err()))

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use refloat_testkit::http_proxy::{HttpProxy, Seen};
 use refloat_testkit::registry::images::{Remote, image, noise};
 use refloat_testkit::registry::server::Server;
+use refloat_testkit::servers::SshServer;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::cli_env::CliEnv;
@@ -78,6 +79,8 @@ fn until(what: &str, holds: impl Fn() -> bool) {
 
 fn begin(env: &CliEnv, args: &[&str]) -> Child {
     let mut command = env.command(args);
+    // Where `ssh` is.
+    command.env("PATH", std::env::var_os("PATH").unwrap());
     command.stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().unwrap()
 }
@@ -128,14 +131,36 @@ fn an_interrupted_capture_of_a_registry_goes_on_with_what_came() {
         return;
     };
     let env = CliEnv::with_repository();
-    let mut child = begin(&env, &["backup", "--source", &slow.address()]);
+    interrupt(&env, &slow, &[]);
+    // Of 20, six were on their way, and a few chunks not yet stored.
+    assert_goes_on(&env, &slow, 8);
+}
+
+#[test]
+fn an_interrupted_capture_into_a_server_goes_on_with_what_came() {
+    let (Some(slow), Some(server)) = (Slow::start(BLOBS), SshServer::start()) else {
+        return;
+    };
+    let env = CliEnv::with_repository();
+    let repository = env.path("repo").display().to_string();
+    let far = format!(
+        "sftp://{}@127.0.0.1:{}/{repository}",
+        server.user, server.port
+    );
+    let config = format!("ssh-config={}", server.client_config().display());
+    interrupt(&env, &slow, &["-r", &far, "--option", &config]);
+    assert_goes_on(&env, &slow, 8);
+}
+
+/// Begins a capture, and asks it to stop when half of it came.
+fn interrupt(env: &CliEnv, slow: &Slow, repository: &[&str]) {
+    let backup = ["backup", "--source", &slow.address()];
+    let mut child = begin(env, &[repository, &backup].concat());
     until("20 blobs are asked for", || slow.downloads() >= 20);
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert!(slow.downloads() < BLOBS, "it came to its end");
     assert_eq!(env.json(&["points"])["points"].as_array().unwrap().len(), 0);
-    // Of 20, six were on their way, and a few chunks not yet stored.
-    assert_goes_on(&env, &slow, 8);
 }
 
 #[test]
