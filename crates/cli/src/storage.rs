@@ -15,6 +15,7 @@ use refloat_storage::local::LocalStorage;
 use refloat_storage::location::{Endpoint, RemoteAddress, Service};
 use refloat_storage::pace::{Pace, PacedStorage, Traffic};
 use refloat_storage::retry::{RetryLimits, RetryStorage, SystemWorld};
+use refloat_storage::temporaries::Temporaries;
 use refloat_storage::{Location, SharedStorage};
 use refloat_storage_remote::{
     Addressing, AzureOptions, ConnectError, ConnectOptions, LockMode, Login, ObjectLock, Options,
@@ -115,6 +116,26 @@ impl Place {
             }
             _ => storage,
         })
+    }
+
+    /// Where files have other names while they are being written, if this is such a place.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn temporaries(
+        &self,
+        cancel: &Cancel,
+    ) -> Result<Option<Box<dyn Temporaries>>, CommandError> {
+        match &self.location {
+            Location::Folder(path) => Ok(Some(Box::new(LocalStorage::new(path)))),
+            Location::Remote(address) => {
+                let options = self.remote(address, self.traffic(), cancel)?;
+                let around = surroundings();
+                Ok(refloat_storage_remote::temporaries(
+                    address, options, &around,
+                )?)
+            }
+        }
     }
 
     /// The repository's folder, if it is one.

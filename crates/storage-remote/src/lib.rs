@@ -3,6 +3,7 @@
 //! Invariant: calls are synchronous and are not repeated here; what may be tried again is said by
 //! the kind of an error.
 
+mod aside;
 mod azure;
 mod basic;
 mod failure;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 
 use refloat_storage::SharedStorage;
 use refloat_storage::location::{Endpoint, RemoteAddress, Service};
+use refloat_storage::temporaries::Temporaries;
 
 pub use azure::AzureOptions;
 pub use basic::Login;
@@ -86,6 +88,31 @@ pub fn open(
             Arc::new(ObjectStorage(google))
         }
         Service::Sftp => Arc::new(sftp::Sftp::new(address, ssh_config, connect, around)?),
+    })
+}
+
+/// Where files have other names while they are being written, if this address is such a place;
+/// nothing is contacted yet.
+///
+/// # Errors
+/// As [`open`].
+pub fn temporaries(
+    address: &RemoteAddress,
+    options: Options,
+    around: &Surroundings,
+) -> Result<Option<Box<dyn Temporaries>>, ConnectError> {
+    let (connect, login) = (&options.connect, options.login);
+    Ok(match address.service {
+        Service::WebDav => {
+            let webdav = webdav::WebDav::new(address, login, connect, around)?;
+            Some(Box::new(ObjectStorage(webdav)))
+        }
+        Service::Sftp => {
+            let sftp = sftp::Sftp::new(address, options.ssh_config, connect, around)?;
+            Some(Box::new(sftp))
+        }
+        // An object appears when the whole of it has come.
+        Service::S3 | Service::Rest | Service::AzureBlob | Service::GoogleCloud => None,
     })
 }
 

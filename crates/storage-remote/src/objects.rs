@@ -86,7 +86,12 @@ enum Part {
 }
 
 impl<O: Objects> ObjectStorage<O> {
-    fn failed(&self, operation: &'static str, subject: String, failure: Failure) -> StorageError {
+    pub(crate) fn failed(
+        &self,
+        operation: &'static str,
+        subject: String,
+        failure: Failure,
+    ) -> StorageError {
         let cause: Box<dyn std::error::Error + Send + Sync> = Box::new(failure);
         let kind = cause
             .downcast_ref::<Failure>()

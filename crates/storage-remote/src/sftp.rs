@@ -13,17 +13,19 @@ mod process;
 mod session;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use refloat_model::time::Timestamp;
 use refloat_storage::location::RemoteAddress;
 use refloat_storage::protection::unprotected;
+use refloat_storage::temporaries::{StaleTemporaries, Temporaries};
 use refloat_storage::{
     FileKey, FileKind, Listed, Protection, Storage, StorageError, StorageErrorKind,
 };
 
 use crate::Surroundings;
+use crate::aside::{self, Asides, Folders, Named};
 use crate::failure::Failure;
 use crate::http::{ANSWER_BYTES_MAX, ConnectError, ConnectOptions};
 use crate::objects::{file_of, is_pack_folder};
@@ -40,7 +42,7 @@ pub(crate) struct Sftp {
     shown: String,
     connect: ConnectOptions,
     around: Surroundings,
-    written: AtomicU64,
+    asides: Asides,
 }
 
 impl Sftp {
@@ -64,7 +66,7 @@ impl Sftp {
             shown: address.to_string(),
             connect: connect.clone(),
             around: around.clone(),
-            written: AtomicU64::new(0),
+            asides: Asides::default(),
         })
     }
 
@@ -74,12 +76,17 @@ impl Sftp {
         if let Some(session) = session.as_ref().filter(|session| session.is_alive()) {
             return Ok(Arc::clone(session));
         }
-        if self.connect.cancel.is_cancelled() {
-            return Err(Failure::Interrupted);
-        }
+        self.check_cancelled()?;
         let opened = Arc::new(Session::open(&self.ssh, &self.connect)?);
         *session = Some(Arc::clone(&opened));
         Ok(opened)
+    }
+
+    fn check_cancelled(&self) -> Result<(), Failure> {
+        match self.connect.cancel.is_cancelled() {
+            true => Err(Failure::Interrupted),
+            false => Ok(()),
+        }
     }
 
     fn path(&self, path: &str) -> String {
@@ -103,6 +110,7 @@ impl Sftp {
     }
 
     fn store(&self, key: &FileKey, bytes: &[u8]) -> Result<(), Failure> {
+        self.check_cancelled()?;
         let session = self.session()?;
         let path = self.path(&key.path());
         if let Some(present) = session.look(&path)? {
@@ -116,9 +124,7 @@ impl Sftp {
             }
             session.remove(&path)?;
         }
-        let number = self.written.fetch_add(1, Ordering::Relaxed);
-        let now = (self.around.clock)().as_nanosecond();
-        let aside = format!("{path}.{now}-{number}.tmp");
+        let aside = self.asides.next(&path, &self.around);
         let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
         let written = match session.write(&aside, bytes) {
             // The folder of these packs is made when the first is written.
@@ -217,7 +223,11 @@ impl Sftp {
     }
 
     fn remove(&self, key: &FileKey) -> Result<(), Failure> {
-        match self.session()?.remove(&self.path(&key.path())) {
+        self.remove_at(&self.path(&key.path()))
+    }
+
+    fn remove_at(&self, path: &str) -> Result<(), Failure> {
+        match self.session()?.remove(path) {
             Err(failure) if failure.kind() == StorageErrorKind::NotFound => Ok(()),
             other => other,
         }
@@ -241,6 +251,45 @@ impl Sftp {
         result: Result<T, Failure>,
     ) -> Result<T, StorageError> {
         result.map_err(|failure| self.failed(operation, key.path(), failure))
+    }
+}
+
+impl Folders for Sftp {
+    fn named(&self, folder: &str) -> Result<Option<Vec<Named>>, Failure> {
+        self.check_cancelled()?;
+        let session = self.session()?;
+        let folder = self.path(folder);
+        let folder = folder.trim_end_matches('/');
+        let Some(entries) = session.folder(folder)? else {
+            return Ok(None);
+        };
+        let named = entries.into_iter().filter_map(|entry| {
+            // What is gone by now, or is something that nobody knows, is none of ours.
+            let known = known(&session, &format!("{folder}/{}", entry.name), &entry).ok()?;
+            Some(Named {
+                name: entry.name,
+                is_folder: !known.is_file(),
+                size: known.size,
+                modified: known.modified(),
+            })
+        });
+        Ok(Some(named.collect()))
+    }
+
+    fn write_byte(&self, path: &str) -> Result<(), Failure> {
+        self.session()?.write(&self.path(path), &[0])
+    }
+
+    fn remove_path(&self, path: &str) -> Result<(), Failure> {
+        self.remove_at(&self.path(path))
+    }
+}
+
+impl Temporaries for Sftp {
+    fn remove_stale(&self, older_than: Duration) -> Result<StaleTemporaries, StorageError> {
+        let probe = aside::probe(&self.asides, &self.around);
+        aside::remove_stale(self, &probe, older_than)
+            .map_err(|failure| self.failed("remove", "temporary files".into(), failure))
     }
 }
 

@@ -7,18 +7,20 @@
 //! only beside a config.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use refloat_storage::location::RemoteAddress;
-use refloat_storage::{FileKey, FileKind, Listed};
+use refloat_storage::temporaries::{StaleTemporaries, Temporaries};
+use refloat_storage::{FileKey, FileKind, Listed, StorageError};
 use ureq::http::Method;
 
 use crate::Surroundings;
+use crate::aside::{self, Asides, Folders, Named};
 use crate::basic::Login;
 use crate::failure::{Failure, Meaning, Refusal};
 use crate::http::{Answer, ConnectError, ConnectOptions, Http, Request, Slash, encode};
-use crate::objects::{Objects, Present, file_of, is_pack_folder};
+use crate::objects::{ObjectStorage, Objects, Present, file_of, is_pack_folder};
 use crate::xml::{Element, parse};
 
 /// What listings ask for.
@@ -36,17 +38,9 @@ pub(crate) struct WebDav {
     login: Option<Login>,
     connections: usize,
     around: Surroundings,
-    written: AtomicU64,
+    asides: Asides,
     /// Folders of packs that are there.
     folders: Mutex<HashSet<String>>,
-}
-
-/// One entry of a folder.
-struct Entry {
-    name: String,
-    is_folder: bool,
-    size: Option<u64>,
-    modified: Option<refloat_model::time::Timestamp>,
 }
 
 impl WebDav {
@@ -67,7 +61,7 @@ impl WebDav {
             login,
             connections: connect.connections,
             around: around.clone(),
-            written: AtomicU64::new(0),
+            asides: Asides::default(),
             folders: Mutex::default(),
         })
     }
@@ -105,9 +99,7 @@ impl WebDav {
     /// Writes under a name that no listing takes for a file.
     fn write_aside(&self, key: &FileKey, bytes: &[u8]) -> Result<String, Failure> {
         let path = key.path();
-        let number = self.written.fetch_add(1, Ordering::Relaxed);
-        let now = (self.around.clock)().as_nanosecond();
-        let aside = self.url(&format!("{path}.{now}-{number}.tmp"));
+        let aside = self.url(&self.asides.next(&path, &self.around));
         if key.kind() == FileKind::Pack {
             self.make_pack_folder(&path)?;
         }
@@ -149,7 +141,7 @@ impl WebDav {
 
     /// The entries of a folder of a kind; none for one that a copying tool left out because it was
     /// empty.
-    fn folder_of(&self, kind: FileKind) -> Result<Vec<Entry>, Failure> {
+    fn folder_of(&self, kind: FileKind) -> Result<Vec<Named>, Failure> {
         if let Some(entries) = self.folder(&format!("{}/", kind.folder()))? {
             return Ok(entries);
         }
@@ -161,8 +153,18 @@ impl WebDav {
         })
     }
 
-    /// The entries of a folder; none if it is not there.
-    fn folder(&self, path: &str) -> Result<Option<Vec<Entry>>, Failure> {
+    /// The entries of a folder, all of them; none if it is not there.
+    fn folder(&self, path: &str) -> Result<Option<Vec<Named>>, Failure> {
+        let Some(listing) = self.listing(path)? else {
+            return Ok(None);
+        };
+        let entries = listing.children_named("response");
+        let entries =
+            entries.map(|response| entry(response).ok_or_else(|| self.malformed("a listing")));
+        entries.collect::<Result<_, _>>().map(Some)
+    }
+
+    fn listing(&self, path: &str) -> Result<Option<Element>, Failure> {
         let request = Request::new(self.method("PROPFIND")?, self.url(path))
             .header("depth", "1")
             .header("content-type", "application/xml")
@@ -172,12 +174,8 @@ impl WebDav {
             Err(failure) if failure.meaning() == Some(Meaning::NoFile) => return Ok(None),
             Err(failure) => return Err(failure),
         };
-        let broken = || self.malformed("a listing");
         let root = parse(&answer.body).filter(|root| root.name == "multistatus");
-        let root = root.ok_or_else(broken)?;
-        let entries = root.children_named("response");
-        let entries = entries.map(|response| entry(response).ok_or_else(broken));
-        entries.collect::<Result<_, _>>().map(Some)
+        root.ok_or_else(|| self.malformed("a listing")).map(Some)
     }
 
     fn is_there(&self, key: &FileKey) -> Result<bool, Failure> {
@@ -224,7 +222,7 @@ impl WebDav {
         })
     }
 
-    fn files(&self, kind: FileKind, entries: Vec<Entry>) -> Result<Vec<Listed>, Failure> {
+    fn files(&self, kind: FileKind, entries: Vec<Named>) -> Result<Vec<Listed>, Failure> {
         let mut listed = Vec::new();
         for entry in entries {
             let Some(key) = file_of(kind, &entry.name).filter(|_| !entry.is_folder) else {
@@ -240,6 +238,38 @@ impl WebDav {
             });
         }
         Ok(listed)
+    }
+}
+
+impl Folders for WebDav {
+    fn named(&self, folder: &str) -> Result<Option<Vec<Named>>, Failure> {
+        let slash = if folder.is_empty() { "" } else { "/" };
+        let listing = self.listing(&format!("{folder}{slash}"))?;
+        // What the server says too little of is none of ours.
+        Ok(listing.map(|listing| {
+            let responses = listing.children_named("response");
+            responses.filter_map(entry).collect()
+        }))
+    }
+
+    fn write_byte(&self, path: &str) -> Result<(), Failure> {
+        self.send(Request::new(Method::PUT, self.url(path)).body(&[0]))
+            .map(|_answer| ())
+    }
+
+    fn remove_path(&self, path: &str) -> Result<(), Failure> {
+        match self.send(Request::new(Method::DELETE, self.url(path))) {
+            Err(failure) if failure.meaning() != Some(Meaning::NoFile) => Err(failure),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Temporaries for ObjectStorage<WebDav> {
+    fn remove_stale(&self, older_than: Duration) -> Result<StaleTemporaries, StorageError> {
+        let probe = aside::probe(&self.0.asides, &self.0.around);
+        aside::remove_stale(&self.0, &probe, older_than)
+            .map_err(|failure| self.failed("remove", "temporary files".into(), failure))
     }
 }
 
@@ -322,7 +352,7 @@ impl Objects for WebDav {
     }
 }
 
-fn entry(response: &Element) -> Option<Entry> {
+fn entry(response: &Element) -> Option<Named> {
     let href = response.text_of("href")?;
     let name = href.trim_end_matches('/').rsplit('/').next()?.to_owned();
     let good = |stat: &&Element| stat.text_of("status").is_some_and(|s| s.contains(" 200"));
@@ -337,7 +367,7 @@ fn entry(response: &Element) -> Option<Entry> {
         .text_of("getlastmodified")
         .and_then(|text| jiff::fmt::rfc2822::parse(text).ok())
         .map(|zoned| zoned.timestamp().into());
-    Some(Entry {
+    Some(Named {
         name,
         is_folder,
         size: properties

@@ -15,6 +15,7 @@ pub mod pace;
 pub mod protection;
 pub mod read_only;
 pub mod retry;
+pub mod temporaries;
 
 use std::sync::Arc;
 

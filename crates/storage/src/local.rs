@@ -13,14 +13,14 @@ mod read;
 mod temporary;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use refloat_model::time::Timestamp;
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
-pub use temporary::StaleTemporaries;
-
 use crate::protection::unprotected;
+use crate::temporaries::{StaleTemporaries, Temporaries};
 use crate::{FileKey, FileKind, Listed, Protection, Storage, StorageError};
 use folder::Root;
 
@@ -34,7 +34,7 @@ use folder::Root;
 /// # Crash behaviour
 /// `write` returns after the file and its folder entry were synchronised. A writer that dies
 /// leaves at most a temporary file, which no listing shows and
-/// [`remove_stale_temporaries`](Self::remove_stale_temporaries) removes. Deleting a config, key,
+/// [`remove_stale`](Temporaries::remove_stale) removes. Deleting a config, key,
 /// snapshot or index is durable on return, since packs are deleted after it. Deleting a pack or a
 /// lock is not: after a power cut it may be there again, which costs space only. File systems
 /// that cannot synchronise (some network ones) are used without these guarantees.
@@ -54,22 +54,6 @@ impl LocalStorage {
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
-    }
-
-    /// Removes the temporary files of writers that died: ours and restic's.
-    ///
-    /// Age is measured by the storage's own clock from the last write. A live writer whose
-    /// temporary file is removed fails with a retryable error, so `older_than` should be longer
-    /// than any single write takes.
-    ///
-    /// # Errors
-    /// A folder cannot be listed or a file not removed.
-    pub fn remove_stale_temporaries(
-        &self,
-        older_than: std::time::Duration,
-    ) -> Result<StaleTemporaries, StorageError> {
-        temporary::remove_stale(&self.root, older_than)
-            .map_err(|errno| self.failed_on("remove", "temporary files", errno))
     }
 
     /// Paths below the folder that are no file of a repository, temporary ones left out: nobody reads
@@ -110,6 +94,14 @@ impl LocalStorage {
                 folder::synchronise(&folder)
             }
         }
+    }
+}
+
+/// Of ours and of restic's.
+impl Temporaries for LocalStorage {
+    fn remove_stale(&self, older_than: Duration) -> Result<StaleTemporaries, StorageError> {
+        temporary::remove_stale(&self.root, older_than)
+            .map_err(|errno| self.failed_on("remove", "temporary files", errno))
     }
 }
 

@@ -16,7 +16,7 @@ use refloat_repository::prune::{
 };
 use serde::Serialize;
 
-use crate::command_error::{CommandError, one_line};
+use crate::command_error::CommandError;
 use crate::exit_status::ExitStatus;
 use crate::output;
 use crate::progress::Shown;
@@ -171,7 +171,7 @@ pub fn reclaim(
             Err(Unreclaimed::Other(error)) => return Err(error),
             Ok(reclaimed) if consent == Consent::DryRun => return Ok(reclaimed),
             Ok(reclaimed) => {
-                let temporaries = remove_temporaries(settings)?;
+                let temporaries = remove_temporaries(settings);
                 return Ok(Reclaimed {
                     temporaries,
                     ..reclaimed
@@ -181,20 +181,27 @@ pub fn reclaim(
     }
 }
 
-/// Removes what writers into a folder left that died long ago; that it cannot be is told.
-fn remove_temporaries(settings: &Settings) -> Result<Option<Temporaries>, CommandError> {
-    let Some(folder) = settings.repository()?.folder() else {
-        return Ok(None);
+/// Removes what writers left that died long ago, where files have other names while they are being
+/// written; that it cannot be is told.
+fn remove_temporaries(settings: &Settings) -> Option<Temporaries> {
+    let place = settings.repository();
+    let place = place.and_then(|place| place.temporaries(&settings.cancel));
+    let removed = match place {
+        Ok(None) => return None,
+        Ok(Some(place)) => place
+            .remove_stale(TEMPORARY_AFTER)
+            .map_err(CommandError::from),
+        Err(error) => Err(error),
     };
-    match folder.remove_stale_temporaries(TEMPORARY_AFTER) {
-        Ok(removed) => Ok(Some(Temporaries {
+    match removed {
+        Ok(removed) => Some(Temporaries {
             files: removed.files,
             bytes: removed.bytes,
-        })),
+        }),
         Err(error) => {
-            let finding = Finding::warning("temporary files", one_line(&error));
+            let finding = Finding::warning("temporary files", error.line());
             settings.output.findings(&[finding]);
-            Ok(None)
+            None
         }
     }
 }

@@ -7,7 +7,7 @@ use refloat_storage_remote::{Options, Surroundings};
 use refloat_testkit::conformance;
 use refloat_testkit::servers::{SshServer, free_port};
 
-use crate::playground::{Names, storage, text};
+use crate::playground::{Names, removes_what_died, storage, text};
 
 fn options(config: PathBuf) -> Options {
     Options {
@@ -78,6 +78,17 @@ fn only_files_at_their_place_count_and_only_beside_a_config() {
         let error = storage.list(kind).unwrap_err();
         assert_eq!(error.kind(), StorageErrorKind::NoPlace, "{}", text(&error));
     }
+}
+
+#[test]
+fn what_writers_left_that_died_is_removed() {
+    let Some(server) = SshServer::start() else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("r");
+    let address = address(&server, &root.display().to_string());
+    removes_what_died(&address, || options(server.client_config()), &root);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use refloat_storage_remote::{Options, Surroundings};
 use refloat_testkit::conformance::{self, WriteOnce};
 use refloat_testkit::servers::{RcloneServer, WebDavServer};
 
-use crate::playground::{Names, login, storage, text};
+use crate::playground::{Names, login, removes_what_died, storage, text};
 
 fn options(pair: (&str, &str)) -> Options {
     Options {
@@ -41,6 +41,16 @@ fn apache_keeps_the_contract() {
     let error = stranger.size(&FileKey::CONFIG).unwrap_err();
     assert_eq!(error.kind(), StorageErrorKind::Unauthorized);
     assert!(!text(&error).contains("hunter2"));
+}
+
+#[test]
+fn what_writers_left_that_died_is_removed() {
+    let Some(server) = WebDavServer::start() else {
+        return;
+    };
+    let address = format!("webdav://127.0.0.1:{}/r", server.port);
+    let root = server.server.folder().join("dav/r");
+    removes_what_died(&address, || options(WebDavServer::LOGIN), &root);
 }
 
 #[test]

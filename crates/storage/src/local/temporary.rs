@@ -14,6 +14,7 @@ use rustix::io::{Errno, retry_on_intr};
 use super::folder::{self, Root};
 use super::listing;
 use crate::FileKind;
+use crate::temporaries::StaleTemporaries;
 
 const PREFIX: &str = ".refloat-tmp-";
 
@@ -76,15 +77,6 @@ impl Drop for Temporary<'_> {
 fn random_name() -> Result<String, Errno> {
     let random = getrandom::u64().map_err(|_no_randomness| Errno::IO)?;
     Ok(format!("{PREFIX}{random:016x}"))
-}
-
-/// What [`super::LocalStorage::remove_stale_temporaries`] removed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct StaleTemporaries {
-    /// How many files.
-    pub files: u64,
-    /// How many bytes they had.
-    pub bytes: u64,
 }
 
 pub(super) fn remove_stale(root: &Path, older_than: Duration) -> Result<StaleTemporaries, Errno> {

@@ -218,16 +218,10 @@ fn leftovers_of_dead_writers_are_removed_by_age() {
     }
     let removed = |files, bytes| StaleTemporaries { files, bytes };
     let an_hour = Duration::from_hours(1);
-    assert_eq!(
-        storage.remove_stale_temporaries(an_hour).unwrap(),
-        removed(2, 10)
-    );
+    assert_eq!(storage.remove_stale(an_hour).unwrap(), removed(2, 10));
     assert_eq!(file_names(&pack_folder), [PACK.name()]);
     assert!(live.exists());
-    assert_eq!(
-        storage.remove_stale_temporaries(Duration::ZERO).unwrap(),
-        removed(1, 5)
-    );
+    assert_eq!(storage.remove_stale(Duration::ZERO).unwrap(), removed(1, 5));
     assert_eq!(file_names(storage.root()).len(), 5);
 }
 

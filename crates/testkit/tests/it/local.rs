@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use refloat_storage::local::LocalStorage;
+use refloat_storage::temporaries::Temporaries as _;
 use refloat_storage::{FileKey, FileKind, Storage};
 use refloat_testkit::random::Random;
 use refloat_testkit::storage_child::{PACK, PACK_LENGTH, SNAPSHOT, content};
@@ -195,9 +196,9 @@ fn a_killed_writer_leaves_whole_files_and_removable_leftovers() {
             let bytes = storage.read(&pack.key).unwrap();
             assert!(bytes == content(bytes.len()), "{} is whole", pack.key);
         }
-        let removed = storage.remove_stale_temporaries(Duration::ZERO).unwrap();
+        let removed = storage.remove_stale(Duration::ZERO).unwrap();
         leftovers += removed.files;
-        let left = storage.remove_stale_temporaries(Duration::ZERO).unwrap();
+        let left = storage.remove_stale(Duration::ZERO).unwrap();
         assert_eq!(left.files, 0);
     }
     assert!(

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use refloat_storage::local::LocalStorage;
+use refloat_storage::temporaries::Temporaries as _;
 use refloat_storage::{FileKey, FileKind, Storage};
 use refloat_testkit::damage::Damage;
 use refloat_testkit::manifest::{Aspect, Manifest};
@@ -66,9 +67,7 @@ fn our_layout_and_leftovers_do_not_disturb_restic() {
     let report = restic.check_read_data();
     assert!(report.is_clean, "{:?}", report.outcome);
     assert_eq!(restic.snapshots().len(), 1);
-    let removed = storage
-        .remove_stale_temporaries(std::time::Duration::ZERO)
-        .unwrap();
+    let removed = storage.remove_stale(std::time::Duration::ZERO).unwrap();
     assert_eq!((removed.files, removed.bytes), (6, 66));
 }
 
