@@ -161,7 +161,7 @@ fn after_a_power_cut_at_any_moment_nothing_that_was_reported_is_lost() {
     ] {
         states += cut_everywhere(&env, name, line, &witness).unwrap();
     }
-    for turn in 3..5 {
+    for turn in 3..6 {
         change(&env, turn);
         let name = "a backup after the prune";
         states += cut_everywhere(&env, name, &backup, &witness).unwrap();
