@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Times `refloat backup` of an image registry beside `skopeo sync --all`.
 
-usage: registry.py REFLOAT [--rounds N] [--tags N] [--work DIR] [--out FILE.json] [--layers]
+usage: registry.py REFLOAT [--rounds N] [--tags N] [--scale F] [--work DIR] [--out FILE.json] [--layers]
 
-A Debian `docker-registry` on loopback holds 20 repositories of N tags (10 if not said). Layers are
+A Debian `docker-registry` on loopback holds 20 repositories of N tags (10 if not said), whose layers
+are F times the usual size. Layers are
 tars of files of the Debian packages that are installed here, under gzip: a base that all share,
 four runtimes that five repositories share and that are built anew with new times every third tag,
 and an application of which a tenth of the files changes with each tag. skopeo copies each
@@ -82,18 +83,18 @@ def layer(job):
     return digest, len(packed), hashlib.sha256(plain).hexdigest()
 
 
-def generate(folder, tags):
+def generate(folder, tags, scale):
     """Makes all blobs, unless an earlier run did, and gives the manifests by repository and tag."""
     os.makedirs(folder, exist_ok=True)
-    listing = f"{folder}/manifests-{tags}.json"
+    listing = f"{folder}/manifests-{tags}-{scale}.json"
     if os.path.exists(listing):
         with open(listing) as made:
             return {(repository, tag): manifest for repository, tag, manifest in json.load(made)}
     drawn = [files for files in package_files() if files]
     endless = (p for _ in range(1000) for p in drawn)
-    base = (folder, draw(endless, BASE), 0, 1_600_000_000, 0)
-    runtimes = [draw(endless, RUNTIME) for _ in range(RUNTIMES)]
-    applications = [draw(endless, APPLICATION) for _ in range(REPOSITORIES)]
+    base = (folder, draw(endless, BASE * scale), 0, 1_600_000_000, 0)
+    runtimes = [draw(endless, RUNTIME * scale) for _ in range(RUNTIMES)]
+    applications = [draw(endless, APPLICATION * scale) for _ in range(REPOSITORIES)]
     jobs = {"base": base}
     for tag in range(tags):
         for number, files in enumerate(runtimes):
@@ -106,7 +107,7 @@ def generate(folder, tags):
     for number in range(REPOSITORIES):
         for tag in range(tags):
             layers = [made["base"], made[f"runtime{number % RUNTIMES}.{tag // 3}"], made[f"app{number}.{tag}"]]
-            config = json.dumps({"architecture": "amd64", "os": "linux", "created": f"2026-01-{tag + 1:02}T00:00:00Z",
+            config = json.dumps({"architecture": "amd64", "os": "linux", "created": f"2026-01-01T00:{tag:02}:00Z",
                                  "config": {}, "rootfs": {"type": "layers", "diff_ids": ["sha256:" + l[2] for l in layers]}})
             digest = hashlib.sha256(config.encode()).hexdigest()
             with open(f"{folder}/{digest}", "w") as blob:
@@ -243,13 +244,14 @@ def main():
     parser.add_argument("refloat")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--tags", type=int, default=10)
+    parser.add_argument("--scale", type=float, default=1)
     parser.add_argument("--work", default="/var/tmp/refloat-bench-registry")
     parser.add_argument("--out")
     parser.add_argument("--layers", action="store_true")
     options = parser.parse_args()
     os.makedirs(options.work, exist_ok=True)
     blobs, log = f"{options.work}/blobs", f"{options.work}/log"
-    images = generate(blobs, options.tags)
+    images = generate(blobs, options.tags, options.scale)
     registry = Registry(f"{options.work}/registry")
     results = {}
     try:
