@@ -6,9 +6,13 @@ use std::cell::RefCell;
 
 use crate::error::RepositoryError;
 
-/// The bytes in the middle of a large blob that are compressed on trial, and the share of them that must
-/// go away for the rest to be tried: media and encrypted data fail this at a fraction of the cost.
-const TRIAL_BYTES: usize = 64 << 10;
+/// Blobs from this size are tried before they are compressed.
+const TRIED_BYTES_MIN: usize = 256 << 10;
+/// The pieces of a large blob, from its beginning to its end, that are compressed on trial, and the share
+/// of one that must go away for the whole to be compressed: media and encrypted data fail this at a
+/// fraction of the cost, and a disk image with a bit of them among zeros does not.
+const TRIAL_PIECES: usize = 4;
+const TRIAL_BYTES: usize = 16 << 10;
 const TRIAL_NUMERATOR: usize = 31;
 const TRIAL_DENOMINATOR: usize = 32;
 
@@ -78,13 +82,19 @@ impl Scratch {
         Ok(())
     }
 
-    /// Whether the middle of a large blob shrinks at all.
+    /// Whether anything of a large blob shrinks at all.
     pub fn trial_shrinks(&mut self, plaintext: &[u8], level: i32) -> Result<bool, RepositoryError> {
-        let Some(middle) = plaintext.len().checked_sub(4 * TRIAL_BYTES) else {
+        if plaintext.len() < TRIED_BYTES_MIN {
             return Ok(true);
-        };
-        let start = middle / 2;
-        self.compress(&plaintext[start..start + TRIAL_BYTES], level.min(1))?;
-        Ok(self.compressed.len() * TRIAL_DENOMINATOR < TRIAL_BYTES * TRIAL_NUMERATOR)
+        }
+        let stride = (plaintext.len() - TRIAL_BYTES) / (TRIAL_PIECES - 1);
+        for piece in 0..TRIAL_PIECES {
+            let start = piece * stride;
+            self.compress(&plaintext[start..start + TRIAL_BYTES], level.min(1))?;
+            if self.compressed.len() * TRIAL_DENOMINATOR < TRIAL_BYTES * TRIAL_NUMERATOR {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
