@@ -55,7 +55,7 @@ pub struct FolderChanges {
     pub unchanged: u64,
     /// Entries that cannot be written.
     pub blocked: u64,
-    /// Space that is needed, in bytes, holes counted as full.
+    /// Space that is needed, in bytes; holes count as full unless they are long.
     pub bytes_needed: u64,
     /// The first [`LISTED_MAX`] that change.
     pub listed: Vec<FolderChange>,
@@ -160,7 +160,8 @@ impl Look<'_> {
                 Some(EntryKind::File { size: old }) if size >= IN_PLACE_BYTES_MIN => *old,
                 _ => 0,
             };
-            self.need(size.saturating_sub(kept));
+            let holes = Survey::of(std::slice::from_ref(node)).hole_bytes;
+            self.need(size.saturating_sub(kept.max(holes)));
         }
         if wanted.kind == EntryKind::Directory {
             self.whole(path, node)?;
@@ -175,9 +176,10 @@ impl Look<'_> {
             directories,
             others,
             bytes,
+            hole_bytes,
         } = survey(self.repository, std::slice::from_ref(node), self.cancel)?;
         self.changes.created += (files + directories + others).saturating_sub(1);
-        self.need(bytes);
+        self.need(bytes.saturating_sub(hole_bytes));
         let mut open = vec![(path.clone(), node.subtree)];
         while let Some((directory, tree)) = open.pop() {
             let Some(tree) = tree.filter(|_| self.changes.listed.len() < LISTED_MAX) else {

@@ -38,6 +38,7 @@ pub mod repair;
 mod repository;
 pub mod restore;
 mod tree_walk;
+mod zeros;
 
 pub use blobs::BlobReader;
 pub use deleter::{DeleterKey, InvalidDeleterKey};

@@ -18,12 +18,13 @@ use super::Shared;
 use super::chunks::{ChunkList, FileChunks};
 use super::density::{Density, Earlier};
 use super::directory::Directory;
-use crate::chunker::{CHUNK_BYTES_MIN, Search};
+use crate::chunker::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, Search};
 use crate::error::RepositoryError;
 use crate::failure::chain;
 use crate::format::pack::BlobKind;
 use crate::format::tree::Node;
 use crate::id::BlobId;
+use crate::zeros::{is_zeros, zero_chunk};
 
 /// How much of a large file is read at once, in bytes: at most so much is copied to the next
 /// chunk.
@@ -332,10 +333,20 @@ fn hand_out(
         number: file.hand_out(bytes.len()),
         bytes,
     };
+    // Most chunks of a disk image are the same zeros, and are there already: queued they would only
+    // hold memory.
+    if is_zero_chunk(&job.bytes) {
+        return store_hashed(shared, job, zero_chunk());
+    }
     if let Err(full) = shared.chunks.0.try_send(job) {
         return store_two(shared, full.into_inner());
     }
     Ok(())
+}
+
+/// Whether this is the longest chunk of zeros, which is what all long runs of them are cut into.
+fn is_zero_chunk(bytes: &[u8]) -> bool {
+    bytes.len() == CHUNK_BYTES_MAX && is_zeros(bytes)
 }
 
 fn fail_file(shared: &Shared, place: &FilePlace, error: &io::Error) -> Result<(), RepositoryError> {

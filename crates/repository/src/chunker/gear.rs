@@ -11,6 +11,7 @@
 
 use super::{CHUNK_BYTES_AVERAGE, CHUNK_BYTES_MIN, Search};
 use crate::id::sha256;
+use crate::zeros::is_zeros;
 
 /// One bit more than the average asks for before it, one fewer behind it ("normalisation 1");
 /// the top bits of the hash depend on the most bytes.
@@ -20,9 +21,14 @@ const MASK_LAX: u64 = !0 << (64 - 19);
 /// Bytes that are looked at together; fewer and more are slower on the processors that were tried.
 const AT_ONCE: usize = 4;
 
+/// Bytes that are passed over together if they are zeros.
+const RUN_BYTES: usize = 4096;
+
 /// The table of one repository.
 pub struct Gear {
     table: Box<[u64; 256]>,
+    /// What the hash comes to after 64 zeros, and stays at.
+    settled: u64,
 }
 
 impl std::fmt::Debug for Gear {
@@ -46,7 +52,8 @@ impl Gear {
                 .first_chunk::<8>()
                 .map_or(0, |bytes| u64::from_le_bytes(*bytes));
         }
-        Self { table }
+        let settled = table[0].wrapping_neg();
+        Self { table, settled }
     }
 
     /// See [`super::Chunker::find_end`].
@@ -64,31 +71,47 @@ impl Gear {
         let mut hash = search.hash;
         // The mask is the top bits.
         let limit = 1 << mask.trailing_zeros();
-        let (groups, rest) = window.as_chunks::<AT_ONCE>();
-        for (number, group) in groups.iter().enumerate() {
-            // What the group adds to the hash does not depend on it: one step waits for the one
-            // before, and not one for each byte.
-            let (mut added, mut hashes) = (0_u64, [0; AT_ONCE]);
-            for (at, byte) in group.iter().enumerate() {
-                added = (added << 1).wrapping_add(self.table[usize::from(*byte)]);
-                hashes[at] = (hash << (at + 1)).wrapping_add(added);
+        for (number, run) in window.chunks(RUN_BYTES).enumerate() {
+            if hash == self.settled && hash >= limit && is_zeros(run) {
+                continue;
             }
-            if hashes.iter().any(|hash| *hash < limit) {
-                let at = hashes.iter().position(|hash| *hash < limit)?;
-                return Some(search.position + number * AT_ONCE + at + 1);
-            }
-            hash = hashes[AT_ONCE - 1];
-        }
-        for (at, byte) in rest.iter().enumerate() {
-            hash = (hash << 1).wrapping_add(self.table[usize::from(*byte)]);
-            if hash < limit {
-                return Some(end - rest.len() + at + 1);
+            if let Some(at) = self.scan_run(&mut hash, run, limit) {
+                return Some(search.position + number * RUN_BYTES + at);
             }
         }
         *search = Search {
             hash,
             position: end,
         };
+        None
+    }
+
+    /// Where in a run the hash falls below a limit: behind the byte that does it.
+    #[inline]
+    fn scan_run(&self, hash: &mut u64, run: &[u8], limit: u64) -> Option<usize> {
+        let mut before = *hash;
+        let (groups, rest) = run.as_chunks::<AT_ONCE>();
+        for (number, group) in groups.iter().enumerate() {
+            // What the group adds to the hash does not depend on it: one step waits for the one
+            // before, and not one for each byte.
+            let (mut added, mut hashes) = (0_u64, [0; AT_ONCE]);
+            for (at, byte) in group.iter().enumerate() {
+                added = (added << 1).wrapping_add(self.table[usize::from(*byte)]);
+                hashes[at] = (before << (at + 1)).wrapping_add(added);
+            }
+            if hashes.iter().any(|hash| *hash < limit) {
+                let at = hashes.iter().position(|hash| *hash < limit)?;
+                return Some(number * AT_ONCE + at + 1);
+            }
+            before = hashes[AT_ONCE - 1];
+        }
+        for (at, byte) in rest.iter().enumerate() {
+            before = (before << 1).wrapping_add(self.table[usize::from(*byte)]);
+            if before < limit {
+                return Some(run.len() - rest.len() + at + 1);
+            }
+        }
+        *hash = before;
         None
     }
 }
@@ -169,6 +192,49 @@ mod tests {
         assert_eq!(lengths, pinned);
         let other = cuts(&Chunker::Gear(Gear::new(&[2; 32])), &noise(8 << 20, 11));
         assert_ne!(lengths, other, "the seed must matter");
+    }
+
+    /// As it was before runs of zeros were passed over.
+    fn end_byte_by_byte(gear: &Gear, chunk: &[u8]) -> Option<usize> {
+        let mut hash = 0_u64;
+        for (at, byte) in chunk.iter().enumerate().skip(CHUNK_BYTES_MIN) {
+            hash = (hash << 1).wrapping_add(gear.table[usize::from(*byte)]);
+            let mask = if at < CHUNK_BYTES_AVERAGE {
+                MASK_STRICT
+            } else {
+                MASK_LAX
+            };
+            if hash & mask == 0 {
+                return Some(at + 1);
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn zeros_with_something_in_between_end_where_they_did() {
+        for seed in 1..40_u8 {
+            let gear = Gear::new(&[seed; 32]);
+            let mut data = vec![0; 4 << 20];
+            let start = CHUNK_BYTES_MIN + usize::from(seed) * 50_021;
+            let islands = [start, start + 60_000, start + 60_100, start + 1_000_003];
+            for (number, at) in islands.into_iter().enumerate() {
+                let bytes = noise(1 + number * 3000, u64::from(seed));
+                data[at..at + bytes.len()].copy_from_slice(&bytes);
+            }
+            let expected = end_byte_by_byte(&gear, &data);
+            for step in [1 << 19, 77_777, data.len()] {
+                let mut search = Search::default();
+                let mut ends = (step..data.len() + step)
+                    .step_by(step)
+                    .map(|end| gear.find_end(&mut search, &data[..end.min(data.len())]));
+                assert_eq!(
+                    ends.find_map(|end| end),
+                    expected,
+                    "{seed}, steps of {step}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::id::BlobId;
 use crate::parallel::{lock, threads};
 use crate::repository::IndexedRepository;
 use crate::tree_walk::{IndexedTrees, walk};
+use crate::zeros::hole_bytes;
 
 /// What a tree holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -25,6 +26,8 @@ pub struct Survey {
     pub others: u64,
     /// Content bytes.
     pub bytes: u64,
+    /// Those of them that are known to be zeros and are restored as holes.
+    pub hole_bytes: u64,
 }
 
 impl Survey {
@@ -33,9 +36,12 @@ impl Survey {
         self.directories = self.directories.saturating_add(other.directories);
         self.others = self.others.saturating_add(other.others);
         self.bytes = self.bytes.saturating_add(other.bytes);
+        self.hole_bytes = self.hole_bytes.saturating_add(other.hole_bytes);
     }
 
-    fn of(nodes: &[Node]) -> Self {
+    /// What is in these entries, without what is below them.
+    #[must_use]
+    pub fn of(nodes: &[Node]) -> Self {
         let mut survey = Self::default();
         for node in nodes {
             match node.entry.kind {
@@ -43,6 +49,9 @@ impl Survey {
                 refloat_model::entry::EntryKind::File { size } => {
                     survey.files += 1;
                     survey.bytes = survey.bytes.saturating_add(size);
+                    // A hostile tree may state any size beside its content.
+                    let holes = hole_bytes(&node.content).min(size);
+                    survey.hole_bytes = survey.hole_bytes.saturating_add(holes);
                 }
                 _ => survey.others += 1,
             }
