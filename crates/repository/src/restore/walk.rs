@@ -4,11 +4,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use refloat_localfs::write::DirectoryState;
 use refloat_localfs::{RelativePath, Restored, WriteError};
 use refloat_model::entry::{Entry, EntryKind, Metadata};
+use refloat_model::progress::Counters;
 
 use super::batch::{Batch, FileTask, LinkTask};
 use super::execute::Links;
@@ -35,26 +37,32 @@ struct Level {
 /// Batches that are executed at once: while the last reads of one are at work, processors would
 /// be idle.
 const BATCHES_AT_ONCE: usize = 2;
-/// After so many batches what they wrote is sent to the disk: more often costs more commits of the
-/// file system's journal, more seldom leaves more to wait for at the end.
-const WRITE_OUT_BATCHES: u64 = 4;
+/// After so many files or bytes what was written is sent to the disk: more often costs more commits of
+/// the file system's journal, more seldom leaves more to wait for at the end.
+const WRITE_OUT_FILES: u64 = 16_384;
+const WRITE_OUT_BYTES: u64 = 512 << 20;
+/// How often that is looked at.
+const WRITE_OUT_TICK: Duration = Duration::from_millis(50);
 
 /// Walks and executes at the same time.
 pub fn run(job: &Job<'_>, nodes: Vec<Node>, folder_metadata: Option<Metadata>) {
     let (batches, queue) = bounded::<(u64, Batch)>(0);
-    let (begun, beginnings) = bounded(1);
+    let (at_work, ended) = bounded(0);
     let turns = Turns::default();
     let links = Links::default();
     std::thread::scope(|scope| {
         let executors: Vec<_> = (0..BATCHES_AT_ONCE)
             .map(|_| {
-                let (queue, begun) = (queue.clone(), begun.clone());
+                let (queue, at_work) = (queue.clone(), at_work.clone());
                 let (turns, links) = (&turns, &links);
-                scope.spawn(move || execute_all(job, queue, &begun, turns, links))
+                scope.spawn(move || {
+                    execute_all(job, queue, turns, links);
+                    drop::<Sender<()>>(at_work);
+                })
             })
             .collect();
-        drop((queue, begun));
-        scope.spawn(move || write_out(job, &beginnings));
+        drop((queue, at_work));
+        scope.spawn(move || write_out(job, &ended));
         let mut walk = Walk {
             job,
             batches,
@@ -73,18 +81,8 @@ pub fn run(job: &Job<'_>, nodes: Vec<Node>, folder_metadata: Option<Metadata>) {
     });
 }
 
-fn execute_all(
-    job: &Job<'_>,
-    queue: Receiver<(u64, Batch)>,
-    begun: &Sender<()>,
-    turns: &Turns,
-    links: &Links,
-) {
+fn execute_all(job: &Job<'_>, queue: Receiver<(u64, Batch)>, turns: &Turns, links: &Links) {
     for (number, batch) in queue {
-        if number % WRITE_OUT_BATCHES == WRITE_OUT_BATCHES - 1 {
-            // If one waits that nobody has looked at, it is for this one as well.
-            let _full = begun.try_send(());
-        }
         let turn = turns.take(number);
         if !job.is_stopped() {
             execute::run(job, batch, &turn, links);
@@ -92,13 +90,18 @@ fn execute_all(
     }
 }
 
-/// Has the system write to the disk what earlier batches wrote while others are at work, until no
-/// more begin. The last synchronisation, which is for all, then has little left to wait for.
-fn write_out(job: &Job<'_>, beginnings: &Receiver<()>) {
-    for () in beginnings {
-        if job.is_stopped() {
-            return;
+/// Has the system write to the disk what was written so far while more is, until all executors have
+/// ended. The last synchronisation, which is for all, then has little left to wait for.
+fn write_out(job: &Job<'_>, ended: &Receiver<()>) {
+    let (mut files, mut bytes) = (0, 0);
+    while ended.recv_timeout(WRITE_OUT_TICK) == Err(RecvTimeoutError::Timeout) {
+        let files_now = Counters::get(&job.entries);
+        let bytes_now = Counters::get(&job.bytes_written);
+        let is_due = files_now - files >= WRITE_OUT_FILES || bytes_now - bytes >= WRITE_OUT_BYTES;
+        if !is_due || job.is_stopped() {
+            continue;
         }
+        (files, bytes) = (files_now, bytes_now);
         // What one call was told of is not told again.
         if let Err(error) = job.writer.sync() {
             job.fail(error.into());
