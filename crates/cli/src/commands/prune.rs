@@ -1,7 +1,7 @@
 //! `refloat prune`.
 //!
-//! Invariant: what is deleted was shown and confirmed; the exclusive lock is held for the
-//! deletion only.
+//! Invariant: what is deleted was shown and confirmed, but for unfinished files of writers that died
+//! a day ago, which nobody can read; the exclusive lock is held for the deletion only.
 
 use std::sync::Arc;
 use std::time::Duration;
