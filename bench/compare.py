@@ -8,7 +8,8 @@ Tools are refloat, restic, rustic and borg; those not given are looked for on PA
 as an empty path is left out. DIR holds one
 folder for each workload; those that are missing are generated (`workloads.py`). Steps: first,
 unchanged, changed (1 % of the files), restore, ls, check (all data read), prune (of all but the
-last). Peers take turns in another order each round, the disk is synchronised before each run and,
+last). Peers take turns in another order each round, all that they will read is read before each turn
+(borg drops it from the page cache), the disk is synchronised before each run and,
 timed by itself, after it: refloat and borg end when what they wrote is on disk, others before. Each
 restored tree is compared with its source. `report.py` turns the results into the table and
 the plot of docs/performance.md. Run as root, so that owners can be restored.
@@ -116,6 +117,24 @@ def digest(root):
     return total.hexdigest()
 
 
+def warm(root):
+    """Brings all files below a folder into the page cache; holes are passed over."""
+    for folder, _, files in os.walk(root):
+        for name in files:
+            path = os.path.join(folder, name)
+            if os.path.islink(path):
+                continue
+            with open(path, "rb", buffering=0) as file:
+                end, at = os.fstat(file.fileno()).st_size, 0
+                while at < end:
+                    try:
+                        at = os.lseek(file.fileno(), at, os.SEEK_DATA)
+                    except OSError:
+                        break
+                    file.seek(at)
+                    at += len(file.read(1 << 20))
+
+
 def restored(target, name):
     """Tools restore the whole path or its last part: finds the folder `name`."""
     return next((os.path.join(d, name) for d, folders, _ in os.walk(target) if name in folders), target)
@@ -127,6 +146,7 @@ def one_turn(tool, program, source, options, tag):
     repository, target, cache = (os.path.join(place, part) for part in ("repo", "out", "cache"))
     os.makedirs(place, exist_ok=True)
     steps = commands(tool, program, repository, source, target, cache)
+    warm(source)
     log = os.path.join(options.work, "errors.log")
     name = os.path.basename(source)
     results = {}

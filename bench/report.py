@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Turns results of compare.py into a Markdown table and a plot.
 
-usage: report.py RESULTS.json DOCUMENT.md PLOT.svg
+usage: report.py RESULTS.json... DOCUMENT.md PLOT.svg
+
+Several results are of runs with other workloads or steps; each says for itself how many rounds it was.
 
 In the document, what stands between the lines `<!-- table -->` and `<!-- end of table -->` is
 replaced. The plot shows, for each workload and step, how many times as long each tool took as
@@ -17,15 +19,20 @@ COLOURS = {"restic": "#4e79a7", "rustic": "#f28e2b", "borg": "#59a14f"}
 GOALS = {("large", "first"): 2.0, ("one", "first"): 2.0, ("large", "unchanged"): None, ("one", "unchanged"): None}
 
 
-def load(path):
-    with open(path) as file:
-        results = json.load(file)
-    rows = {}
-    for row in results["rows"]:
-        middle = {key: statistics.median(run[key] for run in row["runs"]) for key in ("wall", "durable", "cpu", "memory", "size")}
-        middle["good"] = all(run["good"] for run in row["runs"])
-        rows.setdefault((row["workload"], row["step"]), {})[row["tool"]] = middle
-    return results, rows
+def load(paths):
+    """The runs, and the middle figures of each workload and step, of the run that says them first."""
+    runs, rows = [], {}
+    for path in paths:
+        with open(path) as file:
+            runs.append(json.load(file))
+        rows_of_run = {}
+        for row in runs[-1]["rows"]:
+            middle = {key: statistics.median(run[key] for run in row["runs"]) for key in ("wall", "durable", "cpu", "memory", "size")}
+            middle["good"] = all(run["good"] for run in row["runs"])
+            rows_of_run.setdefault((row["workload"], row["step"]), {})[row["tool"]] = middle
+        for key, tools in rows_of_run.items():
+            rows.setdefault(key, tools)
+    return runs, rows
 
 
 def cell(figures):
@@ -43,12 +50,19 @@ def fastest(tools):
     return min(peers, default=None)
 
 
-def table(results, rows):
-    tools = [tool for tool in TOOLS if tool in results["versions"]]
+def conditions(run):
+    names = ", ".join(dict.fromkeys(row["workload"] for row in run["rows"]))
+    rounds = "one round" if run["rounds"] == 1 else f"{run['rounds']} rounds, the middle ones"
+    before, after = (load[0] for load in run["load"])
+    return f"{names}: {rounds}, load averages before and after {before:.1f} and {after:.1f}"
+
+
+def table(runs, rows):
+    versions = {tool: version for run in runs for tool, version in run["versions"].items()}
+    tools = [tool for tool in TOOLS if tool in versions]
     lines = [
-        f"{results['processors']} processors, {results['rounds']} rounds, load averages before and after "
-        f"{results['load'][0][0]:.1f} and {results['load'][1][0]:.1f}. "
-        + ", ".join(version for version in results["versions"].values()) + ".",
+        f"{runs[0]['processors']} processors; " + ", ".join(versions[tool] for tool in tools) + ". "
+        + "; ".join(conditions(run) for run in runs) + ".",
         "",
         "| workload | step | " + " | ".join(tools) + " | ratio | goal |",
         "|---|---|" + "---|" * len(tools) + "---|---|",
@@ -94,16 +108,17 @@ def plot(rows):
 
 
 def main():
-    if len(sys.argv) != 4:
+    if len(sys.argv) < 4:
         sys.exit(__doc__)
-    results, rows = load(sys.argv[1])
-    with open(sys.argv[2]) as file:
+    *results, place, picture = sys.argv[1:]
+    runs, rows = load(results)
+    with open(place) as file:
         document = file.read()
     before, rest = document.split("<!-- table -->\n", 1)
     after = rest.split("<!-- end of table -->", 1)[1]
-    with open(sys.argv[2], "w") as file:
-        file.write(f"{before}<!-- table -->\n{table(results, rows)}\n<!-- end of table -->{after}")
-    with open(sys.argv[3], "w") as file:
+    with open(place, "w") as file:
+        file.write(f"{before}<!-- table -->\n{table(runs, rows)}\n<!-- end of table -->{after}")
+    with open(picture, "w") as file:
         file.write(plot(rows))
 
 
