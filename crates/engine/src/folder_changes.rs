@@ -160,7 +160,11 @@ impl Look<'_> {
                 Some(EntryKind::File { size: old }) if size >= IN_PLACE_BYTES_MIN => *old,
                 _ => 0,
             };
-            let holes = Survey::of(std::slice::from_ref(node)).hole_bytes;
+            // In a file that is there holes have to be made, which not every file system can.
+            let holes = match found {
+                Some(_) => 0,
+                None => Survey::of(std::slice::from_ref(node)).hole_bytes,
+            };
             self.need(size.saturating_sub(kept.max(holes)));
         }
         if wanted.kind == EntryKind::Directory {

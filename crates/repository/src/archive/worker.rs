@@ -178,13 +178,14 @@ struct SmallFile {
 }
 
 impl SmallFile {
-    /// Whether another file is of the same tree, and small as far as is known.
+    /// Whether another file is of the same tree, and small and not empty as far as is known: an empty
+    /// one is done at once, and so before this one.
     fn goes_with(&self, other: &FileJob) -> bool {
         let listed = match other.place.entry.kind {
             EntryKind::File { size } => size,
             _ => u64::MAX,
         };
-        listed < CHUNK_BYTES_MIN as u64
+        (1..CHUNK_BYTES_MIN as u64).contains(&listed)
             && Arc::ptr_eq(&self.place.directory.tree, &other.place.directory.tree)
     }
 
