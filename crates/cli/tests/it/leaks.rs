@@ -165,7 +165,7 @@ fn the_password_is_in_no_argument_of_what_runs() {
     let waiting = {
         std::fs::create_dir(env.path("endless")).unwrap();
         let large = std::fs::File::create(env.path("endless/large")).unwrap();
-        large.set_len(64 << 30).unwrap();
+        large.set_len(8 << 40).unwrap();
         let source = format!("files:{}", env.path("endless").display());
         let mut command =
             env.command(&["backup", "--password-file", "password", "--source", &source]);
