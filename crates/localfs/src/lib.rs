@@ -32,4 +32,4 @@ pub use owners::Owners;
 pub use path::{InvalidName, RelativePath};
 pub use space::bytes_free;
 pub use walk::{WalkError, WalkOptions, WalkSummary, walk_contents, walk_entry};
-pub use write::{FileHandle, FolderWriter, Landing, Privileges, Restored, WriteError};
+pub use write::{FileHandle, FolderWriter, Landing, Privileges, Restored, WriteError, is_zeros};

@@ -50,6 +50,7 @@ use pinned::Pinned;
 pub use error::WriteError;
 pub use existing::ExistingFile;
 pub use file::{FileHandle, Landing};
+pub use holes::is_zeros;
 pub use privileges::{LEFT_OUT, Privileges};
 pub use resolve::Resolution;
 

@@ -48,13 +48,28 @@ pub(super) fn pieces(offset: u64, bytes: &[u8]) -> impl Iterator<Item = Piece<'_
     })
 }
 
-fn is_zeros(block: &[u8]) -> bool {
-    ZEROS.get(..block.len()) == Some(block)
+/// Whether all bytes are zero. Bytes that are not show that within the first few.
+#[must_use]
+pub fn is_zeros(bytes: &[u8]) -> bool {
+    bytes
+        .chunks(BLOCK_BYTES)
+        .all(|block| ZEROS.get(..block.len()) == Some(block))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_byte_anywhere_tells() {
+        let mut bytes = vec![0; 10_000];
+        assert!(is_zeros(&bytes) && is_zeros(&[]));
+        for at in [0, 1, 4095, 4096, 8191, 8192, 9999] {
+            bytes[at] = 1;
+            assert!(!is_zeros(&bytes), "{at}");
+            bytes[at] = 0;
+        }
+    }
 
     fn check(offset: u64, bytes: &[u8], expected: &[Piece<'_>]) {
         let found: Vec<_> = pieces(offset, bytes).collect();

@@ -11,6 +11,7 @@ use std::io::{self, Read};
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, select};
+use refloat_localfs::is_zeros;
 use refloat_model::entry::{Content, Entry, EntryKind};
 use refloat_model::progress::Counters;
 
@@ -24,7 +25,7 @@ use crate::failure::chain;
 use crate::format::pack::BlobKind;
 use crate::format::tree::Node;
 use crate::id::BlobId;
-use crate::zeros::{is_zeros, zero_chunk};
+use crate::zeros::zero_chunk;
 
 /// How much of a large file is read at once, in bytes: at most so much is copied to the next
 /// chunk.

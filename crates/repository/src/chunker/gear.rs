@@ -9,9 +9,10 @@
 //!
 //! Invariant: for one seed the boundaries never change; a change is a new kind in the config.
 
+use refloat_localfs::is_zeros;
+
 use super::{CHUNK_BYTES_AVERAGE, CHUNK_BYTES_MIN, Search};
 use crate::id::sha256;
-use crate::zeros::is_zeros;
 
 /// One bit more than the average asks for before it, one fewer behind it ("normalisation 1");
 /// the top bits of the hash depend on the most bytes.

@@ -47,7 +47,7 @@ const WRITE_OUT_TICK: Duration = Duration::from_millis(50);
 /// Walks and executes at the same time.
 pub fn run(job: &Job<'_>, nodes: Vec<Node>, folder_metadata: Option<Metadata>) {
     let (batches, queue) = bounded::<(u64, Batch)>(0);
-    let (at_work, ended) = bounded(0);
+    let (at_work, ended) = bounded::<()>(0);
     let turns = Turns::default();
     let links = Links::default();
     std::thread::scope(|scope| {
@@ -56,8 +56,8 @@ pub fn run(job: &Job<'_>, nodes: Vec<Node>, folder_metadata: Option<Metadata>) {
                 let (queue, at_work) = (queue.clone(), at_work.clone());
                 let (turns, links) = (&turns, &links);
                 scope.spawn(move || {
+                    let _until_the_end = at_work;
                     execute_all(job, queue, turns, links);
-                    drop::<Sender<()>>(at_work);
                 })
             })
             .collect();
