@@ -70,6 +70,7 @@ pub(crate) fn remove_stale(
     server.write_byte(probe)?;
     let listed = server.named("");
     server.remove_path(probe)?;
+    // Folders that are not there, here and below, have nothing to remove.
     let listed = listed?.unwrap_or_default();
     let ours = listed.iter().find(|entry| entry.name == probe);
     let mut removal = Removal {
@@ -126,13 +127,9 @@ impl<S: Folders> Removal<'_, S> {
         let (Some(now), Some(modified)) = (self.now, entry.modified) else {
             return false;
         };
-        let age = nanoseconds(now) - nanoseconds(modified);
-        age >= i128::try_from(self.older_than.as_nanos()).unwrap_or(i128::MAX)
+        let age = now.to_jiff().duration_since(modified.to_jiff());
+        Duration::try_from(age).is_ok_and(|age| age >= self.older_than)
     }
-}
-
-fn nanoseconds(time: Timestamp) -> i128 {
-    i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanoseconds)
 }
 
 /// The path of a probe below the repository.

@@ -266,9 +266,9 @@ impl Folders for Sftp {
         let named = entries.into_iter().filter_map(|entry| {
             // What is gone by now, or is something that nobody knows, is none of ours.
             let known = known(&session, &format!("{folder}/{}", entry.name), &entry).ok()?;
-            Some(Named {
+            (known.is_file() || known.is_folder()).then(|| Named {
                 name: entry.name,
-                is_folder: !known.is_file(),
+                is_folder: known.is_folder(),
                 size: known.size,
                 modified: known.modified(),
             })
