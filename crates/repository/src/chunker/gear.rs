@@ -196,7 +196,7 @@ mod tests {
     }
 
     /// As it was before runs of zeros were passed over.
-    fn end_byte_by_byte(gear: &Gear, chunk: &[u8]) -> Option<usize> {
+    fn end_byte_by_byte(gear: &Gear, chunk: &[u8]) -> Result<usize, u64> {
         let mut hash = 0_u64;
         for (at, byte) in chunk.iter().enumerate().skip(CHUNK_BYTES_MIN) {
             hash = (hash << 1).wrapping_add(gear.table[usize::from(*byte)]);
@@ -206,10 +206,10 @@ mod tests {
                 MASK_LAX
             };
             if hash & mask == 0 {
-                return Some(at + 1);
+                return Ok(at + 1);
             }
         }
-        None
+        Err(hash)
     }
 
     #[test]
@@ -229,12 +229,19 @@ mod tests {
                 let mut ends = (step..data.len() + step)
                     .step_by(step)
                     .map(|end| gear.find_end(&mut search, &data[..end.min(data.len())]));
-                assert_eq!(
-                    ends.find_map(|end| end),
-                    expected,
-                    "{seed}, steps of {step}"
-                );
+                let end = ends.find_map(|end| end);
+                assert_eq!(end.ok_or(search.hash), expected, "{seed}, steps of {step}");
             }
+            // Something right before a run: its zeros still count.
+            let mut data = vec![0; CHUNK_BYTES_MIN + 3 * RUN_BYTES];
+            data[CHUNK_BYTES_MIN + RUN_BYTES..][..RUN_BYTES].fill(seed);
+            let mut search = Search::default();
+            let end = gear.find_end(&mut search, &data);
+            assert_eq!(
+                end.ok_or(search.hash),
+                end_byte_by_byte(&gear, &data),
+                "{seed}"
+            );
         }
     }
 
