@@ -17,6 +17,7 @@
 mod builder;
 mod chunks;
 mod contents;
+mod cutter;
 mod density;
 mod directory;
 mod packer;

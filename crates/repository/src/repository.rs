@@ -68,7 +68,7 @@ impl ChunkerParameters {
         Ok(Self {
             polynomial: Polynomial::random()?,
             gear: (choice == ChunkerChoice::Gear).then(|| ChunkerConfig {
-                kind: ChunkerConfig::GEAR_V1.to_owned(),
+                kind: ChunkerConfig::GEAR_V2.to_owned(),
                 seed,
             }),
         })
@@ -456,17 +456,21 @@ fn chunker(config: &Config, storage: &SharedStorage) -> Result<Chunker, Reposito
     let Some(ours) = &config.refloat_chunker else {
         return Ok(Chunker::Rabin(Rabin::new(config.chunker_polynomial)));
     };
-    if ours.kind != ChunkerConfig::GEAR_V1 {
-        return Err(RepositoryError::UnsupportedFeature {
-            location: storage.location(),
-            feature: format!("the chunker {:?}", ours.kind),
-        });
-    }
+    let kind = match ours.kind.as_str() {
+        ChunkerConfig::GEAR_V1 => Chunker::Gear,
+        ChunkerConfig::GEAR_V2 => Chunker::GearAndZeros,
+        unknown => {
+            return Err(RepositoryError::UnsupportedFeature {
+                location: storage.location(),
+                feature: format!("the chunker {unknown:?}"),
+            });
+        }
+    };
     let seed: crate::id::BlobId = ours
         .seed
         .parse()
         .map_err(|e: crate::id::InvalidId| RepositoryError::damaged(FileKey::CONFIG, e))?;
-    Ok(Chunker::Gear(Gear::new(&seed.0)))
+    Ok(kind(Gear::new(&seed.0)))
 }
 
 fn hex(bytes: &[u8; 32]) -> String {
@@ -478,4 +482,40 @@ fn to_json<T: Serialize>(what: &'static str, value: &T) -> Result<Vec<u8>, Repos
         what,
         cause: e.into(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use refloat_storage::memory::MemoryStorage;
+
+    use super::*;
+
+    #[test]
+    fn old_kinds_of_chunkers_stay_and_unknown_ones_are_refused() {
+        let storage: SharedStorage = Arc::new(MemoryStorage::new());
+        let parameters = ChunkerParameters::random(ChunkerChoice::Gear).unwrap();
+        let mut config = Config {
+            version: VERSION_MAX,
+            id: "0".repeat(64),
+            chunker_polynomial: parameters.polynomial,
+            refloat_chunker: parameters.gear,
+            refloat_deleters: Vec::new(),
+        };
+        let mut kind = |kind: Option<&str>| {
+            if let (Some(ours), Some(kind)) = (&mut config.refloat_chunker, kind) {
+                kind.clone_into(&mut ours.kind);
+            }
+            chunker(&config, &storage)
+        };
+        assert!(matches!(kind(None), Ok(Chunker::GearAndZeros(_))), "new");
+        assert!(matches!(kind(Some("gear-v1")), Ok(Chunker::Gear(_))));
+        assert!(matches!(
+            kind(Some("gear-v2")),
+            Ok(Chunker::GearAndZeros(_))
+        ));
+        let refused = kind(Some("gear-v3")).unwrap_err().to_string();
+        assert!(refused.contains("the chunker \"gear-v3\""), "{refused}");
+        config.refloat_chunker = None;
+        assert!(matches!(chunker(&config, &storage), Ok(Chunker::Rabin(_))));
+    }
 }

@@ -23,6 +23,7 @@
 mod batch;
 mod compare;
 mod execute;
+mod holes;
 mod read_ahead;
 mod survey;
 mod turns;

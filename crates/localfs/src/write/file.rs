@@ -15,7 +15,7 @@ use rustix::fs::{
 use rustix::io::{Errno, pread, pwrite};
 
 use super::error::Context;
-use super::holes::{Piece, pieces};
+use super::holes::{Piece, are_zeros, pieces};
 use super::pinned::Pinned;
 use super::{FolderWriter, Restored, WriteError};
 use crate::attributes::{Identity, file_type};
@@ -205,24 +205,43 @@ impl FileHandle {
         &self.path
     }
 
+    /// Makes `length` bytes at `offset` zeros, whole blocks of them a hole.
+    ///
+    /// # Errors
+    /// The system refuses or is out of space, or the range lies beyond the length.
+    pub fn write_hole(&self, offset: u64, length: u64) -> Result<(), WriteError> {
+        self.require_within(offset, length)?;
+        self.write_zeros(offset, length).map(|_length| ())
+    }
+
+    /// Whether the file holds zeros there: holes by what the file system says, all else is read.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn holds_zeros(&self, offset: u64, length: u64) -> Result<bool, WriteError> {
+        are_zeros(&self.fd, offset, length).context("read", &self.path)
+    }
+
+    fn require_within(&self, offset: u64, length: u64) -> Result<(), WriteError> {
+        if offset.checked_add(length).is_none_or(|end| end > self.size) {
+            let (path, size) = (self.path.clone(), self.size);
+            return Err(WriteError::BeyondEnd { path, size });
+        }
+        Ok(())
+    }
+
     /// Writes `bytes` at `offset`. Whole blocks of zeros become holes. Several threads may write
     /// different parts at once.
     ///
     /// # Errors
     /// The system refuses or is out of space, or the bytes lie beyond the length.
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), WriteError> {
-        if offset
-            .checked_add(bytes.len() as u64)
-            .is_none_or(|end| end > self.size)
-        {
-            let (path, size) = (self.path.clone(), self.size);
-            return Err(WriteError::BeyondEnd { path, size });
-        }
+        self.require_within(offset, bytes.len() as u64)?;
         let mut at = offset;
         for piece in pieces(offset, bytes) {
             at += match piece {
                 Piece::Data(data) => self.write_data(at, data)?,
-                Piece::Zeros(length) => self.write_zeros(at, length)?,
+                Piece::Zeros(length) => self.write_zeros(at, length as u64)?,
             };
         }
         Ok(())
@@ -261,20 +280,31 @@ impl FileHandle {
     }
 
     /// A new file is a single hole already; in an old one a hole has to be made.
-    fn write_zeros(&self, offset: u64, length: usize) -> Result<u64, WriteError> {
-        let bytes = length as u64;
+    fn write_zeros(&self, offset: u64, length: u64) -> Result<u64, WriteError> {
         if !self.holds_old_content() {
-            if self.is_shorter_than(offset + bytes) {
+            if self.is_shorter_than(offset + length) {
                 self.set_length()?;
             }
-            return Ok(bytes);
+            return Ok(length);
         }
         let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        match fallocate(&self.fd, mode, offset, bytes) {
-            Ok(()) => Ok(bytes),
-            Err(Errno::NOTSUP | Errno::NOSYS) => self.write_data(offset, &vec![0; length]),
+        match fallocate(&self.fd, mode, offset, length) {
+            Ok(()) => Ok(length),
+            Err(Errno::NOTSUP | Errno::NOSYS) => self.write_zero_bytes(offset, length),
             Err(errno) => Err(WriteError::new("write", &self.path, errno)),
         }
+    }
+
+    /// For file systems that know no holes.
+    fn write_zero_bytes(&self, offset: u64, length: u64) -> Result<u64, WriteError> {
+        static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+        let mut done = 0;
+        while done < length {
+            let left = usize::try_from(length - done).unwrap_or(usize::MAX);
+            let piece = ZEROS.get(..left).unwrap_or(&ZEROS);
+            done += self.write_data(offset + done, piece)?;
+        }
+        Ok(length)
     }
 
     /// Reads what the file holds, to verify it; fewer bytes than asked for only at its end.

@@ -2,6 +2,12 @@
 //!
 //! Invariant: the pieces of a buffer cover it exactly, in order.
 
+use rustix::fd::OwnedFd;
+use rustix::fs::{SeekFrom, seek};
+use rustix::io::Errno;
+
+use super::file::read_fully;
+
 /// Zeros are looked for in units of this size, aligned in the file: no file system has smaller
 /// blocks by default, and finer holes would only cost calls.
 const BLOCK_BYTES: usize = 4096;
@@ -54,6 +60,36 @@ pub fn is_zeros(bytes: &[u8]) -> bool {
     bytes
         .chunks(BLOCK_BYTES)
         .all(|block| ZEROS.get(..block.len()) == Some(block))
+}
+
+/// How much is read at once of what is no hole.
+const READ_BYTES: usize = 256 << 10;
+
+/// Whether a range of a file is zeros to its end; what lies in holes is not read.
+///
+/// Moves the handle's own position, which nothing else uses.
+pub(super) fn are_zeros(fd: &OwnedFd, offset: u64, length: u64) -> Result<bool, Errno> {
+    let mut buffer = Vec::new();
+    let (mut at, end) = (offset, offset.saturating_add(length));
+    while at < end {
+        let data = match seek(fd, SeekFrom::Data(at)) {
+            Ok(data) => data.max(at),
+            // Nothing but a hole up to the file's end.
+            Err(Errno::NXIO) => return Ok(rustix::fs::fstat(fd)?.st_size.cast_unsigned() >= end),
+            Err(Errno::INVAL | Errno::NOTSUP) => at,
+            Err(errno) => return Err(errno),
+        };
+        if data >= end {
+            return Ok(true);
+        }
+        let wanted = usize::try_from(end - data).map_or(READ_BYTES, |left| left.min(READ_BYTES));
+        buffer.resize(wanted, 0);
+        if read_fully(fd, data, &mut buffer)? < wanted || !is_zeros(&buffer) {
+            return Ok(false);
+        }
+        at = data + wanted as u64;
+    }
+    Ok(true)
 }
 
 #[cfg(test)]

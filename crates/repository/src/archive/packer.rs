@@ -321,11 +321,9 @@ impl Packer {
         usize::try_from(state >> 33).unwrap_or(0) % bound
     }
 
-    /// An empty buffer, with the memory of an earlier blob where there is one.
+    /// A buffer, which still holds an earlier chunk where there was one.
     pub fn spare_buffer(&self) -> Vec<u8> {
-        let mut buffer = lock(&self.spare).pop().unwrap_or_default();
-        buffer.clear();
-        buffer
+        lock(&self.spare).pop().unwrap_or_default()
     }
 
     /// Keeps a few buffers of usual size for reuse.

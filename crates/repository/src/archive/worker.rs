@@ -11,25 +11,20 @@ use std::io::{self, Read};
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, select};
-use refloat_localfs::is_zeros;
 use refloat_model::entry::{Content, Entry, EntryKind};
 use refloat_model::progress::Counters;
 
 use super::Shared;
 use super::chunks::{ChunkList, FileChunks};
+use super::cutter::cut_file;
 use super::density::{Density, Earlier};
 use super::directory::Directory;
-use crate::chunker::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, Search};
+use crate::chunker::CHUNK_BYTES_MIN;
 use crate::error::RepositoryError;
 use crate::failure::chain;
 use crate::format::pack::BlobKind;
 use crate::format::tree::Node;
 use crate::id::BlobId;
-use crate::zeros::zero_chunk;
-
-/// How much of a large file is read at once, in bytes: at most so much is copied to the next
-/// chunk.
-const READ_BYTES: usize = 256 << 10;
 
 /// Work for any worker.
 pub enum Job {
@@ -151,7 +146,7 @@ fn store_chunk(shared: &Shared, chunk: ChunkJob) {
     shared.guard(|| store_two(shared, chunk));
 }
 
-fn store_two(shared: &Shared, chunk: ChunkJob) -> Result<(), RepositoryError> {
+pub fn store_two(shared: &Shared, chunk: ChunkJob) -> Result<(), RepositoryError> {
     let Ok(other) = shared.chunks.1.try_recv() else {
         let id = BlobId::of(&chunk.bytes);
         return store_hashed(shared, chunk, id);
@@ -161,7 +156,7 @@ fn store_two(shared: &Shared, chunk: ChunkJob) -> Result<(), RepositoryError> {
     store_hashed(shared, other, other_id)
 }
 
-fn store_hashed(shared: &Shared, chunk: ChunkJob, id: BlobId) -> Result<(), RepositoryError> {
+pub fn store_hashed(shared: &Shared, chunk: ChunkJob, id: BlobId) -> Result<(), RepositoryError> {
     let ChunkJob {
         file,
         number,
@@ -248,29 +243,8 @@ fn read_content(
     Ok(None)
 }
 
-/// Whether a reader came to its end.
-enum Ended {
-    Yes,
-    No,
-}
-
-/// Appends to `buffer` until it holds `length` bytes or the reader ends.
-fn fill(reader: &mut dyn Read, buffer: &mut Vec<u8>, length: usize) -> io::Result<Ended> {
-    let have = buffer.len();
-    // Exactly: doubling would hold twice the memory of every chunk.
-    buffer.reserve_exact(length.saturating_sub(have));
-    buffer.resize(length.max(have), 0);
-    let read = read_full(reader, &mut buffer[have..])?;
-    buffer.truncate(have + read);
-    Ok(if have + read < length {
-        Ended::Yes
-    } else {
-        Ended::No
-    })
-}
-
 /// Reads until the buffer is full or the reader ends, and says how much.
-fn read_full(reader: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
+pub fn read_full(reader: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut have = 0;
     while have < buffer.len() {
         match reader.read(&mut buffer[have..]) {
@@ -281,74 +255,6 @@ fn read_full(reader: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
         }
     }
     Ok(have)
-}
-
-/// Cuts the rest of a large file into chunks, of which `chunk` holds the beginning.
-fn cut_file(
-    shared: &Shared,
-    file: &Arc<FileChunks>,
-    reader: &mut dyn Read,
-    mut chunk: Vec<u8>,
-) -> Result<(), RepositoryError> {
-    let chunker = shared.repository.chunker();
-    let mut search = Search::default();
-    loop {
-        shared.check()?;
-        if let Some(end) = chunker.find_end(&mut search, &chunk) {
-            let mut next = shared.packer.spare_buffer();
-            next.extend_from_slice(&chunk[end..]);
-            chunk.truncate(end);
-            hand_out(shared, file, std::mem::replace(&mut chunk, next))?;
-            search = Search::default();
-            continue;
-        }
-        let length = chunk.len() + READ_BYTES;
-        match fill(reader, &mut chunk, length) {
-            Ok(Ended::No) => {}
-            Ok(Ended::Yes) => break,
-            Err(error) => {
-                return file.fail(shared, format!("cannot read: {}", chain(&error)));
-            }
-        }
-    }
-    // What was read before the end may still hold several chunks.
-    while let Some(end) = chunker.find_end(&mut search, &chunk) {
-        let next = chunk.split_off(end);
-        hand_out(shared, file, std::mem::replace(&mut chunk, next))?;
-        search = Search::default();
-    }
-    if !chunk.is_empty() {
-        hand_out(shared, file, chunk)?;
-    }
-    file.all_handed_out(shared)
-}
-
-/// Gives a chunk to whoever is free, or stores it here.
-fn hand_out(
-    shared: &Shared,
-    file: &Arc<FileChunks>,
-    bytes: Vec<u8>,
-) -> Result<(), RepositoryError> {
-    Counters::add(&shared.counters.bytes_done, bytes.len() as u64);
-    let job = ChunkJob {
-        file: Arc::clone(file),
-        number: file.hand_out(bytes.len()),
-        bytes,
-    };
-    // Most chunks of a disk image are the same zeros, and are there already: queued they would only
-    // hold memory.
-    if is_zero_chunk(&job.bytes) {
-        return store_hashed(shared, job, zero_chunk());
-    }
-    if let Err(full) = shared.chunks.0.try_send(job) {
-        return store_two(shared, full.into_inner());
-    }
-    Ok(())
-}
-
-/// Whether this is the longest chunk of zeros, which is what all long runs of them are cut into.
-fn is_zero_chunk(bytes: &[u8]) -> bool {
-    bytes.len() == CHUNK_BYTES_MAX && is_zeros(bytes)
 }
 
 fn fail_file(shared: &Shared, place: &FilePlace, error: &io::Error) -> Result<(), RepositoryError> {

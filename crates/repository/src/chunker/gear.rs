@@ -80,10 +80,8 @@ impl Gear {
                 return Some(search.position + number * RUN_BYTES + at);
             }
         }
-        *search = Search {
-            hash,
-            position: end,
-        };
+        search.hash = hash;
+        search.position = end;
         None
     }
 
@@ -121,7 +119,7 @@ impl Gear {
 mod tests {
     use super::*;
     use crate::chunker::rabin::{Polynomial, Rabin};
-    use crate::chunker::{CHUNK_BYTES_MAX, Chunker};
+    use crate::chunker::{CHUNK_BYTES_MAX, Chunker, Rest, ZERO_RUN_BYTES};
 
     fn noise(length: usize, seed: u64) -> Vec<u8> {
         let mut state = seed;
@@ -139,7 +137,7 @@ mod tests {
         let mut lengths = Vec::new();
         while !data.is_empty() {
             let length = chunker
-                .find_end(&mut Search::default(), data)
+                .find_end(&mut Search::default(), data, Rest::None)
                 .unwrap_or(data.len());
             lengths.push(length);
             data = &data[length..];
@@ -245,22 +243,84 @@ mod tests {
         }
     }
 
+    fn check_arrival(chunker: &Chunker, data: &[u8]) {
+        let whole = chunker.find_end(&mut Search::default(), data, Rest::None);
+        for step in [1 << 19, 77_777, 1 << 20, 3_000_001, data.len()] {
+            let mut search = Search::default();
+            let mut ends = (step..data.len() + step).step_by(step).map(|end| {
+                let end = end.min(data.len());
+                let rest = match end == data.len() {
+                    true => Rest::None,
+                    false => Rest::ToCome,
+                };
+                chunker.find_end(&mut search, &data[..end], rest)
+            });
+            assert_eq!(ends.find_map(|end| end), whole, "steps of {step}");
+        }
+    }
+
     #[test]
     fn the_end_does_not_depend_on_how_bytes_arrive() {
         let data = noise(9 << 20, 5);
+        let gear = || Gear::new(&[1; 32]);
         for chunker in [
-            Chunker::Gear(Gear::new(&[1; 32])),
+            Chunker::Gear(gear()),
+            Chunker::GearAndZeros(gear()),
             Chunker::Rabin(Rabin::new(Polynomial::random().unwrap())),
         ] {
-            let whole = chunker.find_end(&mut Search::default(), &data);
-            assert!(whole.is_some());
-            for step in [1 << 19, 77_777, 1 << 20, 3_000_001] {
-                let mut search = Search::default();
-                let mut ends = (step..data.len() + step)
-                    .step_by(step)
-                    .map(|end| chunker.find_end(&mut search, &data[..end.min(data.len())]));
-                assert_eq!(ends.find_map(|end| end), whole, "steps of {step}");
-            }
+            check_arrival(&chunker, &data);
         }
+        let chunker = Chunker::GearAndZeros(gear());
+        for seed in 0..60 {
+            let (run, others) = (noise(2, seed), noise(4, seed + 100));
+            let length = [0, 1, ZERO_RUN_BYTES - 1, ZERO_RUN_BYTES, 300_000, 9 << 20];
+            let length =
+                length[usize::from(run[0]) % 6] + usize::from(run[1]) * (seed as usize % 2);
+            let start = [0, 1, 5000, 600_000, 1 << 20, 1_100_000][usize::from(others[0]) % 6];
+            let mut data = noise(start, seed);
+            data.extend(vec![0; length]);
+            data.extend(noise(usize::from(others[1]) * 3000, seed));
+            data.extend(vec![0; usize::from(others[2]) * 700]);
+            check_arrival(&chunker, &data);
+        }
+    }
+
+    /// Zeros are chunks of their own from 64 KiB on, in multiples of that; the rest is as it was.
+    #[test]
+    fn long_runs_of_zeros_are_set_apart() {
+        let gear = || Gear::new(&[1; 32]);
+        let (plain, apart) = (Chunker::Gear(gear()), Chunker::GearAndZeros(gear()));
+        let data = noise(8 << 20, 11);
+        assert_eq!(cuts(&plain, &data), cuts(&apart, &data), "no zeros");
+        let unit = ZERO_RUN_BYTES;
+        let island = |length| noise(length, 3);
+        let image = [
+            &vec![0; 9 * unit][..],
+            &island(4096),
+            &vec![0; unit - 1],
+            &island(10_000),
+            &vec![0; (20 << 20) + 5],
+            &island(100),
+            &vec![0; 2 * unit + 77],
+        ]
+        .concat();
+        let expected = [
+            9 * unit,
+            4096 + unit - 1 + 10_000,
+            8 << 20,
+            8 << 20,
+            4 << 20,
+            5 + 100,
+            2 * unit,
+            77,
+        ];
+        assert_eq!(cuts(&apart, &image), expected);
+        assert_eq!(cuts(&plain, &image).len(), 3, "the first kind joins them");
+        // What is between two runs is cut as if it were alone.
+        let between = noise(3 << 20, 12);
+        let image = [&vec![0; unit][..], &between, &vec![0; unit]].concat();
+        let alone = cuts(&apart, &between);
+        let found = cuts(&apart, &image);
+        assert_eq!(found[1..=alone.len()], alone);
     }
 }

@@ -176,10 +176,8 @@ impl Rabin {
                 return Some(search.position + at + 1);
             }
         }
-        *search = Search {
-            hash,
-            position: chunk.len(),
-        };
+        search.hash = hash;
+        search.position = chunk.len();
         None
     }
 

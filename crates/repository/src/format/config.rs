@@ -33,7 +33,7 @@ pub struct Config {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChunkerConfig {
-    /// [`Self::GEAR_V1`]; anything else is of a newer program.
+    /// [`Self::GEAR_V1`] or [`Self::GEAR_V2`]; anything else is of a newer program.
     pub kind: String,
     /// 64 hex digits: the secret that the gear table is derived from.
     pub seed: String,
@@ -42,4 +42,6 @@ pub struct ChunkerConfig {
 impl ChunkerConfig {
     /// Gear-based FastCDC as `chunker::gear` implements it.
     pub const GEAR_V1: &'static str = "gear-v1";
+    /// The same, with the same table, and long runs of zeros are chunks of their own.
+    pub const GEAR_V2: &'static str = "gear-v2";
 }

@@ -1,11 +1,12 @@
 //! Comparing a file that is there with the stored one, blob by blob.
 //!
-//! Invariant: a blob counts as equal only if its bytes hash to its id.
+//! Invariant: a blob counts as equal only if its bytes hash to its id, or are the zeros that it names.
 
 use refloat_localfs::write::ExistingFile;
 
 use super::batch::FileTask;
 use crate::id::BlobId;
+use crate::zeros::is_zero_blob;
 
 /// Which blobs of `task` the existing file already holds in their places. What cannot be read
 /// counts as different.
@@ -19,6 +20,9 @@ pub fn equal_blobs(file: &ExistingFile, task: &FileTask, offsets: &[u64]) -> Vec
             if *end > file.size() {
                 return false;
             }
+            if is_zero_blob(blob, end - start) {
+                return file.holds_zeros(*start, end - start).unwrap_or(false);
+            }
             let Ok(length) = usize::try_from(end - start) else {
                 return false;
             };
@@ -27,4 +31,18 @@ pub fn equal_blobs(file: &ExistingFile, task: &FileTask, offsets: &[u64]) -> Vec
             read.is_ok_and(|read| read == length) && BlobId::of(&buffer) == *blob
         })
         .collect()
+}
+
+/// How many bytes the equal ones of some blobs hold.
+pub fn equal_bytes(equal: &[bool], offsets: &[u64]) -> u64 {
+    let lengths = offsets.windows(2).map(|range| match range {
+        [start, end] => end - start,
+        _ => 0,
+    });
+    equal
+        .iter()
+        .zip(lengths)
+        .filter(|(equal, _)| **equal)
+        .map(|(_, length)| length)
+        .sum()
 }

@@ -3,6 +3,7 @@
 //! Invariant: a file is finished exactly once, by whoever writes its last blob.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -11,12 +12,13 @@ use refloat_model::progress::Counters;
 
 use super::batch::{Batch, BlobUses, FileTask, Run, RunPlanner, Unavailable, Use};
 use super::turns::Turn;
-use super::{Job, ReadBack, compare, read_ahead};
+use super::{Job, ReadBack, compare, holes, read_ahead};
 use crate::blobs::BlobReader as _;
 use crate::error::RepositoryError;
 use crate::failure::chain;
 use crate::format::pack::BlobKind;
 use crate::parallel::{for_each, lock};
+use crate::zeros::zeros_of;
 
 /// From this size a file is written in place, so that a repeated restore need not begin again.
 const IN_PLACE_BYTES_MIN: u64 = 64 << 20;
@@ -48,6 +50,8 @@ impl Default for Found {
 struct FileState {
     task: FileTask,
     found: Mutex<Found>,
+    /// Zeros, which are written when it is opened.
+    holes: Mutex<Vec<Range<u64>>>,
     /// Blobs still to be written.
     remaining: AtomicUsize,
     failed: AtomicBool,
@@ -149,6 +153,7 @@ impl FileState {
         Self {
             task,
             found: Mutex::default(),
+            holes: Mutex::default(),
             remaining: AtomicUsize::new(0),
             failed: AtomicBool::new(false),
             deferred: AtomicBool::new(false),
@@ -205,38 +210,72 @@ impl Execution<'_, '_> {
             Err(error) => return self.fail_write(file, error),
         };
         let is_kept = |blob: usize| kept.is_some() && equal.get(blob).copied().unwrap_or(false);
-        let wanted: Vec<(usize, u64)> = (0..file.task.content.len())
-            .zip(offsets.iter().copied())
-            .filter(|(blob, _)| !is_kept(*blob))
-            .collect();
+        let content = &file.task.content;
+        let wanted = (0..content.len()).filter(|blob| !is_kept(*blob));
+        let (wanted, holes) = holes::split(content, offsets, wanted);
+        *lock(&file.holes) = holes;
         if kept.is_some() {
-            let bytes = equal_bytes(&equal, offsets);
+            let bytes = compare::equal_bytes(&equal, offsets);
             Counters::add(&self.job.bytes_kept, bytes);
             Counters::add(&self.job.bytes_verified, bytes);
         }
         file.remaining.store(wanted.len(), Ordering::SeqCst);
-        if wanted.is_empty() {
-            let prepared = kept.map_or_else(|| self.prepare(file), Ok);
-            prepared
-                .and_then(|handle| self.finish(file, handle))
-                .unwrap_or_else(|e| self.fail_write(file, e));
-            return;
-        }
-        if let Some(handle) = kept {
-            self.open.fetch_add(1, Ordering::SeqCst);
-            *lock(&file.handle) = Some(Arc::new(handle));
-        }
-        for (blob, offset) in wanted {
-            if let Some(id) = file.task.content.get(blob) {
-                planner.want(
-                    *id,
-                    Use {
-                        file: number,
-                        offset,
-                    },
-                );
+        match self.open_now(file, kept, wanted.is_empty()) {
+            Err(error) => return self.fail_write(file, error),
+            Ok(Err(offset)) => return self.fail_read_back(file, offset),
+            Ok(Ok(None)) => {}
+            Ok(Ok(Some(handle))) if wanted.is_empty() => {
+                let finished = self.finish(file, handle);
+                return finished.unwrap_or_else(|error| self.fail_write(file, error));
+            }
+            Ok(Ok(Some(handle))) => {
+                self.open.fetch_add(1, Ordering::SeqCst);
+                *lock(&file.handle) = Some(Arc::new(handle));
             }
         }
+        for blob in wanted {
+            if let (Some(id), Some(offset)) = (content.get(blob), offsets.get(blob).copied()) {
+                let file = number;
+                planner.want(*id, Use { file, offset });
+            }
+        }
+    }
+
+    /// The handle of a file whose holes are made before any blob comes, since it stays in place or no blob
+    /// comes; where a hole does not read back, its offset.
+    fn open_now(
+        &self,
+        file: &FileState,
+        kept: Option<FileHandle>,
+        is_all: bool,
+    ) -> Result<Result<Option<FileHandle>, u64>, WriteError> {
+        let prepared = match kept {
+            Some(handle) => self.make_holes(file, &handle)?.map(|()| handle),
+            None if is_all => self.prepare_with_holes(file)?,
+            None => return Ok(Ok(None)),
+        };
+        Ok(prepared.map(Some))
+    }
+
+    /// Opens a file and makes its holes; where one does not read back, its offset.
+    fn prepare_with_holes(&self, file: &FileState) -> Result<Result<FileHandle, u64>, WriteError> {
+        let handle = self.prepare(file)?;
+        let made = self.make_holes(file, &handle)?;
+        Ok(made.map(|()| handle))
+    }
+
+    fn make_holes(
+        &self,
+        file: &FileState,
+        handle: &FileHandle,
+    ) -> Result<Result<(), u64>, WriteError> {
+        let holes = std::mem::take(&mut *lock(&file.holes));
+        holes::make(self.job, handle, &holes)
+    }
+
+    fn fail_read_back(&self, file: &FileState, offset: u64) {
+        let reason = format!("what was written at byte {offset} does not read back equal");
+        self.fail_because(file, reason);
     }
 
     /// Opens a file whose equal blobs may stay. None if they may not: the writer fell back to a
@@ -448,11 +487,18 @@ impl Execution<'_, '_> {
             file.deferred.store(true, Ordering::SeqCst);
             return Ok(None);
         }
-        let prepared = self.prepare(file);
-        if prepared.is_err() {
+        let prepared = self.prepare_with_holes(file);
+        if !matches!(prepared, Ok(Ok(_))) {
             self.open.fetch_sub(1, Ordering::SeqCst);
         }
-        let handle = Arc::new(prepared?);
+        let handle = match prepared? {
+            Ok(handle) => Arc::new(handle),
+            Err(offset) => {
+                drop(slot);
+                self.fail_read_back(file, offset);
+                return Ok(None);
+            }
+        };
         *slot = Some(Arc::clone(&handle));
         Ok(Some(handle))
     }
@@ -473,10 +519,7 @@ impl Execution<'_, '_> {
             read_back.resize(plain.len(), 0);
             let read = handle.read_at(offset, read_back)?;
             if read != plain.len() || read_back != plain {
-                self.fail_because(
-                    file,
-                    format!("what was written at byte {offset} does not read back equal"),
-                );
+                self.fail_read_back(file, offset);
                 return Ok(false);
             }
             Counters::add(&self.job.bytes_verified, length);
@@ -514,6 +557,15 @@ impl Execution<'_, '_> {
         let handle = self.prepare(file)?;
         let mut offset = 0;
         for blob in &*file.task.content {
+            if let Some(length) = zeros_of(blob) {
+                let hole = offset..offset + length;
+                if let Err(offset) = holes::make(self.job, &handle, &[hole])? {
+                    self.fail_read_back(file, offset);
+                    return Ok(Ok(()));
+                }
+                offset += length;
+                continue;
+            }
             let plain = match self.job.repository.read_blob(BlobKind::Data, *blob) {
                 Ok(plain) => plain,
                 Err(error) => return Ok(Err(error)),
@@ -549,17 +601,4 @@ impl Execution<'_, '_> {
             self.fail_because(file, chain(&error));
         }
     }
-}
-
-fn equal_bytes(equal: &[bool], offsets: &[u64]) -> u64 {
-    let lengths = offsets.windows(2).map(|range| match range {
-        [start, end] => end - start,
-        _ => 0,
-    });
-    equal
-        .iter()
-        .zip(lengths)
-        .filter(|(equal, _)| **equal)
-        .map(|(_, length)| length)
-        .sum()
 }

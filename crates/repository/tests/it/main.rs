@@ -27,3 +27,4 @@ mod simulation;
 mod storage_faults;
 mod support;
 mod tree_cache;
+mod zeros;

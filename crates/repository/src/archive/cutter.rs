@@ -1,0 +1,200 @@
+//! Cutting a large file into chunks while it is read.
+//!
+//! Invariant: the chunks are those that the chunker finds in the whole content, however it arrives; long
+//! runs of zeros that the chunker sets apart are counted and never held in memory.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use refloat_localfs::is_zeros;
+use refloat_model::progress::Counters;
+
+use super::Shared;
+use super::chunks::FileChunks;
+use super::density::Density;
+use super::worker::{ChunkJob, read_full, store_two};
+use crate::chunker::{CHUNK_BYTES_MAX, Rest, Search, ZERO_RUN_BYTES, zero_runs};
+use crate::error::RepositoryError;
+use crate::failure::chain;
+use crate::format::pack::BlobKind;
+use crate::id::BlobId;
+use crate::zeros::zero_blob;
+
+/// How much of a large file is read at once, in bytes: at most so much is copied to the next
+/// chunk.
+const READ_BYTES: usize = 256 << 10;
+
+/// Bytes that were read and belong to no chunk yet.
+struct Pending {
+    /// Longer than what was read: what lies behind is left over from chunks before. Making it anew for
+    /// each would write zeros that nobody wants.
+    buffer: Vec<u8>,
+    filled: usize,
+}
+
+impl Pending {
+    fn bytes(&self) -> &[u8] {
+        self.buffer.get(..self.filled).unwrap_or_default()
+    }
+
+    /// Reads so much more; whether anything may follow.
+    fn read(&mut self, reader: &mut dyn Read, length: usize) -> io::Result<Rest> {
+        let end = self.filled + length;
+        if self.buffer.len() < end {
+            // Exactly: doubling would hold twice the memory of every chunk.
+            self.buffer.reserve_exact(end - self.buffer.len());
+            self.buffer.resize(end, 0);
+        }
+        let read = read_full(reader, &mut self.buffer[self.filled..end])?;
+        self.filled += read;
+        Ok(if read < length {
+            Rest::None
+        } else {
+            Rest::ToCome
+        })
+    }
+
+    /// Takes the first `end` bytes; `next` gets the others.
+    fn split_off(&mut self, end: usize, mut next: Vec<u8>) -> Vec<u8> {
+        let others = self.filled - end;
+        if next.len() < others {
+            next.resize(others, 0);
+        }
+        next[..others].copy_from_slice(&self.buffer[end..self.filled]);
+        let mut chunk = std::mem::replace(&mut self.buffer, next);
+        chunk.truncate(end);
+        self.filled = others;
+        chunk
+    }
+
+    /// Drops the first `length` bytes.
+    fn pass(&mut self, length: usize) {
+        self.buffer.copy_within(length..self.filled, 0);
+        self.filled -= length;
+    }
+}
+
+struct Cutter<'a> {
+    shared: &'a Shared,
+    file: &'a Arc<FileChunks>,
+    pending: Pending,
+    search: Search,
+    /// Zeros before what is pending, a multiple of [`ZERO_RUN_BYTES`].
+    zeros: usize,
+}
+
+/// Cuts a file into chunks, of which `start` is the beginning.
+pub fn cut_file(
+    shared: &Shared,
+    file: &Arc<FileChunks>,
+    reader: &mut dyn Read,
+    start: Vec<u8>,
+) -> Result<(), RepositoryError> {
+    let mut cutter = Cutter {
+        shared,
+        file,
+        pending: Pending {
+            filled: start.len(),
+            buffer: start,
+        },
+        search: Search::default(),
+        zeros: 0,
+    };
+    let mut rest = Rest::ToCome;
+    loop {
+        shared.check()?;
+        cutter.cut(rest)?;
+        if rest == Rest::None {
+            break;
+        }
+        rest = match cutter.pending.read(reader, READ_BYTES) {
+            Ok(rest) => rest,
+            Err(error) => {
+                return file.fail(shared, format!("cannot read: {}", chain(&error)));
+            }
+        };
+    }
+    if cutter.pending.filled > 0 {
+        cutter.hand_out(cutter.pending.filled)?;
+    }
+    shared.packer.recycle(cutter.pending.buffer);
+    file.all_handed_out(shared)
+}
+
+impl Cutter<'_> {
+    /// Hands out all chunks whose ends are known.
+    fn cut(&mut self, rest: Rest) -> Result<(), RepositoryError> {
+        let chunker = Arc::clone(self.shared.repository.chunker());
+        loop {
+            if chunker.sets_zeros_apart() {
+                self.pass_zeros(rest)?;
+            }
+            let found = chunker.find_end(&mut self.search, self.pending.bytes(), rest);
+            let Some(end) = found else { return Ok(()) };
+            self.hand_out(end)?;
+        }
+    }
+
+    /// Counts the zeros that a chunk begins with if they are a long run, and hands them out where it ends.
+    fn pass_zeros(&mut self, rest: Rest) -> Result<(), RepositoryError> {
+        let bytes = self.pending.bytes();
+        let leading = zero_runs::leading(bytes);
+        let has_ended = leading < bytes.len() || rest == Rest::None;
+        if self.zeros > 0 || leading >= ZERO_RUN_BYTES {
+            let whole = leading / ZERO_RUN_BYTES * ZERO_RUN_BYTES;
+            self.pending.pass(whole);
+            self.zeros += whole;
+            self.search = Search::default();
+        }
+        while self.zeros >= CHUNK_BYTES_MAX {
+            self.hand_out_zeros(CHUNK_BYTES_MAX)?;
+        }
+        if has_ended && self.zeros > 0 {
+            self.hand_out_zeros(self.zeros)?;
+        }
+        Ok(())
+    }
+
+    fn hand_out_zeros(&mut self, length: usize) -> Result<(), RepositoryError> {
+        let shared = self.shared;
+        self.zeros -= length;
+        Counters::add(&shared.counters.bytes_done, length as u64);
+        let number = self.file.hand_out(length);
+        let id = zero_blob(length).unwrap_or_else(|| BlobId::of(&vec![0; length]));
+        let is_there = shared.has_blob(BlobKind::Data, &id) || shared.packer.is_claimed(&id);
+        let density = match is_there {
+            true => Density::default(),
+            false => shared.store_hashed(BlobKind::Data, id, &vec![0; length])?,
+        };
+        self.file.stored(shared, number, id, density)
+    }
+
+    /// Gives the next chunk to whoever is free, or stores it here.
+    fn hand_out(&mut self, end: usize) -> Result<(), RepositoryError> {
+        let shared = self.shared;
+        self.search = Search::default();
+        let bytes = self.pending.split_off(end, shared.packer.spare_buffer());
+        Counters::add(&shared.counters.bytes_done, bytes.len() as u64);
+        let job = ChunkJob {
+            file: Arc::clone(self.file),
+            number: self.file.hand_out(bytes.len()),
+            bytes,
+        };
+        // Most chunks of a disk image are the same zeros, and are there already: queued they would only
+        // hold memory.
+        if let Some(id) = known_zeros(&job.bytes) {
+            return super::worker::store_hashed(shared, job, id);
+        }
+        if let Err(full) = shared.chunks.0.try_send(job) {
+            return store_two(shared, full.into_inner());
+        }
+        Ok(())
+    }
+}
+
+/// The id of the longest chunk of zeros, which is what chunkers that do not set zeros apart cut long
+/// runs of them into.
+fn known_zeros(bytes: &[u8]) -> Option<BlobId> {
+    let longest = bytes.len() == CHUNK_BYTES_MAX && is_zeros(bytes);
+    longest.then(|| zero_blob(bytes.len())).flatten()
+}
