@@ -11,7 +11,7 @@ use std::path::Path;
 use refloat_localfs::{FolderWriter, RelativePath};
 use refloat_model::cancel::Cancel;
 use refloat_model::entry::{Entry, EntryKind};
-use refloat_repository::restore::{Survey, survey};
+use refloat_repository::restore::Survey;
 use refloat_repository::{BlobReader as _, IndexedRepository, Node};
 use serde::Serialize;
 
@@ -77,6 +77,7 @@ pub fn changes(
     };
     let mut look = Look {
         repository: tree.repository(),
+        plan,
         writer,
         cancel,
         changes: FolderChanges::default(),
@@ -88,6 +89,7 @@ pub fn changes(
 
 struct Look<'a> {
     repository: &'a IndexedRepository,
+    plan: &'a FolderPlan,
     writer: Option<FolderWriter>,
     cancel: &'a Cancel,
     changes: FolderChanges,
@@ -181,7 +183,7 @@ impl Look<'_> {
             others,
             bytes,
             hole_bytes,
-        } = survey(self.repository, std::slice::from_ref(node), self.cancel)?;
+        } = self.plan.survey_of(node);
         self.changes.created += (files + directories + others).saturating_sub(1);
         self.need(bytes.saturating_sub(hole_bytes));
         let mut open = vec![(path.clone(), node.subtree)];

@@ -44,7 +44,7 @@ use crate::failure::{EntryFailure, FailureLog};
 use crate::format::tree::Node;
 use crate::repository::IndexedRepository;
 
-pub use survey::{Survey, survey};
+pub use survey::{Survey, Surveys, survey};
 
 /// How to restore.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

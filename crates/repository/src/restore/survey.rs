@@ -60,7 +60,33 @@ impl Survey {
     }
 }
 
+/// What some entries hold, and each tree below them: looked at once, asked about more often.
+#[derive(Clone, Debug, Default)]
+pub struct Surveys {
+    total: Survey,
+    trees: HashMap<BlobId, Counted>,
+}
+
+impl Surveys {
+    /// What all entries hold.
+    #[must_use]
+    pub const fn total(&self) -> Survey {
+        self.total
+    }
+
+    /// What one of the entries, or one below them, holds: itself and all below it.
+    #[must_use]
+    pub fn of(&self, node: &Node) -> Survey {
+        let mut survey = Survey::of(std::slice::from_ref(node));
+        if let Some(below) = node.subtree.and_then(|tree| self.trees.get(&tree)) {
+            survey.add(below.survey);
+        }
+        survey
+    }
+}
+
 /// A tree that was read: itself, and once that is summed up, with all below it.
+#[derive(Clone, Debug)]
 struct Counted {
     survey: Survey,
     below: Vec<BlobId>,
@@ -78,11 +104,12 @@ pub fn survey(
     repository: &IndexedRepository,
     nodes: &[Node],
     cancel: &Cancel,
-) -> Result<Survey, RepositoryError> {
+) -> Result<Surveys, RepositoryError> {
     let roots = subtrees(nodes);
     let mut total = Survey::of(nodes);
     if roots.is_empty() {
-        return Ok(total);
+        let trees = HashMap::new();
+        return Ok(Surveys { total, trees });
     }
     let counted = Mutex::new(HashMap::new());
     let trees = IndexedTrees::new(repository);
@@ -114,7 +141,10 @@ pub fn survey(
                 .unwrap_or_default(),
         );
     }
-    Ok(total)
+    Ok(Surveys {
+        total,
+        trees: counted,
+    })
 }
 
 fn subtrees(nodes: &[Node]) -> Vec<BlobId> {

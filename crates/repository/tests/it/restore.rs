@@ -266,12 +266,13 @@ fn a_tree_is_counted_without_reading_a_tree_twice() {
     let archived = archiver.finish().unwrap();
     let _id = archived.publish(&lock, &snapshot(root)).unwrap();
     let repository = open(&storage).into_indexed().unwrap();
-    let counted = survey(
-        &repository,
-        &repository.read_tree(root).unwrap(),
-        &Cancel::default(),
-    );
-    assert_eq!(counted.unwrap().directories, (1 << 41) - 2);
+    let nodes = repository.read_tree(root).unwrap();
+    let counted = survey(&repository, &nodes, &Cancel::default()).unwrap();
+    assert_eq!(counted.total().directories, (1 << 41) - 2);
+    // Of what is below as well: itself and all that it holds.
+    assert_eq!(counted.of(&nodes[1]).directories, (1 << 40) - 1);
+    let below = repository.read_tree(nodes[0].subtree.unwrap()).unwrap();
+    assert_eq!(counted.of(&below[0]).directories, (1 << 39) - 1);
 }
 
 fn directory(name: &str, tree: refloat_repository::BlobId) -> refloat_repository::Node {

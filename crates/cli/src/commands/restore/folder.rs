@@ -85,7 +85,7 @@ pub fn run(
         return etcd_keys::run(args.dry_run, target, &inside, settings);
     }
     let plan = folder_restore::plan(&open.tree, &locator.path, &signals.cancel)?;
-    let mut view = view(args, target, locator, &open, plan.survey);
+    let mut view = view(args, target, locator, &open, plan.survey());
     let changes = folder_changes::changes(&open.tree, &plan, target, &signals.cancel)?;
     let room = check_space(args, target, &changes);
     if args.dry_run {
@@ -107,7 +107,7 @@ pub fn run(
     std::fs::create_dir_all(target)
         .map_err(|e| CommandError::io("make the folder", target.display(), &e))?;
     let progress = Shown::start(settings);
-    expect(progress.counters(), plan.survey);
+    expect(progress.counters(), plan.survey());
     progress.phase(&format!("restoring into {}", target.display()));
     let begun = Instant::now();
     let counters = Arc::clone(progress.counters());
