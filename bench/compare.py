@@ -9,7 +9,8 @@ as an empty path is left out. DIR holds one
 folder for each workload; those that are missing are generated (`workloads.py`). Steps: first,
 unchanged, changed (1 % of the files), restore, ls, check (all data read), prune (of all but the
 last). Peers take turns in another order each round, all that they will read is read before each turn
-(borg drops it from the page cache), the disk is synchronised before each run and,
+(borg drops it from the page cache), free memory is touched before steps that need much, the
+disk is synchronised before each run and,
 timed by itself, after it: refloat and borg end when what they wrote is on disk, others before. Each
 restored tree is compared with its source. `report.py` turns the results into the table and
 the plot of docs/performance.md. Run as root, so that owners can be restored.
@@ -33,6 +34,8 @@ PASSWORD = "benchmark"
 # ext4 passes over inodes that were freed up to a minute ago, and over those of a block that is dirty up to
 # five minutes more: a restore soon after another tree was deleted measures mostly that.
 INODES_REST_SECONDS = 361
+# More than any tool takes but for what it writes.
+MEMORY_TOOL_BYTES = 1 << 30
 # Trees of more files are kept until all rounds of a workload are over; larger ones would fill the disk.
 FILES_MANY = 10_000
 
@@ -96,8 +99,23 @@ def run(command, log):
     return status, wall, durable, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
+def touch_memory(length):
+    """Makes so much free memory the machine's own: one that is virtual gives pages back to its host when they are
+    free for seconds, and whoever takes them next waits for the host. A restore that was the first took twice the time."""
+    with open("/proc/meminfo") as file:
+        available = next(int(line.split()[1]) for line in file if line.startswith("MemAvailable")) * 1024
+    length = min(length, available // 2)
+    code = f"import mmap; mmap.mmap(-1, {length}, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def size_mib(path):
     return sum(os.path.getsize(os.path.join(d, f)) for d, _, files in os.walk(path) for f in files) / 2**20
+
+
+def held_bytes(root):
+    """What the files below a folder take without their holes."""
+    return sum(os.lstat(os.path.join(d, f)).st_blocks * 512 for d, _, files in os.walk(root) for f in files)
 
 
 def digest(root):
@@ -154,6 +172,8 @@ def one_turn(tool, program, source, options, tag):
         if step == "changed":
             # Changes are to a copy that has been backed up once, under the same path.
             workloads.change(source)
+        if step in ("first", "restore", "check"):
+            touch_memory(held_bytes(source) + MEMORY_TOOL_BYTES)
         status, wall, durable, cpu, memory = run(steps[step], log)
         good = status == 0
         if step == "restore":
