@@ -13,7 +13,9 @@ use refloat_model::cancel::Cancel;
 use refloat_model::entry::Metadata;
 use refloat_model::progress::Counters;
 use refloat_model::tree_path::TreePath;
-use refloat_repository::restore::{RestoreOptions, RestoreReport, Survey, Surveys, restore, survey};
+use refloat_repository::restore::{
+    RestoreOptions, RestoreReport, Survey, Surveys, restore, survey,
+};
 use refloat_repository::{BlobReader as _, Node, RepositoryError};
 
 use crate::stored::{StoredTree, TreePathError};

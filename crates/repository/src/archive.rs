@@ -16,6 +16,7 @@
 
 mod builder;
 mod chunks;
+mod claims;
 mod contents;
 mod cutter;
 mod density;

@@ -128,6 +128,56 @@ impl BlobId {
     }
 }
 
+/// Where in entries that are sorted by their ids the one of `id` is.
+///
+/// Interpolation search: ids are uniformly distributed, so a guess by the first eight bytes lands
+/// within a few entries; falls back to halving, so hostile ids cost no more than a binary search.
+pub(crate) fn position<T>(
+    entries: &[T],
+    id: &BlobId,
+    id_of: impl Fn(&T) -> &BlobId,
+) -> Option<usize> {
+    let (mut low, mut high) = (0, entries.len());
+    let key = prefix(id);
+    let mut guesses = 0;
+    while low < high {
+        let middle = if guesses < 3 && high - low > 8 {
+            guesses += 1;
+            let bounds = [
+                prefix(id_of(&entries[low])),
+                prefix(id_of(&entries[high - 1])),
+            ];
+            interpolate(low..high, bounds, key)
+        } else {
+            low + (high - low) / 2
+        };
+        match id_of(&entries[middle]).cmp(id) {
+            std::cmp::Ordering::Equal => return Some(middle),
+            std::cmp::Ordering::Less => low = middle + 1,
+            std::cmp::Ordering::Greater => high = middle,
+        }
+    }
+    None
+}
+
+/// Where in a range a key should be, by the keys at its ends.
+fn interpolate(range: std::ops::Range<usize>, [first, last]: [u64; 2], key: u64) -> usize {
+    if key <= first || first >= last {
+        return range.start;
+    }
+    if key >= last {
+        return range.end - 1;
+    }
+    let steps = (range.end - 1 - range.start) as u128;
+    let share = u128::from(key - first) * steps / u128::from(last - first);
+    range.start + usize::try_from(share).unwrap_or(0)
+}
+
+fn prefix(id: &BlobId) -> u64 {
+    id.0.first_chunk::<8>()
+        .map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

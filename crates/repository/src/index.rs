@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use crate::format::index::IndexFile;
 use crate::format::pack::{BlobKind, PackedBlob};
-use crate::id::{BlobId, PackId};
+use crate::id::{BlobId, PackId, position};
 
 /// Where a blob lies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,14 +49,14 @@ impl Index {
     #[must_use]
     pub fn get(&self, kind: BlobKind, id: &BlobId) -> Option<Location> {
         let entries = self.entries(kind);
-        let entry = entries.get(find(entries, id)?)?;
+        let entry = entries.get(position(entries, id, |entry| &entry.id)?)?;
         self.location(kind, entry)
     }
 
     /// Whether a blob is known.
     #[must_use]
     pub fn contains(&self, kind: BlobKind, id: &BlobId) -> bool {
-        find(self.entries(kind), id).is_some()
+        position(self.entries(kind), id, |entry| &entry.id).is_some()
     }
 
     /// The number, within [`packs`](Self::packs), of the pack that holds a blob, and where the blob
@@ -64,7 +64,7 @@ impl Index {
     #[must_use]
     pub fn end_in_pack(&self, kind: BlobKind, id: &BlobId) -> Option<(usize, u64)> {
         let entries = self.entries(kind);
-        let entry = entries.get(find(entries, id)?)?;
+        let entry = entries.get(position(entries, id, |entry| &entry.id)?)?;
         Some((usize::try_from(entry.pack).ok()?, entry.end()))
     }
 
@@ -107,45 +107,6 @@ impl Index {
             },
         })
     }
-}
-
-/// Interpolation search: ids are uniformly distributed, so a guess by the first eight bytes lands
-/// within a few entries; falls back to halving, so hostile ids cost no more than a binary search.
-fn find(entries: &[Entry], id: &BlobId) -> Option<usize> {
-    let (mut low, mut high) = (0, entries.len());
-    let key = prefix(id);
-    let mut guesses = 0;
-    while low < high {
-        let middle = if guesses < 3 && high - low > 8 {
-            guesses += 1;
-            interpolate(entries, low, high, key)
-        } else {
-            low + (high - low) / 2
-        };
-        match entries[middle].id.cmp(id) {
-            std::cmp::Ordering::Equal => return Some(middle),
-            std::cmp::Ordering::Less => low = middle + 1,
-            std::cmp::Ordering::Greater => high = middle,
-        }
-    }
-    None
-}
-
-fn interpolate(entries: &[Entry], low: usize, high: usize, key: u64) -> usize {
-    let (first, last) = (prefix(&entries[low].id), prefix(&entries[high - 1].id));
-    if key <= first || first >= last {
-        return low;
-    }
-    if key >= last {
-        return high - 1;
-    }
-    let share = u128::from(key - first) * ((high - 1 - low) as u128) / u128::from(last - first);
-    low + usize::try_from(share).unwrap_or(0)
-}
-
-fn prefix(id: &BlobId) -> u64 {
-    id.0.first_chunk::<8>()
-        .map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
 
 /// Collects index files, in any order, into an [`Index`].

@@ -2,9 +2,6 @@
 //!
 //! Invariant: a blob is in the new index only after its pack was stored and seen there.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,6 +10,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use refloat_model::progress::Counters;
 use refloat_storage::FileKind;
 
+use super::claims::{Claims, Progress};
 use super::{ArchiveOptions, Shared, stored};
 use crate::codec::{Codec, Compression};
 use crate::crypto::random_bytes;
@@ -41,36 +39,6 @@ const PACK_SHARE_OVER: usize = 32;
 const SPARE_BUFFERS_MAX: usize = 2;
 /// How often whoever waits for memory looks whether the run has failed.
 const MEMORY_TICK: Duration = Duration::from_millis(100);
-/// Locks of the set of claimed blobs, so that workers rarely meet.
-const CLAIM_SHARDS: usize = 16;
-
-/// Ids are hashes already: their first bytes serve as they are.
-#[derive(Default)]
-struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        if let Some(first) = bytes.first_chunk::<8>() {
-            self.0 ^= u64::from_le_bytes(*first);
-        }
-    }
-}
-
-/// How far a blob of this run is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Progress {
-    /// Somebody is sealing it, or its pack is open or on its way.
-    Claimed,
-    /// Its pack is stored.
-    Stored,
-}
-
-type ClaimedBlobs = HashMap<(BlobId, BlobKind), Progress, BuildHasherDefault<IdHasher>>;
-
 #[derive(Default)]
 struct OpenPack {
     bytes: Vec<u8>,
@@ -102,7 +70,7 @@ pub struct Packer {
     pack_bytes_min: usize,
     data: Vec<Mutex<OpenPack>>,
     trees: Mutex<OpenPack>,
-    claimed: [Mutex<ClaimedBlobs>; CLAIM_SHARDS],
+    claims: Claims,
     uploads: Mutex<Option<Sender<SealedPack>>>,
     spare: Mutex<Vec<Vec<u8>>>,
     /// The memory of all packs that are not in use: taken when a pack is begun, given back when
@@ -143,7 +111,7 @@ impl Packer {
             pack_bytes_min: options.pack_bytes_min,
             data: (0..open_data_packs).map(|_| Mutex::default()).collect(),
             trees: Mutex::default(),
-            claimed: Default::default(),
+            claims: Claims::default(),
             uploads: Mutex::new(Some(uploads)),
             spare: Mutex::default(),
             memory: (memory, free),
@@ -157,27 +125,17 @@ impl Packer {
 
     /// Whether the caller is the first to bring this blob.
     pub fn claim(&self, kind: BlobKind, id: BlobId) -> bool {
-        match self.claims(&id).entry((id, kind)) {
-            Entry::Occupied(_) => false,
-            Entry::Vacant(place) => {
-                place.insert(Progress::Claimed);
-                true
-            }
-        }
+        self.claims.claim(kind, id)
     }
 
     /// Whether this run brings a data blob.
     pub fn is_claimed(&self, id: &BlobId) -> bool {
-        self.claims(id).contains_key(&(*id, BlobKind::Data))
+        self.claims.progress(BlobKind::Data, id).is_some()
     }
 
     /// Whether this run brought a data blob and its pack is stored.
     pub fn is_stored(&self, id: &BlobId) -> bool {
-        self.claims(id).get(&(*id, BlobKind::Data)) == Some(&Progress::Stored)
-    }
-
-    fn claims(&self, id: &BlobId) -> MutexGuard<'_, ClaimedBlobs> {
-        lock(&self.claimed[usize::from(id.0[31]) % CLAIM_SHARDS])
+        self.claims.progress(BlobKind::Data, id) == Some(Progress::Stored)
     }
 
     /// Bytes of all sealed blobs so far.
@@ -381,8 +339,7 @@ impl Packer {
             let mut index = lock(&self.index);
             // Under this lock: what counts as stored is in the next index at the latest.
             for blob in &blobs {
-                let key = (blob.id, blob.kind);
-                self.claims(&blob.id).insert(key, Progress::Stored);
+                self.claims.stored(blob.kind, blob.id);
             }
             index.stored.push((id, size));
             index.waiting_blobs += blobs.len();
