@@ -15,7 +15,7 @@ use refloat_storage::{FileKey, FileKind, Listed};
 use crate::error::RepositoryError;
 use crate::format::index::IndexFile;
 use crate::format::pack::{BlobKind, PackedBlob};
-use crate::id::{BlobId, IndexId, PackId};
+use crate::id::{BlobId, IndexId, PackId, position};
 use crate::pack_reading::expected_size;
 use crate::parallel::{for_each, lock};
 use crate::repository::Repository;
@@ -98,6 +98,8 @@ pub struct Catalogue {
     packs: Vec<PackId>,
     /// Trees first, each kind by id, pack and offset.
     rows: Vec<Row>,
+    /// How many of the rows are of trees.
+    trees: usize,
     /// The rows by pack and offset: their numbers, and where each pack's begin.
     by_pack: Vec<u32>,
     starts: Vec<usize>,
@@ -176,17 +178,17 @@ impl Catalogue {
 
     /// The numbers of the rows of a blob: empty if no index knows it.
     pub fn copies(&self, kind: BlobKind, id: &BlobId) -> Range<usize> {
-        let kind = match kind {
-            BlobKind::Data => DATA,
-            BlobKind::Tree => 0,
+        let (first, rows) = match kind {
+            BlobKind::Tree => (0, &self.rows[..self.trees]),
+            BlobKind::Data => (self.trees, &self.rows[self.trees..]),
         };
-        let wanted = (kind, *id);
-        let start = self.rows.partition_point(|row| row.key() < wanted);
-        let copies = self.rows[start..]
-            .iter()
-            .take_while(|row| row.key() == wanted)
-            .count();
-        start..start + copies
+        let Some(at) = position(rows, id, |row| &row.id) else {
+            return 0..0;
+        };
+        let is_copy = |row: &&Row| row.id == *id;
+        let before = rows[..at].iter().rev().take_while(is_copy).count();
+        let behind = rows[at..].iter().take_while(is_copy).count();
+        first + at - before..first + at + behind
     }
 
     /// The numbers of the rows of a pack, by offset.
@@ -266,6 +268,7 @@ impl Building {
             same
         });
         rows.shrink_to_fit();
+        catalogue.trees = rows.partition_point(|row| row.kind() == BlobKind::Tree);
         catalogue.group_by_pack();
         catalogue.files.sort_by_key(|file| file.id);
         catalogue.unreadable.sort_by_key(|(id, _)| *id);
@@ -296,11 +299,6 @@ impl Catalogue {
     }
 
     fn group_by_pack(&mut self) {
-        let mut by_pack: Vec<u32> = (0..).take(self.rows.len()).collect();
-        by_pack.sort_unstable_by_key(|number| {
-            let row = &self.rows[*number as usize];
-            (row.pack(), row.offset, *number)
-        });
         let mut starts = vec![0; self.packs.len() + 1];
         for row in &self.rows {
             starts[row.pack() + 1] += 1;
@@ -309,6 +307,16 @@ impl Catalogue {
         for start in &mut starts {
             sum += *start;
             *start = sum;
+        }
+        let (mut by_pack, mut next) = (vec![0; self.rows.len()], starts.clone());
+        for (number, row) in (0_u32..).zip(&self.rows) {
+            let place = &mut next[row.pack()];
+            by_pack[*place] = number;
+            *place += 1;
+        }
+        for range in starts.windows(2) {
+            let of_pack = &mut by_pack[range[0]..range[1]];
+            of_pack.sort_unstable_by_key(|number| (self.rows[*number as usize].offset, *number));
         }
         self.by_pack = by_pack;
         self.starts = starts;

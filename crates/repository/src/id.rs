@@ -58,8 +58,22 @@ impl serde::de::Visitor<'_> for HexVisitor {
 macro_rules! id_type {
     ($name:ident, $doc:literal) => {
         #[doc = $doc]
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Clone, Copy, PartialEq, Eq, Hash)]
         pub struct $name(pub [u8; 32]);
+
+        /// By bytes. The first eight, as a number, nearly always decide: indexes sort millions.
+        impl Ord for $name {
+            fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+                let first = prefix(&self.0).cmp(&prefix(&other.0));
+                first.then_with(|| self.0.cmp(&other.0))
+            }
+        }
+
+        impl PartialOrd for $name {
+            fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+                Some(self.cmp(other))
+            }
+        }
 
         impl $name {
             /// The first eight hex digits, for people.
@@ -138,14 +152,14 @@ pub(crate) fn position<T>(
     id_of: impl Fn(&T) -> &BlobId,
 ) -> Option<usize> {
     let (mut low, mut high) = (0, entries.len());
-    let key = prefix(id);
+    let key = prefix(&id.0);
     let mut guesses = 0;
     while low < high {
         let middle = if guesses < 3 && high - low > 8 {
             guesses += 1;
             let bounds = [
-                prefix(id_of(&entries[low])),
-                prefix(id_of(&entries[high - 1])),
+                prefix(&id_of(&entries[low]).0),
+                prefix(&id_of(&entries[high - 1]).0),
             ];
             interpolate(low..high, bounds, key)
         } else {
@@ -173,14 +187,38 @@ fn interpolate(range: std::ops::Range<usize>, [first, last]: [u64; 2], key: u64)
     range.start + usize::try_from(share).unwrap_or(0)
 }
 
-fn prefix(id: &BlobId) -> u64 {
-    id.0.first_chunk::<8>()
+fn prefix(id: &[u8; 32]) -> u64 {
+    id.first_chunk::<8>()
         .map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_are_in_the_order_of_their_bytes() {
+        let mut state = 7_u8;
+        let mut ids: Vec<BlobId> = (0..2000_u32)
+            .map(|number| {
+                let mut id = [0; 32];
+                state = state.wrapping_mul(181).wrapping_add(91);
+                // Equal beginnings of all lengths, and bytes above and below 128.
+                id[usize::from(state) % 32] = (number % 251) as u8;
+                id[31] ^= state;
+                BlobId(id)
+            })
+            .collect();
+        let mut bytes: Vec<[u8; 32]> = ids.iter().map(|id| id.0).collect();
+        ids.sort_unstable();
+        bytes.sort_unstable();
+        assert!(ids.iter().map(|id| id.0).eq(bytes));
+        ids.dedup();
+        for (at, id) in ids.iter().enumerate() {
+            assert_eq!(position(&ids, id, |id| id), Some(at));
+        }
+        assert_eq!(position(&ids, &BlobId([255; 32]), |id| id), None);
+    }
 
     #[test]
     fn ids_survive_text_and_junk_is_refused() {
