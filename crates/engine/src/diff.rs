@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 
 use refloat_model::cancel::Cancel;
 use refloat_model::tree_path::TreePath;
-use refloat_repository::{BlobId, BlobReader as _, IndexedRepository, Node, RepositoryError};
+use refloat_repository::{BlobId, IndexedRepository, Node, RepositoryError, TreesAhead};
 use serde::Serialize;
 
 /// How an entry differs.
@@ -51,13 +51,14 @@ pub fn diff(
 ) -> Result<Vec<Difference>, RepositoryError> {
     let mut differences = Vec::new();
     let mut waiting = vec![(TreePath::root(), Some(before), Some(after))];
+    let trees = TreesAhead::new(repository);
     while let Some((path, before, after)) = waiting.pop() {
         cancel.check()?;
         if before == after {
             continue;
         }
         let read = |tree: Option<BlobId>| {
-            tree.map_or_else(|| Ok(Vec::new()), |tree| repository.read_tree(tree))
+            tree.map_or_else(|| Ok(Vec::new()), |tree| trees.read_tree(tree))
         };
         let mut below = Vec::new();
         for (old, new) in pairs(read(before)?, read(after)?) {
@@ -71,6 +72,8 @@ pub fn diff(
             let tree = |node: Option<&Node>| node.and_then(|n| n.subtree);
             below.push((path, tree(old.as_ref()), tree(new.as_ref())));
         }
+        let differ = below.iter().filter(|(_, old, new)| old != new);
+        trees.expect(differ.flat_map(|(_, old, new)| [*old, *new]).flatten());
         waiting.extend(below.into_iter().rev());
     }
     Ok(differences)

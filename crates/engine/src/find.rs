@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use refloat_model::cancel::Cancel;
 use refloat_model::glob::Glob;
 use refloat_model::tree_path::TreePath;
-use refloat_repository::{BlobId, BlobReader as _, IndexedRepository, Node, RepositoryError};
+use refloat_repository::{BlobId, IndexedRepository, Node, RepositoryError, TreesAhead};
 
 /// What is looked for.
 #[derive(Clone, Debug)]
@@ -59,7 +59,8 @@ impl Finder {
     ) -> Result<Vec<Found>, RepositoryError> {
         let mut found = Vec::new();
         let mut levels = Vec::new();
-        levels.extend(self.enter(repository, root, TreePath::root(), 0)?);
+        let trees = TreesAhead::new(repository);
+        levels.extend(self.enter(&trees, root, TreePath::root(), 0)?);
         while let Some(level) = levels.last_mut() {
             cancel.check()?;
             let Some(node) = level.nodes.next() else {
@@ -77,7 +78,7 @@ impl Finder {
                 found.push(Found { path, node });
             }
             if let Some((tree, path)) = below {
-                levels.extend(self.enter(repository, tree, path, found.len())?);
+                levels.extend(self.enter(&trees, tree, path, found.len())?);
             }
         }
         Ok(found)
@@ -85,7 +86,7 @@ impl Finder {
 
     fn enter(
         &self,
-        repository: &IndexedRepository,
+        trees: &TreesAhead,
         tree: BlobId,
         path: TreePath,
         found_before: usize,
@@ -93,7 +94,10 @@ impl Finder {
         if self.barren.contains(&tree) {
             return Ok(None);
         }
-        let nodes = repository.read_tree(tree)?.into_iter();
+        let nodes = trees.read_tree(tree)?;
+        let below = nodes.iter().filter_map(|node| node.subtree);
+        trees.expect(below.filter(|tree| !self.barren.contains(tree)));
+        let nodes = nodes.into_iter();
         Ok(Some(Level {
             tree,
             path,

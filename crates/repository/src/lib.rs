@@ -38,6 +38,7 @@ pub mod repair;
 mod repository;
 pub mod restore;
 mod tree_walk;
+mod trees_ahead;
 mod zeros;
 
 pub use blobs::BlobReader;
@@ -52,3 +53,4 @@ pub use keys::KeyRecord;
 pub use repository::{
     ChunkerChoice, ChunkerParameters, IndexedRepository, InitOptions, Repository, SnapshotList,
 };
+pub use trees_ahead::TreesAhead;

@@ -8,7 +8,7 @@ use refloat_engine::stored::StoredTree;
 use refloat_etcd::Depth;
 use refloat_model::entry::EntryKind;
 use refloat_model::tree_path::TreePath;
-use refloat_repository::{BlobReader as _, Node};
+use refloat_repository::{Node, TreesAhead};
 use serde::Serialize;
 
 use crate::command_error::CommandError;
@@ -177,9 +177,10 @@ struct Listing<'a> {
 impl Listing<'_> {
     fn directory(&mut self, tree: &StoredTree, path: &TreePath) -> Result<(), CommandError> {
         let mut waiting = vec![(path.clone(), tree.directory(path)?)];
+        let trees = TreesAhead::new(tree.repository());
         while let Some((path, directory)) = waiting.pop() {
             let mut below = Vec::new();
-            for node in tree.repository().read_tree(directory)? {
+            for node in trees.read_tree(directory)? {
                 let path = path.clone().join(node.name())?;
                 self.node(&path, &node)?;
                 below.extend(
@@ -189,6 +190,7 @@ impl Listing<'_> {
                 );
             }
             // Depth first, in order of names.
+            trees.expect(below.iter().map(|(_, tree)| *tree));
             waiting.extend(below.into_iter().rev());
         }
         Ok(())

@@ -16,10 +16,10 @@ use super::batch::{Batch, FileTask, LinkTask};
 use super::execute::Links;
 use super::turns::Turns;
 use super::{Job, execute};
-use crate::blobs::BlobReader as _;
 use crate::failure::chain;
 use crate::format::tree::Node;
 use crate::id::BlobId;
+use crate::trees_ahead::TreesAhead;
 
 /// Device and inode number as stored.
 type Inode = (u64, u64);
@@ -70,6 +70,7 @@ pub fn run(job: &Job<'_>, nodes: Vec<Node>, folder_metadata: Option<Metadata>) {
             batch: Batch::default(),
             links: HashMap::new(),
             special_links: HashMap::new(),
+            trees: TreesAhead::new(job.repository),
         };
         walk.run(nodes, folder_metadata);
         drop(walk);
@@ -118,11 +119,13 @@ struct Walk<'j, 'r> {
     links: HashMap<Inode, (RelativePath, Arc<[BlobId]>)>,
     /// The same of links, devices, pipes and sockets, which are made at once.
     special_links: HashMap<Inode, (RelativePath, EntryKind, Restored)>,
+    trees: TreesAhead,
 }
 
 impl Walk<'_, '_> {
     fn run(&mut self, nodes: Vec<Node>, metadata: Option<Metadata>) {
         let root = RelativePath::root();
+        self.expect(&nodes);
         let nodes = nodes.into_iter();
         let mut levels = vec![Level {
             path: root,
@@ -201,7 +204,7 @@ impl Walk<'_, '_> {
             }
         };
         self.job.entry_done();
-        let nodes = node.subtree.map(|tree| self.job.repository.read_tree(tree));
+        let nodes = node.subtree.map(|tree| self.trees.read_tree(tree));
         let nodes = match nodes {
             Some(Ok(nodes)) => nodes,
             Some(Err(error)) => {
@@ -210,6 +213,7 @@ impl Walk<'_, '_> {
             }
             None => Vec::new(),
         };
+        self.expect(&nodes);
         let existing = state == DirectoryState::Existing;
         let metadata = Some(node.entry.metadata);
         Some(Level {
@@ -218,6 +222,11 @@ impl Walk<'_, '_> {
             nodes: nodes.into_iter(),
             existing,
         })
+    }
+
+    fn expect(&self, nodes: &[Node]) {
+        self.trees
+            .expect(nodes.iter().filter_map(|node| node.subtree));
     }
 
     fn file(&mut self, path: RelativePath, node: Node, existing: bool) {
