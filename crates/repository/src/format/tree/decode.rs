@@ -11,6 +11,7 @@ use refloat_model::entry::{Entry, EntryKind, Metadata, Xattr};
 use refloat_model::time::Timestamp;
 use refloat_model::tree_path::is_valid_name;
 use serde::Deserialize;
+use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::encode::{go_mode, type_word};
@@ -48,9 +49,55 @@ pub enum TreeError {
 }
 
 #[derive(Deserialize)]
-struct TreeJson<'a> {
-    #[serde(borrow)]
-    nodes: Option<Vec<NodeJson<'a>>>,
+struct TreeJson {
+    nodes: Option<Nodes>,
+}
+
+/// Entries, each made from its JSON as soon as that was read: it is several times as large.
+#[derive(Default)]
+struct Nodes {
+    nodes: Vec<Node>,
+    names: Names,
+    /// The first that is no valid entry; that the whole is valid JSON is looked at all the same.
+    failure: Option<TreeError>,
+}
+
+impl Nodes {
+    fn push(&mut self, raw: NodeJson<'_>) -> Result<(), TreeError> {
+        let node = node(raw, &mut self.names)?;
+        let last = self.nodes.last();
+        if last.is_some_and(|last| last.name() >= node.name()) {
+            return Err(TreeError::Unordered(lossy(node.name())));
+        }
+        self.nodes.push(node);
+        Ok(())
+    }
+}
+
+impl<'de> Deserialize<'de> for Nodes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(NodesVisitor)
+    }
+}
+
+struct NodesVisitor;
+
+impl<'de> Visitor<'de> for NodesVisitor {
+    type Value = Nodes;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a list of entries")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Nodes, A::Error> {
+        let mut nodes = Nodes::default();
+        while let Some(raw) = list.next_element::<NodeJson<'de>>()? {
+            if nodes.failure.is_none() {
+                nodes.failure = nodes.push(raw).err();
+            }
+        }
+        Ok(nodes)
+    }
 }
 
 #[derive(Deserialize)]
@@ -115,6 +162,15 @@ struct Names {
     group: Arc<str>,
 }
 
+impl Default for Names {
+    fn default() -> Self {
+        Self {
+            user: Arc::from(""),
+            group: Arc::from(""),
+        }
+    }
+}
+
 impl Names {
     fn share(last: &mut Arc<str>, name: &str) -> Arc<str> {
         if **last != *name {
@@ -132,21 +188,12 @@ pub fn decode(json: &[u8]) -> Result<Vec<Node>, TreeError> {
     if json.len() > TREE_BYTES_MAX {
         return Err(TreeError::TooLarge(json.len()));
     }
-    let tree: TreeJson<'_> = serde_json::from_slice(json)?;
-    let raw_nodes = tree.nodes.unwrap_or_default();
-    let mut names = Names {
-        user: Arc::from(""),
-        group: Arc::from(""),
-    };
-    let mut nodes: Vec<Node> = Vec::with_capacity(raw_nodes.len());
-    for raw in raw_nodes {
-        let node = node(raw, &mut names)?;
-        if nodes.last().is_some_and(|last| last.name() >= node.name()) {
-            return Err(TreeError::Unordered(lossy(node.name())));
-        }
-        nodes.push(node);
+    let tree: TreeJson = serde_json::from_slice(json)?;
+    let nodes = tree.nodes.unwrap_or_default();
+    match nodes.failure {
+        None => Ok(nodes.nodes),
+        Some(failure) => Err(failure),
     }
-    Ok(nodes)
 }
 
 fn lossy(name: &[u8]) -> String {
@@ -182,8 +229,19 @@ fn node(raw: NodeJson<'_>, names: &mut Names) -> Result<Node, TreeError> {
     if kind == EntryKind::Directory && raw.subtree.is_none() {
         return Err(TreeError::NoSubtree(lossy(&name)));
     }
-    let metadata = metadata(&raw, &name, names)?;
-    let foreign = foreign(&raw, &kind, &metadata, unknown_kind, target);
+    let times = [&raw.mtime, &raw.atime, &raw.ctime];
+    let [modified, accessed, changed] = [time(times[0])?, time(times[1])?, time(times[2])?];
+    let are_ours = [&modified, &accessed, &changed]
+        .iter()
+        .all(|time| time.is_ours);
+    let times = [modified.time, accessed.time, changed.time];
+    let metadata = metadata(&raw, &name, times, names)?;
+    let mut foreign = foreign(&raw, &kind, &metadata, unknown_kind, target);
+    if !are_ours && times_differ(&raw, times) {
+        let texts = [&*raw.mtime, &*raw.atime, &*raw.ctime];
+        foreign.times = Some(texts.map(Box::from));
+    }
+    let foreign = (foreign != Foreign::default()).then(|| Box::new(foreign));
     Ok(Node {
         entry: Entry {
             name,
@@ -196,7 +254,12 @@ fn node(raw: NodeJson<'_>, names: &mut Names) -> Result<Node, TreeError> {
     })
 }
 
-fn metadata(raw: &NodeJson<'_>, name: &[u8], names: &mut Names) -> Result<Metadata, TreeError> {
+fn metadata(
+    raw: &NodeJson<'_>,
+    name: &[u8],
+    [modified, accessed, changed]: [Timestamp; 3],
+    names: &mut Names,
+) -> Result<Metadata, TreeError> {
     let mut mode = raw.mode & 0o777;
     for (bit, unix) in [
         (bits::SET_UID, 0o4000),
@@ -222,9 +285,9 @@ fn metadata(raw: &NodeJson<'_>, name: &[u8], names: &mut Names) -> Result<Metada
         gid: raw.gid,
         user: Names::share(&mut names.user, &raw.user),
         group: Names::share(&mut names.group, &raw.group),
-        modified: time(&raw.mtime)?,
-        accessed: time(&raw.atime)?,
-        changed: time(&raw.ctime)?,
+        modified,
+        accessed,
+        changed,
         inode: raw.inode,
         device_id: raw.device_id,
         links: raw.links,
@@ -239,25 +302,17 @@ fn foreign(
     metadata: &Metadata,
     unknown_kind: Option<Box<str>>,
     target: Vec<u8>,
-) -> Option<Box<Foreign>> {
-    let texts = [&*raw.mtime, &*raw.atime, &*raw.ctime];
-    let ours = [metadata.modified, metadata.accessed, metadata.changed];
-    let mut buffer = Vec::with_capacity(32);
-    let times_differ = texts.iter().zip(ours).any(|(text, time)| {
-        buffer.clear();
-        push_time(&mut buffer, time);
-        text.as_bytes() != buffer
-    });
+) -> Foreign {
     let is_file = matches!(kind, EntryKind::File { .. });
     let is_link = matches!(kind, EntryKind::Symlink { .. });
     let is_device = matches!(
         kind,
         EntryKind::BlockDevice { .. } | EntryKind::CharacterDevice { .. }
     );
-    let foreign = Foreign {
+    Foreign {
         generic_attributes: raw.generic_attributes.map(|value| Box::from(value.get())),
         error: raw.error.clone().into_owned(),
-        times: times_differ.then(|| texts.map(Box::from)),
+        times: None,
         mode: (raw.mode != go_mode(kind, metadata)).then_some(raw.mode),
         kind: unknown_kind.or_else(|| (type_word(kind) != raw.kind).then(|| Box::from(&*raw.kind))),
         size: if is_file { 0 } else { raw.size },
@@ -267,16 +322,39 @@ fn foreign(
         } else {
             target.into_boxed_slice()
         },
-    };
-    (foreign != Foreign::default()).then(|| Box::new(foreign))
+    }
 }
 
-fn time(text: &str) -> Result<Timestamp, TreeError> {
+/// Whether a text is not what our own encoder would write for its time.
+fn times_differ(raw: &NodeJson<'_>, times: [Timestamp; 3]) -> bool {
+    let texts = [&*raw.mtime, &*raw.atime, &*raw.ctime];
+    let mut buffer = Vec::with_capacity(32);
+    texts.iter().zip(times).any(|(text, time)| {
+        buffer.clear();
+        push_time(&mut buffer, time);
+        text.as_bytes() != buffer
+    })
+}
+
+struct Time {
+    time: Timestamp,
+    /// Whether the text is certainly what our own encoder writes.
+    is_ours: bool,
+}
+
+fn time(text: &str) -> Result<Time, TreeError> {
     if let Some(time) = utc_time(text.as_bytes()) {
-        return Ok(time);
+        // No trailing zeros in a fraction, and a day that every month has.
+        let (date, fraction) = text.split_at(19);
+        let is_short = fraction == "Z" || !fraction.ends_with("0Z");
+        let is_ours = is_short && date.get(8..10).is_some_and(|day| day <= "28");
+        return Ok(Time { time, is_ours });
     }
     match text.parse::<jiff::Timestamp>() {
-        Ok(time) => Ok(time.into()),
+        Ok(time) => Ok(Time {
+            time: time.into(),
+            is_ours: false,
+        }),
         Err(_not_a_time) => Err(TreeError::InvalidTime(text.to_owned())),
     }
 }

@@ -75,6 +75,35 @@ fn decoded_nodes_say_what_the_json_says() {
     );
 }
 
+/// Whatever is written of a time is written again, whether or not it is what we would write.
+#[test]
+fn odd_times_are_encoded_again_byte_for_byte() {
+    for time in [
+        "2024-02-28T00:00:00Z",
+        "2024-02-29T23:59:50Z",
+        "2023-02-30T00:00:00Z",
+        "2023-04-31T10:00:00.5Z",
+        "2023-12-31T10:00:00Z",
+        "2023-12-11T10:00:00.50Z",
+        "2023-12-11T10:00:00.0Z",
+        "2023-12-11T10:00:00.000000000Z",
+        "2023-12-11T10:00:00.000000010Z",
+        "2023-12-11T10:00:00.00000001Z",
+        "0000-01-01T00:00:00Z",
+        "9999-12-31T23:59:59.999999999Z",
+        "2023-12-11T10:00:00+02:00",
+        "2023-12-11T10:00:00.5-09:30",
+    ] {
+        let json = format!(
+            "{{\"nodes\":[{{\"name\":\"f\",\"type\":\"fifo\",\"mode\":33554852,\"mtime\":\"{time}\",\"atime\":\"{time}\",\
+             \"ctime\":\"{time}\",\"uid\":0,\"gid\":0,\"content\":null}}]}}\n"
+        );
+        let nodes = decode(json.as_bytes()).unwrap();
+        let again = String::from_utf8(encode(&nodes)).unwrap();
+        assert_eq!(again, json);
+    }
+}
+
 #[test]
 fn our_own_nodes_come_back() {
     let kinds = [
