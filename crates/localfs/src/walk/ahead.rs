@@ -10,7 +10,6 @@
 //!
 //! Invariant: no thread outlives its [`Ahead`], and no answer is waited for that nobody is at.
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
@@ -37,35 +36,29 @@ const ANSWER_AGE_MAX: Duration = Duration::from_secs(1);
 const ENTRIES_MAX: usize = 4096;
 
 /// What the walk needs sooner is less.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Turn {
-    depth: Reverse<usize>,
-    place: Option<Place>,
+    /// Of the directories that lead to it from the root of the walk, itself included: compared
+    /// one after the other, as a walk goes.
+    places: Vec<Place>,
     index: usize,
 }
 
 impl Turn {
-    /// Of entries of the directory that the walk is in, from this one on.
+    /// Of entries of the directory that the walk is in, from this one on: before all else.
     pub(super) fn of_entries(index: usize) -> Self {
         Self {
-            depth: Reverse(usize::MAX),
-            place: None,
+            places: Vec::new(),
             index,
         }
     }
 
-    /// Of a subdirectory of the directory so many levels deep: deeper ones come first, because
-    /// the walk comes back to the upper ones later.
-    pub(super) fn of_subdirectory(depth: usize, place: Place) -> Self {
-        Self {
-            depth: Reverse(depth),
-            place: Some(place),
-            index: 0,
-        }
+    pub(super) fn of_directory(places: Vec<Place>) -> Self {
+        Self { places, index: 0 }
     }
 
-    pub(super) fn depth(&self) -> usize {
-        self.depth.0
+    pub(super) fn places(&self) -> &[Place] {
+        &self.places
     }
 }
 
@@ -178,7 +171,7 @@ impl Ahead {
             }
         });
         let mut queue = self.shared.queue();
-        queue.jobs.insert(turn, job);
+        queue.jobs.insert(turn.clone(), job);
         let has_idle = queue.idle > 0;
         queue.idle = queue.idle.saturating_sub(1);
         drop(queue);
@@ -282,8 +275,14 @@ impl Shared {
 }
 
 impl<T> Asked<T> {
-    pub(super) fn depth(&self) -> usize {
-        self.turn.depth()
+    /// Whether there was an answer when [`is_old`](Self::is_old) was asked last.
+    pub(super) fn has_arrived(&self) -> bool {
+        self.arrived.is_some()
+    }
+
+    /// That answer.
+    pub(super) fn arrived_mut(&mut self) -> Option<&mut T> {
+        self.arrived.as_mut().map(|(_, answer)| answer)
     }
 
     /// Whether there is an answer that is of no use any more.
@@ -323,5 +322,114 @@ impl Room {
 impl Drop for Room {
     fn drop(&mut self) {
         self.shared.room.fetch_add(self.count, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::walk::{Caches, Mounts};
+
+    fn looker() -> Looker {
+        Looker::new(Mounts::Enter, Caches::Capture, 0)
+    }
+
+    fn ahead() -> Ahead {
+        Ahead::new(LookAhead::Threads(1), &Cancel::default())
+    }
+
+    fn answer<T>(waited: Option<(Instant, T)>) -> Option<T> {
+        waited.map(|(_, answer)| answer)
+    }
+
+    #[test]
+    fn what_nobody_has_begun_is_left_to_the_walk() {
+        let (mut ahead, mut looker) = (ahead(), looker());
+        let ((begun, has_begun), (go_on, may_go_on)) = (channel(), channel::<()>());
+        let first = ahead.ask(Turn::of_entries(0), &looker, move |_| {
+            begun.send(()).unwrap();
+            may_go_on.recv().ok()
+        });
+        has_begun.recv().unwrap();
+        let second = ahead.ask(Turn::of_entries(1), &looker, |_| Some("by the thread"));
+        assert_eq!(answer(ahead.wait(second, &mut looker)), None);
+        // The walk goes on with this one while the thread is at the first.
+        let third = ahead.ask(Turn::of_entries(2), &looker, move |_| {
+            go_on.send(()).unwrap();
+            Some(std::thread::current().id())
+        });
+        assert_eq!(answer(ahead.wait(first, &mut looker)), Some(()));
+        let by = answer(ahead.wait(third, &mut looker));
+        assert_eq!(by, Some(std::thread::current().id()));
+    }
+
+    #[test]
+    fn thread_that_panics_hangs_nobody() {
+        let (mut ahead, mut looker) = (ahead(), looker());
+        let (begun, has_begun) = channel();
+        let asked = ahead.ask::<()>(Turn::of_entries(0), &looker, move |_| {
+            begun.send(()).unwrap();
+            panic!("on purpose")
+        });
+        has_begun.recv().unwrap();
+        assert_eq!(answer(ahead.wait(asked, &mut looker)), None);
+        let asked = ahead.ask(Turn::of_entries(1), &looker, |_| Some(()));
+        assert_eq!(answer(ahead.wait(asked, &mut looker)), None);
+    }
+
+    #[test]
+    fn no_thread_outlives_the_walk() {
+        let (mut ahead, looker) = (ahead(), looker());
+        let ended = Arc::new(AtomicBool::new(false));
+        let (stop, has_ended) = (ahead.stop(), Arc::clone(&ended));
+        let (begun, has_begun) = channel();
+        let asked = ahead.ask::<()>(Turn::of_entries(0), &looker, move |_| {
+            begun.send(()).unwrap();
+            while !stop.is_wanted() {
+                std::thread::yield_now();
+            }
+            has_ended.store(true, Ordering::Relaxed);
+            None
+        });
+        has_begun.recv().unwrap();
+        drop(ahead);
+        assert!(ended.load(Ordering::Relaxed));
+        drop(asked);
+    }
+
+    #[test]
+    fn turns_come_as_a_walk_goes() {
+        let mut names = crate::walk::listing::Names::default();
+        names.push(2, b"later");
+        names.push(1, b"sooner");
+        names.sort();
+        let places: Vec<Place> = names.first(2).map(|(place, ..)| place).collect();
+        let (sooner, later) = (places[0], places[1]);
+        let directory = |places: &[Place]| Turn::of_directory(places.to_vec());
+        let expected = [
+            Turn::of_entries(0),
+            Turn::of_entries(256),
+            directory(&[sooner]),
+            directory(&[sooner, sooner]),
+            directory(&[sooner, later]),
+            directory(&[later]),
+        ];
+        let mut turns = expected.to_vec();
+        turns.reverse();
+        turns.sort();
+        assert_eq!(turns, expected);
+    }
+
+    #[test]
+    fn room_is_given_back() {
+        let ahead = ahead();
+        let (mut one, mut other) = (ahead.room(), ahead.room());
+        assert_eq!(one.take(ENTRIES_MAX - 5), ENTRIES_MAX - 5);
+        assert_eq!(other.take(10), 5);
+        assert_eq!(other.take(10), 0);
+        drop(one);
+        assert_eq!(other.take(10), 10);
     }
 }

@@ -17,7 +17,7 @@ use super::frames::Frames;
 use super::listing::{Place, Verdict};
 use super::look::{Contents, Look, Looker, Opened, Unopened, stat_entry};
 use super::pieces::{FirstLooks, Pieces};
-use super::subdirectories::{Level, Seen, Subdirectories};
+use super::subdirectories::{Means, Seen, Subdirectories};
 use super::{Candidate, CandidateKind, WalkError, WalkOptions, WalkSummary};
 use crate::attributes::{Identity, InodePath, XattrFailure, file_type, metadata, size};
 
@@ -107,7 +107,7 @@ impl<'a> Walker<'a> {
         verdict: Verdict,
     ) -> Result<(), WalkError> {
         let depth = self.frames.depth();
-        let asked = self.subdirectories.take(depth, place);
+        let asked = self.subdirectories.enter(depth, place);
         match self.frames.handle(&self.path) {
             Ok(parent) => {
                 self.ask_subdirectories(&parent);
@@ -128,14 +128,13 @@ impl<'a> Walker<'a> {
     fn ask_subdirectories(&mut self, handle: &Arc<OwnedFd>) {
         let depth = self.frames.depth();
         if let Some(names) = self.frames.directories() {
-            let level = Level {
-                depth,
-                handle,
-                names,
+            let means = Means {
+                ahead: &mut self.ahead,
+                looker: &self.looker,
+                leaves_out: leaves_out(self.options),
             };
-            let leaves_out = leaves_out(self.options, &mut self.path);
             self.subdirectories
-                .ask(level, &mut self.ahead, &self.looker, leaves_out);
+                .ask(depth, &self.path, (handle, names), means);
         }
     }
 
@@ -161,14 +160,14 @@ impl<'a> Walker<'a> {
         self.summary.excluded += left_out;
         let mut pieces = Pieces::new(&directory, &others, first);
         pieces.ask(&mut self.ahead, &self.looker);
-        let level = Level {
-            depth: self.frames.depth() + 1,
-            handle: &directory,
-            names: &mut directories,
+        let means = Means {
+            ahead: &mut self.ahead,
+            looker: &self.looker,
+            leaves_out: leaves_out(self.options),
         };
-        let leaves_out = leaves_out(self.options, &mut self.path);
+        let depth = self.frames.depth() + 1;
         self.subdirectories
-            .ask(level, &mut self.ahead, &self.looker, leaves_out);
+            .ask(depth, &self.path, (&directory, &mut directories), means);
         let mut paths = InodePath::in_directory(directory.as_fd());
         for index in 0..others.len() {
             self.cancel.check()?;
@@ -383,7 +382,7 @@ impl<'a> Walker<'a> {
 }
 
 /// Makes `path` the path of its entry `name`.
-fn append(path: &mut Vec<u8>, name: &[u8]) {
+pub(super) fn append(path: &mut Vec<u8>, name: &[u8]) {
     if !path.is_empty() {
         path.push(b'/');
     }
@@ -394,17 +393,8 @@ fn excludes(options: &WalkOptions<'_>, candidate: &Candidate<'_>) -> bool {
     options.exclude.is_some_and(|exclude| exclude(candidate))
 }
 
-/// Whether the rules leave out a subdirectory of the directory `path`.
-fn leaves_out<'a>(
-    options: &'a WalkOptions<'_>,
-    path: &'a mut Vec<u8>,
-) -> impl FnMut(&[u8]) -> bool + 'a {
-    let length = path.len();
+/// Whether the rules leave out the directory of this path.
+fn leaves_out(options: &WalkOptions<'_>) -> impl Fn(&[u8]) -> bool {
     let kind = CandidateKind::Directory;
-    move |name| {
-        append(path, name);
-        let excluded = excludes(options, &Candidate { path, kind });
-        path.truncate(length);
-        excluded
-    }
+    move |path| excludes(options, &Candidate { path, kind })
 }
