@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use refloat_localfs::walk::Candidate;
+use refloat_localfs::walk::{Candidate, LookAhead};
 use refloat_localfs::{Owners, WalkError, WalkOptions, WalkSummary, walk_entry};
 use refloat_model::cancel::Cancel;
 use refloat_model::entry::TreeSink;
@@ -88,6 +88,7 @@ impl FilesSource {
             mounts: self.options.mounts,
             caches: self.options.caches,
             owners: Arc::clone(&self.owners),
+            look_ahead: LookAhead::default(),
         };
         let name = root.in_point.name().unwrap_or_default();
         walk_entry(&root.path, name, &options, sink, cancel)

@@ -6,12 +6,19 @@
 //! descriptors. Within a directory the entries come in order of inodes, which is the order that a
 //! disk can read quickly; subdirectories come after everything else.
 //!
+//! Other threads look at what comes next ([`LookAhead`]): they open, list, and ask the kernel. One
+//! thread decides what is left out, counts, and calls the sink.
+//!
 //! Invariant: each entry that was listed ends as pushed, failed, excluded or vanished, and is
 //! counted as that.
 
+mod ahead;
 mod content;
 pub(crate) mod frames;
 pub(crate) mod listing;
+mod look;
+mod pieces;
+mod subdirectories;
 mod walker;
 
 use std::io;
@@ -75,6 +82,16 @@ pub enum Caches {
     TagOnly,
 }
 
+/// How many threads look at entries before the walk comes to them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum LookAhead {
+    /// As many as there are processors beside the one that the walk itself takes, up to a bound.
+    #[default]
+    Processors,
+    /// So many, up to the same bound; with none, the walk does everything itself.
+    Threads(usize),
+}
+
 /// What is walked and how.
 pub struct WalkOptions<'a> {
     /// Says which entries are left out; the root itself is never asked about.
@@ -85,6 +102,8 @@ pub struct WalkOptions<'a> {
     pub caches: Caches,
     /// Names of owners.
     pub owners: Arc<Owners>,
+    /// Threads of the walk. They change nothing but its speed.
+    pub look_ahead: LookAhead,
 }
 
 impl Default for WalkOptions<'_> {
@@ -94,6 +113,7 @@ impl Default for WalkOptions<'_> {
             mounts: Mounts::default(),
             caches: Caches::default(),
             owners: Arc::new(Owners::system()),
+            look_ahead: LookAhead::default(),
         }
     }
 }

@@ -9,7 +9,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags, fstat, openat};
 use rustix::io::Errno;
 
-use super::listing::Names;
+use super::listing::{Names, Place, Verdict};
 use crate::attributes::Identity;
 
 /// How many levels keep their handles: far below the usual limit of 1,024 descriptors, with room
@@ -63,11 +63,16 @@ impl Frames {
         self.frames.len()
     }
 
-    /// Takes the next subdirectory of the current directory into `name`; false if there is none.
+    /// Takes the next subdirectory of the current directory into `name`, if there is one.
     /// Gives the length of the current directory's path; none when the walk is done.
-    pub(crate) fn next(&mut self, name: &mut Vec<u8>) -> Option<(usize, bool)> {
+    pub(crate) fn next(&mut self, name: &mut Vec<u8>) -> Option<(usize, Option<(Place, Verdict)>)> {
         let frame = self.frames.last_mut()?;
         Some((frame.path_length, frame.directories.pop(name)))
+    }
+
+    /// The subdirectories of the current directory that are still to be walked.
+    pub(crate) fn directories(&mut self) -> Option<&mut Names> {
+        Some(&mut self.frames.last_mut()?.directories)
     }
 
     /// The current directory's handle; `path` is the walk's path.

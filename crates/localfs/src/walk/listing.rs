@@ -18,19 +18,36 @@ pub(crate) struct Names {
 
 #[derive(Clone, Copy, Debug)]
 struct Slot {
+    place: Place,
+    length: u16,
+    verdict: Verdict,
+}
+
+/// Where a name stands among those of its directory, in the order in which they are walked.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Place {
     inode: u64,
     start: usize,
-    length: u16,
+}
+
+/// Whether rules leave an entry out, which they are asked once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Verdict {
+    /// Nobody asked yet.
+    Open,
+    Stays,
+    LeftOut,
 }
 
 impl Names {
     pub(crate) fn push(&mut self, inode: u64, name: &[u8]) {
         // The kernel gives no name longer than 255 bytes; a longer one is cut and then not found.
         let length = u16::try_from(name.len()).unwrap_or(u16::MAX);
+        let start = self.bytes.len();
         self.slots.push(Slot {
-            inode,
-            start: self.bytes.len(),
+            place: Place { inode, start },
             length,
+            verdict: Verdict::Open,
         });
         self.bytes.extend_from_slice(name);
     }
@@ -38,21 +55,43 @@ impl Names {
     /// Sorted so that [`pop`](Self::pop) gives the smallest inode first.
     pub(crate) fn sort(&mut self) {
         self.slots
-            .sort_unstable_by_key(|slot| std::cmp::Reverse((slot.inode, slot.start)));
+            .sort_unstable_by_key(|slot| std::cmp::Reverse(slot.place));
     }
 
-    pub(crate) fn pop(&mut self, into: &mut Vec<u8>) -> bool {
-        let Some(slot) = self.slots.pop() else {
-            return false;
-        };
-        let end = slot.start + usize::from(slot.length);
+    pub(crate) fn pop(&mut self, into: &mut Vec<u8>) -> Option<(Place, Verdict)> {
+        let slot = self.slots.pop()?;
         into.clear();
-        into.extend_from_slice(self.bytes.get(slot.start..end).unwrap_or_default());
-        true
+        into.extend_from_slice(slot.name(&self.bytes));
+        Some((slot.place, slot.verdict))
+    }
+
+    /// The name that [`pop`](Self::pop) gives after so many others.
+    pub(crate) fn nth(&self, index: usize) -> Option<&[u8]> {
+        let slot = self.slots.iter().nth_back(index)?;
+        Some(slot.name(&self.bytes))
+    }
+
+    /// The first names, in the order of [`pop`](Self::pop), and what is known of them.
+    pub(crate) fn first(
+        &mut self,
+        count: usize,
+    ) -> impl Iterator<Item = (Place, &[u8], &mut Verdict)> {
+        let bytes = &self.bytes;
+        let slots = self.slots.iter_mut().rev().take(count);
+        slots.map(|slot| (slot.place, slot.name(bytes), &mut slot.verdict))
     }
 
     pub(crate) fn len(&self) -> usize {
         self.slots.len()
+    }
+}
+
+impl Slot {
+    fn name<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        let start = self.place.start;
+        bytes
+            .get(start..start + usize::from(self.length))
+            .unwrap_or_default()
     }
 }
 

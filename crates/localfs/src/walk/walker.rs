@@ -8,20 +8,18 @@ use std::sync::Arc;
 use refloat_model::cancel::Cancel;
 use refloat_model::entry::{Content, Entry, EntryKind, TreeSink};
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, FileType, OFlags, Stat, fstat, readlinkat, statat};
-use rustix::io::{Errno, pread};
+use rustix::fs::{FileType, Stat};
+use rustix::io::Errno;
 
-use super::content::{ListedContent, open_noatime};
+use super::ahead::{Ahead, Asked};
+use super::content::ListedContent;
 use super::frames::Frames;
-use super::listing::{CACHE_TAG, Lister, Listing, Names};
-use super::{Caches, Candidate, CandidateKind, Mounts, WalkError, WalkOptions, WalkSummary};
-use crate::attributes::{
-    ExtendedAttributes, Identity, InodeHandle, InodePath, XattrFailure, file_type, metadata,
-    plain_kind, size,
-};
-
-/// What a tag must begin with to count.
-const CACHE_SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
+use super::listing::{Place, Verdict};
+use super::look::{Contents, Look, Looker, Opened, Unopened, stat_entry};
+use super::pieces::{FirstLooks, Pieces};
+use super::subdirectories::{Means, Seen, Subdirectories};
+use super::{Candidate, CandidateKind, WalkError, WalkOptions, WalkSummary};
+use crate::attributes::{Identity, InodePath, XattrFailure, file_type, metadata, size};
 
 /// How often an entry may change its type between being listed and being opened before it counts
 /// as failed: a live folder does that once, only an attacker does it again and again.
@@ -31,12 +29,13 @@ pub(super) struct Walker<'a> {
     options: &'a WalkOptions<'a>,
     sink: &'a mut dyn TreeSink,
     cancel: &'a Cancel,
-    device: u64,
     /// Path of the entry at hand below the root of the walk.
     path: Vec<u8>,
     frames: Frames,
-    lister: Lister,
-    attributes: ExtendedAttributes,
+    looker: Looker,
+    /// Of the current directory and those above it.
+    subdirectories: Subdirectories,
+    ahead: Ahead,
     summary: WalkSummary,
 }
 
@@ -60,11 +59,11 @@ impl<'a> Walker<'a> {
             options,
             sink,
             cancel,
-            device: root.st_dev,
             path: Vec::new(),
             frames: Frames::default(),
-            lister: Lister::new(),
-            attributes: ExtendedAttributes::new(),
+            looker: Looker::new(options.mounts, options.caches, root.st_dev),
+            subdirectories: Subdirectories::default(),
+            ahead: Ahead::new(options.look_ahead, cancel),
             summary: WalkSummary::default(),
         })
     }
@@ -73,8 +72,8 @@ impl<'a> Walker<'a> {
         self.summary
     }
 
-    pub(super) fn list(&mut self, directory: &OwnedFd) -> Result<Listing, Errno> {
-        self.lister.list(directory)
+    pub(super) fn list(&mut self, directory: &OwnedFd) -> Result<Contents, Errno> {
+        self.looker.contents(directory)
     }
 
     /// Walks a listed directory that the sink has open, and everything below it.
@@ -82,15 +81,15 @@ impl<'a> Walker<'a> {
         &mut self,
         root: Arc<OwnedFd>,
         identity: Identity,
-        listing: Listing,
+        contents: Contents,
     ) -> Result<(), WalkError> {
-        self.entries(root, identity, listing)?;
+        self.entries(root, identity, contents, None)?;
         let mut name = Vec::new();
         while let Some((length, found)) = self.frames.next(&mut name) {
             self.path.truncate(length);
-            if found {
+            if let Some((place, verdict)) = found {
                 self.cancel.check()?;
-                self.subdirectory(&name)?;
+                self.subdirectory(&name, place, verdict)?;
             } else {
                 if self.frames.depth() > 1 {
                     self.leave()?;
@@ -101,16 +100,41 @@ impl<'a> Walker<'a> {
         Ok(())
     }
 
-    fn subdirectory(&mut self, name: &[u8]) -> Result<(), WalkError> {
+    fn subdirectory(
+        &mut self,
+        name: &[u8],
+        place: Place,
+        verdict: Verdict,
+    ) -> Result<(), WalkError> {
+        let depth = self.frames.depth();
+        let asked = self.subdirectories.enter(depth, place);
         match self.frames.handle(&self.path) {
             Ok(parent) => {
+                self.ask_subdirectories(&parent);
                 append(&mut self.path, name);
-                self.settle(&parent, name, CandidateKind::Directory)
+                self.settle(&parent, name, verdict, asked)
             }
             Err(errno) => {
+                if let Some(asked) = asked {
+                    self.ahead.forget(asked);
+                }
                 self.fail(name, "reopen the directory of", errno);
                 Ok(())
             }
+        }
+    }
+
+    /// Has the next subdirectories of the current directory looked at ahead.
+    fn ask_subdirectories(&mut self, handle: &Arc<OwnedFd>) {
+        let depth = self.frames.depth();
+        if let Some(names) = self.frames.directories() {
+            let means = Means {
+                ahead: &mut self.ahead,
+                looker: &self.looker,
+                leaves_out: leaves_out(self.options),
+            };
+            self.subdirectories
+                .ask(depth, &self.path, (handle, names), means);
         }
     }
 
@@ -119,33 +143,40 @@ impl<'a> Walker<'a> {
         &mut self,
         directory: Arc<OwnedFd>,
         identity: Identity,
-        listing: Listing,
+        contents: Contents,
+        first: Option<FirstLooks>,
     ) -> Result<(), WalkError> {
         let path_length = self.path.len();
-        let Listing {
+        let Contents {
             mut directories,
-            mut others,
-            has_cache_tag,
+            others,
+            left_out,
             broken,
-        } = listing;
+        } = contents;
         if let Some(errno) = broken {
             // Its name in its own directory: the sink knows where it is.
             self.fail(b".", "list all of", errno);
         }
-        if has_cache_tag && self.is_cache(&directory) {
-            let tag_inode = 0;
-            self.summary.excluded += (directories.len() + others.len()).saturating_sub(1) as u64;
-            (directories, others) = (Names::default(), Names::default());
-            others.push(tag_inode, CACHE_TAG);
-        }
+        self.summary.excluded += left_out;
+        let mut pieces = Pieces::new(&directory, &others, first);
+        pieces.ask(&mut self.ahead, &self.looker);
+        let means = Means {
+            ahead: &mut self.ahead,
+            looker: &self.looker,
+            leaves_out: leaves_out(self.options),
+        };
+        let depth = self.frames.depth() + 1;
+        self.subdirectories
+            .ask(depth, &self.path, (&directory, &mut directories), means);
         let mut paths = InodePath::in_directory(directory.as_fd());
-        let mut name = Vec::new();
-        while others.pop(&mut name) {
+        for index in 0..others.len() {
             self.cancel.check()?;
+            let name = others.nth(index).unwrap_or_default();
             self.path.truncate(path_length);
-            append(&mut self.path, &name);
-            if let Some(inode) = self.other(&directory, &name, &mut paths)? {
-                directories.push(inode, &name);
+            append(&mut self.path, name);
+            let look = pieces.look(index, &mut self.ahead, &mut self.looker);
+            if let Some(inode) = self.other(&directory, name, &mut paths, look)? {
+                directories.push(inode, name);
             }
         }
         self.path.truncate(path_length);
@@ -160,20 +191,21 @@ impl<'a> Walker<'a> {
         &mut self,
         parent: &Arc<OwnedFd>,
         name: &[u8],
-        kind: CandidateKind,
+        verdict: Verdict,
+        mut asked: Option<Asked<Seen>>,
     ) -> Result<(), WalkError> {
-        let mut is_directory = kind == CandidateKind::Directory;
+        let (mut is_directory, mut verdict) = (true, verdict);
         for _ in 0..=TYPE_CHANGES_MAX {
             if is_directory {
-                match self.directory(parent, name)? {
+                match self.directory(parent, name, verdict, asked.take())? {
                     Looked::Done => return Ok(()),
                     Looked::Changed => is_directory = false,
                 }
             } else {
                 let mut paths = InodePath::in_directory(parent.as_fd());
-                match self.other(parent, name, &mut paths)? {
+                match self.other(parent, name, &mut paths, None)? {
                     None => return Ok(()),
-                    Some(_) => is_directory = true,
+                    Some(_) => (is_directory, verdict) = (true, Verdict::Open),
                 }
             }
         }
@@ -182,47 +214,57 @@ impl<'a> Walker<'a> {
     }
 
     /// Opens, announces and lists a subdirectory. The path names it.
-    fn directory(&mut self, parent: &Arc<OwnedFd>, name: &[u8]) -> Result<Looked, WalkError> {
-        if self.is_excluded(CandidateKind::Directory) {
+    fn directory(
+        &mut self,
+        parent: &Arc<OwnedFd>,
+        name: &[u8],
+        verdict: Verdict,
+        asked: Option<Asked<Seen>>,
+    ) -> Result<Looked, WalkError> {
+        if self.is_excluded(CandidateKind::Directory, verdict) {
             return Ok(Looked::Done);
         }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let opened = open_noatime(parent, name, flags)
-            .and_then(|fd| fstat(&fd).map(|stat| (Arc::new(fd), stat)));
-        let (fd, stat) = match opened {
+        let seen = asked.and_then(|asked| self.ahead.wait(asked, &mut self.looker));
+        let (opened, first) = match seen {
+            Some((
+                at,
+                Seen {
+                    opened,
+                    looks,
+                    room,
+                },
+            )) => (opened, Some(FirstLooks { looks, at, room })),
+            None => (self.looker.open(parent, name), None),
+        };
+        let Opened {
+            handle,
+            stat,
+            xattrs,
+            failures,
+            contents,
+        } = match opened {
             Ok(opened) => opened,
-            Err(Errno::NOTDIR | Errno::LOOP) => return Ok(Looked::Changed),
-            Err(Errno::NOENT) => {
-                self.summary.vanished += 1;
-                return Ok(Looked::Done);
-            }
-            Err(errno) => {
-                self.fail(name, "open", errno);
-                return Ok(Looked::Done);
-            }
+            Err(unopened) => return Ok(self.unopened(name, &unopened)),
         };
-        let mounted = self.options.mounts == Mounts::Skip && stat.st_dev != self.device;
-        let listing = if mounted {
-            self.summary.mounts_skipped += 1;
-            Listing::default()
-        } else {
-            match self.lister.list(&fd) {
-                Ok(listing) => listing,
-                Err(errno) => {
-                    self.fail(name, "list", errno);
-                    return Ok(Looked::Done);
-                }
-            }
-        };
-        let (xattrs, failures) = self.attributes.read(InodeHandle::Open(fd.as_fd()));
+        self.summary.mounts_skipped += u64::from(contents.is_none());
         self.lost_attributes(name, &failures);
         self.enter(Entry {
             name: name.to_vec(),
             kind: EntryKind::Directory,
             metadata: metadata(&stat, &self.options.owners, xattrs),
         })?;
-        self.entries(fd, Identity::of(&stat), listing)?;
+        let contents = contents.unwrap_or_default();
+        self.entries(handle, Identity::of(&stat), contents, first)?;
         Ok(Looked::Done)
+    }
+
+    fn unopened(&mut self, name: &[u8], unopened: &Unopened) -> Looked {
+        match (unopened.operation, unopened.errno) {
+            ("open", Errno::NOTDIR | Errno::LOOP) => return Looked::Changed,
+            ("open", Errno::NOENT) => self.summary.vanished += 1,
+            (operation, errno) => self.fail(name, operation, errno),
+        }
+        Looked::Done
     }
 
     /// Pushes an entry that is no directory; if it is one, gives its inode instead.
@@ -231,16 +273,16 @@ impl<'a> Walker<'a> {
         parent: &Arc<OwnedFd>,
         name: &[u8],
         paths: &mut InodePath,
+        ahead: Option<Look>,
     ) -> Result<Option<u64>, WalkError> {
-        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-        let stat = match statat(parent, name, flags) {
+        let look = ahead.unwrap_or_else(|| Look {
+            stat: stat_entry(parent, name),
+            rest: None,
+        });
+        let stat = match look.stat {
             Ok(stat) => stat,
-            Err(Errno::NOENT) => {
-                self.summary.vanished += 1;
-                return Ok(None);
-            }
             Err(errno) => {
-                self.fail(name, "stat", errno);
+                self.gone_or_failed(name, "stat", errno);
                 return Ok(None);
             }
         };
@@ -249,31 +291,25 @@ impl<'a> Walker<'a> {
             FileType::RegularFile => CandidateKind::File { size: size(&stat) },
             _ => CandidateKind::Node,
         };
-        if self.is_excluded(candidate) {
+        if self.is_excluded(candidate, Verdict::Open) {
             return Ok(None);
         }
-        let kind = match plain_kind(&stat) {
-            Some(kind) => kind,
-            None => match readlinkat(parent, name, Vec::new()) {
-                Ok(target) => EntryKind::Symlink {
-                    target: target.into_bytes(),
-                },
-                Err(Errno::NOENT) => {
-                    self.summary.vanished += 1;
-                    return Ok(None);
-                }
-                Err(errno) => {
-                    self.fail(name, "read the link", errno);
-                    return Ok(None);
-                }
-            },
+        let looker = &mut self.looker;
+        let rest = look
+            .rest
+            .unwrap_or_else(|| looker.rest(parent, name, &stat, paths));
+        let rest = match rest {
+            Ok(rest) => rest,
+            Err(errno) => {
+                self.gone_or_failed(name, "read the link", errno);
+                return Ok(None);
+            }
         };
-        let (xattrs, failures) = self.attributes.read(InodeHandle::Entry(paths.entry(name)));
-        self.lost_attributes(name, &failures);
+        self.lost_attributes(name, &rest.failures);
         let entry = Entry {
             name: name.to_vec(),
-            kind,
-            metadata: metadata(&stat, &self.options.owners, xattrs),
+            kind: rest.kind,
+            metadata: metadata(&stat, &self.options.owners, rest.xattrs),
         };
         if matches!(candidate, CandidateKind::File { .. }) {
             let content = ListedContent::new(parent, name, Identity::of(&stat));
@@ -282,6 +318,13 @@ impl<'a> Walker<'a> {
             self.node(entry)?;
         }
         Ok(None)
+    }
+
+    fn gone_or_failed(&mut self, name: &[u8], operation: &str, errno: Errno) {
+        match errno {
+            Errno::NOENT => self.summary.vanished += 1,
+            errno => self.fail(name, operation, errno),
+        }
     }
 
     pub(super) fn enter(&mut self, directory: Entry) -> Result<(), WalkError> {
@@ -306,23 +349,16 @@ impl<'a> Walker<'a> {
         Ok(self.sink.node(entry)?)
     }
 
-    fn is_excluded(&mut self, kind: CandidateKind) -> bool {
+    /// Asks the rules if nobody did, and counts.
+    fn is_excluded(&mut self, kind: CandidateKind, verdict: Verdict) -> bool {
         let path = self.path.as_slice();
-        let excluded = self
-            .options
-            .exclude
-            .is_some_and(|exclude| exclude(&Candidate { path, kind }));
+        let excluded = match verdict {
+            Verdict::Open => excludes(self.options, &Candidate { path, kind }),
+            Verdict::Stays => false,
+            Verdict::LeftOut => true,
+        };
         self.summary.excluded += u64::from(excluded);
         excluded
-    }
-
-    fn is_cache(&self, directory: &OwnedFd) -> bool {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let mut start = [0; CACHE_SIGNATURE.len()];
-        self.options.caches == Caches::TagOnly
-            && open_noatime(directory, CACHE_TAG, flags)
-                .and_then(|tag| pread(&tag, &mut start, 0))
-                .is_ok_and(|count| start.get(..count) == Some(CACHE_SIGNATURE))
     }
 
     fn fail(&mut self, name: &[u8], operation: &str, errno: Errno) {
@@ -346,9 +382,19 @@ impl<'a> Walker<'a> {
 }
 
 /// Makes `path` the path of its entry `name`.
-fn append(path: &mut Vec<u8>, name: &[u8]) {
+pub(super) fn append(path: &mut Vec<u8>, name: &[u8]) {
     if !path.is_empty() {
         path.push(b'/');
     }
     path.extend_from_slice(name);
+}
+
+fn excludes(options: &WalkOptions<'_>, candidate: &Candidate<'_>) -> bool {
+    options.exclude.is_some_and(|exclude| exclude(candidate))
+}
+
+/// Whether the rules leave out the directory of this path.
+fn leaves_out(options: &WalkOptions<'_>) -> impl Fn(&[u8]) -> bool {
+    let kind = CandidateKind::Directory;
+    move |path| excludes(options, &Candidate { path, kind })
 }

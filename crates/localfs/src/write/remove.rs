@@ -59,7 +59,7 @@ impl Removal {
         while let Some((length, found)) = self.frames.next(&mut child) {
             cancel.check().map_err(|_cancelled| Errno::INTR)?;
             self.path.truncate(length);
-            if found {
+            if found.is_some() {
                 let directory = self.frames.handle(&self.path)?;
                 if !self.path.is_empty() {
                     self.path.push(b'/');
@@ -93,7 +93,7 @@ impl Removal {
             return Err(errno);
         }
         let mut other = Vec::new();
-        while listing.others.pop(&mut other) {
+        while listing.others.pop(&mut other).is_some() {
             match unlinkat(&directory, other.as_slice(), AtFlags::empty()) {
                 Ok(()) => self.count += 1,
                 Err(Errno::NOENT) => {}

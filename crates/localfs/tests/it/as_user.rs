@@ -25,6 +25,7 @@ fn suites_pass_as_an_ordinary_user() {
         .args(["--reuid=1000", "--regid=1000", "--clear-groups"])
         .arg(&binary)
         .args([
+            "ahead",
             "hostile",
             "race",
             "round_trip::nasty",

@@ -1,13 +1,15 @@
 //! Integration tests of local folders.
 //!
-//! `walk`: what is told of a folder. `round_trip`: walk, restore, compare. `writer`: the calls of
+//! `walk`: what is told of a folder. `ahead`: threads of a walk. `round_trip`: walk, restore, compare. `writer`: the calls of
 //! a restore one by one. `hostile`: the path and link suite (T1) beside a canary. `race`: swaps of
 //! directories and links during restore (T2) and walk (T3). `as_user`: the same suites as uid 1000.
 
 #![cfg(test)]
 
+mod ahead;
 mod as_user;
 mod copier;
+mod hook;
 mod hostile;
 mod manifest;
 mod nasty;
