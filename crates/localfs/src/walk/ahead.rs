@@ -27,10 +27,10 @@ use super::look::Looker;
 /// network.
 const THREADS_MAX: usize = 4;
 
-/// Answers that are older tell of what may be gone by now, and a file that is gone when it is
+/// Answers that are older tell of what may be gone or replaced by now, and a file that is when it is
 /// read counts as failed. They are dropped, which costs little: a walk that is so slow waits for
 /// something else.
-const ANSWER_AGE_MAX: Duration = Duration::from_secs(1);
+const ANSWER_AGE_MAX: Duration = Duration::from_millis(250);
 
 /// Entries of directories that the walk has not come to, looked at ahead: some megabytes.
 const ENTRIES_MAX: usize = 4096;

@@ -24,7 +24,7 @@ const CACHE_SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
 
 /// Entries that are looked at ahead in one go end after this time, on a slow file system: what is
 /// told of them must not be old when the walk comes to it.
-const LOOK_TIME_MAX: Duration = Duration::from_millis(250);
+const LOOK_TIME_MAX: Duration = Duration::from_millis(100);
 
 /// What an entry is.
 pub(super) struct Look {

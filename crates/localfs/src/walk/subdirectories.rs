@@ -22,6 +22,8 @@ const ALL_LEVELS_MAX: usize = 16;
 const LEVELS_MAX: usize = 64;
 /// Entries of one subdirectory that are looked at when it is listed.
 const FIRST_ENTRIES_MAX: usize = 1024;
+/// A larger directory is left to the walk: its names alone take megabytes.
+const NAMES_MAX: usize = 65_536;
 
 /// What was seen of a subdirectory, and of its first entries.
 pub(super) struct Seen {
@@ -65,11 +67,22 @@ impl Subdirectories {
     pub(super) fn enter(&mut self, depth: usize, place: Place) -> Option<Asked<Seen>> {
         self.here.truncate(depth.saturating_sub(1));
         self.here.push(place);
-        if self.asked.is_empty() {
+        if self.asked.is_empty() || self.here.len() > LEVELS_MAX {
             return None;
         }
         let turn = Turn::of_directory(self.here.clone());
         self.asked.remove(&turn).map(|coming| coming.asked)
+    }
+
+    /// The current directory is listed by the walk itself: what was asked for below it belongs to another
+    /// listing, in which the same place may have had another name.
+    pub(super) fn is_listed_anew(&mut self, ahead: &Ahead) {
+        let below = |turn: &Turn| turn.places().starts_with(&self.here);
+        while let Some(turn) = self.asked.keys().find(|turn| below(turn)).cloned() {
+            if let Some(coming) = self.asked.remove(&turn) {
+                ahead.forget(coming.asked);
+            }
+        }
     }
 
     /// Asks for the next few that the walk will come to: first those of the directory `path`, so
@@ -81,7 +94,7 @@ impl Subdirectories {
         (handle, names): (&Arc<OwnedFd>, &mut Names),
         mut means: Means<'_, impl FnMut(&[u8]) -> bool>,
     ) {
-        if !means.ahead.is_on() {
+        if !means.ahead.is_on() || depth > LEVELS_MAX {
             return;
         }
         self.asked.retain(|_, coming| !coming.asked.is_old());
@@ -200,6 +213,9 @@ fn ask(
         }) = &opened
         {
             let names = &contents.others;
+            if names.len() + contents.directories.len() > NAMES_MAX {
+                return None;
+            }
             let count = room.take(names.len().min(FIRST_ENTRIES_MAX));
             looks = looker.look_at(handle, names, 0, count, || stop.is_wanted());
         }
@@ -209,4 +225,48 @@ fn ask(
             room,
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use refloat_model::cancel::Cancel;
+    use rustix::fs::{CWD, Mode, OFlags, openat};
+
+    use super::*;
+    use crate::walk::{Caches, LookAhead, Mounts};
+
+    /// The directory may have been renamed, and another have its place: its old children are not those of
+    /// the new listing.
+    #[test]
+    fn what_was_asked_for_below_a_listing_goes_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(folder.path().join("above/below")).unwrap();
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let root = Arc::new(openat(CWD, folder.path(), flags, Mode::empty()).unwrap());
+        let mut looker = Looker::new(Mounts::Enter, Caches::Capture, 0);
+        let place_in = |names: &mut Names| names.first(1).map(|(place, ..)| place).next().unwrap();
+        let mut names = looker.contents(&root).unwrap().directories;
+        let above = place_in(&mut names);
+        let opened = looker.open(&root, b"above").ok().unwrap();
+        let below = place_in(&mut opened.contents.unwrap().directories);
+        for is_anew in [false, true] {
+            let mut ahead = Ahead::new(LookAhead::Threads(1), &Cancel::default());
+            let mut subdirectories = Subdirectories::default();
+            // The listing of the first comes when it comes.
+            while subdirectories.asked.len() < 2 {
+                let means = Means {
+                    ahead: &mut ahead,
+                    looker: &looker,
+                    leaves_out: |_: &[u8]| false,
+                };
+                subdirectories.ask(1, b"", (&root, &mut names), means);
+                std::thread::yield_now();
+            }
+            assert!(subdirectories.enter(1, above).is_some());
+            if is_anew {
+                subdirectories.is_listed_anew(&ahead);
+            }
+            assert_eq!(subdirectories.enter(2, below).is_none(), is_anew);
+        }
+    }
 }

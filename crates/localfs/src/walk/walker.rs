@@ -226,15 +226,15 @@ impl<'a> Walker<'a> {
         }
         let seen = asked.and_then(|asked| self.ahead.wait(asked, &mut self.looker));
         let (opened, first) = match seen {
-            Some((
-                at,
-                Seen {
-                    opened,
-                    looks,
-                    room,
-                },
-            )) => (opened, Some(FirstLooks { looks, at, room })),
-            None => (self.looker.open(parent, name), None),
+            // What could not be opened then may be there now, and the other way round.
+            Some((at, seen)) if seen.opened.is_ok() => {
+                let Seen { looks, room, .. } = seen;
+                (seen.opened, Some(FirstLooks { looks, at, room }))
+            }
+            _ => {
+                self.subdirectories.is_listed_anew(&self.ahead);
+                (self.looker.open(parent, name), None)
+            }
         };
         let Opened {
             handle,
@@ -275,10 +275,12 @@ impl<'a> Walker<'a> {
         paths: &mut InodePath,
         ahead: Option<Look>,
     ) -> Result<Option<u64>, WalkError> {
-        let look = ahead.unwrap_or_else(|| Look {
-            stat: stat_entry(parent, name),
-            rest: None,
-        });
+        let look = ahead
+            .filter(|look| look.stat.is_ok())
+            .unwrap_or_else(|| Look {
+                stat: stat_entry(parent, name),
+                rest: None,
+            });
         let stat = match look.stat {
             Ok(stat) => stat,
             Err(errno) => {
@@ -297,6 +299,7 @@ impl<'a> Walker<'a> {
         let looker = &mut self.looker;
         let rest = look
             .rest
+            .filter(Result::is_ok)
             .unwrap_or_else(|| looker.rest(parent, name, &stat, paths));
         let rest = match rest {
             Ok(rest) => rest,

@@ -232,14 +232,14 @@ fn old_answers_are_not_believed() {
         files += 1;
         if files == 5 {
             // Everything ahead was looked at by the time that this returns.
-            std::thread::sleep(Duration::from_millis(500));
+            std::thread::sleep(Duration::from_millis(200));
             for path in files_of(&large).into_iter().chain(files_of(&next)) {
                 if path.file_name().unwrap().as_encoded_bytes() != name {
                     fs::remove_file(path).unwrap();
                 }
             }
-            // A second, and the time that one look may have taken until then.
-            std::thread::sleep(Duration::from_millis(1600));
+            // Longer than answers are believed, and one look may have taken until then.
+            std::thread::sleep(Duration::from_millis(600));
         }
         Ok(())
     });
