@@ -83,7 +83,8 @@ pub struct RestoreReport {
     pub bytes_written: u64,
     /// Content bytes that were there already.
     pub bytes_kept: u64,
-    /// Content bytes read back and compared, kept ones included.
+    /// Content bytes read back and compared, kept ones included; holes that were made, by what the file
+    /// system says of them.
     pub bytes_verified: u64,
     /// Entries that are not as stored; the first 1,000, by path.
     pub failures: Vec<EntryFailure>,

@@ -68,6 +68,14 @@ pub enum WriteError {
         /// The length.
         size: u64,
     },
+    /// What was just written is not what the file holds: a disk, memory or somebody else.
+    #[error("what was written to {path} at byte {offset} does not read back equal")]
+    NotReadBack {
+        /// Beneath the root.
+        path: RelativePath,
+        /// Where in the file.
+        offset: u64,
+    },
     /// The operation is for entries of another kind.
     #[error("cannot {operation} {path}: it is of another kind")]
     Kind {

@@ -13,7 +13,6 @@ use rustix::io::Errno;
 
 use super::error::Context;
 use super::file::read_fully;
-use super::holes::are_zeros;
 use super::pinned::Pinned;
 use super::privileges::{Privileges, without};
 use super::{FolderWriter, Place, Restored, WriteError, split};
@@ -173,13 +172,5 @@ impl ExistingFile {
     /// It cannot be read.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, WriteError> {
         read_fully(&self.fd, offset, buffer).context("read", &self.path)
-    }
-
-    /// Whether it holds zeros there: holes by what the file system says, all else is read.
-    ///
-    /// # Errors
-    /// It cannot be read.
-    pub fn holds_zeros(&self, offset: u64, length: u64) -> Result<bool, WriteError> {
-        are_zeros(&self.fd, offset, length).context("read", &self.path)
     }
 }

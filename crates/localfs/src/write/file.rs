@@ -12,7 +12,7 @@ use rustix::fs::{
     Advice, AtFlags, FallocateFlags, FileType, Mode, OFlags, Stat, fadvise, fallocate, fchmod,
     fchown, fstat, ftruncate, openat, unlinkat,
 };
-use rustix::io::{Errno, pread, pwrite};
+use rustix::io::{Errno, pread, pwrite, retry_on_intr};
 
 use super::error::Context;
 use super::holes::{Piece, are_zeros, pieces};
@@ -24,6 +24,9 @@ use crate::path::RelativePath;
 /// Larger new files get their length at once, so that several threads may write them in any order
 /// without each growing it.
 const GROWING_BYTES_MAX: u64 = 1 << 20;
+
+/// What is read back at once: it should still be in the processor's cache when it is compared.
+const READ_BACK_BYTES: usize = 128 << 10;
 
 const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
 
@@ -205,7 +208,7 @@ impl FileHandle {
         &self.path
     }
 
-    /// Makes `length` bytes at `offset` zeros, whole blocks of them a hole.
+    /// Makes `length` bytes at `offset`, where nothing else was written, zeros, whole blocks of them a hole.
     ///
     /// # Errors
     /// The system refuses or is out of space, or the range lies beyond the length.
@@ -214,12 +217,21 @@ impl FileHandle {
         self.write_zeros(offset, length).map(|_length| ())
     }
 
-    /// Whether the file holds zeros there: holes by what the file system says, all else is read.
+    /// Proves that the file holds zeros there: holes by what the file system says, since we made them; all
+    /// else is read.
     ///
     /// # Errors
-    /// It cannot be read.
-    pub fn holds_zeros(&self, offset: u64, length: u64) -> Result<bool, WriteError> {
-        are_zeros(&self.fd, offset, length).context("read", &self.path)
+    /// It cannot be read, or holds something else.
+    pub fn verify_hole(&self, offset: u64, length: u64) -> Result<(), WriteError> {
+        match are_zeros(&self.fd, offset, length).context("read", &self.path)? {
+            true => Ok(()),
+            false => Err(self.not_read_back(offset)),
+        }
+    }
+
+    fn not_read_back(&self, offset: u64) -> WriteError {
+        let path = self.path.clone();
+        WriteError::NotReadBack { path, offset }
     }
 
     fn require_within(&self, offset: u64, length: u64) -> Result<(), WriteError> {
@@ -288,7 +300,7 @@ impl FileHandle {
             return Ok(length);
         }
         let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        match fallocate(&self.fd, mode, offset, length) {
+        match retry_on_intr(|| fallocate(&self.fd, mode, offset, length)) {
             Ok(()) => Ok(length),
             Err(Errno::NOTSUP | Errno::NOSYS) => self.write_zero_bytes(offset, length),
             Err(errno) => Err(WriteError::new("write", &self.path, errno)),
@@ -307,12 +319,27 @@ impl FileHandle {
         Ok(length)
     }
 
-    /// Reads what the file holds, to verify it; fewer bytes than asked for only at its end.
+    /// Proves that the file holds `bytes` at `offset`, read back piece by piece into `memory`.
     ///
     /// # Errors
-    /// It cannot be read.
-    pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, WriteError> {
-        read_fully(&self.fd, offset, buffer).context("read", &self.path)
+    /// It cannot be read, or holds something else.
+    pub fn verify(
+        &self,
+        offset: u64,
+        bytes: &[u8],
+        memory: &mut Vec<u8>,
+    ) -> Result<(), WriteError> {
+        memory.resize(READ_BACK_BYTES, 0);
+        let mut at = offset;
+        for piece in bytes.chunks(READ_BACK_BYTES) {
+            let read_back = &mut memory[..piece.len()];
+            let read = read_fully(&self.fd, at, read_back).context("read", &self.path)?;
+            if read < piece.len() || read_back != piece {
+                return Err(self.not_read_back(at));
+            }
+            at += piece.len() as u64;
+        }
+        Ok(())
     }
 }
 

@@ -71,10 +71,19 @@ fn file_appears_complete_or_not_at_all() {
         0,
         "nothing has a name yet"
     );
-    let mut read = vec![0; 5000];
-    assert_eq!(file.read_at(1_000_000, &mut read).unwrap(), 5000);
-    assert_eq!(read, content[1_000_000..1_005_000]);
-    assert_eq!(file.read_at(3_999_999, &mut read).unwrap(), 1);
+    let mut memory = Vec::new();
+    let mut holds = |at: usize, bytes: &[u8]| {
+        let verified = file.verify(at as u64, bytes, &mut memory);
+        verified.map_err(|error| error.to_string())
+    };
+    assert_eq!(holds(1_000_000, &content[1_000_000..1_700_001]), Ok(()));
+    // One byte of the last piece, and one behind the end.
+    let mut other = content[1_000_000..1_700_001].to_vec();
+    other[700_000] ^= 1;
+    let refused = "what was written to f at byte 1655360 does not read back equal";
+    assert_eq!(holds(1_000_000, &other), Err(refused.to_owned()));
+    assert_eq!(holds(3_999_999, &content[3_999_999..]), Ok(()));
+    assert!(holds(3_999_999, &[content[3_999_999], 0]).is_err());
     writer.finish_file(file, &metadata(0o644)).unwrap();
     assert_eq!(fs::read(folder.path().join("f")).unwrap(), content);
     let stat = fs::metadata(folder.path().join("f")).unwrap();
@@ -108,9 +117,7 @@ fn a_file_has_its_length_whatever_was_written_of_it() {
             let at = usize::try_from(*offset).unwrap();
             expected[at..at + bytes.len()].copy_from_slice(bytes);
             // What was written reads back at once, holes included.
-            let mut read = vec![1; bytes.len()];
-            assert_eq!(file.read_at(*offset, &mut read).unwrap(), bytes.len());
-            assert!(read == *bytes);
+            file.verify(*offset, bytes, &mut Vec::new()).unwrap();
         }
         writer.finish_file(file, &metadata(0o600)).unwrap();
         assert!(std::fs::read(folder.path().join("f")).unwrap() == expected);
@@ -146,8 +153,7 @@ fn old_file_is_changed_in_place_and_private_meanwhile() {
         .unwrap();
     assert!(file.holds_old_content());
     assert_eq!(fs::metadata(&old).unwrap().mode() & 0o7777, 0o600);
-    let mut byte = [0];
-    assert_eq!((file.read_at(8_999, &mut byte).unwrap(), byte), (1, [1]));
+    file.verify(8_999, &[1], &mut Vec::new()).unwrap();
     file.write_at(4_000, &[0; 100]).unwrap();
     file.write_at(5_000, &[2; 100]).unwrap();
     writer.finish_file(file, &metadata(0o4755)).unwrap();

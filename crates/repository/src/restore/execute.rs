@@ -18,7 +18,6 @@ use crate::error::RepositoryError;
 use crate::failure::chain;
 use crate::format::pack::BlobKind;
 use crate::parallel::{for_each, lock};
-use crate::zeros::zeros_of;
 
 /// From this size a file is written in place, so that a repeated restore need not begin again.
 const IN_PLACE_BYTES_MIN: u64 = 64 << 20;
@@ -220,18 +219,26 @@ impl Execution<'_, '_> {
             Counters::add(&self.job.bytes_verified, bytes);
         }
         file.remaining.store(wanted.len(), Ordering::SeqCst);
-        match self.open_now(file, kept, wanted.is_empty()) {
+        let begun = match kept {
+            Some(handle) => self.make_holes(file, &handle).map(|()| Some(handle)),
+            // No blob will come that would open it.
+            None if wanted.is_empty() => self.prepare_with_holes(file).map(Some),
+            None => Ok(None),
+        };
+        let handle = match begun {
+            Ok(handle) => handle,
             Err(error) => return self.fail_write(file, error),
-            Ok(Err(offset)) => return self.fail_read_back(file, offset),
-            Ok(Ok(None)) => {}
-            Ok(Ok(Some(handle))) if wanted.is_empty() => {
+        };
+        match handle {
+            Some(handle) if wanted.is_empty() => {
                 let finished = self.finish(file, handle);
                 return finished.unwrap_or_else(|error| self.fail_write(file, error));
             }
-            Ok(Ok(Some(handle))) => {
+            Some(handle) => {
                 self.open.fetch_add(1, Ordering::SeqCst);
                 *lock(&file.handle) = Some(Arc::new(handle));
             }
+            None => {}
         }
         for blob in wanted {
             if let (Some(id), Some(offset)) = (content.get(blob), offsets.get(blob).copied()) {
@@ -241,41 +248,14 @@ impl Execution<'_, '_> {
         }
     }
 
-    /// The handle of a file whose holes are made before any blob comes, since it stays in place or no blob
-    /// comes; where a hole does not read back, its offset.
-    fn open_now(
-        &self,
-        file: &FileState,
-        kept: Option<FileHandle>,
-        is_all: bool,
-    ) -> Result<Result<Option<FileHandle>, u64>, WriteError> {
-        let prepared = match kept {
-            Some(handle) => self.make_holes(file, &handle)?.map(|()| handle),
-            None if is_all => self.prepare_with_holes(file)?,
-            None => return Ok(Ok(None)),
-        };
-        Ok(prepared.map(Some))
-    }
-
-    /// Opens a file and makes its holes; where one does not read back, its offset.
-    fn prepare_with_holes(&self, file: &FileState) -> Result<Result<FileHandle, u64>, WriteError> {
+    fn prepare_with_holes(&self, file: &FileState) -> Result<FileHandle, WriteError> {
         let handle = self.prepare(file)?;
-        let made = self.make_holes(file, &handle)?;
-        Ok(made.map(|()| handle))
+        self.make_holes(file, &handle)?;
+        Ok(handle)
     }
 
-    fn make_holes(
-        &self,
-        file: &FileState,
-        handle: &FileHandle,
-    ) -> Result<Result<(), u64>, WriteError> {
-        let holes = std::mem::take(&mut *lock(&file.holes));
-        holes::make(self.job, handle, &holes)
-    }
-
-    fn fail_read_back(&self, file: &FileState, offset: u64) {
-        let reason = format!("what was written at byte {offset} does not read back equal");
-        self.fail_because(file, reason);
+    fn make_holes(&self, file: &FileState, handle: &FileHandle) -> Result<(), WriteError> {
+        holes::make(self.job, handle, &lock(&file.holes))
     }
 
     /// Opens a file whose equal blobs may stay. None if they may not: the writer fell back to a
@@ -356,6 +336,10 @@ impl Execution<'_, '_> {
     }
 
     fn finish(&self, file: &FileState, handle: FileHandle) -> Result<(), WriteError> {
+        // Its holes may be missing then.
+        if self.job.is_stopped() {
+            return Ok(());
+        }
         let restored = self.job.writer.finish_file(handle, &file.task.metadata)?;
         *lock(&file.restored) = Some(restored);
         self.job.entry_done();
@@ -453,17 +437,15 @@ impl Execution<'_, '_> {
     ) -> Result<(), WriteError> {
         if file.task.content.len() == 1 {
             let handle = self.prepare(file)?;
-            if self.put(file, &handle, (offset, plain), read_back)? {
-                return self.finish(file, handle);
-            }
-            return Ok(());
+            self.put(file, &handle, (offset, plain), read_back)?;
+            return self.finish(file, handle);
         }
         let Some(handle) = self.shared_handle(file)? else {
             return Ok(());
         };
-        let good = self.put(file, &handle, (offset, plain), read_back)?;
+        self.put(file, &handle, (offset, plain), read_back)?;
         drop(handle);
-        if !good || file.remaining.fetch_sub(1, Ordering::SeqCst) > 1 {
+        if file.remaining.fetch_sub(1, Ordering::SeqCst) > 1 {
             return Ok(());
         }
         // All others have dropped their share before they counted down.
@@ -488,46 +470,34 @@ impl Execution<'_, '_> {
             return Ok(None);
         }
         let prepared = self.prepare_with_holes(file);
-        if !matches!(prepared, Ok(Ok(_))) {
+        if prepared.is_err() {
             self.open.fetch_sub(1, Ordering::SeqCst);
         }
-        let handle = match prepared? {
-            Ok(handle) => Arc::new(handle),
-            Err(offset) => {
-                drop(slot);
-                self.fail_read_back(file, offset);
-                return Ok(None);
-            }
-        };
+        let handle = Arc::new(prepared?);
         *slot = Some(Arc::clone(&handle));
         Ok(Some(handle))
     }
 
-    /// Writes one blob and reads it back; false if it did not read back equal.
+    /// Writes one blob and reads it back.
     fn put(
         &self,
         file: &FileState,
         handle: &FileHandle,
         (offset, plain): (u64, &[u8]),
         read_back: &mut Vec<u8>,
-    ) -> Result<bool, WriteError> {
+    ) -> Result<(), WriteError> {
         handle.write_at(offset, plain)?;
         let length = plain.len() as u64;
         Counters::add(&self.job.bytes_written, length);
         Counters::add(&self.job.counters.bytes_done, length);
         if self.job.options.read_back == ReadBack::Everything {
-            read_back.resize(plain.len(), 0);
-            let read = handle.read_at(offset, read_back)?;
-            if read != plain.len() || read_back != plain {
-                self.fail_read_back(file, offset);
-                return Ok(false);
-            }
+            handle.verify(offset, plain, read_back)?;
             Counters::add(&self.job.bytes_verified, length);
         }
         if file.task.size >= WRITE_OUT_BYTES_MIN {
             handle.begin_write_out(offset, length);
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Restores files that were set aside, one after the other.
@@ -554,15 +524,11 @@ impl Execution<'_, '_> {
         file: &FileState,
         read_back: &mut Vec<u8>,
     ) -> Result<Result<(), RepositoryError>, WriteError> {
-        let handle = self.prepare(file)?;
+        let handle = self.prepare_with_holes(file)?;
+        let holes = lock(&file.holes);
         let mut offset = 0;
         for blob in &*file.task.content {
-            if let Some(length) = zeros_of(blob) {
-                let hole = offset..offset + length;
-                if let Err(offset) = holes::make(self.job, &handle, &[hole])? {
-                    self.fail_read_back(file, offset);
-                    return Ok(Ok(()));
-                }
+            if let Some(length) = holes::at(&holes, offset, blob) {
                 offset += length;
                 continue;
             }
@@ -570,9 +536,7 @@ impl Execution<'_, '_> {
                 Ok(plain) => plain,
                 Err(error) => return Ok(Err(error)),
             };
-            if !self.put(file, &handle, (offset, &plain), read_back)? {
-                return Ok(Ok(()));
-            }
+            self.put(file, &handle, (offset, &plain), read_back)?;
             offset += plain.len() as u64;
         }
         self.finish(file, handle).map(Ok)

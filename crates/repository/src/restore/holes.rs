@@ -9,7 +9,7 @@ use refloat_model::progress::Counters;
 
 use super::{Job, ReadBack};
 use crate::id::BlobId;
-use crate::zeros::is_zero_blob;
+use crate::zeros::{is_zero_blob, zeros_of};
 
 /// Splits the blobs that a file still wants into those to be fetched, and ranges of zeros, neighbours
 /// together. `offsets` says where each blob of `content` begins, and where the last ends.
@@ -39,25 +39,36 @@ pub fn split(
     (others, holes)
 }
 
-/// Makes holes in a file; where one does not read back as zeros, its offset.
-pub fn make(
-    job: &Job<'_>,
-    handle: &FileHandle,
-    holes: &[Range<u64>],
-) -> Result<Result<(), u64>, WriteError> {
+/// How many zeros the blob that begins at `offset` is, if they are in one of the holes.
+pub fn at(holes: &[Range<u64>], offset: u64, blob: &BlobId) -> Option<u64> {
+    let hole = holes.get(holes.partition_point(|hole| hole.end <= offset))?;
+    let length = zeros_of(blob)?;
+    (hole.start <= offset && offset + length <= hole.end).then_some(length)
+}
+
+/// A hole is made in steps of so many bytes: where the file system knows none, it is written.
+const STEP_BYTES: u64 = 64 << 20;
+
+/// Makes holes in a file and proves that they are there.
+///
+/// # Errors
+/// One cannot be made, or does not read back as zeros. When the job stops, holes may be missing.
+pub fn make(job: &Job<'_>, handle: &FileHandle, holes: &[Range<u64>]) -> Result<(), WriteError> {
     for hole in holes {
-        let length = hole.end - hole.start;
-        handle.write_hole(hole.start, length)?;
-        Counters::add(&job.bytes_written, length);
-        Counters::add(&job.counters.bytes_done, length);
-        if job.options.read_back == ReadBack::Everything {
-            if !handle.holds_zeros(hole.start, length)? {
-                return Ok(Err(hole.start));
+        let mut at = hole.start;
+        while at < hole.end && !job.is_stopped() {
+            let length = STEP_BYTES.min(hole.end - at);
+            handle.write_hole(at, length)?;
+            Counters::add(&job.bytes_written, length);
+            Counters::add(&job.counters.bytes_done, length);
+            if job.options.read_back == ReadBack::Everything {
+                handle.verify_hole(at, length)?;
+                Counters::add(&job.bytes_verified, length);
             }
-            Counters::add(&job.bytes_verified, length);
+            at += length;
         }
     }
-    Ok(Ok(()))
+    Ok(())
 }
 
 #[cfg(test)]
@@ -83,6 +94,12 @@ mod tests {
             offsets[6]..offsets[7],
         ];
         assert_eq!(holes, expected);
+        for (blob, offset) in content.iter().zip(&offsets) {
+            let zeros = zeros_of(blob);
+            assert_eq!(at(&holes, *offset, blob), zeros, "{offset}");
+        }
+        assert_eq!(at(&holes, offsets[4], &long), None, "it does not end there");
+        assert_eq!(at(&holes, offsets[3], &short), None, "no hole");
         // A blob that is there already parts a hole; a wrong length is not believed.
         let (_, holes) = split(&content, &offsets, [0, 2].into_iter());
         assert_eq!(holes, [0..8 << 20, offsets[2]..offsets[3]]);
