@@ -176,7 +176,7 @@ impl Catalogue {
         self.packs[row.pack()]
     }
 
-    /// The numbers of the rows of a blob: empty if no index knows it.
+    /// The numbers of the rows of a blob: empty, and then its start means nothing, if no index knows it.
     pub fn copies(&self, kind: BlobKind, id: &BlobId) -> Range<usize> {
         let (first, rows) = match kind {
             BlobKind::Tree => (0, &self.rows[..self.trees]),

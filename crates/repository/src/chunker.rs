@@ -9,7 +9,7 @@ pub(crate) mod zero_runs;
 
 use zero_runs::Run;
 
-/// No chunk is shorter, except a file's last.
+/// No chunk is shorter, except a file's last and those beside long runs of zeros.
 pub const CHUNK_BYTES_MIN: usize = 512 << 10;
 /// The size chunks have on average.
 pub const CHUNK_BYTES_AVERAGE: usize = 1 << 20;

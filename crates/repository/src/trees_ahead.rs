@@ -129,7 +129,11 @@ impl TreesAhead {
         loop {
             let level = state.levels.last_mut()?;
             match level.pop_front()? {
-                (_, _, Slot::Wanted) => return None,
+                (_, _, Slot::Wanted) => {
+                    // What was forgotten may have made room for others.
+                    self.shared.changed.notify_all();
+                    return None;
+                }
                 (_, _, Slot::Read(read)) => {
                     state.nodes -= count(&read);
                     drop(state);

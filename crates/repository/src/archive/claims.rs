@@ -16,9 +16,9 @@ use crate::parallel::lock;
 
 /// Locks, so that workers rarely meet.
 const SHARDS: usize = 16;
-/// A table moves into the array when it holds so many claims, and this share of the array: then each
-/// claim is copied so many times in the mean, however many there are.
+/// A table moves into the array when it holds so many claims, and a share of the array.
 const RECENT_MIN: usize = 512;
+/// That share: each claim is then copied so many times in the mean, however many there are.
 const RECENT_SHARE: usize = 16;
 
 /// Ids are hashes already: their first bytes serve as they are.

@@ -160,7 +160,12 @@ impl Cutter<'_> {
         self.zeros -= length;
         Counters::add(&shared.counters.bytes_done, length as u64);
         let number = self.file.hand_out(length);
-        let id = zero_blob(length).unwrap_or_else(|| BlobId::of(&vec![0; length]));
+        let Some(id) = zero_blob(length) else {
+            return Err(RepositoryError::Encode {
+                what: "a run of zeros",
+                cause: "its length is no multiple of 64 KiB".into(),
+            });
+        };
         let is_there = shared.has_blob(BlobKind::Data, &id) || shared.packer.is_claimed(&id);
         let density = match is_there {
             true => Density::default(),
@@ -197,4 +202,100 @@ impl Cutter<'_> {
 fn known_zeros(bytes: &[u8]) -> Option<BlobId> {
     let longest = bytes.len() == CHUNK_BYTES_MAX && is_zeros(bytes);
     longest.then(|| zero_blob(bytes.len())).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use refloat_model::cancel::Cancel;
+    use refloat_model::entry::{Entry, TreeSink as _};
+    use refloat_model::secret::Secret;
+    use refloat_storage::memory::MemoryStorage;
+
+    use super::*;
+    use crate::archive::{ArchiveOptions, Archiver};
+    use crate::repository::{IndexedRepository, InitOptions, Repository};
+
+    fn repository() -> IndexedRepository {
+        let storage = Arc::new(MemoryStorage::new());
+        let password = Secret::new("cutter");
+        let repository = Repository::init(storage, &password, InitOptions::default());
+        repository.unwrap().into_indexed().unwrap()
+    }
+
+    /// Reproducible numbers (xorshift).
+    struct Dice(u64);
+
+    impl Dice {
+        fn roll(&mut self, sides: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            (self.0 >> 11) as usize % sides
+        }
+
+        /// Runs of zeros and of noise, of all lengths that matter.
+        fn content(&mut self) -> Vec<u8> {
+            let unit = ZERO_RUN_BYTES;
+            let lengths = [
+                1,
+                4096,
+                unit - 1,
+                unit,
+                unit + 1,
+                3 * unit,
+                1 << 20,
+                3 << 20,
+            ];
+            let mut content = vec![1; 600_000];
+            for _ in 0..self.roll(9) {
+                let noise = lengths[self.roll(8)] + self.roll(3);
+                content.extend((0..noise).map(|_| self.roll(255) as u8 + 1));
+                let zeros =
+                    [lengths[self.roll(8)] - self.roll(2), 8 << 20, (9 << 20) + 7][self.roll(3)];
+                content.extend(vec![0; zeros]);
+            }
+            content
+        }
+    }
+
+    /// Gives a random number of bytes a call.
+    struct Pieces<'a>(&'a [u8], Dice, usize);
+
+    impl Read for Pieces<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let length = (1 + self.1.roll(self.2)).min(buffer.len());
+            self.0.read(&mut buffer[..length])
+        }
+    }
+
+    #[test]
+    fn chunks_are_those_that_the_chunker_finds_in_the_whole() {
+        let repository = repository();
+        let chunker = Arc::clone(repository.chunker());
+        assert!(chunker.sets_zeros_apart());
+        let counters = Arc::new(Counters::default());
+        let options = ArchiveOptions::default();
+        let archiver = Archiver::start(repository, options, counters, Cancel::default()).unwrap();
+        for seed in 1..=20 {
+            let mut dice = Dice(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed));
+            let content = dice.content();
+            let mut expected = Vec::new();
+            let mut rest = content.as_slice();
+            while !rest.is_empty() {
+                let end = chunker.find_end(&mut Search::default(), rest, Rest::None);
+                let (chunk, behind) = rest.split_at(end.unwrap_or(rest.len()));
+                expected.push(BlobId::of(chunk));
+                rest = behind;
+            }
+            let mut tree = archiver.tree(Vec::new());
+            let most = [content.len(), 700_000, 9000][seed as usize % 3];
+            let mut reader = Pieces(&content, dice, most);
+            let file = Entry::synthetic_file("file", 0);
+            tree.stream(file, &mut reader).unwrap();
+            let nodes = tree.finish().unwrap().nodes;
+            assert_eq!(*nodes[0].content, expected, "seed {seed}");
+            assert_eq!(nodes[0].size(), content.len() as u64);
+        }
+        drop(archiver.finish().unwrap());
+    }
 }
