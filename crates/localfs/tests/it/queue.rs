@@ -1,49 +1,9 @@
-//! Sinks that do not open what they are given, or not at once.
+//! A sink that does not open at once what it is given.
 
 use std::io::{self, Read};
 
 use refloat_model::cancel::Cancel;
 use refloat_model::entry::{Content, Entry, SinkError, TreeSink};
-
-/// Counts files and opens nothing.
-#[derive(Default)]
-pub struct Counter {
-    pub files: u64,
-}
-
-impl TreeSink for Counter {
-    fn enter(&mut self, _: Entry) -> Result<(), SinkError> {
-        Ok(())
-    }
-    fn leave(&mut self) -> Result<(), SinkError> {
-        Ok(())
-    }
-    fn file(&mut self, _: Entry, _: Box<dyn Content>) -> Result<(), SinkError> {
-        self.files += 1;
-        Ok(())
-    }
-    fn stream(&mut self, _: Entry, _: &mut dyn Read) -> Result<(), SinkError> {
-        Ok(())
-    }
-    fn node(&mut self, _: Entry) -> Result<(), SinkError> {
-        Ok(())
-    }
-    fn reuse(&mut self, _: &[u8]) -> Result<bool, SinkError> {
-        Ok(false)
-    }
-    fn reuse_content(&mut self, _: &Entry, _: &[u8; 32]) -> Result<bool, SinkError> {
-        Ok(false)
-    }
-    fn stream_by_digest(
-        &mut self,
-        file: Entry,
-        _: &[u8; 32],
-        content: &mut dyn Read,
-    ) -> Result<bool, SinkError> {
-        self.stream(file, content).map(|()| false)
-    }
-    fn fail(&mut self, _: &[u8], _: String) {}
-}
 
 /// Keeps contents unopened, and gives up after `room` files.
 pub struct Queue {

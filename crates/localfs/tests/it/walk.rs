@@ -13,9 +13,10 @@ use refloat_localfs::{WalkError, WalkOptions, WalkSummary, walk_contents, walk_e
 use refloat_model::cancel::Cancel;
 use refloat_model::entry::EntryKind;
 
+use crate::hook::Hook;
 use crate::manifest::{self, is_root};
 use crate::nasty;
-use crate::queue::{Counter, Queue};
+use crate::queue::Queue;
 use crate::recorder::Recorder;
 use crate::writer::Mounted;
 
@@ -36,7 +37,11 @@ fn walks_a_hundred_thousand_files_quickly() {
             fs::write(directory.join(format!("f{f}")), b"").unwrap();
         }
     }
-    let mut sink = Counter::default();
+    let mut files = 0;
+    let mut sink = Hook::new(|_| {
+        files += 1;
+        Ok(())
+    });
     let (start, cpu) = (Instant::now(), cpu_time());
     let options = WalkOptions::default();
     let summary = walk_contents(folder.path(), &options, &mut sink, &Cancel::default()).unwrap();
@@ -49,14 +54,14 @@ fn walks_a_hundred_thousand_files_quickly() {
         (summary.files, summary.directories, summary.failed),
         (100_000, 100, 0)
     );
-    assert_eq!(sink.files, 100_000);
+    assert_eq!(files, 100_000);
     // Generous: shared machines are slow at times. The aim is well under one second.
     assert!(elapsed.as_secs() < 10, "{elapsed:?}");
 }
 
-/// Of this thread: what a walk costs, however busy the machine is.
+/// Of all threads, those that look ahead among them: what a walk costs, however busy the machine is.
 fn cpu_time() -> std::time::Duration {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     std::time::Duration::try_from(now).unwrap()
 }
 
