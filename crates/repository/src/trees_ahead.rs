@@ -7,7 +7,7 @@
 //! is bounded by levels, never by the number of trees.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::blobs::BlobReader as _;
@@ -57,55 +57,54 @@ struct Shared {
 pub struct TreesAhead {
     repository: IndexedRepository,
     shared: Arc<Shared>,
-    threads: Vec<JoinHandle<()>>,
+    /// Started when the first tree is expected: many walks read a single one.
+    threads: OnceLock<Vec<JoinHandle<()>>>,
+    threads_max: usize,
 }
 
 impl std::fmt::Debug for TreesAhead {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TreesAhead")
-            .field("threads", &self.threads.len())
+            .field("threads_max", &self.threads_max)
             .finish_non_exhaustive()
     }
 }
 
 impl TreesAhead {
-    /// Starts the threads: none where storage takes one call at a time, which has nothing to win by more.
+    /// For a walk of a repository's trees: no threads help where storage takes one call at a time, which has
+    /// nothing to win by more.
     #[must_use]
     pub fn new(repository: &IndexedRepository) -> Self {
-        let shared = Arc::new(Shared::default());
-        let count = match repository.storage().connections() {
+        let threads_max = match repository.storage().connections() {
             0 | 1 => 0,
             _ => threads(repository.storage()).min(THREADS_MAX),
         };
+        Self {
+            repository: repository.clone(),
+            shared: Arc::default(),
+            threads: OnceLock::new(),
+            threads_max,
+        }
+    }
+
+    fn start_threads(&self) -> Vec<JoinHandle<()>> {
         let spawn = |number| {
-            let (repository, shared) = (repository.clone(), Arc::clone(&shared));
+            let (repository, shared) = (self.repository.clone(), Arc::clone(&self.shared));
             let thread = std::thread::Builder::new().name(format!("trees {number}"));
             thread.spawn(move || read_all(&repository, &shared)).ok()
         };
-        Self {
-            threads: (0..count).filter_map(spawn).collect(),
-            repository: repository.clone(),
-            shared,
-        }
+        (0..self.threads_max).filter_map(spawn).collect()
     }
 
     /// Says which trees come next, in this order and before all that were said earlier.
     pub fn expect(&self, trees: impl IntoIterator<Item = BlobId>) {
-        if self.threads.is_empty() {
+        if self.threads_max == 0 {
             return;
         }
-        let mut state = lock(&self.shared.state);
-        let first = state.next;
-        let level: Level = (first..)
-            .zip(trees)
-            .map(|(number, tree)| (number, tree, Slot::Wanted))
-            .collect();
-        if level.is_empty() {
+        if !lock(&self.shared.state).expect(trees) {
             return;
         }
-        state.next += level.len() as u64;
-        state.levels.push(level);
-        drop(state);
+        let _started = self.threads.get_or_init(|| self.start_threads());
         self.shared.changed.notify_all();
     }
 
@@ -152,7 +151,7 @@ impl Drop for TreesAhead {
     fn drop(&mut self) {
         lock(&self.shared.state).is_closed = true;
         self.shared.changed.notify_all();
-        for thread in self.threads.drain(..) {
+        for thread in self.threads.take().into_iter().flatten() {
             // One that panicked has said so; nothing of it is missing.
             drop(thread.join());
         }
@@ -160,6 +159,20 @@ impl Drop for TreesAhead {
 }
 
 impl State {
+    /// Adds a level; false if there is nothing in it.
+    fn expect(&mut self, trees: impl IntoIterator<Item = BlobId>) -> bool {
+        let slots = (self.next..).zip(trees);
+        let level: Level = slots
+            .map(|(number, tree)| (number, tree, Slot::Wanted))
+            .collect();
+        if level.is_empty() {
+            return false;
+        }
+        self.next += level.len() as u64;
+        self.levels.push(level);
+        true
+    }
+
     /// Makes a tree the next one, if it is expected.
     fn forget_before(&mut self, tree: BlobId) -> bool {
         let place = |level: &Level| level.iter().position(|(_, wanted, _)| *wanted == tree);
@@ -252,19 +265,11 @@ mod tests {
         BlobId([number; 32])
     }
 
-    fn expect(state: &mut State, trees: &[u8]) {
-        let first = state.next;
-        state.next += trees.len() as u64;
-        let slots = (first..).zip(trees);
-        let level = slots.map(|(number, tree)| (number, id(*tree), Slot::Wanted));
-        state.levels.push(level.collect());
-    }
-
     #[test]
     fn the_deepest_level_is_read_first_and_only_so_far() {
         let mut state = State::default();
-        expect(&mut state, &[1, 2, 3]);
-        expect(&mut state, &[10, 11, 12, 13, 14, 15]);
+        state.expect([1, 2, 3].map(id));
+        state.expect([10, 11, 12, 13, 14, 15].map(id));
         let mut begun = Vec::new();
         while let Some((number, tree)) = state.begin() {
             begun.push(tree.0[0]);
@@ -288,7 +293,7 @@ mod tests {
     #[test]
     fn no_more_is_begun_than_memory_is_for() {
         let mut state = State::default();
-        expect(&mut state, &[1, 2]);
+        state.expect([1, 2].map(id));
         let (number, _) = state.begin().unwrap();
         let entry = refloat_model::entry::Entry::synthetic_directory("d");
         let node = Node {
@@ -302,5 +307,65 @@ mod tests {
         assert!(state.forget_before(id(2)));
         assert_eq!(state.nodes, 0);
         assert_eq!(state.begin().map(|(_, tree)| tree), Some(id(2)));
+    }
+
+    #[test]
+    fn a_walk_finds_what_it_would_without_threads_and_starts_them_only_for_trees_to_come() {
+        let storage = Arc::new(refloat_storage::memory::MemoryStorage::new());
+        let password = refloat_model::secret::Secret::new("trees");
+        let options = crate::repository::InitOptions::default();
+        let repository = crate::repository::Repository::init(storage, &password, options).unwrap();
+        let repository = repository.into_indexed().unwrap();
+        let archiver = crate::archive::Archiver::start(
+            repository.clone(),
+            crate::archive::ArchiveOptions::default(),
+            Arc::default(),
+            refloat_model::cancel::Cancel::default(),
+        )
+        .unwrap();
+        let directory = |name: String, subtree| Node {
+            entry: refloat_model::entry::Entry::synthetic_directory(name),
+            content: Arc::default(),
+            subtree: Some(subtree),
+            foreign: None,
+        };
+        // Each level holds the one below several times, and one tree that is lost.
+        let mut tree = archiver.store_directory(Vec::new()).unwrap();
+        for level in 0..5 {
+            let mut nodes: Vec<Node> = (0..5)
+                .map(|n| directory(format!("{level}{n}"), tree))
+                .collect();
+            nodes.push(directory("lost".to_owned(), id(level)));
+            tree = archiver.store_directory(nodes).unwrap();
+        }
+        drop(archiver.finish().unwrap());
+        let storage = Arc::clone(repository.storage());
+        let repository = crate::repository::Repository::open(storage, &password).unwrap();
+        let repository = repository.into_indexed().unwrap();
+        let trees = TreesAhead::new(&repository);
+        let root = trees.read_tree(tree).unwrap();
+        assert!(trees.threads.get().is_none(), "nothing is to come yet");
+        let (mut found, mut lost, mut open) = (0, 0, vec![root]);
+        while let Some(nodes) = open.pop() {
+            let below: Vec<BlobId> = nodes.iter().filter_map(|node| node.subtree).collect();
+            found += 1;
+            trees.expect(below.iter().copied());
+            // The walk passes one of them over.
+            let mut read: Vec<_> = Vec::new();
+            for tree in below.iter().skip(1) {
+                match trees.read_tree(*tree) {
+                    Ok(nodes) => {
+                        assert_eq!(nodes, repository.read_tree(*tree).unwrap());
+                        read.push(nodes);
+                    }
+                    Err(_lost) => lost += 1,
+                }
+            }
+            open.extend(read);
+        }
+        assert_eq!(trees.threads.get().map(Vec::len), Some(trees.threads_max));
+        // Four of five are entered at each level, and a lost one is met in each that holds some.
+        let inner = (0..5).map(|level| 4_usize.pow(level)).sum::<usize>();
+        assert_eq!((found, lost), (inner + 4_usize.pow(5), inner));
     }
 }

@@ -124,7 +124,8 @@ pub fn cut_file(
 impl Cutter<'_> {
     /// Hands out all chunks whose ends are known.
     fn cut(&mut self, rest: Rest) -> Result<(), RepositoryError> {
-        let chunker = Arc::clone(self.shared.repository.chunker());
+        let shared = self.shared;
+        let chunker = shared.repository.chunker();
         loop {
             if chunker.sets_zeros_apart() {
                 self.pass_zeros(rest)?;

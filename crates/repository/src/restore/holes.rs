@@ -11,6 +11,9 @@ use super::{Job, ReadBack};
 use crate::id::BlobId;
 use crate::zeros::{is_zero_blob, zeros_of};
 
+/// A hole is made in steps of so many bytes: where the file system knows none, it is written.
+const STEP_BYTES: u64 = 64 << 20;
+
 /// Splits the blobs that a file still wants into those to be fetched, and ranges of zeros, neighbours
 /// together. `offsets` says where each blob of `content` begins, and where the last ends.
 pub fn split(
@@ -45,9 +48,6 @@ pub fn at(holes: &[Range<u64>], offset: u64, blob: &BlobId) -> Option<u64> {
     let length = zeros_of(blob)?;
     (hole.start <= offset && offset + length <= hole.end).then_some(length)
 }
-
-/// A hole is made in steps of so many bytes: where the file system knows none, it is written.
-const STEP_BYTES: u64 = 64 << 20;
 
 /// Makes holes in a file and proves that they are there.
 ///
