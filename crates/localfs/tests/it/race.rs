@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use refloat_localfs::write::Resolution;
 use refloat_localfs::{FolderWriter, Landing, WalkOptions, walk_contents};
@@ -29,6 +29,10 @@ fn swaps_wanted() -> u64 {
 
 /// Rounds of our own work at least: an attacker alone proves nothing.
 const ROUNDS_MIN: u64 = 200;
+
+/// How long rounds go on until each outcome was seen. Beside other tests the attacker may win, or
+/// lose, hundreds of rounds in a row.
+const OUTCOMES_WAIT: Duration = Duration::from_secs(60);
 
 struct Attack {
     a: PathBuf,
@@ -62,8 +66,11 @@ impl Attack {
         }
     }
 
-    /// Does `round` while the attack runs, until there were enough swaps and rounds.
-    fn against(&self, replant: impl Fn() + Sync, mut round: impl FnMut(u64)) -> u64 {
+    /// Does `round` while the attack runs, until there were enough swaps and rounds and the last
+    /// round said that all outcomes were seen, for which it waits [`OUTCOMES_WAIT`] at most.
+    fn against(&self, replant: impl Fn() + Sync, mut round: impl FnMut(u64) -> bool) -> u64 {
+        let start = Instant::now();
+        let mut seen = false;
         struct Stop<'a>(&'a AtomicBool);
         impl Drop for Stop<'_> {
             fn drop(&mut self) {
@@ -75,8 +82,11 @@ impl Attack {
             // Also when a round panics: else the attack goes on for ever.
             let _stop = Stop(&self.stop);
             scope.spawn(|| self.run(&replant));
-            while rounds < ROUNDS_MIN || self.swaps.load(Ordering::Relaxed) < swaps_wanted() {
-                round(rounds);
+            while rounds < ROUNDS_MIN
+                || self.swaps.load(Ordering::Relaxed) < swaps_wanted()
+                || (!seen && start.elapsed() < OUTCOMES_WAIT)
+            {
+                seen = round(rounds);
                 rounds += 1;
             }
         });
@@ -126,6 +136,7 @@ fn restoring_never_follows_a_swapped_link() {
             for (count, worked) in done.iter_mut().zip(restore(&writer, round)) {
                 *count += u64::from(worked);
             }
+            done.iter().all(|count| *count > 0)
         });
         let swaps = attack.swaps.load(Ordering::Relaxed);
         let took = start.elapsed();
@@ -195,6 +206,7 @@ fn removing_never_follows_a_swapped_link() {
             Err(_) => refused += 1,
         }
         canary.assert_untouched();
+        whole > 0 && refused > 0
     });
     let swaps = attack.swaps.load(Ordering::Relaxed);
     println!("T2 remove: {swaps} swaps, {rounds} rounds, {whole} whole, {refused} refused");
@@ -241,6 +253,7 @@ fn walking_never_reads_through_a_swapped_link() {
                 assert_eq!(content, b"inside", "{path}");
                 files += 1;
             }
+            files > 0 && links > 0
         },
     );
     let swaps = attack.swaps.load(Ordering::Relaxed);
@@ -274,6 +287,7 @@ fn content_is_never_read_through_a_swapped_file() {
                 assert_eq!(content, b"inside");
                 read += 1;
             }
+            read > 0
         },
     );
     let swaps = attack.swaps.load(Ordering::Relaxed);
