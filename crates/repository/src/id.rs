@@ -13,20 +13,23 @@ use crate::hash::sha256_of_two;
 #[error("{0:?} is not an id of 64 hexadecimal digits")]
 pub struct InvalidId(pub String);
 
-fn parse_hex(text: &str) -> Option<[u8; 32]> {
-    const fn digit(byte: u8) -> Option<u8> {
-        match byte {
-            b'0'..=b'9' => Some(byte - b'0'),
-            b'a'..=b'f' => Some(byte - b'a' + 10),
-            _ => None,
-        }
+/// Without a branch for each digit: indexes and trees hold millions of ids.
+fn parse_hex(text: &[u8]) -> Option<[u8; 32]> {
+    let text: &[u8; 64] = text.try_into().ok()?;
+    let mut digits = [0; 64];
+    let mut valid = true;
+    for (digit, byte) in digits.iter_mut().zip(text) {
+        let (decimal, letter) = (byte.wrapping_sub(b'0'), byte.wrapping_sub(b'a'));
+        let is_decimal = decimal < 10;
+        *digit = if is_decimal {
+            decimal
+        } else {
+            letter.wrapping_add(10)
+        };
+        valid &= is_decimal | (letter < 6);
     }
-    let text: &[u8; 64] = text.as_bytes().try_into().ok()?;
-    let mut id = [0; 32];
-    for (byte, [high, low]) in id.iter_mut().zip(text.as_chunks::<2>().0) {
-        *byte = digit(*high)? << 4 | digit(*low)?;
-    }
-    Some(id)
+    let pairs = digits.as_chunks::<2>().0;
+    valid.then(|| std::array::from_fn(|at| pairs[at][0] << 4 | pairs[at][1]))
 }
 
 /// Appends an id as 64 hex digits; faster than formatting, for trees of many files.
@@ -51,7 +54,15 @@ impl serde::de::Visitor<'_> for HexVisitor {
     }
 
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<[u8; 32], E> {
-        parse_hex(text).ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(text), &self))
+        self.visit_bytes(text.as_bytes())
+    }
+
+    fn visit_bytes<E: serde::de::Error>(self, text: &[u8]) -> Result<[u8; 32], E> {
+        let text_or_bytes = || match std::str::from_utf8(text) {
+            Ok(text) => E::invalid_value(serde::de::Unexpected::Str(text), &self),
+            Err(_) => E::invalid_value(serde::de::Unexpected::Bytes(text), &self),
+        };
+        parse_hex(text).ok_or_else(text_or_bytes)
     }
 }
 
@@ -98,7 +109,7 @@ macro_rules! id_type {
         impl std::str::FromStr for $name {
             type Err = InvalidId;
             fn from_str(text: &str) -> Result<Self, InvalidId> {
-                parse_hex(text)
+                parse_hex(text.as_bytes())
                     .map(Self)
                     .ok_or_else(|| InvalidId(text.to_owned()))
             }
@@ -112,7 +123,8 @@ macro_rules! id_type {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-                d.deserialize_str(HexVisitor).map(Self)
+                // As bytes: what is no digit is refused, so nobody need look whether it is UTF-8.
+                d.deserialize_bytes(HexVisitor).map(Self)
             }
         }
     };
@@ -231,5 +243,47 @@ mod tests {
         assert_eq!(hex, text.as_bytes());
         assert!("BA".repeat(32).parse::<BlobId>().is_err());
         assert!("a".repeat(63).parse::<BlobId>().is_err());
+    }
+
+    #[test]
+    fn every_byte_that_is_no_digit_is_refused_at_every_place() {
+        for place in 0..64 {
+            for byte in 0..=u8::MAX {
+                let mut text = [b'7'; 64];
+                text[place] = byte;
+                let mut expected = [0x77; 32];
+                let digit = (byte as char).to_digit(16).map(|digit| digit as u8);
+                let digit = digit.filter(|_| !byte.is_ascii_uppercase());
+                expected[place / 2] = match (digit, place % 2) {
+                    (Some(digit), 0) => digit << 4 | 7,
+                    (Some(digit), _) => 0x70 | digit,
+                    (None, _) => 0,
+                };
+                let expected = digit.map(|_| expected);
+                assert_eq!(parse_hex(&text), expected, "{byte} at {place}");
+            }
+        }
+    }
+
+    #[test]
+    fn ids_in_json_may_be_escaped_and_must_be_text() {
+        let read = |json: &str| serde_json::from_str::<BlobId>(json);
+        let escaped = format!("\"{}\\u0061\"", "a".repeat(63));
+        assert_eq!(read(&escaped).unwrap(), BlobId([0xaa; 32]));
+        let value = serde_json::json!("a".repeat(64));
+        assert_eq!(BlobId::deserialize(value).unwrap(), BlobId([0xaa; 32]));
+        let error = read(&format!("\"{}\"", "x".repeat(64))).unwrap_err();
+        let said = error.to_string();
+        assert!(said.contains("expected 64 hexadecimal digits"), "{said}");
+        assert!(said.contains("xxxx"), "{said}");
+        let bytes: Vec<String> = (0..64).map(|_| "97".to_owned()).collect();
+        for wrong in [
+            format!("[{}]", bytes.join(",")),
+            "7".to_owned(),
+            "null".to_owned(),
+        ] {
+            assert!(read(&wrong).is_err(), "{wrong}");
+        }
+        assert!(read(&format!("\"{}\\ud800\"", "a".repeat(63))).is_err());
     }
 }
