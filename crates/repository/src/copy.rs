@@ -175,7 +175,7 @@ fn carry(
     cancel: &Cancel,
 ) -> Result<Result<Archived, RepositoryError>, RepositoryError> {
     let options = ArchiveOptions::default();
-    let archiver = Archiver::start(to.reload()?, options, Arc::clone(counters), cancel.clone())?;
+    let archiver = Archiver::start(to.renewed()?, options, Arc::clone(counters), cancel.clone())?;
     match copy_blobs(from, &archiver, roots, counters, cancel) {
         // If it was the other side that failed, this says so.
         Err(error) if error.is_damage() => archiver.finish().map(|_stored| Err(error)),

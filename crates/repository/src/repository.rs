@@ -5,7 +5,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use refloat_model::secret::Secret;
-use refloat_storage::{FileKey, FileKind, SharedStorage, StorageErrorKind};
+use refloat_storage::{FileKey, FileKind, Listed, SharedStorage, StorageErrorKind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -23,7 +23,7 @@ use crate::format::snapshot::SnapshotFile;
 use crate::id::{IndexId, KeyId, SnapshotId, sha256};
 use crate::index::{Index, IndexBuilder};
 use crate::keys;
-use crate::pack_reading::listed_packs;
+use crate::pack_reading::sizes;
 use crate::parallel::{for_each, lock, threads};
 
 /// Which chunker a new repository gets.
@@ -349,10 +349,11 @@ impl Repository {
         let loading = loading.into_inner();
         let (builder, mut damaged) = loading.unwrap_or_else(PoisonError::into_inner);
         damaged.sort();
-        let sizes = listed_packs(&self.storage)?;
+        let packs = self.storage.list(FileKind::Pack)?;
         Ok(LoadedIndex {
-            index: builder.build_preferring(&sizes),
+            index: builder.build_preferring(&sizes(&packs)),
             damaged,
+            digest: digest(files, packs),
         })
     }
 }
@@ -362,6 +363,23 @@ impl Repository {
 struct LoadedIndex {
     index: Index,
     damaged: Vec<IndexId>,
+    /// Of the listings it was made from.
+    digest: [u8; 32],
+}
+
+/// The digest of the names and sizes of these index files and packs: an index that was made from
+/// the same is the same.
+fn digest(mut indexes: Vec<Listed>, mut packs: Vec<Listed>) -> [u8; 32] {
+    let mut bytes = Vec::with_capacity((indexes.len() + packs.len()) * 40);
+    for files in [&mut indexes, &mut packs] {
+        files.sort_unstable_by_key(|file| file.key);
+        bytes.extend_from_slice(&(files.len() as u64).to_le_bytes());
+        for file in files.iter() {
+            bytes.extend_from_slice(file.key.id());
+            bytes.extend_from_slice(&file.size.to_le_bytes());
+        }
+    }
+    sha256(&bytes)
 }
 
 /// Whether an `init` with this password died while it wrote the config, on a storage that shows
@@ -437,6 +455,21 @@ impl IndexedRepository {
             repository: Arc::clone(&self.repository),
             loaded,
         })
+    }
+
+    /// As [`reload`](Self::reload), but reads nothing if the same index files and packs are listed
+    /// as before: what their names say was proven when they were read.
+    ///
+    /// # Errors
+    /// As [`Repository::into_indexed`].
+    pub fn renewed(&self) -> Result<Self, RepositoryError> {
+        let storage = self.storage();
+        let indexes = storage.list(FileKind::Index)?;
+        let now = digest(indexes, storage.list(FileKind::Pack)?);
+        if now == self.loaded.digest && self.loaded.damaged.is_empty() {
+            return Ok(self.clone());
+        }
+        self.reload()
     }
 }
 

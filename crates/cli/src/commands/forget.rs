@@ -245,7 +245,7 @@ fn execute(
 ) -> Result<Vec<SnapshotId>, CommandError> {
     let run = RunId::from_random(random::bytes()?);
     let lock = repository::lock(repository, LockMode::Exclusive, run, settings)?;
-    let now = plan(&repository.reload()?, request, signals)?;
+    let now = plan(&repository.renewed()?, request, signals)?;
     if now != *shown {
         return Err(CommandError::new(
             ErrorKind::Refused,

@@ -20,6 +20,7 @@ mod prune;
 mod prune_crash;
 mod prune_safety;
 mod pruning;
+mod renewal;
 mod repair;
 mod restore;
 mod reuse;

@@ -122,7 +122,7 @@ fn drop_all(
 ) -> Result<Vec<SnapshotId>, CommandError> {
     let run = RunId::from_random(random::bytes()?);
     let lock = repository::lock(repository, LockMode::Exclusive, run, settings)?;
-    if named(&repository.reload()?, args, signals)? != shown {
+    if named(&repository.renewed()?, args, signals)? != shown {
         let message = "the repository changed since the plan was made, so nothing was dropped";
         return Err(CommandError::new(ErrorKind::Refused, message).hint("run it again"));
     }
