@@ -29,7 +29,7 @@ use crate::format::lock::LockFile;
 use crate::repository::Repository;
 
 pub use records::LockRecord;
-use store::LockStore;
+use store::{LockStore, Seen};
 
 /// How often a lock is refreshed.
 const REFRESH_EVERY: Duration = Duration::from_mins(5);
@@ -40,9 +40,11 @@ const LOST_AFTER: jiff::SignedDuration = jiff::SignedDuration::from_mins(22);
 const UNLOCK_TRIES_MAX: usize = 3;
 /// How long to wait between these tries.
 const UNLOCK_PAUSE: Duration = Duration::from_millis(100);
-/// How long to wait between writing a lock and looking for others: two that start together see
-/// each other.
-const SETTLE: Duration = Duration::from_millis(200);
+/// How often a shared lock looks for others before it gives way to an exclusive one, which came at
+/// the same time and gives up itself if it saw ours: [`SETTLING`](refloat_storage::SETTLING) after it was written.
+const YIELD_LOOKS_MAX: usize = 6;
+/// How long to wait between these looks.
+const YIELD_PAUSE: Duration = Duration::from_millis(100);
 
 /// Whether others may work beside us.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -135,20 +137,11 @@ impl Repository {
             refreshed: now,
             leftovers: Vec::new(),
         };
-        // A shared holder deletes nothing, so it may begin at once: an exclusive one that starts
-        // at the same moment sees its lock and gives up, and `prove` looks again before anything
-        // is published. But where a lock was taken for dead, the storage's clock has the last
-        // word, and it can be read only now.
-        if mode == LockMode::Exclusive || first.saw_dead {
-            if mode == LockMode::Exclusive {
-                clock.sleep(SETTLE);
-            }
-            let looked = store.look(&content, Some(&held), clock.now());
-            if let Err(error) = looked.and_then(|seen| store.bury(&seen.dead)) {
-                // The refusal is what the caller must know; a lock left behind dies by itself.
-                drop(store.delete(&file));
-                return Err(error);
-            }
+        let looked = look_again(&store, &content, &held, &clock);
+        if let Err(error) = looked.and_then(|seen| store.bury(&seen.dead)) {
+            // The refusal is what the caller must know; a lock left behind dies by itself.
+            drop(store.delete(&file));
+            return Err(error);
         }
         let shared = Arc::new(Shared {
             store,
@@ -175,6 +168,32 @@ impl Repository {
             passed_over: first.passed_over,
         })
     }
+}
+
+/// Looks at the locks of others once our own is there: of two that start together, each writes
+/// before it looks, so at least one sees the other.
+///
+/// # Errors
+/// A living lock excludes ours, or storage failed.
+fn look_again(
+    store: &LockStore,
+    ours: &LockFile,
+    held: &Held,
+    clock: &Clock,
+) -> Result<Seen, RepositoryError> {
+    let settling = store.settling();
+    if ours.exclusive && !settling.is_zero() {
+        clock.sleep(settling);
+    }
+    let look = || store.look(ours, Some(held), clock.now());
+    for _ in 1..YIELD_LOOKS_MAX {
+        match look() {
+            // Whoever wants to be alone gives up when it sees us.
+            Err(RepositoryError::Locked { .. }) if !ours.exclusive => clock.sleep(YIELD_PAUSE),
+            seen => return seen,
+        }
+    }
+    look()
 }
 
 impl Shared {

@@ -7,10 +7,11 @@
 //! says of their place and number is compared.
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use refloat_model::time::Timestamp;
 use refloat_storage::{
-    FileKey, FileKind, Listed, Protection, Storage, StorageError, StorageErrorKind,
+    FileKey, FileKind, Listed, Protection, SETTLING, Storage, StorageError, StorageErrorKind,
 };
 use ureq::http::Method;
 
@@ -287,6 +288,10 @@ impl<O: Objects> Storage for ObjectStorage<O> {
 
     fn connections(&self) -> usize {
         self.0.connections()
+    }
+
+    fn settling(&self) -> Duration {
+        SETTLING
     }
 
     fn protection(&self) -> Option<Protection> {

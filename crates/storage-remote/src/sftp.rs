@@ -21,7 +21,7 @@ use refloat_storage::location::RemoteAddress;
 use refloat_storage::protection::unprotected;
 use refloat_storage::temporaries::{StaleTemporaries, Temporaries};
 use refloat_storage::{
-    FileKey, FileKind, Listed, Protection, Storage, StorageError, StorageErrorKind,
+    FileKey, FileKind, Listed, Protection, SETTLING, Storage, StorageError, StorageErrorKind,
 };
 
 use crate::Surroundings;
@@ -382,6 +382,10 @@ impl Storage for Sftp {
 
     fn connections(&self) -> usize {
         self.connect.connections
+    }
+
+    fn settling(&self) -> Duration {
+        SETTLING
     }
 
     fn protection(&self) -> Option<Protection> {

@@ -13,6 +13,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
@@ -174,6 +175,10 @@ impl Storage for CachedStorage {
 
     fn connections(&self) -> usize {
         self.inner.connections()
+    }
+
+    fn settling(&self) -> Duration {
+        self.inner.settling()
     }
 
     fn protection(&self) -> Option<Protection> {

@@ -3,6 +3,7 @@
 //! Invariant: locks and the config never wait: a lock that is not refreshed in time is lost.
 
 use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 use refloat_model::time::Timestamp;
 
@@ -105,6 +106,10 @@ impl Storage for LimitedStorage {
         self.inner.connections().min(self.limit)
     }
 
+    fn settling(&self) -> Duration {
+        self.inner.settling()
+    }
+
     fn protection(&self) -> Option<Protection> {
         self.inner.protection()
     }
@@ -165,6 +170,9 @@ mod tests {
         }
         fn connections(&self) -> usize {
             8
+        }
+        fn settling(&self) -> Duration {
+            Duration::ZERO
         }
         fn protection(&self) -> Option<Protection> {
             self.inner.protection()

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use refloat_model::time::Timestamp;
 
@@ -177,6 +178,10 @@ impl Storage for CountingStorage {
 
     fn connections(&self) -> usize {
         self.inner.connections()
+    }
+
+    fn settling(&self) -> Duration {
+        self.inner.settling()
     }
 
     fn protection(&self) -> Option<Protection> {

@@ -18,6 +18,7 @@ pub mod retry;
 pub mod temporaries;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use refloat_model::time::Timestamp;
 
@@ -25,6 +26,9 @@ pub use error::{StorageError, StorageErrorKind};
 pub use file::{FileKey, FileKind, Listed};
 pub use location::{Location, LocationError, open_folder};
 pub use protection::Protection;
+
+/// [`Storage::settling`] of whatever is not of this machine: as long as restic waits.
+pub const SETTLING: Duration = Duration::from_millis(200);
 
 /// A place for the files of one repository.
 ///
@@ -93,6 +97,11 @@ pub trait Storage: Send + Sync {
 
     /// How many calls at once make sense: a local disk 2, an object store 8 or more.
     fn connections(&self) -> usize;
+
+    /// How long to wait after a write until a listing surely shows what others wrote at the same
+    /// time. By the ordering above not at all, and so it is on a file system of this machine;
+    /// servers and what lies between are not always true to it ([`SETTLING`]).
+    fn settling(&self) -> Duration;
 
     /// How files are kept from deletion; none if they are not.
     fn protection(&self) -> Option<Protection>;

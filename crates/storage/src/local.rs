@@ -5,6 +5,7 @@
 
 mod direct;
 mod errno;
+mod file_system;
 mod folder;
 mod foreign;
 mod listing;
@@ -21,7 +22,7 @@ use rustix::io::Errno;
 
 use crate::protection::unprotected;
 use crate::temporaries::{StaleTemporaries, Temporaries};
-use crate::{FileKey, FileKind, Listed, Protection, Storage, StorageError};
+use crate::{FileKey, FileKind, Listed, Protection, SETTLING, Storage, StorageError};
 use folder::Root;
 
 /// The files of one repository below a folder.
@@ -158,6 +159,16 @@ impl Storage for LocalStorage {
 
     fn connections(&self) -> usize {
         2
+    }
+
+    fn settling(&self) -> Duration {
+        let of_this_machine =
+            Root::open(&self.root).is_ok_and(|root| file_system::is_of_this_machine(root.fd()));
+        if of_this_machine {
+            Duration::ZERO
+        } else {
+            SETTLING
+        }
     }
 
     fn protection(&self) -> Option<Protection> {

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use refloat_model::time::Timestamp;
 
@@ -163,6 +164,10 @@ impl Storage for MemoryStorage {
 
     fn connections(&self) -> usize {
         8
+    }
+
+    fn settling(&self) -> Duration {
+        Duration::ZERO
     }
 
     fn protection(&self) -> Option<Protection> {

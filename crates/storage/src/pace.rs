@@ -137,6 +137,10 @@ impl Storage for PacedStorage {
         self.inner.connections()
     }
 
+    fn settling(&self) -> Duration {
+        self.inner.settling()
+    }
+
     fn protection(&self) -> Option<Protection> {
         self.inner.protection()
     }

@@ -3,6 +3,8 @@
 //!
 //! Invariant: no mutation reaches the inner storage.
 
+use std::time::Duration;
+
 use refloat_model::time::Timestamp;
 
 use crate::{
@@ -77,6 +79,10 @@ impl Storage for ReadOnlyStorage {
 
     fn connections(&self) -> usize {
         self.inner.connections()
+    }
+
+    fn settling(&self) -> Duration {
+        self.inner.settling()
     }
 
     fn protection(&self) -> Option<Protection> {

@@ -220,6 +220,10 @@ impl Storage for RetryStorage {
         self.inner.connections()
     }
 
+    fn settling(&self) -> Duration {
+        self.inner.settling()
+    }
+
     fn protection(&self) -> Option<Protection> {
         self.inner.protection()
     }

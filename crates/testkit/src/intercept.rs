@@ -2,6 +2,8 @@
 //!
 //! Invariant: a call that the function lets pass gets the inner storage's answer.
 
+use std::time::Duration;
+
 use refloat_model::time::Timestamp;
 use refloat_storage::{
     FileKey, FileKind, Listed, Protection, SharedStorage, Storage, StorageError,
@@ -53,17 +55,19 @@ pub struct Intercepted {
     inner: SharedStorage,
     gate: Gate,
     connections: usize,
+    settling: Duration,
 }
 
 impl Intercepted {
     /// Asks `gate` before each call to `inner`.
     #[must_use]
     pub fn new(inner: SharedStorage, gate: Gate) -> Self {
-        let connections = inner.connections();
+        let (connections, settling) = (inner.connections(), inner.settling());
         Self {
             inner,
             gate,
             connections,
+            settling,
         }
     }
 
@@ -71,6 +75,13 @@ impl Intercepted {
     #[must_use]
     pub const fn with_connections(mut self, connections: usize) -> Self {
         self.connections = connections;
+        self
+    }
+
+    /// The same, whose listings are said to show what others write only after so long.
+    #[must_use]
+    pub const fn with_settling(mut self, settling: Duration) -> Self {
+        self.settling = settling;
         self
     }
 }
@@ -122,6 +133,9 @@ impl Storage for Intercepted {
 
     fn connections(&self) -> usize {
         self.connections
+    }
+    fn settling(&self) -> Duration {
+        self.settling
     }
     fn protection(&self) -> Option<Protection> {
         self.inner.protection()

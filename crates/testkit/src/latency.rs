@@ -92,6 +92,9 @@ impl Storage for SlowStorage {
     fn connections(&self) -> usize {
         self.latency.connections
     }
+    fn settling(&self) -> Duration {
+        self.inner.settling()
+    }
     fn protection(&self) -> Option<Protection> {
         self.inner.protection()
     }

@@ -3,6 +3,7 @@
 //! Invariant: each call sees one of the storages, and its answer is that storage's.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use refloat_model::time::Timestamp;
 use refloat_storage::{
@@ -70,6 +71,9 @@ impl Storage for Swap {
     }
     fn connections(&self) -> usize {
         2
+    }
+    fn settling(&self) -> Duration {
+        self.inner().settling()
     }
     fn protection(&self) -> Option<Protection> {
         self.inner().protection()

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use refloat_storage::{FileKey, FileKind, Listed, SharedStorage, StorageErrorKind};
 
@@ -51,8 +52,6 @@ enum Found {
 pub struct Seen {
     /// Locks that are dead by the storage's clock.
     pub dead: Vec<FileKey>,
-    /// Whether any lock looks dead, by ours or by the storage's clock.
-    pub saw_dead: bool,
     /// Living exclusive locks that no deleter vouches for.
     pub passed_over: usize,
 }
@@ -94,6 +93,10 @@ impl LockStore {
 
     pub fn delete(&self, file: &FileKey) -> Result<(), RepositoryError> {
         Ok(self.storage.delete(file)?)
+    }
+
+    pub fn settling(&self) -> Duration {
+        self.storage.settling()
     }
 
     pub fn is_there(&self, file: &FileKey) -> Result<bool, RepositoryError> {
@@ -169,7 +172,6 @@ impl LockStore {
     ) -> Result<Seen, RepositoryError> {
         let mut seen = Seen {
             dead: Vec::new(),
-            saw_dead: false,
             passed_over: 0,
         };
         let known = lock(&self.known);
@@ -190,7 +192,6 @@ impl LockStore {
                 storage_now,
             };
             if is_dead(&ages) {
-                seen.saw_dead = true;
                 // Without the storage's own time only a look may be wrong, not a deletion.
                 if storage_now.is_some() || file.modified.is_none() {
                     seen.dead.push(file.key);

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use refloat_model::entry::{Entry, TreeSink as _};
 use refloat_model::time::Timestamp;
@@ -210,6 +211,9 @@ impl Storage for Noting {
     }
     fn connections(&self) -> usize {
         self.0.connections()
+    }
+    fn settling(&self) -> Duration {
+        self.0.settling()
     }
     fn protection(&self) -> Option<Protection> {
         self.0.protection()

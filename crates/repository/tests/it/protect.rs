@@ -250,6 +250,9 @@ impl Storage for Forgetful {
     fn connections(&self) -> usize {
         self.0.connections()
     }
+    fn settling(&self) -> Duration {
+        self.0.settling()
+    }
     fn protection(&self) -> Option<Protection> {
         self.0.protection()
     }

@@ -12,15 +12,14 @@ use std::os::fd::OwnedFd;
 use rustix::fs::OFlags;
 use rustix::io::{Errno, retry_on_intr};
 
+use super::file_system;
+
 /// Smaller files are not worth the calls.
 const BYTES_MIN: usize = 1 << 20;
 /// One call writes so much, of memory that stays in the processor's cache.
 const PIECE_BYTES: usize = 1 << 20;
 /// Devices want offsets, lengths and memory in multiples of their block, which is at most this.
 const BLOCK_BYTES: usize = 4096;
-/// File systems on disks of this machine, from statfs(2), that do this as one would think. Servers'
-/// may commit each piece by itself, which is slower, and those in memory have nothing to go past.
-const FILE_SYSTEMS: [u32; 3] = [0xef53, 0x5846_5342, 0x9123_683e];
 
 thread_local! {
     static PIECE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -47,11 +46,7 @@ pub(super) fn write(file: &OwnedFd, bytes: &[u8]) -> Result<bool, Errno> {
 
 /// Whether writes to the file go to its disk from now on.
 fn set_direct(file: &OwnedFd) -> bool {
-    let known = rustix::fs::fstatfs(file).is_ok_and(|system| {
-        // Its type has another width and sign on each architecture; magic numbers have 32 bits.
-        FILE_SYSTEMS.contains(&(system.f_type as u32))
-    });
-    known && rustix::fs::fcntl_setfl(file, OFlags::DIRECT).is_ok()
+    file_system::is_on_disk(file) && rustix::fs::fcntl_setfl(file, OFlags::DIRECT).is_ok()
 }
 
 /// The part of `memory` that begins at a block.

@@ -271,3 +271,17 @@ fn error_numbers_become_what_a_caller_can_tell_apart() {
         assert_eq!(errno::kind(errno), expected, "{errno:?}");
     }
 }
+
+/// /proc stands for what is not known: it is no disk of this machine. The folder for temporary
+/// files and the one of the test's program are.
+#[test]
+fn only_what_is_known_to_be_of_this_machine_need_not_settle() {
+    let program = std::env::current_exe().unwrap();
+    let disk = tempfile::tempdir_in(program.parent().unwrap()).unwrap();
+    let (_folder, storage) = created();
+    assert_eq!(storage.settling(), Duration::ZERO);
+    assert_eq!(LocalStorage::new(disk.path()).settling(), Duration::ZERO);
+    for elsewhere in ["/proc/self", "/not/there"] {
+        assert_eq!(LocalStorage::new(elsewhere).settling(), SETTLING);
+    }
+}

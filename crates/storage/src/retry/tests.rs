@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use super::*;
 use crate::counting::{CountingStorage, Operation};
@@ -58,6 +59,9 @@ impl Storage for ScriptedStorage {
     }
     fn connections(&self) -> usize {
         2
+    }
+    fn settling(&self) -> Duration {
+        Duration::ZERO
     }
     fn protection(&self) -> Option<Protection> {
         self.inner.protection()
@@ -212,6 +216,9 @@ impl Storage for Breaking {
     }
     fn connections(&self) -> usize {
         self.0.connections()
+    }
+    fn settling(&self) -> Duration {
+        self.0.settling()
     }
     fn protection(&self) -> Option<Protection> {
         self.0.protection()

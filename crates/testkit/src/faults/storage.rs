@@ -3,6 +3,7 @@
 //! Invariant: without a fault in the plan, every answer is the inner storage's.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use refloat_model::time::Timestamp;
 use refloat_storage::{
@@ -314,6 +315,9 @@ impl Storage for FaultyStorage {
 
     fn connections(&self) -> usize {
         self.inner.connections()
+    }
+    fn settling(&self) -> Duration {
+        self.inner.settling()
     }
     fn protection(&self) -> Option<Protection> {
         self.inner.protection()

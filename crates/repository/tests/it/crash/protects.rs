@@ -86,6 +86,9 @@ impl Storage for Protecting {
     fn connections(&self) -> usize {
         1
     }
+    fn settling(&self) -> Duration {
+        self.inner.settling()
+    }
     fn protection(&self) -> Option<Protection> {
         Some(Protection { period: PERIOD })
     }

@@ -11,7 +11,8 @@ use refloat_model::time::Timestamp;
 use refloat_repository::lock::{Clock, Repetition, Timekeeper, Work};
 use refloat_storage::memory::MemoryStorage;
 use refloat_storage::{
-    FileKey, FileKind, Listed, Protection, SharedStorage, Storage, StorageError, StorageErrorKind,
+    FileKey, FileKind, Listed, Protection, SETTLING, SharedStorage, Storage, StorageError,
+    StorageErrorKind,
 };
 use refloat_testkit::random::Random;
 
@@ -464,6 +465,9 @@ impl Storage for Cell {
     }
     fn connections(&self) -> usize {
         1
+    }
+    fn settling(&self) -> Duration {
+        SETTLING
     }
     fn protection(&self) -> Option<Protection> {
         None
