@@ -331,11 +331,25 @@ impl Codec {
         }
     }
 
-    /// Seals a file that is not a pack: index, snapshot, lock; compressed from version 2.
+    /// Seals a file that is not a pack: index, snapshot, lock; compressed from version 2. It was
+    /// opened again and is the same.
     ///
     /// # Errors
-    /// No randomness, or zstd failed.
+    /// No randomness, zstd failed, or what was sealed is not what was meant.
     pub fn seal_file(&self, plaintext: &[u8]) -> Result<Vec<u8>, RepositoryError> {
+        let sealed = self.seal_file_unproven(plaintext)?;
+        let again = self.open_file(sealed.clone());
+        if again.ok().as_deref() == Some(plaintext) {
+            Ok(sealed)
+        } else {
+            Err(RepositoryError::VerifyFailed {
+                blob: BlobId::of(plaintext),
+            })
+        }
+    }
+
+    /// As [`seal_file`](Self::seal_file), for who opens it again himself.
+    pub(crate) fn seal_file_unproven(&self, plaintext: &[u8]) -> Result<Vec<u8>, RepositoryError> {
         if self.version < 2 {
             return Ok(self.cipher.seal(plaintext)?);
         }
@@ -346,15 +360,7 @@ impl Codec {
             framed.extend_from_slice(&scratch.compressed);
             Ok(framed)
         })?;
-        let sealed = self.cipher.seal(&compressed)?;
-        let again = self.open_file(sealed.clone());
-        if again.ok().as_deref() == Some(plaintext) {
-            Ok(sealed)
-        } else {
-            Err(RepositoryError::VerifyFailed {
-                blob: BlobId::of(plaintext),
-            })
-        }
+        Ok(self.cipher.seal(&compressed)?)
     }
 
     /// Opens a file that is not a pack.

@@ -32,15 +32,25 @@ fn parse_hex(text: &[u8]) -> Option<[u8; 32]> {
     valid.then(|| std::array::from_fn(|at| pairs[at][0] << 4 | pairs[at][1]))
 }
 
-/// Appends an id as 64 hex digits; faster than formatting, for trees of many files.
-pub(crate) fn push_hex(out: &mut Vec<u8>, id: &[u8; 32]) {
+/// An id as 64 hex digits; formatting byte by byte takes many times as long.
+fn to_hex(id: &[u8; 32]) -> [u8; 64] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    out.extend(id.iter().flat_map(|byte| {
-        [
-            DIGITS[usize::from(byte >> 4)],
-            DIGITS[usize::from(byte & 15)],
-        ]
-    }));
+    std::array::from_fn(|at| {
+        let byte = id[at / 2];
+        let digit = if at % 2 == 0 { byte >> 4 } else { byte & 15 };
+        DIGITS[usize::from(digit)]
+    })
+}
+
+/// Does something with the text of an id.
+fn with_hex<T>(id: &[u8; 32], show: impl FnOnce(&str) -> T) -> T {
+    // Digits are text.
+    show(std::str::from_utf8(&to_hex(id)).unwrap_or_default())
+}
+
+/// Appends an id as 64 hex digits.
+pub(crate) fn push_hex(out: &mut Vec<u8>, id: &[u8; 32]) {
+    out.extend_from_slice(&to_hex(id));
 }
 
 /// Reads an id without copying its text: trees hold millions.
@@ -96,7 +106,7 @@ macro_rules! id_type {
 
         impl std::fmt::Display for $name {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+                with_hex(&self.0, |text| f.write_str(text))
             }
         }
 
@@ -117,7 +127,7 @@ macro_rules! id_type {
 
         impl Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
+                with_hex(&self.0, |text| serializer.serialize_str(text))
             }
         }
 
