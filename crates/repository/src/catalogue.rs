@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Mutex;
 
-use refloat_storage::{FileKey, FileKind, Listed};
+use refloat_storage::{FileKind, Listed};
 
 use crate::error::RepositoryError;
 use crate::format::index::IndexFile;
@@ -137,7 +137,7 @@ impl Catalogue {
         let building = Mutex::new(Building::default());
         for_each(files, threads, |listed| {
             let id = IndexId(*listed.key.id());
-            match read_twice(repository, &listed.key) {
+            match read_twice(|| repository.read_index(&listed.key)) {
                 Ok(file) => lock(&building).add_file(id, &file),
                 Err(error @ RepositoryError::DamagedFile { .. }) => {
                     lock(&building).catalogue.unreadable.push((id, error));
@@ -324,12 +324,9 @@ impl Catalogue {
 }
 
 /// Reads a file again before it is called damaged: a first transfer may have been (restic #5467).
-pub fn read_twice<T: serde::de::DeserializeOwned>(
-    repository: &Repository,
-    file: &FileKey,
-) -> Result<T, RepositoryError> {
-    match repository.read_json(file) {
-        Err(RepositoryError::DamagedFile { .. }) => repository.read_json(file),
+pub fn read_twice<T>(read: impl Fn() -> Result<T, RepositoryError>) -> Result<T, RepositoryError> {
+    match read() {
+        Err(RepositoryError::DamagedFile { .. }) => read(),
         read => read,
     }
 }

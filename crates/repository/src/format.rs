@@ -9,5 +9,6 @@ pub mod index;
 pub mod key;
 pub mod lock;
 pub mod pack;
+mod scan;
 pub mod snapshot;
 pub mod tree;

@@ -14,7 +14,7 @@ use crate::hash::sha256_of_two;
 pub struct InvalidId(pub String);
 
 /// Without a branch for each digit: indexes and trees hold millions of ids.
-fn parse_hex(text: &[u8]) -> Option<[u8; 32]> {
+pub(crate) fn parse_hex(text: &[u8]) -> Option<[u8; 32]> {
     let text: &[u8; 64] = text.try_into().ok()?;
     let mut digits = [0; 64];
     let mut valid = true;

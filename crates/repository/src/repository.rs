@@ -17,7 +17,7 @@ use crate::deleter::{DeleterKey, Deleters};
 use crate::error::RepositoryError;
 use crate::flips::{self, Stage};
 use crate::format::config::{ChunkerConfig, Config, VERSION_MAX};
-use crate::format::index::IndexFile;
+use crate::format::index::{self, IndexFile};
 use crate::format::key::KeyOrigin;
 use crate::format::snapshot::SnapshotFile;
 use crate::id::{IndexId, KeyId, SnapshotId, sha256};
@@ -255,6 +255,19 @@ impl Repository {
     /// # Errors
     /// It is missing, damaged, or not what its kind should hold.
     pub fn read_json<T: DeserializeOwned>(&self, file: &FileKey) -> Result<T, RepositoryError> {
+        self.read_as(file, |json| serde_json::from_slice(json))
+    }
+
+    /// As [`read_json`](Self::read_json), of an index file.
+    pub(crate) fn read_index(&self, file: &FileKey) -> Result<IndexFile, RepositoryError> {
+        self.read_as(file, index::decode)
+    }
+
+    fn read_as<T>(
+        &self,
+        file: &FileKey,
+        decode: impl FnOnce(&[u8]) -> Result<T, serde_json::Error>,
+    ) -> Result<T, RepositoryError> {
         let sealed = self.storage.read(file)?;
         if sha256(&sealed) != *file.id() {
             return Err(RepositoryError::damaged(
@@ -266,7 +279,7 @@ impl Repository {
             .codec
             .open_file(sealed)
             .map_err(|e| RepositoryError::damaged(*file, e))?;
-        serde_json::from_slice(&json).map_err(|e| RepositoryError::damaged(*file, e))
+        decode(&json).map_err(|e| RepositoryError::damaged(*file, e))
     }
 
     /// Writes a file that is not a pack under the hash of its bytes and returns the name.
@@ -337,7 +350,7 @@ impl Repository {
         let loading = Mutex::new((IndexBuilder::default(), Vec::new()));
         let files = self.storage.list(FileKind::Index)?;
         for_each(&files, threads(&self.storage), |listed| {
-            match read_twice::<IndexFile>(self, &listed.key) {
+            match read_twice(|| self.read_index(&listed.key)) {
                 Ok(file) => lock(&loading).0.add_file(&file),
                 Err(RepositoryError::DamagedFile { .. }) => {
                     lock(&loading).1.push(IndexId(*listed.key.id()));

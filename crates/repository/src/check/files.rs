@@ -64,7 +64,7 @@ pub fn load_snapshots(
     let found = Mutex::new(Snapshots::default());
     for_each(&files, threads, |listed| {
         let id = SnapshotId(*listed.key.id());
-        match read_twice(repository, &listed.key) {
+        match read_twice(|| repository.read_json(&listed.key)) {
             Ok(snapshot) => lock(&found).readable.push((id, snapshot)),
             Err(error @ RepositoryError::DamagedFile { .. }) => {
                 lock(&found).unreadable.push((id, error));

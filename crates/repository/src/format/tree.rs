@@ -7,6 +7,7 @@
 
 mod decode;
 mod encode;
+mod scan;
 
 use std::sync::Arc;
 

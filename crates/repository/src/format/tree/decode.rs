@@ -15,7 +15,7 @@ use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::encode::{go_mode, type_word};
-use super::{Foreign, Node, TREE_BYTES_MAX, go_mode as bits};
+use super::{Foreign, Node, TREE_BYTES_MAX, go_mode as bits, scan};
 use crate::format::go::{InvalidQuote, push_time, unquote};
 use crate::id::BlobId;
 
@@ -55,7 +55,7 @@ struct TreeJson {
 
 /// Entries, each made from its JSON as soon as that was read: it is several times as large.
 #[derive(Default)]
-struct Nodes {
+pub(super) struct Nodes {
     nodes: Vec<Node>,
     names: Names,
     /// The first that is no valid entry; that the whole is valid JSON is looked at all the same.
@@ -63,7 +63,13 @@ struct Nodes {
 }
 
 impl Nodes {
-    fn push(&mut self, raw: NodeJson<'_>) -> Result<(), TreeError> {
+    pub(super) fn push(&mut self, raw: NodeJson<'_>) {
+        if self.failure.is_none() {
+            self.failure = self.try_push(raw).err();
+        }
+    }
+
+    fn try_push(&mut self, raw: NodeJson<'_>) -> Result<(), TreeError> {
         let node = node(raw, &mut self.names)?;
         let last = self.nodes.last();
         if last.is_some_and(|last| last.name() >= node.name()) {
@@ -71,6 +77,13 @@ impl Nodes {
         }
         self.nodes.push(node);
         Ok(())
+    }
+
+    fn finish(self) -> Result<Vec<Node>, TreeError> {
+        match self.failure {
+            None => Ok(self.nodes),
+            Some(failure) => Err(failure),
+        }
     }
 }
 
@@ -92,68 +105,66 @@ impl<'de> Visitor<'de> for NodesVisitor {
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Nodes, A::Error> {
         let mut nodes = Nodes::default();
         while let Some(raw) = list.next_element::<NodeJson<'de>>()? {
-            if nodes.failure.is_none() {
-                nodes.failure = nodes.push(raw).err();
-            }
+            nodes.push(raw);
         }
         Ok(nodes)
     }
 }
 
 #[derive(Deserialize)]
-struct NodeJson<'a> {
+pub(super) struct NodeJson<'a> {
     #[serde(borrow)]
-    name: Cow<'a, str>,
+    pub(super) name: Cow<'a, str>,
     #[serde(borrow, rename = "type")]
-    kind: Cow<'a, str>,
+    pub(super) kind: Cow<'a, str>,
     #[serde(default)]
-    mode: u32,
+    pub(super) mode: u32,
     #[serde(borrow)]
-    mtime: Cow<'a, str>,
+    pub(super) mtime: Cow<'a, str>,
     #[serde(borrow)]
-    atime: Cow<'a, str>,
+    pub(super) atime: Cow<'a, str>,
     #[serde(borrow)]
-    ctime: Cow<'a, str>,
+    pub(super) ctime: Cow<'a, str>,
     #[serde(default)]
-    uid: u32,
+    pub(super) uid: u32,
     #[serde(default)]
-    gid: u32,
+    pub(super) gid: u32,
     #[serde(borrow, default)]
-    user: Cow<'a, str>,
+    pub(super) user: Cow<'a, str>,
     #[serde(borrow, default)]
-    group: Cow<'a, str>,
+    pub(super) group: Cow<'a, str>,
     #[serde(default)]
-    inode: u64,
+    pub(super) inode: u64,
     #[serde(default)]
-    device_id: u64,
+    pub(super) device_id: u64,
     #[serde(default)]
-    size: u64,
+    pub(super) size: u64,
     #[serde(default)]
-    links: u64,
+    pub(super) links: u64,
     #[serde(borrow, default)]
-    linktarget: Cow<'a, str>,
+    pub(super) linktarget: Cow<'a, str>,
     #[serde(borrow, default)]
-    linktarget_raw: Option<Cow<'a, str>>,
+    pub(super) linktarget_raw: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
-    extended_attributes: Vec<XattrJson<'a>>,
+    pub(super) extended_attributes: Vec<XattrJson<'a>>,
     #[serde(borrow, default)]
-    generic_attributes: Option<&'a RawValue>,
+    pub(super) generic_attributes: Option<&'a RawValue>,
     #[serde(default)]
-    device: u64,
+    pub(super) device: u64,
     #[serde(default)]
-    content: Option<Vec<BlobId>>,
+    pub(super) content: Option<Vec<BlobId>>,
     #[serde(default)]
-    subtree: Option<BlobId>,
+    pub(super) subtree: Option<BlobId>,
     #[serde(borrow, default)]
-    error: Cow<'a, str>,
+    pub(super) error: Cow<'a, str>,
 }
 
 #[derive(Deserialize)]
-struct XattrJson<'a> {
+pub(super) struct XattrJson<'a> {
     #[serde(borrow)]
-    name: Cow<'a, str>,
+    pub(super) name: Cow<'a, str>,
     #[serde(borrow)]
-    value: Option<Cow<'a, str>>,
+    pub(super) value: Option<Cow<'a, str>>,
 }
 
 /// The last user and group names: equal neighbours share one allocation.
@@ -188,12 +199,16 @@ pub fn decode(json: &[u8]) -> Result<Vec<Node>, TreeError> {
     if json.len() > TREE_BYTES_MAX {
         return Err(TreeError::TooLarge(json.len()));
     }
-    let tree: TreeJson = serde_json::from_slice(json)?;
-    let nodes = tree.nodes.unwrap_or_default();
-    match nodes.failure {
-        None => Ok(nodes.nodes),
-        Some(failure) => Err(failure),
+    match scan::nodes(json) {
+        Some(nodes) => nodes.finish(),
+        None => decode_any(json),
     }
+}
+
+/// As [`decode`], of JSON in any form.
+pub(super) fn decode_any(json: &[u8]) -> Result<Vec<Node>, TreeError> {
+    let tree: TreeJson = serde_json::from_slice(json)?;
+    tree.nodes.unwrap_or_default().finish()
 }
 
 fn lossy(name: &[u8]) -> String {

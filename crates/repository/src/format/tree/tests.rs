@@ -3,6 +3,7 @@ use std::sync::Arc;
 use refloat_model::entry::{Entry, EntryKind, Metadata, Xattr};
 use refloat_model::time::Timestamp;
 
+use super::decode::decode_any;
 use super::*;
 
 /// A tree as restic 0.19 encodes it, with every field and the ugly cases.
@@ -183,4 +184,76 @@ fn hostile_trees_are_refused() {
     ));
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     assert!(matches!(decode(deep.as_bytes()), Err(TreeError::Json(_))));
+}
+
+/// As [`RESTIC`], all of it in the form that is scanned.
+fn known_form() -> String {
+    let plain = RESTIC
+        .replace(r"a\\xff", "aé")
+        .replace(r"a\u0026\ufffd", "a&")
+        .replace(r#","error":"odd""#, "")
+        .replace(r#""generic_attributes":{"windows.x":"AA=="},"#, "");
+    let second = r#"{"name":"user.y","value":null}],"#;
+    plain.replace(
+        r#""value":"AQI="}],"#,
+        &format!(r#""value":"AQI="}},{second}"#),
+    )
+}
+
+/// Whether it is scanned; either way the general parser must say the same.
+fn is_scanned(json: &[u8]) -> bool {
+    let (read, expected) = (decode(json), decode_any(json));
+    let shown = || String::from_utf8_lossy(json);
+    assert_eq!(format!("{read:?}"), format!("{expected:?}"), "{}", shown());
+    scan::nodes(json).is_some()
+}
+
+#[test]
+fn a_scanned_tree_is_what_the_general_parser_reads() {
+    let known = known_form();
+    assert!(is_scanned(known.as_bytes()), "{known}");
+    assert!(decode(known.as_bytes()).is_ok());
+    assert!(is_scanned(b"{\"nodes\":[]}\n"));
+    assert!(is_scanned(b"{\"nodes\":[]}"));
+    let mut nodes = decode(known.as_bytes()).unwrap();
+    // Without the link, whose target has bytes that are written with escapes.
+    let link = nodes.remove(3);
+    assert!(is_scanned(&encode(&nodes)), "our own encoder's");
+    nodes.insert(3, link);
+    assert!(!is_scanned(&encode(&nodes)));
+    // With escapes, in another order, or with keys that are new or repeated it is not.
+    for (from, to) in [
+        ("\"aé\"", "\"a\\u00e9\""),
+        ("\"uid\":1000,\"gid\":0", "\"gid\":0,\"uid\":1000"),
+        ("\"uid\":1000", "\"uid\":1000,\"new\":[1]"),
+        ("\"uid\":1000", "\"uid\":1000,\"uid\":1000"),
+        ("\"uid\":1000", "\"uid\": 1000"),
+        ("\"uid\":1000", "\"uid\":4294967296"),
+        ("{\"nodes\":[", "{\"more\":1,\"nodes\":["),
+        ("]}\n", "]}\n\n"),
+    ] {
+        let changed = known.replacen(from, to, 1);
+        assert_ne!(changed, known);
+        assert!(!is_scanned(changed.as_bytes()), "{changed}");
+    }
+}
+
+#[test]
+fn a_damaged_tree_is_scanned_as_the_general_parser_reads_it() {
+    let known = known_form().into_bytes();
+    let mut scanned = 0;
+    for at in 0..known.len() {
+        for byte in *b"\"\\,{}[]:0179-.eZaN \n\t\x1f\x7f\xc3\xff" {
+            let mut changed = known.clone();
+            changed[at] = byte;
+            scanned += usize::from(is_scanned(&changed));
+        }
+        let without = [&known[..at], &known[at + 1..]].concat();
+        let twice = [&known[..=at], &known[at..]].concat();
+        for changed in [&without, &twice, &known[..at]] {
+            scanned += usize::from(is_scanned(changed));
+        }
+    }
+    // Most changes are within texts and numbers.
+    assert!(scanned > known.len(), "{scanned} of {}", known.len());
 }
