@@ -53,7 +53,9 @@ impl PackCheck<'_> {
         let (mut findings, present, suspicious) = self.check_sizes(listed)?;
         let mut chosen: BTreeSet<usize> = select(self.catalogue.packs(), &present, read);
         chosen.extend(&suspicious);
-        let chosen: Vec<usize> = chosen.into_iter().collect();
+        let mut chosen: Vec<usize> = chosen.into_iter().collect();
+        // The longest first, so that no thread begins one when the others are through.
+        chosen.sort_by_cached_key(|pack| std::cmp::Reverse(self.work_bytes(*pack)));
         let expected: u64 = chosen
             .iter()
             .map(|pack| self.catalogue.pack_size(*pack))
@@ -128,6 +130,15 @@ impl PackCheck<'_> {
             }
         }
         Ok((findings, present, suspicious))
+    }
+
+    /// What there is to decrypt, decompress and hash in a pack: the length of its blobs, sealed and plain.
+    fn work_bytes(&self, pack: usize) -> u64 {
+        let rows = self.catalogue.rows_of_pack(pack).iter();
+        let blobs = rows.map(|row| self.catalogue.rows()[*row as usize].blob());
+        blobs
+            .map(|blob| u64::from(blob.length) + u64::from(blob.uncompressed_length.unwrap_or(0)))
+            .sum()
     }
 
     fn mark_bad(&self, rows: &[u32]) {

@@ -69,6 +69,26 @@ pub struct Foreign {
     pub link_target: Box<[u8]>,
 }
 
+impl Foreign {
+    /// Whether there is nothing to keep.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let Self {
+            generic_attributes,
+            error,
+            times,
+            mode,
+            kind,
+            size,
+            device,
+            link_target,
+        } = self;
+        let has_parts = generic_attributes.is_some() || times.is_some() || kind.is_some();
+        let has_numbers = mode.is_some() || *size != 0 || *device != 0;
+        !has_parts && !has_numbers && error.is_empty() && link_target.is_empty()
+    }
+}
+
 impl Node {
     /// The name, raw.
     #[must_use]

@@ -256,7 +256,7 @@ fn node(raw: NodeJson<'_>, names: &mut Names) -> Result<Node, TreeError> {
         let texts = [&*raw.mtime, &*raw.atime, &*raw.ctime];
         foreign.times = Some(texts.map(Box::from));
     }
-    let foreign = (foreign != Foreign::default()).then(|| Box::new(foreign));
+    let foreign = (!foreign.is_empty()).then(|| Box::new(foreign));
     Ok(Node {
         entry: Entry {
             name,
