@@ -192,6 +192,7 @@ impl Ahead {
         let started = std::thread::Builder::new()
             .name("walk ahead".to_owned())
             .spawn(move || {
+                looker.move_freely();
                 while let Some(job) = shared.next() {
                     job(&mut looker);
                 }
@@ -397,6 +398,34 @@ mod tests {
         drop(ahead);
         assert!(ended.load(Ordering::Relaxed));
         drop(asked);
+    }
+
+    #[test]
+    fn thread_goes_where_it_looks_and_nobody_else_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().canonicalize().unwrap();
+        std::fs::write(path.join("file"), b"").unwrap();
+        let directory = std::fs::File::open(&path).unwrap().into();
+        let before = std::env::current_dir().unwrap();
+        let (mut ahead, mut looker) = (ahead(), looker());
+        let (begun, has_begun) = channel();
+        let asked = ahead.ask(Turn::of_entries(0), &looker, move |looker| {
+            begun.send(()).unwrap();
+            let mut names = crate::walk::listing::Names::default();
+            names.push(1, b"file");
+            let looks = looker.look_at(&directory, &names, 0, 1, || false);
+            let rest = looks[0].rest.as_ref().is_some_and(Result::is_ok);
+            Some((rest, std::env::current_dir()))
+        });
+        has_begun.recv().unwrap();
+        let (found, there) = answer(ahead.wait(asked, &mut looker)).unwrap();
+        assert!(found);
+        match there.unwrap() {
+            there if there == path => {}
+            there if there == before => println!("skipped: no directory of its own is to be had"),
+            there => panic!("it is in {}", there.display()),
+        }
+        assert_eq!(std::env::current_dir().unwrap(), before);
     }
 
     #[test]

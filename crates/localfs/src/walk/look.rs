@@ -11,6 +11,8 @@ use refloat_model::entry::{EntryKind, Xattr};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, OFlags, Stat, fstat, readlinkat, statat};
 use rustix::io::{Errno, pread};
+use rustix::process::fchdir;
+use rustix::thread::UnshareFlags;
 
 use super::content::open_noatime;
 use super::listing::{CACHE_TAG, Lister, Listing, Names};
@@ -77,6 +79,8 @@ pub(super) struct Looker {
     device: u64,
     lister: Lister,
     attributes: ExtendedAttributes,
+    /// Whether the thread's current directory is its own.
+    may_move: bool,
 }
 
 impl Looker {
@@ -87,7 +91,19 @@ impl Looker {
             device,
             lister: Lister::new(),
             attributes: ExtendedAttributes::new(),
+            may_move: false,
         }
+    }
+
+    /// Gives the calling thread, which does nothing but look and ends when there is nothing left, a
+    /// current directory of its own, so that it can go where it looks. Some containers forbid that;
+    /// then it names what it looks at by longer paths.
+    #[expect(
+        deprecated,
+        reason = "what makes the call unsafe are tables of open files, which stay shared"
+    )]
+    pub(super) fn move_freely(&mut self) {
+        self.may_move = rustix::thread::unshare(UnshareFlags::FS).is_ok();
     }
 
     /// One for another thread.
@@ -189,7 +205,11 @@ impl Looker {
     ) -> Vec<Look> {
         let begin = Instant::now();
         let mut looks = Vec::with_capacity(count);
-        let mut paths = InodePath::in_directory(directory.as_fd());
+        let mut paths = if self.may_move && fchdir(directory).is_ok() {
+            InodePath::in_current_directory()
+        } else {
+            InodePath::in_directory(directory.as_fd())
+        };
         for index in start..start + count {
             let Some(name) = names.nth(index) else {
                 break;
