@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Shared;
 use super::density::Density;
+use super::directory::Directory;
 use super::worker::{FilePlace, in_order};
 use crate::error::RepositoryError;
 use crate::id::BlobId;
@@ -43,6 +44,11 @@ impl FileChunks {
             place,
             state: Mutex::new(state),
         })
+    }
+
+    /// The directory that the file is in.
+    pub fn directory(&self) -> &Directory {
+        &self.place.directory
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

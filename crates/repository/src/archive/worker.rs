@@ -19,12 +19,15 @@ use super::chunks::{ChunkList, FileChunks};
 use super::cutter::cut_file;
 use super::density::{Density, Earlier};
 use super::directory::Directory;
-use crate::chunker::CHUNK_BYTES_MIN;
+use crate::chunker::{CHUNK_BYTES_AVERAGE, CHUNK_BYTES_MIN};
 use crate::error::RepositoryError;
 use crate::failure::chain;
 use crate::format::pack::BlobKind;
 use crate::format::tree::Node;
 use crate::id::BlobId;
+
+/// For a longer file, in bytes, nothing that was read waits: two chunks are wanted, and no more.
+const AWAITED_BYTES_MAX: u64 = 2 * CHUNK_BYTES_AVERAGE as u64;
 
 /// Work for any worker.
 pub enum Job {
@@ -38,6 +41,20 @@ pub enum Job {
 pub struct FileJob {
     pub place: FilePlace,
     pub content: Box<dyn Content>,
+}
+
+impl FileJob {
+    /// Whether what is to be stored of this directory may wait until this file was read and cut: that
+    /// is not long, as far as is known, and it is of the same tree, so that nobody's file waits for
+    /// another application's. An empty one is done at once, so it does not go with anything.
+    fn goes_with(&self, directory: &Directory) -> bool {
+        let listed = match self.place.entry.kind {
+            EntryKind::File { size } => size,
+            _ => u64::MAX,
+        };
+        (1..=AWAITED_BYTES_MAX).contains(&listed)
+            && Arc::ptr_eq(&directory.tree, &self.place.directory.tree)
+    }
 }
 
 /// A chunk to be stored.
@@ -59,7 +76,7 @@ pub fn work(shared: &Shared, jobs: &Receiver<Job>) {
             continue;
         }
         if let Ok(chunk) = chunks.try_recv() {
-            store_chunk(shared, chunk);
+            store_chunk(shared, chunk, jobs, &mut buffers);
             continue;
         }
         select! {
@@ -67,7 +84,7 @@ pub fn work(shared: &Shared, jobs: &Receiver<Job>) {
                 tree.run(shared);
             },
             recv(chunks) -> chunk => if let Ok(chunk) = chunk {
-                store_chunk(shared, chunk);
+                store_chunk(shared, chunk, jobs, &mut buffers);
             },
             recv(jobs) -> job => match job {
                 Ok(job) => run(shared, job, jobs, &mut buffers),
@@ -77,7 +94,7 @@ pub fn work(shared: &Shared, jobs: &Receiver<Job>) {
     }
     // Whoever cut a file has ended as well by the time this is empty, or does its chunks itself.
     while let Ok(chunk) = chunks.try_recv() {
-        store_chunk(shared, chunk);
+        store_chunk(shared, chunk, jobs, &mut buffers);
     }
 }
 
@@ -106,10 +123,8 @@ fn run(shared: &Shared, job: Job, jobs: &Receiver<Job>, buffers: &mut Buffers) {
     }
 }
 
-/// Stores a file, and with a small one the next if that is small as well: two are hashed in little
-/// more time than one. Gives back what it took from the queue and is no such file.
-///
-/// Both are of one tree, so that nobody's file waits for another application's.
+/// Stores a file, and with a small one what comes next: two are hashed in little more time than one.
+/// Gives back what it took from the queue and does not go with it.
 fn read_files(
     shared: &Shared,
     file: FileJob,
@@ -121,29 +136,65 @@ fn read_files(
     };
     let bytes = &first[..small.length];
     let other = match jobs.try_recv() {
-        Ok(Job::File(other)) if small.goes_with(&other) => other,
+        Ok(Job::File(other)) if other.goes_with(&small.place.directory) => other,
         taken => {
             small.store(shared, BlobId::of(bytes), bytes)?;
             return Ok(taken.ok());
         }
     };
-    let Some(other) = read_file(shared, *other, second)? else {
-        small.store(shared, BlobId::of(bytes), bytes)?;
-        return Ok(None);
-    };
-    let others = &second[..other.length];
-    let [id, other_id] = BlobId::of_two(bytes, others);
-    small.store(shared, id, bytes)?;
-    other.store(shared, other_id, others)?;
+    match read_file(shared, *other, second)? {
+        Some(other) => {
+            let others = &second[..other.length];
+            let [id, other_id] = BlobId::of_two(bytes, others);
+            small.store(shared, id, bytes)?;
+            other.store(shared, other_id, others)?;
+        }
+        // It was cut, and its chunks wait unless somebody took them.
+        None => match shared.chunks.1.try_recv() {
+            Ok(chunk) => small.store_with(shared, bytes, chunk)?,
+            Err(_none) => small.store(shared, BlobId::of(bytes), bytes)?,
+        },
+    }
     Ok(None)
 }
 
-/// Stores a chunk, and with it another that waits: two are hashed in little more time than one.
-fn store_chunk(shared: &Shared, chunk: ChunkJob) {
+/// Stores a chunk, and with it another that waits or what comes next.
+fn store_chunk(shared: &Shared, chunk: ChunkJob, jobs: &Receiver<Job>, buffers: &mut Buffers) {
     if shared.check().is_err() {
         return;
     }
-    shared.guard(|| store_two(shared, chunk));
+    let mut left = None;
+    shared.guard(|| {
+        left = store_with_next(shared, chunk, jobs, buffers)?;
+        Ok(())
+    });
+    if let Some(job) = left {
+        run(shared, job, jobs, buffers);
+    }
+}
+
+/// Gives back what it took from the queue and does not go with the chunk.
+fn store_with_next(
+    shared: &Shared,
+    chunk: ChunkJob,
+    jobs: &Receiver<Job>,
+    Buffers { first, .. }: &mut Buffers,
+) -> Result<Option<Job>, RepositoryError> {
+    if !shared.chunks.1.is_empty() {
+        return store_two(shared, chunk).map(|()| None);
+    }
+    let next = match jobs.try_recv() {
+        Ok(Job::File(next)) if next.goes_with(chunk.file.directory()) => next,
+        taken => return store_two(shared, chunk).map(|()| taken.ok()),
+    };
+    match read_file(shared, *next, first)? {
+        Some(small) => {
+            let bytes = &first[..small.length];
+            small.store_with(shared, bytes, chunk)?;
+        }
+        None => store_two(shared, chunk)?,
+    }
+    Ok(None)
 }
 
 pub fn store_two(shared: &Shared, chunk: ChunkJob) -> Result<(), RepositoryError> {
@@ -174,15 +225,16 @@ struct SmallFile {
 }
 
 impl SmallFile {
-    /// Whether another file is of the same tree, and small and not empty as far as is known: an empty
-    /// one is done at once, and so before this one.
-    fn goes_with(&self, other: &FileJob) -> bool {
-        let listed = match other.place.entry.kind {
-            EntryKind::File { size } => size,
-            _ => u64::MAX,
-        };
-        (1..CHUNK_BYTES_MIN as u64).contains(&listed)
-            && Arc::ptr_eq(&self.place.directory.tree, &other.place.directory.tree)
+    /// Stores it and a chunk.
+    fn store_with(
+        self,
+        shared: &Shared,
+        bytes: &[u8],
+        chunk: ChunkJob,
+    ) -> Result<(), RepositoryError> {
+        let [id, chunk_id] = BlobId::of_two(bytes, &chunk.bytes);
+        self.store(shared, id, bytes)?;
+        store_hashed(shared, chunk, chunk_id)
     }
 
     fn store(self, shared: &Shared, id: BlobId, bytes: &[u8]) -> Result<(), RepositoryError> {

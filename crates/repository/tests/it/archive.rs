@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use refloat_model::cancel::Cancel;
 use refloat_model::entry::{Entry, EntryKind, Metadata, TreeSink};
@@ -479,4 +479,41 @@ fn several_trees_can_be_built_at_once() {
         added.plaintext_bytes < total + 100_000,
         "each blob is stored once"
     );
+}
+
+/// Whole files and chunks of cut ones are stored two at a time, whoever comes together.
+#[test]
+fn files_of_all_lengths_side_by_side_are_stored_as_they_are() {
+    let lengths = [
+        3, 700_000, 400_000, 0, 524_287, 524_288, 1_900_000, 90_000, 2_500_000, 600_000, 1, 1,
+    ];
+    let files: Files = (0..60)
+        .map(|number| {
+            let content = noise(lengths[number % lengths.len()], number as u64 / 2);
+            (format!("{:02}/{number:03}", number / 20), (1, content))
+        })
+        .collect();
+    for workers in 1..=4 {
+        let storage = memory();
+        drop(init(&storage, ChunkerChoice::Gear));
+        let repository = open(&storage).into_indexed().unwrap();
+        let options = ArchiveOptions {
+            workers,
+            ..ArchiveOptions::default()
+        };
+        let counters = Arc::new(Counters::default());
+        let archiver = Archiver::start(repository, options, counters, Cancel::default()).unwrap();
+        let reads = Arc::default();
+        let mut builder = archiver.tree(Vec::new());
+        push(&mut builder, &files, &reads);
+        let nodes = builder.finish().unwrap().nodes;
+        let root = archiver.store_directory(nodes).unwrap();
+        drop(archiver.finish().unwrap());
+        assert_eq!(reads.load(Ordering::SeqCst), files.len());
+        let repository = open(&storage).into_indexed().unwrap();
+        assert!(
+            read_files(&repository, root) == contents(&files),
+            "{workers} workers"
+        );
+    }
 }
