@@ -69,23 +69,26 @@ impl Attack {
     /// Does `round` while the attack runs, until there were enough swaps and rounds and the last
     /// round said that all outcomes were seen, for which it waits [`OUTCOMES_WAIT`] at most.
     fn against(&self, replant: impl Fn() + Sync, mut round: impl FnMut(u64) -> bool) -> u64 {
-        let start = Instant::now();
-        let mut seen = false;
         struct Stop<'a>(&'a AtomicBool);
         impl Drop for Stop<'_> {
             fn drop(&mut self) {
                 self.0.store(true, Ordering::Relaxed);
             }
         }
-        let mut rounds = 0;
+        let (mut rounds, mut seen) = (0, false);
         std::thread::scope(|scope| {
             // Also when a round panics: else the attack goes on for ever.
             let _stop = Stop(&self.stop);
             scope.spawn(|| self.run(&replant));
-            while rounds < ROUNDS_MIN
-                || self.swaps.load(Ordering::Relaxed) < swaps_wanted()
-                || (!seen && start.elapsed() < OUTCOMES_WAIT)
-            {
+            let mut enough_since = None;
+            loop {
+                let swaps = self.swaps.load(Ordering::Relaxed);
+                if rounds >= ROUNDS_MIN && swaps >= swaps_wanted() {
+                    let since = *enough_since.get_or_insert_with(Instant::now);
+                    if seen || since.elapsed() > OUTCOMES_WAIT {
+                        break;
+                    }
+                }
                 seen = round(rounds);
                 rounds += 1;
             }

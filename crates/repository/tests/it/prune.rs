@@ -123,13 +123,9 @@ fn a_stored_plan_is_executed_only_on_the_state_it_was_made_for() {
         .unwrap()
         .plan()
         .clone();
-    let innocent = *open(&storage)
-        .into_indexed()
-        .unwrap()
-        .index()
-        .packs()
-        .first()
-        .unwrap();
+    let index = open(&storage).into_indexed().unwrap();
+    let mut packs = index.index().packs().iter();
+    let innocent = *packs.find(|pack| !tampered.delete.contains(pack)).unwrap();
     tampered.delete = std::iter::once(innocent).collect();
     let refused = tampered.prepare(&repository, &counters, &cancel);
     assert!(matches!(refused, Err(PruneError::StateChanged)));

@@ -44,7 +44,7 @@ fn an_index_is_read_again_only_if_files_came_or_went_or_were_damaged() {
     assert_eq!(read, 2);
     assert!(packs.iter().all(|pack| all.contains(pack)) && all.len() > packs.len());
 
-    // A pack that is gone: of two places of a blob the other counts now.
+    // A pack that is gone: of two places of a blob it would have to be the other.
     let gone = FileKey::new(FileKind::Pack, packs[0].0);
     let bytes = memory.read(&gone).unwrap();
     memory.delete(&gone).unwrap();
