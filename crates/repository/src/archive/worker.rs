@@ -26,7 +26,8 @@ use crate::format::pack::BlobKind;
 use crate::format::tree::Node;
 use crate::id::BlobId;
 
-/// For a longer file, in bytes, nothing that was read waits: two chunks are wanted, and no more.
+/// For a longer file, in bytes, nothing that was read waits: what is in hand takes memory, and one chunk
+/// is all that is wanted of it.
 const AWAITED_BYTES_MAX: u64 = 2 * CHUNK_BYTES_AVERAGE as u64;
 
 /// Work for any worker.
@@ -142,18 +143,26 @@ fn read_files(
             return Ok(taken.ok());
         }
     };
-    match read_file(shared, *other, second)? {
-        Some(other) => {
+    // What is in hand is stored even if the run was cancelled meanwhile.
+    match read_file(shared, *other, second) {
+        Ok(Some(other)) => {
             let others = &second[..other.length];
             let [id, other_id] = BlobId::of_two(bytes, others);
             small.store(shared, id, bytes)?;
             other.store(shared, other_id, others)?;
         }
         // It was cut, and its chunks wait unless somebody took them.
-        None => match shared.chunks.1.try_recv() {
-            Ok(chunk) => small.store_with(shared, bytes, chunk)?,
-            Err(_none) => small.store(shared, BlobId::of(bytes), bytes)?,
-        },
+        cut => {
+            match shared.chunks.1.try_recv() {
+                Ok(chunk) => {
+                    let [id, chunk_id] = BlobId::of_two(bytes, &chunk.bytes);
+                    small.store(shared, id, bytes)?;
+                    store_hashed(shared, chunk, chunk_id)?;
+                }
+                Err(_none) => small.store(shared, BlobId::of(bytes), bytes)?,
+            }
+            cut?;
+        }
     }
     Ok(None)
 }
@@ -187,12 +196,17 @@ fn store_with_next(
         Ok(Job::File(next)) if next.goes_with(chunk.file.directory()) => next,
         taken => return store_two(shared, chunk).map(|()| taken.ok()),
     };
-    match read_file(shared, *next, first)? {
-        Some(small) => {
+    match read_file(shared, *next, first) {
+        Ok(Some(small)) => {
             let bytes = &first[..small.length];
-            small.store_with(shared, bytes, chunk)?;
+            let [chunk_id, id] = BlobId::of_two(&chunk.bytes, bytes);
+            store_hashed(shared, chunk, chunk_id)?;
+            small.store(shared, id, bytes)?;
         }
-        None => store_two(shared, chunk)?,
+        cut => {
+            store_two(shared, chunk)?;
+            cut?;
+        }
     }
     Ok(None)
 }
@@ -225,18 +239,6 @@ struct SmallFile {
 }
 
 impl SmallFile {
-    /// Stores it and a chunk.
-    fn store_with(
-        self,
-        shared: &Shared,
-        bytes: &[u8],
-        chunk: ChunkJob,
-    ) -> Result<(), RepositoryError> {
-        let [id, chunk_id] = BlobId::of_two(bytes, &chunk.bytes);
-        self.store(shared, id, bytes)?;
-        store_hashed(shared, chunk, chunk_id)
-    }
-
     fn store(self, shared: &Shared, id: BlobId, bytes: &[u8]) -> Result<(), RepositoryError> {
         let density = shared.store_hashed(BlobKind::Data, id, bytes)?;
         let size = bytes.len() as u64;
