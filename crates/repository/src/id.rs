@@ -133,7 +133,8 @@ macro_rules! id_type {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-                // As bytes: what is no digit is refused, so nobody need look whether it is UTF-8.
+                // As bytes: what is no digit is refused, so nobody need look whether it is UTF-8. JSON
+                // takes a text for that; other formats may not, and none of them holds ids.
                 d.deserialize_bytes(HexVisitor).map(Self)
             }
         }

@@ -40,11 +40,14 @@ const LOST_AFTER: jiff::SignedDuration = jiff::SignedDuration::from_mins(22);
 const UNLOCK_TRIES_MAX: usize = 3;
 /// How long to wait between these tries.
 const UNLOCK_PAUSE: Duration = Duration::from_millis(100);
-/// How often a shared lock looks for others before it gives way to an exclusive one, which came at
-/// the same time and gives up itself if it saw ours: [`SETTLING`](refloat_storage::SETTLING) after it was written.
+/// How often a shared lock looks for others before it gives way to an exclusive one that came at the
+/// same time. With the pauses that is longer than an exclusive one takes to see it and to go:
+/// [`SETTLING`](refloat_storage::SETTLING), and some requests.
 const YIELD_LOOKS_MAX: usize = 6;
 /// How long to wait between these looks.
 const YIELD_PAUSE: Duration = Duration::from_millis(100);
+/// How often an exclusive lock that stands looks whether a shared one gives way.
+const PROVE_LOOKS_MAX: usize = YIELD_LOOKS_MAX + 2;
 
 /// Whether others may work beside us.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -137,12 +140,16 @@ impl Repository {
             refreshed: now,
             leftovers: Vec::new(),
         };
-        let looked = look_again(&store, &content, &held, &clock);
-        if let Err(error) = looked.and_then(|seen| store.bury(&seen.dead)) {
-            // The refusal is what the caller must know; a lock left behind dies by itself.
-            drop(store.delete(&file));
-            return Err(error);
-        }
+        let looked = look_again(&store, &content, &held, &clock, first.saw_dead);
+        let buried = looked.and_then(|seen| store.bury(&seen.dead).map(|()| seen));
+        let seen = match buried {
+            Ok(seen) => seen,
+            Err(error) => {
+                // The refusal is what the caller must know; a lock left behind dies by itself.
+                drop(store.delete(&file));
+                return Err(error);
+            }
+        };
         let shared = Arc::new(Shared {
             store,
             content,
@@ -165,13 +172,17 @@ impl Repository {
         Ok(Lock {
             shared,
             refresher: Some(refresher),
-            passed_over: first.passed_over,
+            passed_over: seen.passed_over,
         })
     }
 }
 
 /// Looks at the locks of others once our own is there: of two that start together, each writes
-/// before it looks, so at least one sees the other.
+/// before it looks, so at least one sees the other. Where listings lag that is not exact; there
+/// whoever deletes waits, and looks again before each deletion.
+///
+/// Whoever wants to be alone and came at the same time gives up when it sees us, so a shared lock waits
+/// for that; not for one that was there before and only `seemed_dead`, by a wrong clock of ours.
 ///
 /// # Errors
 /// A living lock excludes ours, or storage failed.
@@ -180,16 +191,32 @@ fn look_again(
     ours: &LockFile,
     held: &Held,
     clock: &Clock,
+    seemed_dead: bool,
 ) -> Result<Seen, RepositoryError> {
     let settling = store.settling();
     if ours.exclusive && !settling.is_zero() {
         clock.sleep(settling);
     }
+    let may_pass = |error: &RepositoryError| match error {
+        RepositoryError::Locked { .. } => !ours.exclusive && !seemed_dead,
+        // Our own is not listed yet.
+        RepositoryError::LostLock => !settling.is_zero(),
+        _ => false,
+    };
     let look = || store.look(ours, Some(held), clock.now());
-    for _ in 1..YIELD_LOOKS_MAX {
+    repeat(clock, YIELD_LOOKS_MAX, look, may_pass)
+}
+
+/// Looks until it succeeds, fails with what does not pass by itself, or was done so many times.
+fn repeat(
+    clock: &Clock,
+    looks_max: usize,
+    look: impl Fn() -> Result<Seen, RepositoryError>,
+    may_pass: impl Fn(&RepositoryError) -> bool,
+) -> Result<Seen, RepositoryError> {
+    for _ in 1..looks_max {
         match look() {
-            // Whoever wants to be alone gives up when it sees us.
-            Err(RepositoryError::Locked { .. }) if !ours.exclusive => clock.sleep(YIELD_PAUSE),
+            Err(error) if may_pass(&error) => clock.sleep(YIELD_PAUSE),
             seen => return seen,
         }
     }
@@ -268,7 +295,13 @@ impl Lock {
         if !shared.stands(&held, now)? {
             return Err(RepositoryError::LostLock);
         }
-        let _seen = shared.store.look(&shared.content, Some(&held), now)?;
+        let ours = &shared.content;
+        // Who saw ours too late gives way; to end a deletion for its sake would help nobody.
+        let may_pass = |error: &RepositoryError| {
+            ours.exclusive && matches!(error, RepositoryError::Locked { .. })
+        };
+        let look = || shared.store.look(ours, Some(&held), shared.clock.now());
+        let _seen = repeat(&shared.clock, PROVE_LOOKS_MAX, look, may_pass)?;
         Ok(())
     }
 

@@ -162,8 +162,10 @@ impl Storage for LocalStorage {
     }
 
     fn settling(&self) -> Duration {
+        // The folder of locks, which is what anybody waits for; somebody may have mounted it by itself.
+        let locks = Root::open(&self.root).and_then(|root| root.kind(FileKind::Lock));
         let of_this_machine =
-            Root::open(&self.root).is_ok_and(|root| file_system::is_of_this_machine(root.fd()));
+            locks.is_ok_and(|locks| locks.is_some_and(|it| file_system::is_of_this_machine(&it)));
         if of_this_machine {
             Duration::ZERO
         } else {

@@ -72,7 +72,7 @@ pub struct Foreign {
 impl Foreign {
     /// Whether there is nothing to keep.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         let Self {
             generic_attributes,
             error,

@@ -52,6 +52,8 @@ enum Found {
 pub struct Seen {
     /// Locks that are dead by the storage's clock.
     pub dead: Vec<FileKey>,
+    /// Whether any lock looks dead, by ours or by the storage's clock.
+    pub saw_dead: bool,
     /// Living exclusive locks that no deleter vouches for.
     pub passed_over: usize,
 }
@@ -172,6 +174,7 @@ impl LockStore {
     ) -> Result<Seen, RepositoryError> {
         let mut seen = Seen {
             dead: Vec::new(),
+            saw_dead: false,
             passed_over: 0,
         };
         let known = lock(&self.known);
@@ -192,6 +195,7 @@ impl LockStore {
                 storage_now,
             };
             if is_dead(&ages) {
+                seen.saw_dead = true;
                 // Without the storage's own time only a look may be wrong, not a deletion.
                 if storage_now.is_some() || file.modified.is_none() {
                     seen.dead.push(file.key);

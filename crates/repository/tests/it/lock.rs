@@ -12,8 +12,7 @@ use refloat_repository::{ChunkerChoice, DeleterKey, InitOptions, Repository, Rep
 use refloat_storage::local::LocalStorage;
 use refloat_storage::memory::MemoryStorage;
 use refloat_storage::{
-    FileKey, FileKind, Listed, Protection, SETTLING, SharedStorage, Storage, StorageError,
-    StorageErrorKind,
+    FileKey, FileKind, Listed, Protection, SharedStorage, Storage, StorageError, StorageErrorKind,
 };
 
 use refloat_testkit::intercept::{Call, Intercepted};
@@ -462,82 +461,4 @@ fn restic_sees_our_locks_and_we_see_its() {
     lock.prove().unwrap();
     drop(lock);
     let _pruned = restic(folder.path(), &["prune"]).unwrap();
-}
-
-/// A clock of somebody who waits as long as one says, which is noted.
-struct Waiting(std::sync::Mutex<Duration>);
-
-impl Timekeeper for Waiting {
-    fn now(&self) -> jiff::Timestamp {
-        jiff::Timestamp::now()
-    }
-    fn sleep(&self, duration: Duration) {
-        *self.0.lock().unwrap() += duration;
-    }
-}
-
-#[test]
-fn only_an_exclusive_lock_waits_and_as_long_as_its_storage_asks_for() {
-    let folder = tempfile::tempdir().unwrap();
-    let local: SharedStorage = Arc::new(LocalStorage::new(folder.path()));
-    let far = Intercepted::new(Arc::new(MemoryStorage::new()), Box::new(|_call| Ok(())));
-    let remote: SharedStorage = Arc::new(far.with_settling(SETTLING));
-    for (storage, expected) in [
-        (local, Duration::ZERO),
-        (remote, Duration::from_millis(200)),
-    ] {
-        let repository = init(&storage, ChunkerChoice::Gear);
-        for (mode, expected) in [
-            (LockMode::Shared, Duration::ZERO),
-            (LockMode::Exclusive, expected),
-        ] {
-            let clock = Arc::new(Waiting(std::sync::Mutex::default()));
-            let lock = repository.lock(mode, owner("a"), Arc::clone(&clock) as Clock);
-            drop(lock.unwrap());
-            assert_eq!(*clock.0.lock().unwrap(), expected, "{mode:?}");
-        }
-    }
-}
-
-/// In a folder nobody waits for the other: what one wrote, the other's listing shows.
-#[test]
-fn of_two_that_start_at_once_in_a_folder_never_both_get_an_exclusive_lock() {
-    let folder = tempfile::tempdir().unwrap();
-    let storage: SharedStorage = Arc::new(LocalStorage::new(folder.path()));
-    let repository = init(&storage, ChunkerChoice::Gear);
-    assert_eq!(storage.settling(), Duration::ZERO);
-    let others = [LockMode::Shared, LockMode::Exclusive];
-    let mut alone = 0;
-    for round in 0..300 {
-        let modes = [LockMode::Exclusive, others[round % 2]];
-        let (start, end) = (std::sync::Barrier::new(2), std::sync::Barrier::new(2));
-        let got: usize = std::thread::scope(|scope| {
-            let racers = modes.map(|mode| {
-                let (repository, start, end) = (&repository, &start, &end);
-                scope.spawn(move || {
-                    start.wait();
-                    let lock = repository.lock(mode, owner(&format!("{mode:?}")), clock());
-                    // Held until the other one was through.
-                    end.wait();
-                    match lock {
-                        Ok(lock) => drop(lock),
-                        Err(RepositoryError::Locked { .. }) => return 0,
-                        Err(error) => panic!("{error}"),
-                    }
-                    1
-                })
-            });
-            racers.map(|racer| racer.join().unwrap()).iter().sum()
-        });
-        assert!(got < 2, "round {round}: both of {modes:?} got a lock");
-        // Two that want to be alone may both give up; where one does not mind, it goes on.
-        let may_give_up = modes[1] == LockMode::Exclusive;
-        assert!(got == 1 || may_give_up, "round {round}: none of {modes:?}");
-        alone += usize::from(may_give_up && got == 1);
-    }
-    assert!(
-        alone > 0,
-        "two that want to be alone always keep each other out"
-    );
-    assert_eq!(storage.list(FileKind::Lock).unwrap(), []);
 }

@@ -12,6 +12,7 @@ mod fuzz;
 mod keys;
 mod leaks;
 mod lock;
+mod lock_races;
 mod oracle;
 mod panics;
 mod pauses;

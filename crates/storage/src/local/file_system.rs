@@ -23,7 +23,8 @@ pub(super) fn is_on_disk(file: &OwnedFd) -> bool {
 }
 
 /// Whether one kernel, ours, knows all that happens in it: what a call made is there for every
-/// later call of every process.
+/// later call of every process. Other machines may write to it through a server that runs here; what
+/// they wrote is there as well, and what they see late is for them to wait for.
 pub(super) fn is_of_this_machine(file: &OwnedFd) -> bool {
     kind(file)
         .is_some_and(|kind| ON_DISK.contains(&kind) || ELSEWHERE_ON_THIS_MACHINE.contains(&kind))

@@ -12,16 +12,8 @@ use crate::id::BlobId;
 pub(super) fn nodes(json: &[u8]) -> Option<Nodes> {
     let scanner = &mut Scanner::new(json)?;
     let mut nodes = Nodes::default();
-    scanner.expect("{\"nodes\":[")?;
-    if !scanner.has("]") {
-        loop {
-            nodes.push(node(scanner)?);
-            if scanner.has("]") {
-                break;
-            }
-            scanner.expect(",")?;
-        }
-    }
+    scanner.expect("{\"nodes\":")?;
+    let _count = scanner.list(|scanner| node(scanner).map(|node| nodes.push(node)))?;
     scanner.expect("}")?;
     let _end_of_line = scanner.has("\n");
     scanner.is_at_end().then_some(nodes)
@@ -39,6 +31,7 @@ fn node<'a>(scanner: &mut Scanner<'a>) -> Option<NodeJson<'a>> {
     let atime = scanner.string()?;
     scanner.expect(",\"ctime\":")?;
     let ctime = scanner.string()?;
+    // In the order in which they are written: each takes what comes next.
     let node = NodeJson {
         name: Cow::Borrowed(name),
         kind: Cow::Borrowed(kind),

@@ -23,6 +23,8 @@ const HOUR: i64 = 60 * MINUTE;
 pub struct World {
     memory: Arc<MemoryStorage>,
     start: jiff::Timestamp,
+    /// Of its storage, whose listings never lag: whether anybody waits for them all the same.
+    settling: Duration,
     state: Mutex<State>,
     turn: Condvar,
 }
@@ -87,9 +89,11 @@ impl World {
             is_refreshing: false,
         };
         let actors = (0..actors).map(|_| actor(&mut random)).collect();
+        let settles = Random::new(seed ^ 0x5e77).chance(500);
         Arc::new(Self {
             memory,
             start,
+            settling: if settles { SETTLING } else { Duration::ZERO },
             state: Mutex::new(State {
                 random,
                 now: 0,
@@ -467,7 +471,11 @@ impl Storage for Cell {
         1
     }
     fn settling(&self) -> Duration {
-        SETTLING
+        match &*self.inside.lock().unwrap() {
+            Inside::World(world) => world.settling,
+            Inside::Plain(storage) => storage.settling(),
+            Inside::Nothing => SETTLING,
+        }
     }
     fn protection(&self) -> Option<Protection> {
         None
