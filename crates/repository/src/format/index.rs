@@ -135,6 +135,7 @@ fn blob(scanner: &mut Scanner<'_>) -> Option<IndexBlob> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::scan::damaged;
 
     /// Whether it is scanned; either way the general parser must say the same.
     fn is_scanned(json: &[u8]) -> bool {
@@ -186,19 +187,7 @@ mod tests {
         assert!(is_scanned(&known));
         assert!(is_scanned(b"{\"packs\":[]}"));
         assert!(is_scanned(b"{\"packs\":[]}\n"));
-        let mut scanned = 0;
-        for at in 0..known.len() {
-            for byte in *b"\"\\,{}[]:0179-.etdaN \n\x1f\xff" {
-                let mut changed = known.clone();
-                changed[at] = byte;
-                scanned += usize::from(is_scanned(&changed));
-            }
-            let without = [&known[..at], &known[at + 1..]].concat();
-            let twice = [&known[..=at], &known[at..]].concat();
-            for changed in [&without, &twice, &known[..at]] {
-                scanned += usize::from(is_scanned(changed));
-            }
-        }
+        let scanned = damaged(&known).filter(|json| is_scanned(json)).count();
         // Most changes are within ids.
         assert!(scanned > known.len(), "{scanned} of {}", known.len());
     }

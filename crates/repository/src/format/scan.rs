@@ -109,6 +109,23 @@ impl<'a> Scanner<'a> {
     }
 }
 
+/// A text with each of its bytes replaced by each of those that mean something in JSON, removed, and there
+/// twice, and cut off before it.
+#[cfg(test)]
+pub(super) fn damaged(text: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    (0..text.len()).flat_map(move |at| {
+        let replaced = b"\"\\,{}[]:0179-.etdaZN \n\t\x1f\x7f\xc3\xff".iter();
+        let replaced = replaced.map(move |byte| {
+            let mut changed = text.to_vec();
+            changed[at] = *byte;
+            changed
+        });
+        let without = [&text[..at], &text[at + 1..]].concat();
+        let twice = [&text[..=at], &text[at..]].concat();
+        replaced.chain([without, twice, text[..at].to_vec()])
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
