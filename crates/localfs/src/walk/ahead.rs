@@ -400,6 +400,14 @@ mod tests {
         drop(asked);
     }
 
+    /// Whether the system lets a thread have a current directory of its own.
+    #[expect(deprecated, reason = "as in the looker")]
+    fn may_move() -> bool {
+        let unshared =
+            std::thread::spawn(|| rustix::thread::unshare(rustix::thread::UnshareFlags::FS));
+        unshared.join().unwrap().is_ok()
+    }
+
     #[test]
     fn thread_goes_where_it_looks_and_nobody_else_does() {
         let folder = tempfile::tempdir().unwrap();
@@ -420,11 +428,9 @@ mod tests {
         has_begun.recv().unwrap();
         let (found, there) = answer(ahead.wait(asked, &mut looker)).unwrap();
         assert!(found);
-        match there.unwrap() {
-            there if there == path => {}
-            there if there == before => println!("skipped: no directory of its own is to be had"),
-            there => panic!("it is in {}", there.display()),
-        }
+        // Some containers forbid it: then it stays where all are.
+        let expected = if may_move() { &path } else { &before };
+        assert_eq!(there.unwrap(), *expected);
         assert_eq!(std::env::current_dir().unwrap(), before);
     }
 
