@@ -7,7 +7,7 @@ use refloat_repository::lock::{Clock, LockMode, Timekeeper};
 use refloat_repository::{ChunkerChoice, Repository, RepositoryError};
 use refloat_storage::local::LocalStorage;
 use refloat_storage::memory::MemoryStorage;
-use refloat_storage::{FileKind, SETTLING, SharedStorage};
+use refloat_storage::{FileKey, FileKind, SETTLING, SharedStorage};
 use refloat_testkit::intercept::{Call, Intercepted};
 
 use crate::support::*;
@@ -16,6 +16,16 @@ fn repository() -> (SharedStorage, Repository) {
     let storage: SharedStorage = Arc::new(MemoryStorage::new());
     let repository = init(&storage, ChunkerChoice::Gear);
     (storage, repository)
+}
+
+/// A lock's file, which is gone again and can be put back.
+fn lock_of_another(repository: &Repository, mode: LockMode) -> (FileKey, Vec<u8>) {
+    let lock = repository.lock(mode, owner("another"), clock());
+    let storage = repository.storage();
+    let file = storage.list(FileKind::Lock).unwrap()[0].key;
+    let bytes = storage.read(&file).unwrap();
+    drop(lock.unwrap());
+    (file, bytes)
 }
 
 /// A clock, so much ahead, of somebody who waits as long as one says. How long is noted, and when it is
@@ -67,12 +77,7 @@ fn an_exclusive_lock_outlasts_a_shared_one_that_gives_way() {
     memory.set_clock(jiff::Timestamp::now().into());
     let storage: SharedStorage = memory;
     let repository = init(&storage, ChunkerChoice::Gear);
-    let shared = repository
-        .lock(LockMode::Shared, owner("a"), clock())
-        .unwrap();
-    let file = storage.list(FileKind::Lock).unwrap()[0].key;
-    let bytes = storage.read(&file).unwrap();
-    drop(shared);
+    let (file, bytes) = lock_of_another(&repository, LockMode::Shared);
 
     let at = Duration::from_millis(500);
     let place = Arc::clone(&storage);
@@ -112,12 +117,7 @@ fn an_exclusive_lock_outlasts_a_shared_one_that_gives_way() {
 fn a_shared_lock_waits_for_an_exclusive_one_that_came_at_the_same_time_to_give_up() {
     for gives_up in [true, false] {
         let (storage, repository) = repository();
-        let exclusive = repository
-            .lock(LockMode::Exclusive, owner("e"), clock())
-            .unwrap();
-        let file = storage.list(FileKind::Lock).unwrap()[0].key;
-        let bytes = storage.read(&file).unwrap();
-        drop(exclusive);
+        let (file, bytes) = lock_of_another(&repository, LockMode::Exclusive);
         let place = Arc::clone(&storage);
         let comes = move |call| {
             if matches!(call, Call::Write(key) if key.kind() == FileKind::Lock) {
