@@ -4,6 +4,8 @@
 
 use std::cell::RefCell;
 
+use zstd::zstd_safe::CParameter;
+
 use crate::error::RepositoryError;
 
 /// Blobs from this size are tried before they are compressed.
@@ -15,6 +17,12 @@ const TRIAL_PIECES: usize = 4;
 const TRIAL_BYTES: usize = 16 << 10;
 const TRIAL_NUMERATOR: usize = 31;
 const TRIAL_DENOMINATOR: usize = 32;
+
+/// The shortest match that is looked for at level 3, in bytes. zstd's own choice is four for blobs up to
+/// 128 KiB and five for others, and finding the short ones costs more than they are worth (ADR 0017).
+const MATCH_BYTES_MIN: u32 = 5;
+/// The level that it is for.
+const USUAL_LEVEL: i32 = 3;
 
 /// Contexts whose buffers grew beyond this are not kept, in bytes.
 const SCRATCH_BYTES_KEPT: usize = 17 << 20;
@@ -40,8 +48,8 @@ pub fn with_scratch<T>(
     SCRATCH.with_borrow_mut(|slot| {
         if slot.is_none() {
             *slot = Some(Scratch {
-                compressor: zstd::bulk::Compressor::new(3).map_err(RepositoryError::Compress)?,
-                level: 3,
+                compressor: compressor(USUAL_LEVEL).map_err(RepositoryError::Compress)?,
+                level: USUAL_LEVEL,
                 decompressor: zstd::bulk::Decompressor::new().map_err(RepositoryError::Compress)?,
                 compressed: Vec::new(),
                 opened: Vec::new(),
@@ -63,13 +71,27 @@ pub fn with_scratch<T>(
     })
 }
 
+fn compressor(level: i32) -> std::io::Result<zstd::bulk::Compressor<'static>> {
+    let mut compressor = zstd::bulk::Compressor::new(level)?;
+    set_level(&mut compressor, level)?;
+    Ok(compressor)
+}
+
+fn set_level(compressor: &mut zstd::bulk::Compressor<'_>, level: i32) -> std::io::Result<()> {
+    /// What zstd takes as its own choice.
+    const ANY: u32 = 0;
+    compressor.set_compression_level(level)?;
+    compressor.set_parameter(CParameter::MinMatch(match level {
+        USUAL_LEVEL => MATCH_BYTES_MIN,
+        _ => ANY,
+    }))
+}
+
 impl Scratch {
     /// Compresses into [`compressed`](Self::compressed).
     pub fn compress(&mut self, plaintext: &[u8], level: i32) -> Result<(), RepositoryError> {
         if self.level != level {
-            self.compressor
-                .set_compression_level(level)
-                .map_err(RepositoryError::Compress)?;
+            set_level(&mut self.compressor, level).map_err(RepositoryError::Compress)?;
             self.level = level;
         }
         self.compressed.clear();

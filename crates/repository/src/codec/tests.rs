@@ -155,3 +155,26 @@ fn files_come_back_in_both_versions() {
         assert_eq!(codec.open_file(sealed).unwrap(), br#"{"packs":[]}"#);
     }
 }
+
+#[test]
+fn each_level_compresses_as_if_there_were_no_other() {
+    use super::scratch::with_scratch;
+    let text = include_str!("tests.rs").as_bytes();
+    let compress = |level| {
+        with_scratch(|scratch| {
+            scratch.compress(text, level)?;
+            Ok(scratch.compressed.clone())
+        })
+        .unwrap()
+    };
+    let usual = compress(3);
+    for level in [1, 11, 19] {
+        let alone = zstd::bulk::compress(text, level).unwrap();
+        assert_eq!(compress(level), alone, "{level}");
+        assert_eq!(compress(3), usual, "after {level}");
+    }
+    // Without short matches the blob is another one, and hardly larger.
+    let with_short = zstd::bulk::compress(text, 3).unwrap();
+    assert_ne!(usual, with_short);
+    assert!(usual.len() <= with_short.len() * 102 / 100);
+}
