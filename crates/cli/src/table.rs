@@ -31,6 +31,17 @@ pub fn table<const N: usize>(
 /// the terminal, so they are shown as `\\xNN`.
 pub fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
+    push_printable(&mut shown, text);
+    shown
+}
+
+/// As [`printable`], at the end of a line that is being made.
+pub fn push_printable(shown: &mut String, text: &str) {
+    let is_plain = |byte: &u8| matches!(byte, b' '..=b'~');
+    if text.as_bytes().iter().all(is_plain) {
+        shown.push_str(text);
+        return;
+    }
     for c in text.chars() {
         if c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
             shown.push_str(&format!("\\x{:02x}", u32::from(c)));
@@ -38,7 +49,6 @@ pub fn printable(text: &str) -> String {
             shown.push(c);
         }
     }
-    shown
 }
 
 /// `14.2 MiB`.

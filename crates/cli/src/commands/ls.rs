@@ -79,7 +79,12 @@ pub fn run(args: &Args, settings: &Settings) -> Result<ExitStatus, CommandError>
         return keys(args, &inside, settings);
     }
     match open.tree.node(&locator.path)? {
-        Some(node) if node.subtree.is_none() => listing.node(&locator.path, &node)?,
+        Some(node) if node.subtree.is_none() => {
+            listing.node(
+                &Directory::new(locator.path.parent().unwrap_or_default()),
+                &node,
+            )?;
+        }
         _ => listing.directory(&open.tree, &locator.path)?,
     }
     output::print(listing.text.as_bytes())?;
@@ -167,6 +172,27 @@ fn keys_text(args: &Args, report: &KeysReport) -> String {
     text
 }
 
+/// A directory whose entries are told.
+struct Directory {
+    path: TreePath,
+    /// What the path of each of its entries begins with, as it is shown.
+    shown: String,
+}
+
+impl Directory {
+    fn new(path: TreePath) -> Self {
+        let mut shown = table::printable(&path.to_string());
+        if !path.components().is_empty() {
+            shown.push('/');
+        }
+        Self { path, shown }
+    }
+
+    fn join(&self, node: &Node) -> Result<TreePath, CommandError> {
+        Ok(self.path.clone().join(node.name())?)
+    }
+}
+
 struct Listing<'a> {
     args: &'a Args,
     json: bool,
@@ -178,16 +204,14 @@ impl Listing<'_> {
     fn directory(&mut self, tree: &StoredTree, path: &TreePath) -> Result<(), CommandError> {
         let mut waiting = vec![(path.clone(), tree.directory(path)?)];
         let trees = TreesAhead::new(tree.repository());
-        while let Some((path, directory)) = waiting.pop() {
+        while let Some((path, tree)) = waiting.pop() {
+            let directory = Directory::new(path);
             let mut below = Vec::new();
-            for node in trees.read_tree(directory)? {
-                let path = path.clone().join(node.name())?;
-                self.node(&path, &node)?;
-                below.extend(
-                    node.subtree
-                        .filter(|_| self.args.recursive)
-                        .map(|t| (path, t)),
-                );
+            for node in trees.read_tree(tree)? {
+                self.node(&directory, &node)?;
+                if let Some(tree) = node.subtree.filter(|_| self.args.recursive) {
+                    below.push((directory.join(&node)?, tree));
+                }
             }
             // Depth first, in order of names.
             trees.expect(below.iter().map(|(_, tree)| *tree));
@@ -196,12 +220,13 @@ impl Listing<'_> {
         Ok(())
     }
 
-    fn node(&mut self, path: &TreePath, node: &Node) -> Result<(), CommandError> {
+    fn node(&mut self, directory: &Directory, node: &Node) -> Result<(), CommandError> {
         if self.json {
-            self.entries.push(EntryView::of(path, node));
+            let path = directory.join(node)?;
+            self.entries.push(EntryView::of(&path, node));
             return Ok(());
         }
-        self.line(path, node);
+        self.line(directory, node);
         if self.text.len() >= TEXT_BYTES_FLUSH {
             output::print(self.text.as_bytes())?;
             self.text.clear();
@@ -209,33 +234,32 @@ impl Listing<'_> {
         Ok(())
     }
 
-    fn line(&mut self, path: &TreePath, node: &Node) {
-        let mut name = table::printable(&path.to_string());
-        if node.is_directory() {
-            name.push('/');
-        }
-        let metadata = &node.entry.metadata;
-        // Writing to a String cannot fail.
-        let _infallible = if self.args.long {
-            let target = match &node.entry.kind {
-                EntryKind::Symlink { target } => {
-                    format!(" -> {}", table::printable(&String::from_utf8_lossy(target)))
-                }
-                _ => String::new(),
-            };
-            writeln!(
-                self.text,
-                "{}{:04o} {:>5} {:>5} {:>10} {} {name}{target}",
+    fn line(&mut self, directory: &Directory, node: &Node) {
+        let text = &mut self.text;
+        if self.args.long {
+            let metadata = &node.entry.metadata;
+            // Writing to a String cannot fail.
+            let _infallible = write!(
+                text,
+                "{}{:04o} {:>5} {:>5} {:>10} {} ",
                 letter(&node.entry.kind),
                 metadata.mode,
                 metadata.uid,
                 metadata.gid,
                 table::bytes(node.size()),
                 table::time(metadata.modified),
-            )
-        } else {
-            writeln!(self.text, "{name}")
-        };
+            );
+        }
+        text.push_str(&directory.shown);
+        table::push_printable(text, &String::from_utf8_lossy(node.name()));
+        if node.is_directory() {
+            text.push('/');
+        }
+        if let (true, EntryKind::Symlink { target }) = (self.args.long, &node.entry.kind) {
+            text.push_str(" -> ");
+            table::push_printable(text, &String::from_utf8_lossy(target));
+        }
+        text.push('\n');
     }
 }
 
