@@ -7,7 +7,7 @@
 //! is bounded by levels, never by the number of trees.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::blobs::BlobReader as _;
@@ -17,8 +17,11 @@ use crate::id::BlobId;
 use crate::parallel::{lock, threads};
 use crate::repository::IndexedRepository;
 
-/// Trees of one directory that are read ahead: one is in use while the next are decoded.
-const AHEAD_MAX: usize = 4;
+/// Trees of one directory that are read ahead: some are in use while the next are decoded.
+const AHEAD_MAX: usize = 8;
+/// Trees that can be begun before a thread that waits is woken for them: to wake one for each would cost more
+/// than a tree does.
+const WAKING_MIN: usize = AHEAD_MAX / 2;
 /// Levels, from the deepest, that are read ahead.
 const LEVELS_MAX: usize = 16;
 /// Entries that wait to be asked for, in all: no more is begun beyond.
@@ -44,13 +47,20 @@ struct State {
     /// Numbers slots, so that a thread finds the one that it read for.
     next: u64,
     nodes: usize,
+    /// Threads that wait for trees to come.
+    idle: usize,
+    /// Whether the walk waits for a tree that is being read.
+    is_awaited: bool,
     is_closed: bool,
 }
 
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
-    changed: Condvar,
+    /// For threads: there is more to be read.
+    more: Condvar,
+    /// For the walk: a tree was read.
+    arrived: Condvar,
 }
 
 /// See the module.
@@ -101,11 +111,12 @@ impl TreesAhead {
         if self.threads_max == 0 {
             return;
         }
-        if !lock(&self.shared.state).expect(trees) {
+        let mut state = lock(&self.shared.state);
+        if !state.expect(trees) {
             return;
         }
+        self.shared.wake(state);
         let _started = self.threads.get_or_init(|| self.start_threads());
-        self.shared.changed.notify_all();
     }
 
     /// The entries of a directory. What should have come before it is forgotten.
@@ -130,18 +141,18 @@ impl TreesAhead {
             match level.pop_front()? {
                 (_, _, Slot::Wanted) => {
                     // What was forgotten may have made room for others.
-                    self.shared.changed.notify_all();
+                    self.shared.wake(state);
                     return None;
                 }
                 (_, _, Slot::Read(read)) => {
                     state.nodes -= count(&read);
-                    drop(state);
-                    self.shared.changed.notify_all();
+                    self.shared.wake(state);
                     return Some(read);
                 }
                 slot @ (_, _, Slot::Reading) => level.push_front(slot),
             }
-            let waited = self.shared.changed.wait(state);
+            state.is_awaited = true;
+            let waited = self.shared.arrived.wait(state);
             state = waited.unwrap_or_else(PoisonError::into_inner);
         }
     }
@@ -150,10 +161,21 @@ impl TreesAhead {
 impl Drop for TreesAhead {
     fn drop(&mut self) {
         lock(&self.shared.state).is_closed = true;
-        self.shared.changed.notify_all();
+        self.shared.more.notify_all();
         for thread in self.threads.take().into_iter().flatten() {
             // One that panicked has said so; nothing of it is missing.
             drop(thread.join());
+        }
+    }
+}
+
+impl Shared {
+    /// Wakes threads if there is enough for them.
+    fn wake(&self, state: MutexGuard<'_, State>) {
+        let is_due = state.idle > 0 && state.wanted() >= WAKING_MIN;
+        drop(state);
+        if is_due {
+            self.more.notify_all();
         }
     }
 }
@@ -192,6 +214,18 @@ impl State {
         true
     }
 
+    /// How many trees could be begun.
+    fn wanted(&self) -> usize {
+        if self.nodes > NODES_MAX {
+            return 0;
+        }
+        let levels = self.levels.iter().rev().take(LEVELS_MAX);
+        let slots = levels.flat_map(|level| level.iter().take(AHEAD_MAX));
+        slots
+            .filter(|(_, _, slot)| matches!(slot, Slot::Wanted))
+            .count()
+    }
+
     /// A tree to be read: of the deepest level that has few read, the next.
     fn begin(&mut self) -> Option<(u64, BlobId)> {
         if self.nodes > NODES_MAX {
@@ -226,8 +260,10 @@ fn read_all(repository: &IndexedRepository, shared: &Shared) {
     let mut state = lock(&shared.state);
     while !state.is_closed {
         let Some((number, tree)) = state.begin() else {
-            let waited = shared.changed.wait(state);
+            state.idle += 1;
+            let waited = shared.more.wait(state);
             state = waited.unwrap_or_else(PoisonError::into_inner);
+            state.idle -= 1;
             continue;
         };
         drop(state);
@@ -252,8 +288,13 @@ struct Answer<'s> {
 impl Drop for Answer<'_> {
     fn drop(&mut self) {
         let read = self.read.take().unwrap_or(Err(RepositoryError::Stopped));
-        lock(&self.shared.state).end(self.number, read);
-        self.shared.changed.notify_all();
+        let mut state = lock(&self.shared.state);
+        state.end(self.number, read);
+        let is_awaited = std::mem::take(&mut state.is_awaited);
+        drop(state);
+        if is_awaited {
+            self.shared.arrived.notify_one();
+        }
     }
 }
 
@@ -269,16 +310,20 @@ mod tests {
     fn the_deepest_level_is_read_first_and_only_so_far() {
         let mut state = State::default();
         state.expect([1, 2, 3].map(id));
-        state.expect([10, 11, 12, 13, 14, 15].map(id));
+        state.expect([10, 11, 12, 13, 14, 15, 16, 17, 18, 19].map(id));
+        assert_eq!(state.wanted(), 11);
         let mut begun = Vec::new();
         while let Some((number, tree)) = state.begin() {
             begun.push(tree.0[0]);
             state.end(number, Ok(Vec::new()));
         }
-        assert_eq!(begun, [10, 11, 12, 13, 1, 2, 3], "four of each level");
-        // The walk comes to 12: what is before is forgotten, and the next may be begun.
-        assert!(state.forget_before(id(12)));
-        assert_eq!(state.begin().map(|(_, tree)| tree), Some(id(14)));
+        let first = [10, 11, 12, 13, 14, 15, 16, 17, 1, 2, 3];
+        assert_eq!(begun, first, "eight of each level");
+        assert_eq!(state.wanted(), 0);
+        // The walk comes to 11: what is before is forgotten, and the next may be begun.
+        assert!(state.forget_before(id(11)));
+        assert_eq!(state.wanted(), 1);
+        assert_eq!(state.begin().map(|(_, tree)| tree), Some(id(18)));
         // It goes up without having entered the others.
         assert!(state.forget_before(id(2)));
         assert_eq!((state.levels.len(), state.levels[0].len()), (1, 2));
@@ -303,6 +348,7 @@ mod tests {
             foreign: None,
         };
         state.end(number, Ok(vec![node; NODES_MAX + 1]));
+        assert_eq!(state.wanted(), 0);
         assert_eq!(state.begin(), None);
         assert!(state.forget_before(id(2)));
         assert_eq!(state.nodes, 0);
