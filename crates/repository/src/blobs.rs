@@ -44,11 +44,13 @@ impl BlobReader for IndexedRepository {
                 blob: id,
             })?;
         let pack = pack_file_for(location.pack, kind);
-        let (offset, length) = (location.blob.offset.into(), location.blob.length as usize);
-        let mut sealed = self.storage().read_range(&pack, offset, length)?;
-        let mut plaintext = Vec::new();
-        self.open_located(&location, &mut sealed, &mut plaintext)?;
-        Ok(plaintext)
+        match kind {
+            BlobKind::Data => self.read_place(&pack, &location.blob),
+            BlobKind::Tree => {
+                let end = self.index().end_of_trees(&location);
+                self.read_tree_place(&pack, &location.blob, end)
+            }
+        }
     }
 }
 

@@ -207,6 +207,15 @@ impl Catalogue {
             .collect()
     }
 
+    /// Where the last of the blobs of a pack ends.
+    pub fn end_of_blobs(&self, pack: usize) -> u64 {
+        let last = self.rows_of_pack(pack).last();
+        last.map_or(0, |row| {
+            let row = &self.rows[*row as usize];
+            u64::from(row.offset) + u64::from(row.length)
+        })
+    }
+
     /// The size in bytes that a pack must have if the index lists it completely.
     pub fn pack_size(&self, pack: usize) -> u64 {
         let rows = self.rows_of_pack(pack).iter();

@@ -42,6 +42,8 @@ pub struct Index {
     packs: Vec<PackId>,
     data: Vec<Entry>,
     trees: Vec<Entry>,
+    /// Where the last tree of each pack ends in it.
+    tree_ends: Vec<u64>,
 }
 
 impl Index {
@@ -66,6 +68,14 @@ impl Index {
         let entries = self.entries(kind);
         let entry = entries.get(position(entries, id, |entry| &entry.id)?)?;
         Some((usize::try_from(entry.pack).ok()?, entry.end()))
+    }
+
+    /// Where the last of the trees that are known ends in the pack of this one.
+    #[must_use]
+    pub fn end_of_trees(&self, tree: &Location) -> u64 {
+        let pack = self.packs.binary_search(&tree.pack).ok();
+        let end = pack.and_then(|pack| self.tree_ends.get(pack));
+        end.copied().unwrap_or_default()
     }
 
     /// How many different blobs of a kind are known.
@@ -189,6 +199,12 @@ impl IndexBuilder {
             entries.dedup_by_key(|entry| entry.id);
             entries.shrink_to_fit();
         }
+        let mut ends = vec![0; self.index.packs.len()];
+        for entry in &self.index.trees {
+            let end: &mut u64 = &mut ends[entry.pack as usize];
+            *end = entry.end().max(*end);
+        }
+        self.index.tree_ends = ends;
         self.index
     }
 }
@@ -240,6 +256,25 @@ mod tests {
             (5000..9000_u32)
                 .all(|i| !index.contains(BlobKind::Data, &BlobId::of(&i.to_le_bytes())))
         );
+    }
+
+    #[test]
+    fn the_end_of_a_pack_s_trees_is_known() {
+        let at = |number: u8, kind, offset| blob(BlobId([number; 32]), kind, offset);
+        let mut builder = IndexBuilder::default();
+        let trees = [at(1, BlobKind::Tree, 900), at(2, BlobKind::Tree, 30)];
+        builder.add_pack(PackId([2; 32]), trees);
+        builder.add_pack(PackId([1; 32]), [at(3, BlobKind::Tree, 5)]);
+        builder.add_pack(PackId([2; 32]), [at(4, BlobKind::Data, 5_000)]);
+        let index = builder.build();
+        for (tree, start) in [(1, 900), (2, 900), (3, 5)] {
+            let tree = index.get(BlobKind::Tree, &BlobId([tree; 32])).unwrap();
+            let length = u64::from(tree.blob.length);
+            assert_eq!(index.end_of_trees(&tree), start + length);
+        }
+        let mut elsewhere = index.get(BlobKind::Tree, &BlobId([1; 32])).unwrap();
+        elsewhere.pack = PackId([9; 32]);
+        assert_eq!(index.end_of_trees(&elsewhere), 0);
     }
 
     #[test]

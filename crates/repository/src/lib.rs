@@ -37,6 +37,7 @@ pub mod prune;
 pub mod repair;
 mod repository;
 pub mod restore;
+mod tree_blocks;
 mod tree_walk;
 mod trees_ahead;
 mod zeros;

@@ -104,22 +104,24 @@ pub fn open_sealed(
 }
 
 impl Repository {
-    /// Reads one blob from one place.
+    /// Reads one blob from one place of a pack.
+    ///
+    /// # Errors
+    /// The pack is out of reach, or its bytes are not that blob.
     pub(crate) fn read_place(
         &self,
-        pack: PackId,
+        file: &FileKey,
         blob: &PackedBlob,
     ) -> Result<Vec<u8>, RepositoryError> {
-        let file = pack_file(pack);
         let length = blob.length as usize;
         let mut sealed = self
             .storage()
-            .read_range(&file, blob.offset.into(), length)?;
+            .read_range(file, blob.offset.into(), length)?;
         let mut plaintext = Vec::new();
         open_sealed(self.codec(), blob, &mut sealed, &mut plaintext).map_err(|cause| {
             RepositoryError::DamagedBlob {
                 blob: blob.id,
-                pack: file,
+                pack: *file,
                 cause: cause.into(),
             }
         })?;

@@ -25,6 +25,7 @@ use crate::index::{Index, IndexBuilder};
 use crate::keys;
 use crate::pack_reading::sizes;
 use crate::parallel::{for_each, lock, threads};
+use crate::tree_blocks::TreeBlocks;
 
 /// Which chunker a new repository gets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -84,6 +85,7 @@ pub struct Repository {
     chunker: Arc<Chunker>,
     key: KeyId,
     deleters: Arc<Deleters>,
+    tree_blocks: TreeBlocks,
 }
 
 impl std::fmt::Debug for Repository {
@@ -204,6 +206,7 @@ impl Repository {
             chunker: Arc::new(chunker),
             key,
             deleters: Arc::new(deleters),
+            tree_blocks: TreeBlocks::default(),
         })
     }
 
@@ -244,6 +247,10 @@ impl Repository {
     #[must_use]
     pub const fn codec(&self) -> &Arc<Codec> {
         &self.codec
+    }
+
+    pub(crate) const fn tree_blocks(&self) -> &TreeBlocks {
+        &self.tree_blocks
     }
 
     pub(crate) const fn chunker(&self) -> &Arc<Chunker> {

@@ -15,6 +15,7 @@ use crate::error::RepositoryError;
 use crate::format::pack::BlobKind;
 use crate::format::tree::{Node, decode};
 use crate::id::BlobId;
+use crate::pack_reading::pack_file;
 use crate::parallel::{lock, on_threads};
 use crate::repository::{IndexedRepository, Repository};
 
@@ -192,12 +193,13 @@ impl TreeSource for CatalogueTrees<'_> {
                 continue;
             }
             let row = &self.catalogue.rows()[number];
-            let pack = self.catalogue.pack_of(row);
+            let file = pack_file(self.catalogue.pack_of(row));
+            let end = self.catalogue.end_of_blobs(row.pack());
             // Once more before a copy counts as damaged: the transfer may have been.
             let read = self
                 .repository
-                .read_place(pack, &row.blob())
-                .or_else(|_first| self.repository.read_place(pack, &row.blob()));
+                .read_tree_place(&file, &row.blob(), end)
+                .or_else(|_first| self.repository.read_place(&file, &row.blob()));
             match read {
                 Ok(json) => {
                     return decode(&json).map_err(|cause| RepositoryError::InvalidTree {

@@ -59,13 +59,15 @@ fn backup_with_panic(inner: &SharedStorage, files: &Files, at: usize) -> bool {
 fn a_panic_while_trees_are_read_ahead_ends_the_run_and_nobody_waits() {
     let storage: SharedStorage = Arc::new(MemoryStorage::new());
     drop(init(&storage, ChunkerChoice::Gear));
-    let files: Files = (0..60)
-        .map(|number| {
-            let path = format!("d{}/s{}/file-{number}", number % 5, number % 4);
-            (path, (1, noise(900, number)))
-        })
-        .collect();
-    let _first = backup(&storage, &files);
+    let mut files = Files::default();
+    // Each backup makes a pack of trees, so that those of the last lie apart and are read apart.
+    for directory in 0..12 {
+        for number in 0..4 {
+            let path = format!("d{directory:02}/s{number}/file");
+            files.insert(path, (1, noise(900, directory * 4 + number)));
+        }
+        let _earlier = backup(&storage, &files);
+    }
     let mut happened = 0;
     for at in 1..=12 {
         let (storage, files) = (Arc::clone(&storage), files.clone());
