@@ -7,8 +7,8 @@ usage: compare.py [--rounds N] [--data DIR] [--work DIR] [--out FILE.json] [--wo
 Tools are refloat, restic, rustic and borg; those not given are looked for on PATH, and one given
 as an empty path is left out. DIR holds one
 folder for each workload; those that are missing are generated (`workloads.py`). Steps: first,
-unchanged, changed (1 % of the files), restore, ls, check (all data read), prune (of all but the
-last). Peers take turns in another order each round, all that they will read is read before each turn
+unchanged, changed (1 % of the files), restore, ls, check (all data read), copy (of all points into an
+empty repository of another key, which the tool then checks; borg has none), prune (of all but the last). Peers take turns in another order each round, all that they will read is read before each turn
 (borg drops it from the page cache), free memory is touched before steps that need much, the
 disk is synchronised before each run and,
 timed by itself, after it: refloat and borg end when what they wrote is on disk, others before. Each
@@ -29,7 +29,7 @@ import workloads
 
 TOOLS = ("refloat", "restic", "rustic", "borg")
 WORKLOADS = ("large", "small", "source", "one", "duplicates", "sparse", "media")
-STEPS = ("first", "unchanged", "restore", "changed", "ls", "check", "prune")
+STEPS = ("first", "unchanged", "restore", "changed", "ls", "check", "copy", "prune")
 PASSWORD = "benchmark"
 # ext4 passes over inodes that were freed up to a minute ago, and over those of a block that is dirty up to
 # five minutes more: a restore soon after another tree was deleted measures mostly that.
@@ -41,36 +41,48 @@ FILES_MANY = 10_000
 
 
 def environment():
-    names = ("RESTIC_PASSWORD", "RUSTIC_PASSWORD", "BORG_PASSPHRASE", "REFLOAT_PASSWORD")
+    names = ("RESTIC_PASSWORD", "RESTIC_FROM_PASSWORD", "RUSTIC_PASSWORD", "BORG_PASSPHRASE", "REFLOAT_PASSWORD",
+             "REFLOAT_OTHER_PASSWORD")
     borg = {"BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes", "BORG_RELOCATED_REPO_ACCESS_IS_OK": "yes"}
     return {**os.environ, **borg, **dict.fromkeys(names, PASSWORD)}
 
 
 def commands(tool, program, repository, source, target, cache):
     """The command of each step, init among them; a step that a tool has not is left out."""
+    other = other_repository(repository)
     if tool == "refloat":
         base = [program, "--quiet", "-r", repository]
+        into = [program, "--quiet", "-r", other]
         backup = base + ["backup", "--source", "files:" + source]
         return {"init": base + ["init"], "first": backup, "unchanged": backup, "changed": backup,
                 "restore": base + ["restore", "latest", "--target", target],
                 "ls": base + ["ls", "latest", "--recursive"],
                 "check": base + ["check", "--read-data"],
+                "other": into + ["init"], "copy": base + ["copy", "--to", other], "copied": into + ["check"],
                 "prune": base + ["forget", "--keep-last", "1", "--prune", "--yes"]}
     if tool == "restic":
         base = [program, "-q", "-r", repository, "--cache-dir", cache]
+        into = [program, "-q", "-r", other, "--cache-dir", cache]
         backup = base + ["backup", source]
         return {"init": base + ["init"], "first": backup, "unchanged": backup, "changed": backup,
                 "restore": base + ["restore", "latest", "--target", target],
                 "ls": base + ["ls", "latest"],
                 "check": base + ["check", "--read-data"],
+                "other": into + ["init"], "copy": into + ["copy", "--from-repo", repository],
+                "copied": into + ["check"],
                 "prune": base + ["forget", "--keep-last", "1", "--prune"]}
     if tool == "rustic":
-        base = [program, "-r", repository, "--cache-dir", cache, "--no-progress", "--log-level", "error"]
+        rest = ["--cache-dir", cache, "--no-progress", "--log-level", "error"]
+        base, into = [program, "-r", repository, *rest], [program, "-r", other, *rest]
+        # Targets are profiles, which it looks for in the current folder.
+        copy = ["sh", "-c", f"cd '{other}.profile' && exec \"$@\"", "rustic", *base, "copy", "--target", "other"]
         backup = base + ["backup", source]
         return {"init": base + ["init"], "first": backup, "unchanged": backup, "changed": backup,
                 "restore": base + ["restore", "latest", target],
                 "ls": base + ["ls", "latest"],
                 "check": base + ["check", "--read-data"],
+                # It copies only between repositories of one chunker, which no option of `init` says.
+                "other": copy + ["--init", "--filter-host", "nobody"], "copied": into + ["check"], "copy": copy,
                 "prune": base + ["forget", "--keep-last", "1", "--prune", "--instant-delete"]}
     create = [program, "create", "-C", "zstd,3"]
     return {"init": [program, "init", "-e", "repokey-blake2", repository],
@@ -80,6 +92,21 @@ def commands(tool, program, repository, source, target, cache):
             "ls": [program, "list", repository + "::b"],
             "check": [program, "check", "--verify-data", repository],
             "prune": ["sh", "-c", f"'{program}' prune --keep-last 1 '{repository}' && exec '{program}' compact '{repository}'"]}
+
+
+def other_repository(repository):
+    """Where a repository is copied to."""
+    return repository + ".other"
+
+
+def make_other(steps, repository, log):
+    """Makes the empty repository that a copy goes to, and the profile by which rustic finds it."""
+    other = other_repository(repository)
+    os.makedirs(other + ".profile")
+    with open(other + ".profile/other.toml", "w") as file:
+        file.write(f'[repository]\nrepository = "{other}"\npassword = "{PASSWORD}"\n')
+    if run(steps["other"], log)[0] != 0:
+        sys.exit(f"cannot make {other}: see {log}")
 
 
 def run(command, log):
@@ -169,18 +196,26 @@ def one_turn(tool, program, source, options, tag):
     log = os.path.join(options.work, "errors.log")
     name = os.path.basename(source)
     results = {}
-    for step in ["init", *(s for s in STEPS if s in options.steps or s == "first")]:
+    for step in ["init", *(s for s in STEPS if (s in options.steps or s == "first") and s in steps)]:
+        written = repository
+        if step == "copy":
+            make_other(steps, repository, log)
+            written = other_repository(repository)
         if step == "changed":
             # Changes are to a copy that has been backed up once, under the same path.
             workloads.change(source)
-        if step in ("first", "restore", "check"):
+        if step in ("first", "restore", "check", "copy"):
             touch_memory(held_bytes(source) + MEMORY_TOOL_BYTES)
         status, wall, durable, cpu, memory = run(steps[step], log)
         good = status == 0
         if step == "restore":
             good = good and digest(restored(target, name)) == options.digests[name]
+        if step == "copy":
+            # rustic says that it failed, and its exit status that it did not.
+            is_whole = size_mib(written) > size_mib(repository) * 0.9
+            good = good and is_whole and run(steps["copied"], log)[0] == 0
         if step != "init":
-            results[step] = {"wall": wall, "durable": durable, "cpu": cpu, "memory": memory, "size": size_mib(repository), "good": good}
+            results[step] = {"wall": wall, "durable": durable, "cpu": cpu, "memory": memory, "size": size_mib(written), "good": good}
         elif not good:
             sys.exit(f"{tool} cannot make a repository: see {log}")
     return results
