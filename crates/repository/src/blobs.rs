@@ -36,19 +36,19 @@ pub trait BlobReader {
 
 impl BlobReader for IndexedRepository {
     fn read_blob(&self, kind: BlobKind, id: BlobId) -> Result<Vec<u8>, RepositoryError> {
-        let location = self
-            .index()
-            .get(kind, &id)
-            .ok_or(RepositoryError::MissingBlob {
-                kind: kind.word(),
-                blob: id,
-            })?;
-        let pack = pack_file_for(location.pack, kind);
+        let missing = || RepositoryError::MissingBlob {
+            kind: kind.word(),
+            blob: id,
+        };
         match kind {
-            BlobKind::Data => self.read_place(&pack, &location.blob),
+            BlobKind::Data => {
+                let location = self.index().get(kind, &id).ok_or_else(missing)?;
+                self.read_place(&pack_file_for(location.pack, kind), &location.blob)
+            }
             BlobKind::Tree => {
-                let end = self.index().end_of_trees(&location);
-                self.read_tree_place(&pack, &location.blob, end)
+                let (location, end) = self.index().tree(&id).ok_or_else(missing)?;
+                let pack = pack_file_for(location.pack, kind);
+                self.tree_blocks().read(self, &pack, &location.blob, end)
             }
         }
     }

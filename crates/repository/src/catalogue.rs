@@ -388,5 +388,6 @@ mod tests {
         assert_eq!(catalogue.repeated, BTreeSet::from([one]));
         assert_eq!(catalogue.pack_size(1), 100 + 2 * 37 + 32 + 4);
         assert_eq!(catalogue.rows_of_pack(2), &[] as &[u32]);
+        assert_eq!([1, 2].map(|pack| catalogue.end_of_blobs(pack)), [100, 0]);
     }
 }

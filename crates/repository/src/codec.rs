@@ -17,6 +17,9 @@ use scratch::{Scratch, with_scratch};
 /// be larger.
 pub const BLOB_BYTES_MAX: usize = crate::format::tree::TREE_BYTES_MAX;
 
+/// zstd's level where nothing else is asked for (ADR 0017).
+const USUAL_LEVEL: i32 = 3;
+
 /// How hard to compress, in restic's words.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Compression {
@@ -39,7 +42,7 @@ impl Compression {
     pub const fn level(self) -> Option<i32> {
         match self {
             Self::Off => None,
-            Self::Auto => Some(3),
+            Self::Auto => Some(USUAL_LEVEL),
             Self::Fastest => Some(1),
             Self::Better => Some(11),
             Self::Max => Some(19),
@@ -354,7 +357,7 @@ impl Codec {
             return Ok(self.cipher.seal(plaintext)?);
         }
         let compressed = with_scratch(|scratch| {
-            scratch.compress(plaintext, 3)?;
+            scratch.compress(plaintext, USUAL_LEVEL)?;
             let mut framed = Vec::with_capacity(1 + scratch.compressed.len());
             framed.push(ENCODING_ZSTD);
             framed.extend_from_slice(&scratch.compressed);

@@ -70,12 +70,14 @@ impl Index {
         Some((usize::try_from(entry.pack).ok()?, entry.end()))
     }
 
-    /// Where the last of the trees that are known ends in the pack of this one.
+    /// Looks a tree up, and where the last of the trees that are known ends in its pack.
     #[must_use]
-    pub fn end_of_trees(&self, tree: &Location) -> u64 {
-        let pack = self.packs.binary_search(&tree.pack).ok();
-        let end = pack.and_then(|pack| self.tree_ends.get(pack));
-        end.copied().unwrap_or_default()
+    pub fn tree(&self, id: &BlobId) -> Option<(Location, u64)> {
+        let entry = self
+            .trees
+            .get(position(&self.trees, id, |entry| &entry.id)?)?;
+        let end = self.tree_ends.get(usize::try_from(entry.pack).ok()?)?;
+        Some((self.location(BlobKind::Tree, entry)?, *end))
     }
 
     /// How many different blobs of a kind are known.
@@ -268,13 +270,12 @@ mod tests {
         builder.add_pack(PackId([2; 32]), [at(4, BlobKind::Data, 5_000)]);
         let index = builder.build();
         for (tree, start) in [(1, 900), (2, 900), (3, 5)] {
-            let tree = index.get(BlobKind::Tree, &BlobId([tree; 32])).unwrap();
-            let length = u64::from(tree.blob.length);
-            assert_eq!(index.end_of_trees(&tree), start + length);
+            let id = BlobId([tree; 32]);
+            let (tree, end) = index.tree(&id).unwrap();
+            assert_eq!(Some(tree), index.get(BlobKind::Tree, &id));
+            assert_eq!(end, start + u64::from(tree.blob.length));
         }
-        let mut elsewhere = index.get(BlobKind::Tree, &BlobId([1; 32])).unwrap();
-        elsewhere.pack = PackId([9; 32]);
-        assert_eq!(index.end_of_trees(&elsewhere), 0);
+        assert_eq!(index.tree(&BlobId([4; 32])), None, "no tree");
     }
 
     #[test]

@@ -85,7 +85,6 @@ pub struct Repository {
     chunker: Arc<Chunker>,
     key: KeyId,
     deleters: Arc<Deleters>,
-    tree_blocks: TreeBlocks,
 }
 
 impl std::fmt::Debug for Repository {
@@ -206,7 +205,6 @@ impl Repository {
             chunker: Arc::new(chunker),
             key,
             deleters: Arc::new(deleters),
-            tree_blocks: TreeBlocks::default(),
         })
     }
 
@@ -247,10 +245,6 @@ impl Repository {
     #[must_use]
     pub const fn codec(&self) -> &Arc<Codec> {
         &self.codec
-    }
-
-    pub(crate) const fn tree_blocks(&self) -> &TreeBlocks {
-        &self.tree_blocks
     }
 
     pub(crate) const fn chunker(&self) -> &Arc<Chunker> {
@@ -374,6 +368,7 @@ impl Repository {
             index: builder.build_preferring(&sizes(&packs)),
             damaged,
             digest: digest(files, packs),
+            tree_blocks: TreeBlocks::default(),
         })
     }
 }
@@ -385,6 +380,8 @@ struct LoadedIndex {
     damaged: Vec<IndexId>,
     /// Of the listings it was made from.
     digest: [u8; 32],
+    /// Of trees that were read by this index.
+    tree_blocks: TreeBlocks,
 }
 
 /// The digest of the names and sizes of these index files and packs: an index that was made from
@@ -457,6 +454,10 @@ impl IndexedRepository {
     #[must_use]
     pub fn index(&self) -> &Index {
         &self.loaded.index
+    }
+
+    pub(crate) fn tree_blocks(&self) -> &TreeBlocks {
+        &self.loaded.tree_blocks
     }
 
     /// Index files that are damaged and were left out.

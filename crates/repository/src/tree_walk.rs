@@ -18,6 +18,7 @@ use crate::id::BlobId;
 use crate::pack_reading::pack_file;
 use crate::parallel::{lock, on_threads};
 use crate::repository::{IndexedRepository, Repository};
+use crate::tree_blocks::TreeBlocks;
 
 /// Where trees come from, and which were seen.
 pub trait TreeSource: Sync {
@@ -157,6 +158,7 @@ pub struct CatalogueTrees<'a> {
     pub catalogue: &'a Catalogue,
     /// Rows that are known to be lost.
     pub bad: &'a BitSet,
+    blocks: TreeBlocks,
     seen: BitSet,
     unknown: Mutex<HashSet<BlobId>>,
 }
@@ -167,6 +169,7 @@ impl<'a> CatalogueTrees<'a> {
             repository,
             catalogue,
             bad,
+            blocks: TreeBlocks::default(),
             seen: BitSet::new(catalogue.rows().len()),
             unknown: Mutex::default(),
         }
@@ -195,11 +198,12 @@ impl TreeSource for CatalogueTrees<'_> {
             let row = &self.catalogue.rows()[number];
             let file = pack_file(self.catalogue.pack_of(row));
             let end = self.catalogue.end_of_blobs(row.pack());
+            let first = self.blocks.read(self.repository, &file, &row.blob(), end);
             // Once more before a copy counts as damaged: the transfer may have been.
-            let read = self
-                .repository
-                .read_tree_place(&file, &row.blob(), end)
-                .or_else(|_first| self.repository.read_place(&file, &row.blob()));
+            let read = first.or_else(|error| match error {
+                RepositoryError::Storage(error) if error.is_of_the_storage() => Err(error.into()),
+                _ => self.repository.read_place(&file, &row.blob()),
+            });
             match read {
                 Ok(json) => {
                     return decode(&json).map_err(|cause| RepositoryError::InvalidTree {

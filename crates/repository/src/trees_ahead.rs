@@ -49,8 +49,8 @@ struct State {
     nodes: usize,
     /// Threads that wait for trees to come.
     idle: usize,
-    /// Whether the walk waits for a tree that is being read.
-    is_awaited: bool,
+    /// The tree that is being read and that the walk waits for.
+    awaited: Option<u64>,
     is_closed: bool,
 }
 
@@ -115,11 +115,12 @@ impl TreesAhead {
         if !state.expect(trees) {
             return;
         }
-        self.shared.wake(state);
+        self.shared.wake(state, WAKING_MIN);
         let _started = self.threads.get_or_init(|| self.start_threads());
     }
 
-    /// The entries of a directory. What should have come before it is forgotten.
+    /// The entries of a directory. What should have come before it is forgotten. For one thread, the walk's:
+    /// only one is woken when a tree was read.
     ///
     /// # Errors
     /// As [`BlobReader::read_tree`](crate::BlobReader::read_tree).
@@ -140,18 +141,20 @@ impl TreesAhead {
             let level = state.levels.last_mut()?;
             match level.pop_front()? {
                 (_, _, Slot::Wanted) => {
-                    // What was forgotten may have made room for others.
-                    self.shared.wake(state);
+                    // The walk reads it itself, and may wait long for it: others can do the next meanwhile.
+                    self.shared.wake(state, 1);
                     return None;
                 }
                 (_, _, Slot::Read(read)) => {
                     state.nodes -= count(&read);
-                    self.shared.wake(state);
+                    self.shared.wake(state, WAKING_MIN);
                     return Some(read);
                 }
-                slot @ (_, _, Slot::Reading) => level.push_front(slot),
+                slot @ (number, _, Slot::Reading) => {
+                    state.awaited = Some(number);
+                    state.levels.last_mut()?.push_front(slot);
+                }
             }
-            state.is_awaited = true;
             let waited = self.shared.arrived.wait(state);
             state = waited.unwrap_or_else(PoisonError::into_inner);
         }
@@ -170,9 +173,9 @@ impl Drop for TreesAhead {
 }
 
 impl Shared {
-    /// Wakes threads if there is enough for them.
-    fn wake(&self, state: MutexGuard<'_, State>) {
-        let is_due = state.idle > 0 && state.wanted() >= WAKING_MIN;
+    /// Wakes threads if there are so many trees for them.
+    fn wake(&self, state: MutexGuard<'_, State>, wanted_min: usize) {
+        let is_due = state.idle > 0 && state.wanted() >= wanted_min;
         drop(state);
         if is_due {
             self.more.notify_all();
@@ -290,7 +293,7 @@ impl Drop for Answer<'_> {
         let read = self.read.take().unwrap_or(Err(RepositoryError::Stopped));
         let mut state = lock(&self.shared.state);
         state.end(self.number, read);
-        let is_awaited = std::mem::take(&mut state.is_awaited);
+        let is_awaited = state.awaited == Some(self.number);
         drop(state);
         if is_awaited {
             self.shared.arrived.notify_one();
@@ -355,8 +358,7 @@ mod tests {
         assert_eq!(state.begin().map(|(_, tree)| tree), Some(id(2)));
     }
 
-    #[test]
-    fn a_walk_finds_what_it_would_without_threads_and_starts_them_only_for_trees_to_come() {
+    fn archiver() -> (IndexedRepository, crate::archive::Archiver) {
         let storage = Arc::new(refloat_storage::memory::MemoryStorage::new());
         let password = refloat_model::secret::Secret::new("trees");
         let options = crate::repository::InitOptions::default();
@@ -369,12 +371,60 @@ mod tests {
             refloat_model::cancel::Cancel::default(),
         )
         .unwrap();
-        let directory = |name: String, subtree| Node {
+        (repository, archiver)
+    }
+
+    fn directory(name: String, subtree: BlobId) -> Node {
+        Node {
             entry: refloat_model::entry::Entry::synthetic_directory(name),
             content: Arc::default(),
             subtree: Some(subtree),
             foreign: None,
-        };
+        }
+    }
+
+    /// Whether something comes to be within ten seconds.
+    fn becomes(holds: impl Fn(&State) -> bool, trees: &TreesAhead) -> bool {
+        (0..10_000).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            holds(&lock(&trees.shared.state))
+        })
+    }
+
+    #[test]
+    fn threads_that_wait_are_woken_for_several_trees_or_when_the_walk_reads_itself() {
+        let (repository, archiver) = archiver();
+        let empty = archiver.store_directory(Vec::new()).unwrap();
+        let ids: Vec<BlobId> = (0..20)
+            .map(|number| {
+                let nodes = vec![directory(format!("{number}"), empty)];
+                archiver.store_directory(nodes).unwrap()
+            })
+            .collect();
+        drop(archiver.finish().unwrap());
+        let repository = repository.reload().unwrap();
+        let trees = TreesAhead::new(&repository);
+        let threads = trees.threads_max;
+        assert!(threads > 0);
+        trees.expect(ids[..WAKING_MIN].iter().copied());
+        let all_wait = |state: &State| state.idle == threads && state.wanted() == 0;
+        assert!(becomes(all_wait, &trees), "what starts them");
+        trees.expect(ids[WAKING_MIN..2 * WAKING_MIN].iter().copied());
+        assert!(becomes(all_wait, &trees), "enough for them");
+        // Too few to wake anybody for, until the walk comes to the first of them.
+        trees.expect(ids[10..13].iter().copied());
+        assert_eq!(lock(&trees.shared.state).wanted(), 3);
+        assert_eq!(trees.read_tree(ids[10]).unwrap()[0].name(), b"10");
+        assert!(becomes(all_wait, &trees), "the others, meanwhile");
+        for number in 11..13 {
+            let nodes = trees.read_tree(ids[number]).unwrap();
+            assert_eq!(nodes[0].name(), number.to_string().as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_walk_finds_what_it_would_without_threads_and_starts_them_only_for_trees_to_come() {
+        let (repository, archiver) = archiver();
         // Each level holds the one below several times, and one tree that is lost.
         let mut tree = archiver.store_directory(Vec::new()).unwrap();
         for level in 0..5 {
@@ -385,9 +435,7 @@ mod tests {
             tree = archiver.store_directory(nodes).unwrap();
         }
         drop(archiver.finish().unwrap());
-        let storage = Arc::clone(repository.storage());
-        let repository = crate::repository::Repository::open(storage, &password).unwrap();
-        let repository = repository.into_indexed().unwrap();
+        let repository = repository.reload().unwrap();
         let trees = TreesAhead::new(&repository);
         let root = trees.read_tree(tree).unwrap();
         assert!(trees.threads.get().is_none(), "nothing is to come yet");

@@ -314,3 +314,81 @@ const fn letter(kind: &EntryKind) -> char {
         EntryKind::Socket => 's',
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use refloat_model::entry::Entry;
+
+    use super::*;
+
+    fn shown(long: bool, path: TreePath, entry: Entry) -> String {
+        let args = Args {
+            point: "latest".to_owned(),
+            recursive: false,
+            long,
+        };
+        let mut listing = Listing {
+            args: &args,
+            json: false,
+            entries: Vec::new(),
+            text: String::new(),
+        };
+        let is_directory = entry.kind == EntryKind::Directory;
+        let node = Node {
+            entry,
+            content: Arc::default(),
+            subtree: is_directory.then_some(refloat_repository::BlobId([0; 32])),
+            foreign: None,
+        };
+        listing.line(&Directory::new(path), &node);
+        listing.text
+    }
+
+    #[test]
+    fn a_line_is_one_line_and_drives_no_terminal() {
+        let file = |name: &[u8]| Entry::synthetic_file(name, 7);
+        let odd = TreePath::root().join(b"a\xffb\n").unwrap();
+        for (path, entry, expected) in [
+            (TreePath::root(), file(b"plain"), "/plain\n"),
+            (TreePath::root(), Entry::synthetic_directory("d"), "/d/\n"),
+            (
+                odd.clone(),
+                file("Grüße 1".as_bytes()),
+                "/a\u{fffd}b\\x0a/Grüße 1\n",
+            ),
+            (
+                odd,
+                file(b"\x1b[2J\xfe"),
+                "/a\u{fffd}b\\x0a/\\x1b[2J\u{fffd}\n",
+            ),
+            (
+                TreePath::parse("x/y").unwrap(),
+                file("\u{202e}fdp\x7f".as_bytes()),
+                "/x/y/\\x202efdp\\x7f\n",
+            ),
+        ] {
+            assert_eq!(shown(false, path, entry), expected);
+        }
+    }
+
+    #[test]
+    fn a_long_line_says_where_a_link_points() {
+        let kind = EntryKind::Symlink {
+            target: b"../to\r".to_vec(),
+        };
+        let link = Entry {
+            kind,
+            ..Entry::synthetic_file("link", 0)
+        };
+        let line = shown(true, TreePath::parse("at").unwrap(), link);
+        assert!(line.starts_with("l0"), "{line}");
+        assert!(line.ends_with(" /at/link -> ../to\\x0d\n"), "{line}");
+        let file = shown(true, TreePath::root(), Entry::synthetic_file("f", 2048));
+        assert!(
+            file.contains(" 2.0 KiB ") && file.ends_with(" /f\n"),
+            "{file}"
+        );
+    }
+}

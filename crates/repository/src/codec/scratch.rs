@@ -6,6 +6,7 @@ use std::cell::RefCell;
 
 use zstd::zstd_safe::CParameter;
 
+use super::USUAL_LEVEL;
 use crate::error::RepositoryError;
 
 /// Blobs from this size are tried before they are compressed.
@@ -18,11 +19,10 @@ const TRIAL_BYTES: usize = 16 << 10;
 const TRIAL_NUMERATOR: usize = 31;
 const TRIAL_DENOMINATOR: usize = 32;
 
-/// The shortest match that is looked for at level 3, in bytes. zstd's own choice is four for blobs up to
-/// 128 KiB and five for others, and finding the short ones costs more than they are worth (ADR 0017).
+/// The shortest match that is looked for at the usual level, in bytes. zstd's own choice is four for blobs
+/// up to 16 KiB and from 128 to 256 KiB, five for others, and finding the short ones costs more than they
+/// are worth (ADR 0017).
 const MATCH_BYTES_MIN: u32 = 5;
-/// The level that it is for.
-const USUAL_LEVEL: i32 = 3;
 
 /// Contexts whose buffers grew beyond this are not kept, in bytes.
 const SCRATCH_BYTES_KEPT: usize = 17 << 20;
@@ -48,7 +48,7 @@ pub fn with_scratch<T>(
     SCRATCH.with_borrow_mut(|slot| {
         if slot.is_none() {
             *slot = Some(Scratch {
-                compressor: compressor(USUAL_LEVEL).map_err(RepositoryError::Compress)?,
+                compressor: usual_compressor().map_err(RepositoryError::Compress)?,
                 level: USUAL_LEVEL,
                 decompressor: zstd::bulk::Decompressor::new().map_err(RepositoryError::Compress)?,
                 compressed: Vec::new(),
@@ -71,9 +71,9 @@ pub fn with_scratch<T>(
     })
 }
 
-fn compressor(level: i32) -> std::io::Result<zstd::bulk::Compressor<'static>> {
-    let mut compressor = zstd::bulk::Compressor::new(level)?;
-    set_level(&mut compressor, level)?;
+fn usual_compressor() -> std::io::Result<zstd::bulk::Compressor<'static>> {
+    let mut compressor = zstd::bulk::Compressor::default();
+    set_level(&mut compressor, USUAL_LEVEL)?;
     Ok(compressor)
 }
 

@@ -159,7 +159,8 @@ fn files_come_back_in_both_versions() {
 #[test]
 fn each_level_compresses_as_if_there_were_no_other() {
     use super::scratch::with_scratch;
-    let text = include_str!("tests.rs").as_bytes();
+    // Of a size for which zstd looks for matches of four bytes.
+    let text = &include_bytes!("tests.rs")[..6_000];
     let compress = |level| {
         with_scratch(|scratch| {
             scratch.compress(text, level)?;

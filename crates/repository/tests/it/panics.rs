@@ -60,7 +60,8 @@ fn a_panic_while_trees_are_read_ahead_ends_the_run_and_nobody_waits() {
     let storage: SharedStorage = Arc::new(MemoryStorage::new());
     drop(init(&storage, ChunkerChoice::Gear));
     let mut files = Files::default();
-    // Each backup makes a pack of trees, so that those of the last lie apart and are read apart.
+    // Each backup makes a pack of trees, so that those of the last lie apart: of each pack one is read
+    // alone and the others in a block.
     for directory in 0..12 {
         for number in 0..4 {
             let path = format!("d{directory:02}/s{number}/file");

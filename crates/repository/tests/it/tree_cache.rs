@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use refloat_model::cancel::Cancel;
 use refloat_model::progress::Counters;
 use refloat_repository::check::{CheckOptions, check};
+use refloat_repository::format::pack::BlobKind;
 use refloat_repository::{
     BlobId, BlobReader as _, ChunkerChoice, IndexedRepository, RepositoryError,
 };
@@ -108,5 +109,38 @@ fn a_block_that_is_damaged_on_its_way_hides_no_tree() {
             let read = calls.load(Ordering::SeqCst);
             assert!(read > 100, "each at its own place: {read}");
         }
+    }
+}
+
+#[test]
+fn a_flipped_bit_in_any_tree_is_found_without_reading_data() {
+    let memory = Arc::new(MemoryStorage::new());
+    let direct = Arc::clone(&memory) as SharedStorage;
+    drop(init(&direct, ChunkerChoice::Gear));
+    let _first = backup(&direct, &files());
+    // One repository for all, as a process has that looks twice.
+    let repository = open(&direct);
+    let judge = || {
+        let (options, counters) = (CheckOptions::default(), Counters::default());
+        let report = check(&repository, &options, &counters, &Cancel::default()).unwrap();
+        report.findings
+    };
+    assert!(judge().is_empty());
+    let indexed = open(&direct).into_indexed().unwrap();
+    let trees: Vec<_> = indexed.index().iter(BlobKind::Tree).collect();
+    assert!(trees.len() > 100, "{}", trees.len());
+    for tree in trees.iter().step_by(7) {
+        let pack = FileKey::new(FileKind::Pack, tree.pack.0);
+        let whole = memory.read(&pack).unwrap();
+        let mut damaged = whole.clone();
+        damaged[(tree.blob.offset + tree.blob.length / 2) as usize] ^= 4;
+        memory.write(&pack, &damaged).unwrap();
+        let findings = judge();
+        let named = findings
+            .iter()
+            .any(|found| format!("{found:?}").contains(&tree.blob.id.to_string()));
+        assert!(named, "{}: {findings:?}", tree.blob.id);
+        memory.write(&pack, &whole).unwrap();
+        assert!(judge().is_empty(), "mended");
     }
 }
