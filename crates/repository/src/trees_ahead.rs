@@ -416,8 +416,8 @@ mod tests {
         assert_eq!(lock(&trees.shared.state).wanted(), 3);
         assert_eq!(trees.read_tree(ids[10]).unwrap()[0].name(), b"10");
         assert!(becomes(all_wait, &trees), "the others, meanwhile");
-        for number in 11..13 {
-            let nodes = trees.read_tree(ids[number]).unwrap();
+        for (number, tree) in ids.iter().enumerate().take(13).skip(11) {
+            let nodes = trees.read_tree(*tree).unwrap();
             assert_eq!(nodes[0].name(), number.to_string().as_bytes());
         }
     }
