@@ -35,7 +35,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use refloat_model::cancel::Cancel;
 use refloat_model::progress::Counters;
 
-use crate::codec::Compression;
+use crate::codec::{Codec, Compression, Opened, Prepared};
 use crate::error::RepositoryError;
 use crate::format::pack::BlobKind;
 use crate::format::tree::{Node, encode};
@@ -196,6 +196,19 @@ impl Shared {
         id: BlobId,
         plaintext: &[u8],
     ) -> Result<Density, RepositoryError> {
+        self.store_prepared(kind, id, plaintext.len(), |codec, compression| {
+            codec.prepare(id, plaintext, compression)
+        })
+    }
+
+    /// Stores a blob unless it is there or on its way, as it is prepared then; what was stored of it.
+    fn store_prepared<'p>(
+        &self,
+        kind: BlobKind,
+        id: BlobId,
+        plain: usize,
+        prepare: impl FnOnce(&Codec, Compression) -> Result<Prepared<'p>, RepositoryError>,
+    ) -> Result<Density, RepositoryError> {
         if self.has_blob(kind, &id) || !self.packer.claim(kind, id) {
             return Ok(Density::default());
         }
@@ -205,9 +218,9 @@ impl Shared {
             BlobKind::Tree if self.options.compression == Compression::Off => Compression::Auto,
             BlobKind::Tree => self.options.compression,
         };
-        let added = self
-            .packer
-            .add(self.repository.codec(), kind, id, plaintext, compression);
+        let codec = self.repository.codec();
+        let prepared = prepare(codec, compression);
+        let added = prepared.and_then(|blob| self.packer.add(codec, kind, blob));
         let sealed = added.inspect_err(|_failed| {
             // Others may rely on the claim already: nothing of this run can be published.
             self.stopped.store(true, Ordering::SeqCst);
@@ -217,7 +230,7 @@ impl Shared {
             BlobKind::Tree => &self.tree_blobs,
         };
         Counters::add(counter, 1);
-        let plain = plaintext.len() as u64;
+        let plain = plain as u64;
         Counters::add(&self.plaintext_bytes, plain);
         Ok(Density::of_sealed(plain, sealed))
     }
@@ -373,10 +386,11 @@ impl Archiver {
     ///
     /// # Errors
     /// It cannot be sealed or stored.
-    pub fn store_blob(&self, kind: BlobKind, plaintext: &[u8]) -> Result<BlobId, RepositoryError> {
-        self.shared
-            .store_blob(kind, plaintext)
-            .map_err(|error| self.shared.told(error))
+    pub fn store_opened(&self, kind: BlobKind, blob: &Opened<'_>) -> Result<(), RepositoryError> {
+        let length = blob.plaintext.len();
+        let prepare = |codec: &Codec, compression| codec.prepare_opened(blob, compression);
+        let stored = self.shared.store_prepared(kind, blob.id, length, prepare);
+        stored.map(drop).map_err(|error| self.shared.told(error))
     }
 
     /// Waits for all work and uploads, and writes the indexes.

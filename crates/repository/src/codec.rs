@@ -89,17 +89,38 @@ pub struct Codec {
 #[derive(Debug)]
 pub struct Prepared<'p> {
     id: BlobId,
-    plaintext: &'p [u8],
-    /// None if it does not shrink, or shall not.
-    compressed: Option<Vec<u8>>,
+    body: Body<'p>,
+    /// Bytes of plaintext if the body is compressed.
+    uncompressed: Option<usize>,
+}
+
+#[derive(Debug)]
+enum Body<'p> {
+    /// The plaintext, or what another repository made of it.
+    AsItIs(&'p [u8]),
+    Compressed(Vec<u8>),
+}
+
+impl Body<'_> {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::AsItIs(bytes) => bytes,
+            Self::Compressed(bytes) => bytes,
+        }
+    }
 }
 
 impl Prepared<'_> {
+    /// The id that its plaintext shall hash to.
+    #[must_use]
+    pub const fn id(&self) -> BlobId {
+        self.id
+    }
+
     /// How long its sealed form will be, in bytes.
     #[must_use]
     pub fn sealed_length(&self) -> usize {
-        let body = self.compressed.as_deref().unwrap_or(self.plaintext);
-        sealed_length(body.len())
+        sealed_length(self.body.bytes().len())
     }
 }
 
@@ -114,6 +135,19 @@ pub struct SealedBlob<'b> {
     pub uncompressed: Option<usize>,
     /// Memory for the plaintext if it is compressed; what it holds is dropped.
     pub plain: &'b mut Vec<u8>,
+}
+
+/// A blob of another repository that was opened and is what its id says.
+#[derive(Clone, Copy, Debug)]
+pub struct Opened<'b> {
+    /// What its plaintext hashes to.
+    pub id: BlobId,
+    /// The memory of its sealed form, in which it was opened.
+    pub memory: &'b [u8],
+    /// Its plaintext.
+    pub plaintext: &'b [u8],
+    /// Whether it was compressed.
+    pub is_compressed: bool,
 }
 
 /// How long a sealed blob is.
@@ -167,9 +201,30 @@ impl Codec {
         };
         Ok(Prepared {
             id,
-            plaintext,
-            compressed,
+            uncompressed: compressed.as_ref().map(|_| plaintext.len()),
+            body: compressed.map_or(Body::AsItIs(plaintext), Body::Compressed),
         })
+    }
+
+    /// As [`prepare`](Self::prepare), but what was compressed elsewhere stays as it is: to compress it again
+    /// would take most of the time, and might give more than the other repository was told to take.
+    ///
+    /// # Errors
+    /// zstd failed.
+    pub fn prepare_opened<'p>(
+        &self,
+        opened: &Opened<'p>,
+        compression: Compression,
+    ) -> Result<Prepared<'p>, RepositoryError> {
+        let end = opened.memory.len().saturating_sub(MAC_BYTES);
+        match opened.memory.get(IV_BYTES..end) {
+            Some(body) if opened.is_compressed && self.version >= 2 => Ok(Prepared {
+                id: opened.id,
+                body: Body::AsItIs(body),
+                uncompressed: Some(opened.plaintext.len()),
+            }),
+            _ => self.prepare(opened.id, opened.plaintext, compression),
+        }
     }
 
     /// Appends the sealed form of a blob to `pack` and goes on with the hash of the pack, after
@@ -184,16 +239,17 @@ impl Codec {
         hash: &mut Sha256,
     ) -> Result<SealedLength, RepositoryError> {
         let start = pack.len();
-        let body = blob.compressed.as_deref().unwrap_or(blob.plaintext);
-        self.cipher.seal_into(body, pack)?;
+        self.cipher.seal_into(blob.body.bytes(), pack)?;
         flips::touch(Stage::Sealed, &mut pack[start..]);
-        let uncompressed = blob.compressed.as_ref().map(|_| blob.plaintext.len());
+        let uncompressed = blob.uncompressed;
         let verified = self.verify(blob.id, &pack[start..], uncompressed, hash);
-        // The memory goes back to where it came from.
-        let () = with_scratch(|scratch| {
-            scratch.compressed = blob.compressed.unwrap_or_default();
-            Ok(())
-        })?;
+        if let Body::Compressed(memory) = blob.body {
+            // It goes back to where it came from.
+            let () = with_scratch(|scratch| {
+                scratch.compressed = memory;
+                Ok(())
+            })?;
+        }
         if verified.is_err() {
             pack.truncate(start);
             return Err(RepositoryError::VerifyFailed { blob: blob.id });

@@ -24,6 +24,7 @@ use refloat_model::cancel::Cancel;
 use refloat_model::progress::Counters;
 
 use crate::archive::{Added, ArchiveOptions, Archived, Archiver};
+use crate::codec::Opened;
 use crate::error::RepositoryError;
 use crate::format::pack::BlobKind;
 use crate::format::snapshot::SnapshotFile;
@@ -288,7 +289,13 @@ fn copy_run(from: &IndexedRepository, to: &Archiver, run: &Run) -> Result<(), Re
         let sealed = bytes.get_mut(range).unwrap_or_default();
         plaintext.clear();
         from.open_located(location, sealed, &mut plaintext)?;
-        let _id = to.store_blob(location.blob.kind, &plaintext)?;
+        let opened = Opened {
+            id: location.blob.id,
+            memory: sealed,
+            plaintext: &plaintext,
+            is_compressed: location.blob.uncompressed_length.is_some(),
+        };
+        to.store_opened(location.blob.kind, &opened)?;
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use refloat_storage::FileKind;
 
 use super::claims::{Claims, Progress};
 use super::{ArchiveOptions, Shared, stored};
-use crate::codec::{Codec, Compression};
+use crate::codec::{Codec, Prepared};
 use crate::crypto::random_bytes;
 use crate::error::RepositoryError;
 use crate::flips::{self, Stage};
@@ -149,11 +149,9 @@ impl Packer {
         &self,
         codec: &Codec,
         kind: BlobKind,
-        id: BlobId,
-        plaintext: &[u8],
-        compression: Compression,
+        prepared: Prepared<'_>,
     ) -> Result<u64, RepositoryError> {
-        let prepared = codec.prepare(id, plaintext, compression)?;
+        let id = prepared.id();
         let mut open = self.open_pack(kind)?;
         while self.has_no_room(&open, prepared.sealed_length()) {
             let full = std::mem::take(&mut *open);

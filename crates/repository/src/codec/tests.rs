@@ -179,3 +179,55 @@ fn each_level_compresses_as_if_there_were_no_other() {
     assert_ne!(usual, with_short);
     assert!(usual.len() <= with_short.len() * 102 / 100);
 }
+
+#[test]
+fn a_blob_of_another_repository_stays_as_it_was_compressed() {
+    let (theirs, ours, old) = (codec(2), codec(2), codec(1));
+    let text = include_bytes!("tests.rs");
+    let id = BlobId::of(text);
+    let sealed_by = |codec: &Codec, blob: Prepared<'_>| {
+        let (mut out, mut hash) = (Vec::new(), Sha256::new());
+        let length = codec.seal(blob, &mut out, &mut hash);
+        length.map(|length| (out, length.uncompressed))
+    };
+    let stored = |compression| {
+        let blob = theirs.prepare(id, text, compression).unwrap();
+        sealed_by(&theirs, blob).unwrap()
+    };
+    let usual = stored(Compression::Auto).0.len();
+    for (compression, expected) in [
+        (Compression::Max, stored(Compression::Max).0.len()),
+        (Compression::Fastest, stored(Compression::Fastest).0.len()),
+        (Compression::Off, usual),
+    ] {
+        let (mut memory, uncompressed) = stored(compression);
+        let mut plaintext = Vec::new();
+        theirs
+            .open_blob(id, &mut memory, uncompressed, &mut plaintext)
+            .unwrap();
+        let opened = |id| Opened {
+            id,
+            memory: &memory,
+            plaintext: &plaintext,
+            is_compressed: uncompressed.is_some(),
+        };
+        let blob = ours.prepare_opened(&opened(id), Compression::Auto).unwrap();
+        assert_eq!(blob.sealed_length(), expected);
+        let (mut copy, length) = sealed_by(&ours, blob).unwrap();
+        assert_eq!((copy.len(), length), (expected, Some(text.len())));
+        let mut back = Vec::new();
+        ours.open_blob(id, &mut copy, length, &mut back).unwrap();
+        assert_eq!(back, text);
+        // Version 1 has no compressed blobs.
+        let blob = old.prepare_opened(&opened(id), Compression::Auto).unwrap();
+        let (copy, length) = sealed_by(&old, blob).unwrap();
+        assert_eq!((copy.len(), length), (text.len() + OVERHEAD_BYTES, None));
+        // What is not the blob that its id says is not stored, however it came.
+        let other = opened(BlobId::of(b"another"));
+        let blob = ours.prepare_opened(&other, Compression::Auto).unwrap();
+        let refused = sealed_by(&ours, blob).unwrap_err();
+        assert!(matches!(refused, RepositoryError::VerifyFailed { .. }));
+    }
+    assert!(stored(Compression::Max).0.len() < usual);
+    assert!(usual < stored(Compression::Fastest).0.len());
+}
