@@ -8,7 +8,8 @@ Tools are refloat, restic, rustic and borg; those not given are looked for on PA
 as an empty path is left out. DIR holds one
 folder for each workload; those that are missing are generated (`workloads.py`). Steps: first,
 unchanged, changed (1 % of the files), restore, ls, check (all data read), copy (of all points into an
-empty repository of another key, which the tool then checks; borg has none), prune (of all but the last). Peers take turns in another order each round, all that they will read is read before each turn
+empty repository of another key, which the tool then checks; borg has none), prune (of all but the
+last). Peers take turns in another order each round, all that they will read is read before each turn
 (borg drops it from the page cache), free memory is touched before steps that need much, the
 disk is synchronised before each run and,
 timed by itself, after it: refloat and borg end when what they wrote is on disk, others before. Each

@@ -182,13 +182,6 @@ impl Shared {
         })
     }
 
-    /// Stores a blob unless it is there or on its way, and returns its id.
-    fn store_blob(&self, kind: BlobKind, plaintext: &[u8]) -> Result<BlobId, RepositoryError> {
-        let id = BlobId::of(plaintext);
-        let _density = self.store_hashed(kind, id, plaintext)?;
-        Ok(id)
-    }
-
     /// Stores a blob that hashes to `id` unless it is there or on its way; what was stored of it.
     fn store_hashed(
         &self,
@@ -237,7 +230,10 @@ impl Shared {
 
     /// Stores a directory whose nodes are sorted and unique.
     fn store_tree(&self, nodes: &[Node]) -> Result<BlobId, RepositoryError> {
-        self.store_blob(BlobKind::Tree, &encode(nodes))
+        let json = encode(nodes);
+        let id = BlobId::of(&json);
+        let _density = self.store_hashed(BlobKind::Tree, id, &json)?;
+        Ok(id)
     }
 
     /// Contents, by their digests, that are in packs which are stored.

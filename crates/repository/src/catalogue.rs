@@ -210,10 +210,7 @@ impl Catalogue {
     /// Where the last of the blobs of a pack ends.
     pub fn end_of_blobs(&self, pack: usize) -> u64 {
         let last = self.rows_of_pack(pack).last();
-        last.map_or(0, |row| {
-            let row = &self.rows[*row as usize];
-            u64::from(row.offset) + u64::from(row.length)
-        })
+        last.map_or(0, |row| self.rows[*row as usize].blob().end())
     }
 
     /// The size in bytes that a pack must have if the index lists it completely.

@@ -11,7 +11,8 @@
 //! Invariant: only ever a help. What is not in a block, cannot be read with it, or does not open is read at
 //! its own place, as if there were no blocks.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+use std::collections::hash_map::{Entry, HashMap};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -131,23 +132,30 @@ impl State {
 
     /// The block, from the second time that it is wanted and for as long as it is kept.
     fn want(&mut self, id: BlockId) -> Option<Block> {
-        let kept = self.kept.iter().position(|(kept, _)| *kept == id);
-        let block = match (kept, self.known.get(&id)) {
-            (Some(at), _) => self.kept.remove(at)?.1,
-            (None, Some(false)) => Block::default(),
-            // It was read once, and others took its place.
-            (None, Some(true)) => return None,
-            (None, None) => {
-                let _first = self.known.insert(id, false);
-                return None;
-            }
+        let block = match self.kept.iter().position(|(kept, _)| *kept == id) {
+            Some(at) => self.kept.remove(at)?.1,
+            None => self.begin(id)?,
         };
-        let _second = self.known.insert(id, true);
         if self.kept.len() >= KEPT_MAX {
             let _oldest = self.kept.pop_front();
         }
         self.kept.push_back((id, Arc::clone(&block)));
         Some(block)
+    }
+
+    /// One that is to be read: it was wanted once, and never read.
+    fn begin(&mut self, id: BlockId) -> Option<Block> {
+        match self.known.entry(id) {
+            Entry::Vacant(first) => {
+                first.insert(false);
+                None
+            }
+            Entry::Occupied(known) if *known.get() => None,
+            Entry::Occupied(mut known) => {
+                known.insert(true);
+                Some(Block::default())
+            }
+        }
     }
 }
 

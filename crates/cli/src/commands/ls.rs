@@ -80,10 +80,9 @@ pub fn run(args: &Args, settings: &Settings) -> Result<ExitStatus, CommandError>
     }
     match open.tree.node(&locator.path)? {
         Some(node) if node.subtree.is_none() => {
-            listing.node(
-                &Directory::new(locator.path.parent().unwrap_or_default()),
-                &node,
-            )?;
+            // Only a directory can be the root, so there is a parent.
+            let above = locator.path.parent().unwrap_or_default();
+            listing.node(&Directory::new(above), &node)?;
         }
         _ => listing.directory(&open.tree, &locator.path)?,
     }

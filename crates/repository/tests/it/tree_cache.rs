@@ -18,7 +18,7 @@ use refloat_storage::memory::MemoryStorage;
 use refloat_storage::{FileKey, FileKind, SharedStorage, Storage as _};
 use refloat_testkit::intercept::{Call, Intercepted};
 
-use crate::support::{Files, backup, init, newest_tree, noise, open};
+use crate::support::{Backup, Files, backup, init, newest_tree, noise, open};
 
 /// Many directories, so many trees.
 fn files() -> Files {
@@ -64,6 +64,15 @@ fn trees_are_not_asked_for_one_by_one() {
     assert!((2..12).contains(&pack_reads()));
 }
 
+/// A repository with these files, and the backup that brought them.
+fn stored() -> (Arc<MemoryStorage>, SharedStorage, Backup) {
+    let memory = Arc::new(MemoryStorage::new());
+    let direct = Arc::clone(&memory) as SharedStorage;
+    drop(init(&direct, ChunkerChoice::Gear));
+    let first = backup(&direct, &files());
+    (memory, direct, first)
+}
+
 /// How many trees are below this one, and it.
 fn trees_below(repository: &IndexedRepository, tree: BlobId) -> Result<usize, RepositoryError> {
     let nodes = repository.read_tree(tree)?;
@@ -73,10 +82,7 @@ fn trees_below(repository: &IndexedRepository, tree: BlobId) -> Result<usize, Re
 
 #[test]
 fn a_block_that_is_damaged_on_its_way_hides_no_tree() {
-    let memory = Arc::new(MemoryStorage::new());
-    let direct = Arc::clone(&memory) as SharedStorage;
-    drop(init(&direct, ChunkerChoice::Gear));
-    let first = backup(&direct, &files());
+    let (memory, direct, first) = stored();
     let tree = newest_tree(&open(&direct));
     let packs = direct.list(FileKind::Pack).unwrap();
     let packs = packs
@@ -114,10 +120,7 @@ fn a_block_that_is_damaged_on_its_way_hides_no_tree() {
 
 #[test]
 fn a_flipped_bit_in_any_tree_is_found_without_reading_data() {
-    let memory = Arc::new(MemoryStorage::new());
-    let direct = Arc::clone(&memory) as SharedStorage;
-    drop(init(&direct, ChunkerChoice::Gear));
-    let _first = backup(&direct, &files());
+    let (memory, direct, _first) = stored();
     // One repository for all, as a process has that looks twice.
     let repository = open(&direct);
     let judge = || {
