@@ -31,8 +31,8 @@ use crate::format::snapshot::SnapshotFile;
 use crate::id::{BlobId, SnapshotId};
 use crate::index::Location;
 use crate::lock::Lock;
-use crate::pack_reading::pack_file;
-use crate::parallel::{for_each, lock, threads};
+use crate::pack_reading::{pack_file, read_stretch};
+use crate::parallel::{for_each_with, lock, threads};
 use crate::repository::{IndexedRepository, Repository};
 use crate::tree_walk::{IndexedTrees, walk};
 
@@ -215,9 +215,9 @@ fn copy_blobs(
     let runs = runs(locate(from, missing)?);
     let bytes = runs.iter().map(Run::bytes).sum();
     Counters::add(&counters.bytes_expected, bytes);
-    for_each(&runs, threads, |run| {
+    for_each_with(&runs, threads, |run, memory| {
         cancel.check()?;
-        copy_run(from, to, run)?;
+        copy_run(from, to, run, memory)?;
         Counters::add(&counters.bytes_done, run.bytes());
         Ok(())
     })
@@ -275,24 +275,35 @@ fn runs(located: Vec<Location>) -> Vec<Run> {
     runs
 }
 
-fn copy_run(from: &IndexedRepository, to: &Archiver, run: &Run) -> Result<(), RepositoryError> {
+/// What a thread that copies keeps from run to run.
+#[derive(Default)]
+struct Memory {
+    sealed: Vec<u8>,
+    plaintext: Vec<u8>,
+}
+
+fn copy_run(
+    from: &IndexedRepository,
+    to: &Archiver,
+    run: &Run,
+    Memory { sealed, plaintext }: &mut Memory,
+) -> Result<(), RepositoryError> {
     let Some(first) = run.0.first() else {
         return Ok(());
     };
     let file = pack_file(first.pack);
     let length = usize::try_from(run.bytes()).unwrap_or(usize::MAX);
-    let mut bytes = from.storage().read_range(&file, run.start(), length)?;
-    let mut plaintext = Vec::new();
+    let bytes = read_stretch(from.storage(), &file, run.start(), length, sealed)?;
     for location in &run.0 {
         let start = usize::try_from(u64::from(location.blob.offset) - run.start());
         let range = start.map_or(0..0, |start| start..start + location.blob.length as usize);
         let sealed = bytes.get_mut(range).unwrap_or_default();
         plaintext.clear();
-        from.open_located(location, sealed, &mut plaintext)?;
+        from.open_located(location, sealed, plaintext)?;
         let opened = Opened {
             id: location.blob.id,
             memory: sealed,
-            plaintext: &plaintext,
+            plaintext,
             is_compressed: location.blob.uncompressed_length.is_some(),
         };
         to.store_opened(location.blob.kind, &opened)?;

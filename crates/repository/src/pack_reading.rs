@@ -91,6 +91,29 @@ pub fn sealed_blob<'p>(pack: &'p [u8], blob: &PackedBlob) -> Option<&'p [u8]> {
     pack.get(start..end)
 }
 
+/// Reads a stretch of a file into the beginning of memory that is kept from stretch to stretch. What lies
+/// behind is left over from others.
+///
+/// # Errors
+/// As [`Storage::read_range`](refloat_storage::Storage::read_range).
+pub fn read_stretch<'m>(
+    storage: &SharedStorage,
+    file: &FileKey,
+    offset: u64,
+    length: usize,
+    memory: &'m mut Vec<u8>,
+) -> Result<&'m mut [u8], StorageError> {
+    match memory.get_mut(..length) {
+        Some(bytes) => storage.read_range_into(file, offset, bytes)?,
+        // An index may state any length: memory is taken only for what is there.
+        None => {
+            *memory = Vec::new();
+            *memory = storage.read_range(file, offset, length)?;
+        }
+    }
+    Ok(&mut memory[..length])
+}
+
 /// Opens a blob's sealed bytes; `sealed` is spoilt, `out` is replaced.
 pub fn open_sealed(
     codec: &Codec,

@@ -80,11 +80,21 @@ pub fn for_each<T: Sync>(
     threads: usize,
     work: impl Fn(&T) -> Result<(), RepositoryError> + Sync,
 ) -> Result<(), RepositoryError> {
+    for_each_with(items, threads, |item, ()| work(item))
+}
+
+/// As [`for_each`], where each thread has memory of its own that it keeps from item to item.
+pub fn for_each_with<T: Sync, Memory: Default>(
+    items: &[T],
+    threads: usize,
+    work: impl Fn(&T, &mut Memory) -> Result<(), RepositoryError> + Sync,
+) -> Result<(), RepositoryError> {
     let next = AtomicUsize::new(0);
     on_threads(threads.min(items.len()), |team| {
+        let mut memory = Memory::default();
         while !team.is_stopped() {
             match items.get(next.fetch_add(1, Ordering::Relaxed)) {
-                Some(item) => work(item)?,
+                Some(item) => work(item, &mut memory)?,
                 None => break,
             }
         }

@@ -147,6 +147,21 @@ impl Storage for CachedStorage {
         self.inner.read_range(key, offset, length)
     }
 
+    fn read_range_into(
+        &self,
+        key: &FileKey,
+        offset: u64,
+        memory: &mut [u8],
+    ) -> Result<(), StorageError> {
+        if key.holds_trees() && self.has_pack(key) {
+            let copy = self.copies.read_range_into(key, offset, memory);
+            if copy.is_ok() {
+                return copy;
+            }
+        }
+        self.inner.read_range_into(key, offset, memory)
+    }
+
     fn size(&self, key: &FileKey) -> Result<Option<u64>, StorageError> {
         self.inner.size(key)
     }

@@ -87,6 +87,16 @@ impl Storage for LimitedStorage {
         self.inner.read_range(key, offset, length)
     }
 
+    fn read_range_into(
+        &self,
+        key: &FileKey,
+        offset: u64,
+        memory: &mut [u8],
+    ) -> Result<(), StorageError> {
+        let _turn = self.turn(key.kind());
+        self.inner.read_range_into(key, offset, memory)
+    }
+
     fn size(&self, key: &FileKey) -> Result<Option<u64>, StorageError> {
         let _turn = self.turn(key.kind());
         self.inner.size(key)

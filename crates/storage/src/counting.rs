@@ -162,6 +162,17 @@ impl Storage for CountingStorage {
         self.counted(Operation::Read, Some(key.kind()), call, Vec::len)
     }
 
+    fn read_range_into(
+        &self,
+        key: &FileKey,
+        offset: u64,
+        memory: &mut [u8],
+    ) -> Result<(), StorageError> {
+        let length = memory.len();
+        let call = || self.inner.read_range_into(key, offset, memory);
+        self.counted(Operation::Read, Some(key.kind()), call, |()| length)
+    }
+
     fn size(&self, key: &FileKey) -> Result<Option<u64>, StorageError> {
         let call = || self.inner.size(key);
         self.counted(Operation::Size, Some(key.kind()), call, |_| 0)

@@ -40,7 +40,8 @@ pub const SETTLING: Duration = Duration::from_millis(200);
 ///
 /// Ordering: a write that returned is visible to every later call of any process.
 ///
-/// Every method is required: a decorator that forgets one would go round what it is there for.
+/// Every method is required: a decorator that forgets one would go round what it is there for. Only
+/// `read_range_into` is made of another.
 pub trait Storage: Send + Sync {
     /// The address without credentials, for messages.
     fn location(&self) -> String;
@@ -76,6 +77,21 @@ pub trait Storage: Send + Sync {
         offset: u64,
         length: usize,
     ) -> Result<Vec<u8>, StorageError>;
+
+    /// Fills `memory` with the bytes at `offset`; after an error its content is undefined. Whoever reads
+    /// much takes the same memory for each piece: the kernel clears what is new.
+    ///
+    /// # Errors
+    /// As [`read_range`](Self::read_range).
+    fn read_range_into(
+        &self,
+        key: &FileKey,
+        offset: u64,
+        memory: &mut [u8],
+    ) -> Result<(), StorageError> {
+        memory.copy_from_slice(&self.read_range(key, offset, memory.len())?);
+        Ok(())
+    }
 
     /// The size of a file in bytes; none if there is none.
     ///

@@ -71,6 +71,11 @@ impl LocalStorage {
         self.failed_on(operation, &key.path(), errno)
     }
 
+    fn short_read(&self, key: &FileKey) -> StorageError {
+        let kind = crate::StorageErrorKind::ShortRead;
+        StorageError::new(kind, "read", key, self.location(), None)
+    }
+
     fn failed_on(&self, operation: &'static str, subject: &str, errno: Errno) -> StorageError {
         StorageError::on(
             errno::kind(errno),
@@ -131,13 +136,20 @@ impl Storage for LocalStorage {
     ) -> Result<Vec<u8>, StorageError> {
         match read::range(&self.root, key, offset, length) {
             Ok(read::Range::Complete(bytes)) => Ok(bytes),
-            Ok(read::Range::TooShort) => Err(StorageError::new(
-                crate::StorageErrorKind::ShortRead,
-                "read",
-                key,
-                self.location(),
-                None,
-            )),
+            Ok(read::Range::TooShort) => Err(self.short_read(key)),
+            Err(errno) => Err(self.failed("read", key, errno)),
+        }
+    }
+
+    fn read_range_into(
+        &self,
+        key: &FileKey,
+        offset: u64,
+        memory: &mut [u8],
+    ) -> Result<(), StorageError> {
+        match read::range_into(&self.root, key, offset, memory) {
+            Ok(read::Range::Complete(())) => Ok(()),
+            Ok(read::Range::TooShort) => Err(self.short_read(key)),
             Err(errno) => Err(self.failed("read", key, errno)),
         }
     }

@@ -121,6 +121,17 @@ impl Storage for PacedStorage {
         read.map(|bytes| self.received(bytes))
     }
 
+    fn read_range_into(
+        &self,
+        key: &FileKey,
+        offset: u64,
+        memory: &mut [u8],
+    ) -> Result<(), StorageError> {
+        self.inner.read_range_into(key, offset, memory)?;
+        self.traffic.down(memory.len());
+        Ok(())
+    }
+
     fn size(&self, key: &FileKey) -> Result<Option<u64>, StorageError> {
         self.inner.size(key)
     }

@@ -65,6 +65,15 @@ impl Storage for ReadOnlyStorage {
         self.inner.read_range(key, offset, length)
     }
 
+    fn read_range_into(
+        &self,
+        key: &FileKey,
+        offset: u64,
+        memory: &mut [u8],
+    ) -> Result<(), StorageError> {
+        self.inner.read_range_into(key, offset, memory)
+    }
+
     fn size(&self, key: &FileKey) -> Result<Option<u64>, StorageError> {
         self.inner.size(key)
     }

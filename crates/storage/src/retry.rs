@@ -147,9 +147,11 @@ impl RetryStorage {
         }
     }
 
-    fn is_shorter(&self, key: &FileKey, offset: u64, length: usize) -> bool {
+    /// Whether a read failed because the file ends before it does.
+    fn ends_before(&self, key: &FileKey, offset: u64, length: usize, error: &StorageError) -> bool {
         let end = offset.saturating_add(length as u64);
-        matches!(self.inner.size(key), Ok(Some(size)) if size < end)
+        error.kind() == StorageErrorKind::ShortRead
+            && matches!(self.inner.size(key), Ok(Some(size)) if size < end)
     }
 
     fn is_own_config(&self, key: &FileKey, bytes: &[u8]) -> bool {
@@ -199,9 +201,18 @@ impl Storage for RetryStorage {
         length: usize,
     ) -> Result<Vec<u8>, StorageError> {
         let read = |_failures| self.inner.read_range(key, offset, length);
-        self.repeat_unless(read, |error| {
-            error.kind() == StorageErrorKind::ShortRead && self.is_shorter(key, offset, length)
-        })
+        self.repeat_unless(read, |error| self.ends_before(key, offset, length, error))
+    }
+
+    fn read_range_into(
+        &self,
+        key: &FileKey,
+        offset: u64,
+        memory: &mut [u8],
+    ) -> Result<(), StorageError> {
+        let length = memory.len();
+        let read = |_failures| self.inner.read_range_into(key, offset, memory);
+        self.repeat_unless(read, |error| self.ends_before(key, offset, length, error))
     }
 
     fn size(&self, key: &FileKey) -> Result<Option<u64>, StorageError> {

@@ -19,8 +19,8 @@ use crate::error::RepositoryError;
 use crate::format::pack::PackedBlob;
 use crate::hash::Sha256;
 use crate::id::{PackId, sha256};
-use crate::pack_reading::{header_of, pack_file, sealed_blob};
-use crate::parallel::{for_each, lock};
+use crate::pack_reading::{header_of, pack_file, read_stretch, sealed_blob};
+use crate::parallel::{for_each_with, lock};
 use crate::repository::Repository;
 use crate::tree_walk::BitSet;
 
@@ -63,13 +63,13 @@ impl PackCheck<'_> {
         Counters::add(&self.counters.bytes_expected, expected);
         let found = Mutex::new(Vec::new());
         let bytes_read = AtomicU64::new(0);
-        for_each(&chosen, self.threads, |number| {
+        for_each_with(&chosen, self.threads, |number, memory| {
             self.cancel.check()?;
             let size = match suspicious.binary_search(number).is_ok() {
                 true => None,
                 false => usize::try_from(self.catalogue.pack_size(*number)).ok(),
             };
-            let (verdict, bytes) = self.read_pack(*number, size)?;
+            let (verdict, bytes) = self.read_pack(*number, size, memory)?;
             bytes_read.fetch_add(bytes, Ordering::Relaxed);
             Counters::add(&self.counters.bytes_done, bytes);
             let pack = self.catalogue.packs()[*number];
@@ -154,31 +154,36 @@ impl PackCheck<'_> {
         &self,
         number: usize,
         size: Option<usize>,
+        memory: &mut Vec<u8>,
     ) -> Result<(Verdict, u64), RepositoryError> {
-        let (first, bytes) = self.read_pack_once(number, size)?;
+        let (first, bytes) = self.read_pack_once(number, size, memory)?;
         if first.damages.is_empty() {
             return Ok((first, bytes));
         }
         // As a whole, which storage hashes, and so reads again by itself.
-        self.read_pack_once(number, None)
+        self.read_pack_once(number, None, memory)
     }
 
     fn read_pack_once(
         &self,
         number: usize,
         size: Option<usize>,
+        memory: &mut Vec<u8>,
     ) -> Result<(Verdict, u64), RepositoryError> {
         let pack = self.catalogue.packs()[number];
         let (storage, file) = (self.repository.storage(), pack_file(pack));
         // As a range, which storage does not hash: here that costs little, beside its blobs.
         let read = match size {
-            Some(size) => storage.read_range(&file, 0, size),
-            None => storage.read(&file),
+            Some(size) => read_stretch(storage, &file, 0, size, memory).map(|bytes| bytes.len()),
+            None => storage.read(&file).map(|bytes| {
+                *memory = bytes;
+                memory.len()
+            }),
         };
         match read {
-            Ok(bytes) => {
-                let verdict = self.judge(number, &bytes);
-                Ok((verdict, bytes.len() as u64))
+            Ok(length) => {
+                let verdict = self.judge(number, &memory[..length]);
+                Ok((verdict, length as u64))
             }
             Err(error) if error.is_of_the_storage() => Err(error.into()),
             Err(error) => {

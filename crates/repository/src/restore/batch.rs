@@ -94,6 +94,13 @@ pub struct Run {
     pub blobs: Vec<BlobUses>,
 }
 
+impl Run {
+    /// How many bytes are read; none if memory cannot hold them.
+    pub fn length(&self) -> Option<usize> {
+        usize::try_from(self.range.end - self.range.start).ok()
+    }
+}
+
 /// Why a file cannot be restored from what the index lists.
 pub enum Unavailable {
     /// No index knows this blob.

@@ -347,8 +347,8 @@ impl Execution<'_, '_> {
     }
 
     /// Hands the blobs of a stretch of a pack out.
-    fn run(&self, run: &Run, mut bytes: Option<Vec<u8>>, buffers: &mut Buffers) {
-        let mut stretch = bytes.as_deref_mut().map(|bytes| Stretch {
+    fn run(&self, run: &Run, bytes: Option<&mut [u8]>, buffers: &mut Buffers) {
+        let mut stretch = bytes.map(|bytes| Stretch {
             bytes,
             position: run.range.start,
         });

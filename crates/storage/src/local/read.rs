@@ -13,8 +13,8 @@ use super::folder::Root;
 use crate::FileKey;
 
 /// What a ranged read found.
-pub(super) enum Range {
-    Complete(Vec<u8>),
+pub(super) enum Range<B> {
+    Complete(B),
     TooShort,
 }
 
@@ -65,7 +65,7 @@ pub(super) fn range(
     key: &FileKey,
     offset: u64,
     length: usize,
-) -> Result<Range, Errno> {
+) -> Result<Range<Vec<u8>>, Errno> {
     let (file, size) = open(root, key)?;
     match offset.checked_add(length as u64) {
         Some(end) if end <= size => read_at(&file, offset, length),
@@ -73,7 +73,29 @@ pub(super) fn range(
     }
 }
 
-fn read_at(file: &OwnedFd, offset: u64, length: usize) -> Result<Range, Errno> {
+pub(super) fn range_into(
+    root: &Path,
+    key: &FileKey,
+    offset: u64,
+    memory: &mut [u8],
+) -> Result<Range<()>, Errno> {
+    let (file, size) = open(root, key)?;
+    match offset.checked_add(memory.len() as u64) {
+        Some(end) if end <= size => {}
+        _ => return Ok(Range::TooShort),
+    }
+    let mut have = 0;
+    while have < memory.len() {
+        let room = &mut memory[have..];
+        match retry_on_intr(|| rustix::io::pread(&file, &mut *room, offset + have as u64))? {
+            0 => return Ok(Range::TooShort),
+            read => have += read,
+        }
+    }
+    Ok(Range::Complete(()))
+}
+
+fn read_at(file: &OwnedFd, offset: u64, length: usize) -> Result<Range<Vec<u8>>, Errno> {
     let mut bytes = Vec::with_capacity(length);
     while bytes.len() < length {
         let at = offset + bytes.len() as u64;
