@@ -14,6 +14,7 @@
 //! Invariant: nothing is published through a type other than [`Archived`], which exists only when
 //! every pack and index of the run was stored.
 
+mod buffers;
 mod builder;
 mod chunks;
 mod claims;
@@ -48,6 +49,7 @@ pub use contents::{ContentIndex, EarlierContents, KnownContent};
 pub use directory::TreeStatistics;
 pub use publish::{Archived, Checkpoint};
 
+use buffers::SpareBuffers;
 use density::Density;
 use packer::Packer;
 use previous::TreeJob;
@@ -110,6 +112,7 @@ struct Shared {
     repository: IndexedRepository,
     options: ArchiveOptions,
     packer: Packer,
+    buffers: SpareBuffers,
     /// By pack number of the index: the pack's size as storage listed it when the run began, 0 if it
     /// did not. What lies in a pack that is gone, or behind the end of one that was cut off, is not
     /// trusted but stored again.
@@ -307,6 +310,7 @@ impl Archiver {
         let shared = Arc::new(Shared {
             pack_sizes,
             packer: Packer::new(&options, connections, uploads)?,
+            buffers: SpareBuffers::default(),
             repository,
             options,
             chunks: bounded(CHUNKS_QUEUED_MAX),

@@ -11,7 +11,7 @@ use crate::error::RepositoryError;
 use crate::flips::{self, Stage};
 use crate::hash::Sha256;
 use crate::id::BlobId;
-use scratch::{Scratch, with_scratch};
+use scratch::{Scratch, make_room, with_scratch};
 
 /// The largest plaintext of a blob that is read, in bytes. restic's chunks end at 8 MiB; trees may
 /// be larger.
@@ -242,14 +242,14 @@ impl Codec {
         self.cipher.seal_into(blob.body.bytes(), pack)?;
         flips::touch(Stage::Sealed, &mut pack[start..]);
         let uncompressed = blob.uncompressed;
-        let verified = self.verify(blob.id, &pack[start..], uncompressed, hash);
         if let Body::Compressed(memory) = blob.body {
-            // It goes back to where it came from.
+            // It goes back to where it came from, and what is opened takes its place.
             let () = with_scratch(|scratch| {
                 scratch.compressed = memory;
                 Ok(())
             })?;
         }
+        let verified = self.verify(blob.id, &pack[start..], uncompressed, hash);
         if verified.is_err() {
             pack.truncate(start);
             return Err(RepositoryError::VerifyFailed { blob: blob.id });
@@ -313,15 +313,15 @@ impl Codec {
         scratch: &mut Scratch,
     ) -> Result<(), OpenError> {
         let Scratch {
-            opened,
+            compressed,
             plain,
             decompressor,
             ..
         } = scratch;
-        opened.clear();
+        make_room(compressed, message.plaintext_length());
         self.cipher
-            .decrypt(message, |_, piece| opened.extend_from_slice(piece))?;
-        decompress(decompressor, opened, stated, plain)
+            .decrypt(message, |_, piece| compressed.extend_from_slice(piece))?;
+        decompress(decompressor, compressed, stated, plain)
     }
 
     /// Opens a sealed blob in `sealed` and appends its plaintext to `out`, verified against `id`.
@@ -456,8 +456,7 @@ fn decompress(
     stated: usize,
     out: &mut Vec<u8>,
 ) -> Result<(), OpenError> {
-    out.clear();
-    out.reserve(stated);
+    make_room(out, stated);
     let found = decompressor
         .decompress_to_buffer(body, out)
         .map_err(OpenError::Decompress)?;

@@ -298,6 +298,13 @@ pub struct Authentic<'m> {
     ciphertext: &'m [u8],
 }
 
+impl Authentic<'_> {
+    /// How long its plaintext will be, in bytes.
+    pub const fn plaintext_length(&self) -> usize {
+        self.ciphertext.len()
+    }
+}
+
 /// How much is encrypted or decrypted at once: a multiple of the cipher's block, and small enough
 /// to stay in the first cache.
 const PIECE_BYTES: usize = 16 << 10;

@@ -3,16 +3,17 @@
 //! Invariant: the chunks are those that the chunker finds in the whole content, however it arrives; long
 //! runs of zeros that the chunker sets apart are counted and never held in memory.
 
-use std::io::{self, Read};
+use std::io::Read;
 use std::sync::Arc;
 
 use refloat_localfs::is_zeros;
 use refloat_model::progress::Counters;
 
 use super::Shared;
+use super::buffers::Buffer;
 use super::chunks::FileChunks;
 use super::density::Density;
-use super::worker::{ChunkJob, read_full, store_two};
+use super::worker::{ChunkJob, store_two};
 use crate::chunker::{CHUNK_BYTES_MAX, Rest, Search, ZERO_RUN_BYTES, zero_runs};
 use crate::error::RepositoryError;
 use crate::failure::chain;
@@ -24,60 +25,11 @@ use crate::zeros::zero_blob;
 /// chunk.
 const READ_BYTES: usize = 256 << 10;
 
-/// Bytes that were read and belong to no chunk yet.
-struct Pending {
-    /// Longer than what was read: what lies behind is left over from chunks before. Making it anew for
-    /// each would write zeros that nobody wants.
-    buffer: Vec<u8>,
-    filled: usize,
-}
-
-impl Pending {
-    fn bytes(&self) -> &[u8] {
-        self.buffer.get(..self.filled).unwrap_or_default()
-    }
-
-    /// Reads so much more; whether anything may follow.
-    fn read(&mut self, reader: &mut dyn Read, length: usize) -> io::Result<Rest> {
-        let end = self.filled + length;
-        if self.buffer.len() < end {
-            // Exactly: doubling would hold twice the memory of every chunk.
-            self.buffer.reserve_exact(end - self.buffer.len());
-            self.buffer.resize(end, 0);
-        }
-        let read = read_full(reader, &mut self.buffer[self.filled..end])?;
-        self.filled += read;
-        Ok(if read < length {
-            Rest::None
-        } else {
-            Rest::ToCome
-        })
-    }
-
-    /// Takes the first `end` bytes; `next` gets the others.
-    fn split_off(&mut self, end: usize, mut next: Vec<u8>) -> Vec<u8> {
-        let others = self.filled - end;
-        if next.len() < others {
-            next.resize(others, 0);
-        }
-        next[..others].copy_from_slice(&self.buffer[end..self.filled]);
-        let mut chunk = std::mem::replace(&mut self.buffer, next);
-        chunk.truncate(end);
-        self.filled = others;
-        chunk
-    }
-
-    /// Drops the first `length` bytes.
-    fn pass(&mut self, length: usize) {
-        self.buffer.copy_within(length..self.filled, 0);
-        self.filled -= length;
-    }
-}
-
 struct Cutter<'a> {
     shared: &'a Shared,
     file: &'a Arc<FileChunks>,
-    pending: Pending,
+    /// What was read and belongs to no chunk yet.
+    pending: Buffer,
     search: Search,
     /// Zeros before what is pending, a multiple of [`ZERO_RUN_BYTES`].
     zeros: usize,
@@ -88,15 +40,12 @@ pub fn cut_file(
     shared: &Shared,
     file: &Arc<FileChunks>,
     reader: &mut dyn Read,
-    start: Vec<u8>,
+    start: Buffer,
 ) -> Result<(), RepositoryError> {
     let mut cutter = Cutter {
         shared,
         file,
-        pending: Pending {
-            filled: start.len(),
-            buffer: start,
-        },
+        pending: start,
         search: Search::default(),
         zeros: 0,
     };
@@ -114,10 +63,10 @@ pub fn cut_file(
             }
         };
     }
-    if cutter.pending.filled > 0 {
-        cutter.hand_out(cutter.pending.filled)?;
+    if cutter.pending.len() > 0 {
+        cutter.hand_out(cutter.pending.len())?;
     }
-    shared.packer.recycle(cutter.pending.buffer);
+    shared.buffers.give_back(cutter.pending);
     file.all_handed_out(shared)
 }
 
@@ -179,16 +128,16 @@ impl Cutter<'_> {
     fn hand_out(&mut self, end: usize) -> Result<(), RepositoryError> {
         let shared = self.shared;
         self.search = Search::default();
-        let bytes = self.pending.split_off(end, shared.packer.spare_buffer());
-        Counters::add(&shared.counters.bytes_done, bytes.len() as u64);
+        let buffer = self.pending.split_off(end, shared.buffers.take());
+        Counters::add(&shared.counters.bytes_done, end as u64);
         let job = ChunkJob {
             file: Arc::clone(self.file),
-            number: self.file.hand_out(bytes.len()),
-            bytes,
+            number: self.file.hand_out(end),
+            buffer,
         };
         // Most chunks of a disk image are the same zeros, and are there already: queued they would only
         // hold memory.
-        if let Some(id) = known_zeros(&job.bytes) {
+        if let Some(id) = known_zeros(job.buffer.bytes()) {
             return super::worker::store_hashed(shared, job, id);
         }
         if let Err(full) = shared.chunks.0.try_send(job) {
@@ -207,6 +156,8 @@ fn known_zeros(bytes: &[u8]) -> Option<BlobId> {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use refloat_model::cancel::Cancel;
     use refloat_model::entry::{Entry, TreeSink as _};
     use refloat_model::secret::Secret;

@@ -35,10 +35,29 @@ const INDEX_BLOBS_MAX: usize = 50_000;
 /// no room is closed before: its memory, of which there is one for each open pack, is then not
 /// made for the largest blob.
 const PACK_SHARE_OVER: usize = 32;
-/// Buffers of chunks that are kept for the next ones.
-const SPARE_BUFFERS_MAX: usize = 2;
 /// How often whoever waits for memory looks whether the run has failed.
 const MEMORY_TICK: Duration = Duration::from_millis(100);
+
+/// The memory of packs that are not in use: taken when a pack is begun, given back when it was stored.
+/// A bound on memory, and what workers wait for when storage is slow.
+///
+/// Invariant: there is at least as much as packs can be open at a time, so whenever an open one lacks it
+/// some is on its way to storage or here.
+struct Memory {
+    given_back: Sender<Vec<u8>>,
+    free: Receiver<Vec<u8>>,
+}
+
+impl Memory {
+    fn of(packs: usize) -> Self {
+        let (given_back, free) = bounded(packs);
+        for _ in 0..packs {
+            drop(given_back.send(Vec::new()));
+        }
+        Self { given_back, free }
+    }
+}
+
 #[derive(Default)]
 struct OpenPack {
     bytes: Vec<u8>,
@@ -49,6 +68,7 @@ struct OpenPack {
 
 /// A pack on its way to storage.
 pub struct SealedPack {
+    kind: BlobKind,
     id: PackId,
     bytes: Vec<u8>,
     blobs: Vec<PackedBlob>,
@@ -72,11 +92,9 @@ pub struct Packer {
     trees: Mutex<OpenPack>,
     claims: Claims,
     uploads: Mutex<Option<Sender<SealedPack>>>,
-    spare: Mutex<Vec<Vec<u8>>>,
-    /// The memory of all packs that are not in use: taken when a pack is begun, given back when
-    /// it was stored, and so many that some are on their way whenever none is here. A bound on
-    /// memory, and what workers wait for when storage is slow.
-    memory: (Sender<Vec<u8>>, Receiver<Vec<u8>>),
+    data_memory: Memory,
+    /// Trees have their own: most backups fill less than a pack with them, and touch less of it.
+    tree_memory: Memory,
     random: AtomicU64,
     packed_bytes: AtomicU64,
     index: Mutex<NewIndex>,
@@ -96,13 +114,8 @@ impl Packer {
         uploads: Sender<SealedPack>,
     ) -> Result<Self, RepositoryError> {
         let open_data_packs = (options.workers + 1).min(OPEN_DATA_PACKS_MAX);
-        // One more than can be open besides the pack that waits, so somebody gives one back; and
-        // one for each further uploader.
-        let packs_max = open_data_packs + uploaders.max(2) - 1;
-        let (memory, free) = bounded(packs_max);
-        for _ in 0..packs_max {
-            drop(memory.send(Vec::new()));
-        }
+        // A local upload takes a hundredth of the time in which a pack fills.
+        let uploading = uploaders.saturating_sub(2);
         let seed = match options.placement_seed {
             Some(seed) => seed,
             None => u64::from_le_bytes(random_bytes()?),
@@ -113,8 +126,8 @@ impl Packer {
             trees: Mutex::default(),
             claims: Claims::default(),
             uploads: Mutex::new(Some(uploads)),
-            spare: Mutex::default(),
-            memory: (memory, free),
+            data_memory: Memory::of(open_data_packs + uploading),
+            tree_memory: Memory::of(1 + uploading.min(1)),
             random: AtomicU64::new(seed | 1),
             packed_bytes: AtomicU64::new(0),
             index: Mutex::default(),
@@ -156,7 +169,7 @@ impl Packer {
         while self.has_no_room(&open, prepared.sealed_length()) {
             let full = std::mem::take(&mut *open);
             drop(open);
-            self.hand_over(codec, full)?;
+            self.hand_over(codec, kind, full)?;
             open = self.open_pack(kind)?;
         }
         let offset = u32::try_from(open.bytes.len()).map_err(|e| RepositoryError::Encode {
@@ -187,7 +200,7 @@ impl Packer {
         }
         let full = std::mem::take(&mut *open);
         drop(open);
-        self.hand_over(codec, full).map(|()| length)
+        self.hand_over(codec, kind, full).map(|()| length)
     }
 
     /// A pack at random among those that nobody is using and that have memory; if there is none,
@@ -205,7 +218,7 @@ impl Packer {
                     if open.bytes.capacity() > 0 {
                         return Ok(open);
                     }
-                    if let Ok(memory) = self.memory.1.try_recv() {
+                    if let Ok(memory) = self.data_memory.free.try_recv() {
                         self.begin(&mut open, memory);
                         return Ok(open);
                     }
@@ -214,7 +227,7 @@ impl Packer {
             }
         };
         if open.bytes.capacity() == 0 {
-            let memory = self.wait_for_memory()?;
+            let memory = self.wait_for_memory(kind)?;
             self.begin(&mut open, memory);
         }
         Ok(open)
@@ -232,10 +245,17 @@ impl Packer {
         have >= self.pack_bytes_min / 2 && have + sealed > self.usual_bytes()
     }
 
+    const fn memory(&self, kind: BlobKind) -> &Memory {
+        match kind {
+            BlobKind::Data => &self.data_memory,
+            BlobKind::Tree => &self.tree_memory,
+        }
+    }
+
     /// Waits until somebody gives memory back. A thread that panicked may never do that.
-    fn wait_for_memory(&self) -> Result<Vec<u8>, RepositoryError> {
+    fn wait_for_memory(&self, kind: BlobKind) -> Result<Vec<u8>, RepositoryError> {
         while !self.stopped.load(Ordering::SeqCst) {
-            if let Ok(memory) = self.memory.1.recv_timeout(MEMORY_TICK) {
+            if let Ok(memory) = self.memory(kind).free.recv_timeout(MEMORY_TICK) {
                 return Ok(memory);
             }
         }
@@ -253,14 +273,14 @@ impl Packer {
         open.bytes = memory;
     }
 
-    fn give_back(&self, mut memory: Vec<u8>) {
+    fn give_back(&self, kind: BlobKind, mut memory: Vec<u8>) {
         memory.clear();
         // One huge blob must not hold its memory for the rest of the run.
         if memory.capacity() > 2 * self.usual_bytes() {
             memory = Vec::new();
         }
         // There is room for all that were ever taken.
-        drop(self.memory.0.try_send(memory));
+        drop(self.memory(kind).given_back.try_send(memory));
     }
 
     /// xorshift64 (Marsaglia, "Xorshift RNGs", 2003): spreading blobs needs no better one.
@@ -277,27 +297,20 @@ impl Packer {
         usize::try_from(state >> 33).unwrap_or(0) % bound
     }
 
-    /// A buffer, which still holds an earlier chunk where there was one.
-    pub fn spare_buffer(&self) -> Vec<u8> {
-        lock(&self.spare).pop().unwrap_or_default()
-    }
-
-    /// Keeps a few buffers of usual size for reuse.
-    pub fn recycle(&self, buffer: Vec<u8>) {
-        let mut spare = lock(&self.spare);
-        if spare.len() < SPARE_BUFFERS_MAX && buffer.capacity() <= 9 << 20 {
-            spare.push(buffer);
-        }
-    }
-
-    fn hand_over(&self, codec: &Codec, mut pack: OpenPack) -> Result<(), RepositoryError> {
+    fn hand_over(
+        &self,
+        codec: &Codec,
+        kind: BlobKind,
+        mut pack: OpenPack,
+    ) -> Result<(), RepositoryError> {
         let blobs_end = pack.bytes.len();
         if let Err(error) = finish_pack(codec.cipher(), &mut pack.bytes, &pack.blobs) {
-            self.give_back(pack.bytes);
+            self.give_back(kind, pack.bytes);
             return Err(error.into());
         }
         pack.hash.update(&pack.bytes[blobs_end..]);
         let sealed = SealedPack {
+            kind,
             id: PackId(pack.hash.finish()),
             bytes: pack.bytes,
             blobs: pack.blobs,
@@ -305,17 +318,18 @@ impl Packer {
         let uploads = lock(&self.uploads).clone();
         let uploads = uploads.ok_or(RepositoryError::Stopped)?;
         uploads.send(sealed).map_err(|all_uploaders_ended| {
-            self.give_back(all_uploaders_ended.into_inner().bytes);
+            self.give_back(kind, all_uploaders_ended.into_inner().bytes);
             RepositoryError::Stopped
         })
     }
 
     /// Hands all open packs over.
     pub fn flush(&self, codec: &Codec) -> Result<(), RepositoryError> {
-        for open in self.data.iter().chain([&self.trees]) {
+        let data = self.data.iter().map(|open| (BlobKind::Data, open));
+        for (kind, open) in data.chain([(BlobKind::Tree, &self.trees)]) {
             let pack = std::mem::take(&mut *lock(open));
             if !pack.blobs.is_empty() {
-                self.hand_over(codec, pack)?;
+                self.hand_over(codec, kind, pack)?;
             }
         }
         Ok(())
@@ -397,6 +411,7 @@ fn write_index(repository: &Repository, packs: &[(IndexPack, u64)]) -> Result<()
 pub fn upload(shared: &Shared, queue: &Receiver<SealedPack>) {
     for pack in queue {
         let SealedPack {
+            kind,
             id,
             mut bytes,
             blobs,
@@ -407,7 +422,7 @@ pub fn upload(shared: &Shared, queue: &Receiver<SealedPack>) {
             flips::touch(Stage::Pack, &mut bytes);
             shared.guard(|| store(shared, id, &bytes, blobs));
         }
-        shared.packer.give_back(bytes);
+        shared.packer.give_back(kind, bytes);
     }
 }
 

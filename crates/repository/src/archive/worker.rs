@@ -15,6 +15,7 @@ use refloat_model::entry::{Content, Entry, EntryKind};
 use refloat_model::progress::Counters;
 
 use super::Shared;
+use super::buffers::{Buffer, read_full};
 use super::chunks::{ChunkList, FileChunks};
 use super::cutter::cut_file;
 use super::density::{Density, Earlier};
@@ -62,7 +63,7 @@ impl FileJob {
 pub struct ChunkJob {
     pub file: Arc<FileChunks>,
     pub number: usize,
-    pub bytes: Vec<u8>,
+    pub buffer: Buffer,
 }
 
 /// A worker: goes on until there are no more builders.
@@ -155,7 +156,7 @@ fn read_files(
         cut => {
             match shared.chunks.1.try_recv() {
                 Ok(chunk) => {
-                    let [id, chunk_id] = BlobId::of_two(bytes, &chunk.bytes);
+                    let [id, chunk_id] = BlobId::of_two(bytes, chunk.buffer.bytes());
                     small.store(shared, id, bytes)?;
                     store_hashed(shared, chunk, chunk_id)?;
                 }
@@ -199,7 +200,7 @@ fn store_with_next(
     match read_file(shared, *next, first) {
         Ok(Some(small)) => {
             let bytes = &first[..small.length];
-            let [chunk_id, id] = BlobId::of_two(&chunk.bytes, bytes);
+            let [chunk_id, id] = BlobId::of_two(chunk.buffer.bytes(), bytes);
             store_hashed(shared, chunk, chunk_id)?;
             small.store(shared, id, bytes)?;
         }
@@ -213,10 +214,10 @@ fn store_with_next(
 
 pub fn store_two(shared: &Shared, chunk: ChunkJob) -> Result<(), RepositoryError> {
     let Ok(other) = shared.chunks.1.try_recv() else {
-        let id = BlobId::of(&chunk.bytes);
+        let id = BlobId::of(chunk.buffer.bytes());
         return store_hashed(shared, chunk, id);
     };
-    let [id, other_id] = BlobId::of_two(&chunk.bytes, &other.bytes);
+    let [id, other_id] = BlobId::of_two(chunk.buffer.bytes(), other.buffer.bytes());
     store_hashed(shared, chunk, id)?;
     store_hashed(shared, other, other_id)
 }
@@ -225,10 +226,10 @@ pub fn store_hashed(shared: &Shared, chunk: ChunkJob, id: BlobId) -> Result<(), 
     let ChunkJob {
         file,
         number,
-        bytes,
+        buffer,
     } = chunk;
-    let density = shared.store_hashed(BlobKind::Data, id, &bytes)?;
-    shared.packer.recycle(bytes);
+    let density = shared.store_hashed(BlobKind::Data, id, buffer.bytes())?;
+    shared.buffers.give_back(buffer);
     file.stored(shared, number, id, density)
 }
 
@@ -281,8 +282,10 @@ fn read_content(
     reader: &mut dyn Read,
     buffer: &mut Vec<u8>,
 ) -> Result<Option<SmallFile>, RepositoryError> {
-    buffer.resize(CHUNK_BYTES_MIN, 0);
-    match read_full(reader, buffer) {
+    if buffer.len() < CHUNK_BYTES_MIN {
+        buffer.resize(CHUNK_BYTES_MIN, 0);
+    }
+    match read_full(reader, &mut buffer[..CHUNK_BYTES_MIN]) {
         Err(error) => fail_file(shared, &place, &error)?,
         Ok(0) => place.finish(shared, Arc::default(), 0, Density::default())?,
         Ok(length) if length < CHUNK_BYTES_MIN => {
@@ -291,24 +294,11 @@ fn read_content(
         }
         Ok(_there_is_more) => {
             let file = FileChunks::new(place);
-            cut_file(shared, &file, reader, std::mem::take(buffer))?;
+            let start = std::mem::replace(buffer, shared.buffers.take().into_memory());
+            cut_file(shared, &file, reader, Buffer::of(start, CHUNK_BYTES_MIN))?;
         }
     }
     Ok(None)
-}
-
-/// Reads until the buffer is full or the reader ends, and says how much.
-pub fn read_full(reader: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut have = 0;
-    while have < buffer.len() {
-        match reader.read(&mut buffer[have..]) {
-            Ok(0) => break,
-            Ok(read) => have += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(have)
 }
 
 fn fail_file(shared: &Shared, place: &FilePlace, error: &io::Error) -> Result<(), RepositoryError> {

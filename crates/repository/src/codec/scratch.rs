@@ -24,16 +24,17 @@ const TRIAL_DENOMINATOR: usize = 32;
 /// are worth (ADR 0017).
 const MATCH_BYTES_MIN: u32 = 5;
 
-/// Contexts whose buffers grew beyond this are not kept, in bytes.
-const SCRATCH_BYTES_KEPT: usize = 17 << 20;
+/// What a buffer may hold between uses, in bytes: four chunks of usual length. Few are longer, and each
+/// thread would keep memory for the longest.
+const SCRATCH_BYTES_KEPT: usize = 4 << 20;
 
 /// Contexts and buffers of one thread, reused for every blob.
 pub struct Scratch {
     compressor: zstd::bulk::Compressor<'static>,
     level: i32,
     pub decompressor: zstd::bulk::Decompressor<'static>,
+    /// What was compressed, or is to be decompressed.
     pub compressed: Vec<u8>,
-    pub opened: Vec<u8>,
     pub plain: Vec<u8>,
 }
 
@@ -52,7 +53,6 @@ pub fn with_scratch<T>(
                 level: USUAL_LEVEL,
                 decompressor: zstd::bulk::Decompressor::new().map_err(RepositoryError::Compress)?,
                 compressed: Vec::new(),
-                opened: Vec::new(),
                 plain: Vec::new(),
             });
         }
@@ -60,15 +60,28 @@ pub fn with_scratch<T>(
             Some(scratch) => work(scratch),
             None => Err(RepositoryError::Stopped),
         };
-        // One huge tree must not keep its memory on every thread for ever.
-        if slot
-            .as_ref()
-            .is_some_and(|scratch| scratch.plain.capacity() > SCRATCH_BYTES_KEPT)
+        if let Some(Scratch {
+            compressed, plain, ..
+        }) = slot
         {
-            *slot = None;
+            for buffer in [compressed, plain] {
+                if buffer.capacity() > SCRATCH_BYTES_KEPT {
+                    *buffer = Vec::new();
+                }
+            }
         }
         done
     })
+}
+
+/// Makes room for exactly so many bytes in place of what a buffer holds: to grow by doubling would waste as
+/// much again, and copy what nobody wants.
+pub fn make_room(buffer: &mut Vec<u8>, bytes: usize) {
+    buffer.clear();
+    if buffer.capacity() < bytes {
+        *buffer = Vec::new();
+        buffer.reserve_exact(bytes);
+    }
 }
 
 fn usual_compressor() -> std::io::Result<zstd::bulk::Compressor<'static>> {
@@ -94,9 +107,8 @@ impl Scratch {
             set_level(&mut self.compressor, level).map_err(RepositoryError::Compress)?;
             self.level = level;
         }
-        self.compressed.clear();
-        self.compressed
-            .reserve(zstd::zstd_safe::compress_bound(plaintext.len()));
+        let bound = zstd::zstd_safe::compress_bound(plaintext.len());
+        make_room(&mut self.compressed, bound);
         let _length = self
             .compressor
             .compress_to_buffer(plaintext, &mut self.compressed)
