@@ -6,6 +6,7 @@
 //! Invariant: exactly one place prints errors ([`app`]) and one translates them
 //! ([`command_error`]).
 
+mod allocator;
 mod app;
 mod args;
 mod command_error;
@@ -31,5 +32,6 @@ mod storage;
 mod table;
 
 fn main() -> std::process::ExitCode {
+    allocator::map_large_buffers();
     app::run()
 }

@@ -1,0 +1,89 @@
+//! How much memory the program takes, allocator included: two large files, on two processors.
+//!
+//! Invariant: peaks are queues and buffers, and what is dropped goes back to the system.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write as _};
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use crate::cli_env::CliEnv;
+
+/// In each of the files.
+const BYTES: usize = 160 << 20;
+
+/// The most memory that a process had while it was looked at, in MiB; it must succeed.
+fn peak_mib(mut child: Child) -> u64 {
+    let mut peak_kib = 0;
+    loop {
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+        // It grows only; a process that has ended has none.
+        let high = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = high.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        peak_kib = peak_kib.max(kib.unwrap_or(0));
+        if let Some(ended) = child.try_wait().unwrap() {
+            assert!(ended.success(), "{ended}");
+            return peak_kib >> 10;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// On two processors: memory follows the number of threads.
+fn peak_of(env: &CliEnv, args: &[&str]) -> u64 {
+    let command = env.command(args);
+    let mut pinned = Command::new("taskset");
+    pinned
+        .args(["--cpu-list", "0,1"])
+        .arg(command.get_program());
+    pinned.args(command.get_args()).env_clear();
+    pinned.current_dir(command.get_current_dir().unwrap());
+    pinned.env("PATH", "/usr/bin:/bin");
+    for (name, value) in command.get_envs() {
+        pinned.env(name, value.unwrap());
+    }
+    peak_mib(pinned.spawn().unwrap())
+}
+
+fn noise(state: &mut u64) -> u64 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    *state
+}
+
+/// Random bytes, and lines that compress, in chunks of all lengths.
+fn write_files(env: &CliEnv) {
+    fs::create_dir(env.path("data")).unwrap();
+    let mut state = 0x2545_f491_4f6c_dd1d;
+    let mut random = BufWriter::new(File::create(env.path("data/random")).unwrap());
+    for _ in 0..BYTES / 8 {
+        random.write_all(&noise(&mut state).to_le_bytes()).unwrap();
+    }
+    let mut lines = BufWriter::new(File::create(env.path("data/lines")).unwrap());
+    for number in 0..BYTES / 64 {
+        let (one, other) = (noise(&mut state), noise(&mut state) % 1000);
+        writeln!(
+            lines,
+            "{number:012} request {one:016x} took {other:03} ms of the time"
+        )
+        .unwrap();
+    }
+    random.flush().unwrap();
+    lines.flush().unwrap();
+}
+
+#[test]
+fn large_files_take_less_than_the_leanest_of_the_others() {
+    let env = CliEnv::with_repository();
+    write_files(&env);
+    let source = format!("files:{}", env.path("data").display());
+    let quiet = |args: &[&str]| peak_of(&env, &[&["--quiet"], args].concat());
+    let backup = quiet(&["backup", "--source", &source]);
+    let check = quiet(&["check", "--read-data"]);
+    let restore = quiet(&["restore", "latest", "--target", "out"]);
+    println!("peaks in MiB: backup {backup}, check {check}, restore {restore}");
+    assert!(backup <= 128, "{backup} MiB");
+    assert!(check <= 76, "{check} MiB");
+    assert!(restore <= 80, "{restore} MiB");
+}
