@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::chunker::{CHUNK_BYTES_AVERAGE, Rest};
 
-/// How many buffers are kept for the next chunks: as many as may wait at once.
+/// How many buffers are kept for the next chunks: about as many as are in use on two processors.
 const SPARE_MAX: usize = 6;
 /// The longest that is kept, in bytes: few chunks are longer, and each buffer would hold memory for the
 /// longest that it ever saw.
@@ -42,14 +42,11 @@ impl Buffer {
     }
 
     fn grow(&mut self, bytes: usize) {
-        if let Some(more) = bytes
-            .checked_sub(self.memory.len())
-            .filter(|more| *more > 0)
-        {
-            let whole = bytes.next_multiple_of(CHUNK_BYTES_AVERAGE);
+        if self.memory.len() < bytes {
             // Doubling would hold twice the memory of every chunk.
+            let whole = bytes.next_multiple_of(CHUNK_BYTES_AVERAGE);
             self.memory.reserve_exact(whole - self.memory.len());
-            self.memory.resize(self.memory.len() + more, 0);
+            self.memory.resize(bytes, 0);
         }
     }
 

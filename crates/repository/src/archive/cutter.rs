@@ -13,7 +13,8 @@ use super::Shared;
 use super::buffers::Buffer;
 use super::chunks::FileChunks;
 use super::density::Density;
-use super::worker::{ChunkJob, store_two};
+use super::hand::{Hand, Piece};
+use super::worker::ChunkJob;
 use crate::chunker::{CHUNK_BYTES_MAX, Rest, Search, ZERO_RUN_BYTES, zero_runs};
 use crate::error::RepositoryError;
 use crate::failure::chain;
@@ -28,6 +29,7 @@ const READ_BYTES: usize = 256 << 10;
 struct Cutter<'a> {
     shared: &'a Shared,
     file: &'a Arc<FileChunks>,
+    hand: &'a mut Hand,
     /// What was read and belongs to no chunk yet.
     pending: Buffer,
     search: Search,
@@ -41,10 +43,12 @@ pub fn cut_file(
     file: &Arc<FileChunks>,
     reader: &mut dyn Read,
     start: Buffer,
+    hand: &mut Hand,
 ) -> Result<(), RepositoryError> {
     let mut cutter = Cutter {
         shared,
         file,
+        hand,
         pending: start,
         search: Search::default(),
         zeros: 0,
@@ -128,20 +132,23 @@ impl Cutter<'_> {
     fn hand_out(&mut self, end: usize) -> Result<(), RepositoryError> {
         let shared = self.shared;
         self.search = Search::default();
-        let buffer = self.pending.split_off(end, shared.buffers.take());
         Counters::add(&shared.counters.bytes_done, end as u64);
-        let job = ChunkJob {
-            file: Arc::clone(self.file),
-            number: self.file.hand_out(end),
-            buffer,
-        };
+        let number = self.file.hand_out(end);
         // Most chunks of a disk image are the same zeros, and are there already: queued they would only
         // hold memory.
-        if let Some(id) = known_zeros(job.buffer.bytes()) {
-            return super::worker::store_hashed(shared, job, id);
+        let chunk = &self.pending.bytes()[..end];
+        if let Some(id) = known_zeros(chunk) {
+            let density = shared.store_hashed(BlobKind::Data, id, chunk)?;
+            self.pending.pass(end);
+            return self.file.stored(shared, number, id, density);
         }
+        let job = ChunkJob {
+            file: Arc::clone(self.file),
+            number,
+            buffer: self.pending.split_off(end, shared.buffers.take()),
+        };
         if let Err(full) = shared.chunks.0.try_send(job) {
-            return store_two(shared, full.into_inner());
+            return self.hand.take(shared, Piece::Chunk(full.into_inner()));
         }
         Ok(())
     }

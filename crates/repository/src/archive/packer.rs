@@ -25,8 +25,9 @@ use crate::repository::Repository;
 
 /// Data blobs go at random into one of so many open packs, so that the order and the sizes of
 /// blobs in a pack do not show where one file's content begins (eprint 2025/532). A blob is sealed
-/// in its pack, so this is one more than there are workers: then there is always a choice. Beyond
-/// the limit, for memory's sake, workers may wait for each other.
+/// in its pack, so this is one more than there are workers: then there is a choice, but for the moments
+/// in which the memory of one is on its way to storage. Beyond the limit, for memory's sake, workers may
+/// wait for each other.
 const OPEN_DATA_PACKS_MAX: usize = 8;
 /// An index file is written when so many blobs wait for one, as restic does: what a crash leaves
 /// behind is then reused and not uploaded again.
@@ -114,7 +115,7 @@ impl Packer {
         uploads: Sender<SealedPack>,
     ) -> Result<Self, RepositoryError> {
         let open_data_packs = (options.workers + 1).min(OPEN_DATA_PACKS_MAX);
-        // A local upload takes a hundredth of the time in which a pack fills.
+        // Two that are on their way to a local disk are back before it matters.
         let uploading = uploaders.saturating_sub(2);
         let seed = match options.placement_seed {
             Some(seed) => seed,
@@ -127,7 +128,7 @@ impl Packer {
             claims: Claims::default(),
             uploads: Mutex::new(Some(uploads)),
             data_memory: Memory::of(open_data_packs + uploading),
-            tree_memory: Memory::of(1 + uploading.min(1)),
+            tree_memory: Memory::of(1 + uploading),
             random: AtomicU64::new(seed | 1),
             packed_bytes: AtomicU64::new(0),
             index: Mutex::default(),
