@@ -22,6 +22,7 @@ mod contents;
 mod cutter;
 mod density;
 mod directory;
+mod hand;
 mod packer;
 mod previous;
 mod publish;

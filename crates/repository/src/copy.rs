@@ -308,5 +308,9 @@ fn copy_run(
         };
         to.store_opened(location.blob.kind, &opened)?;
     }
+    // One huge tree must not keep its memory in every thread.
+    if plaintext.capacity() as u64 > RUN_BYTES_MAX {
+        *plaintext = Vec::new();
+    }
     Ok(())
 }

@@ -17,6 +17,10 @@ use crate::format::pack::{
 use crate::id::PackId;
 use crate::repository::Repository;
 
+/// What memory for stretches of packs may hold from one to the next, in bytes: two packs of usual size. Longer
+/// ones are rare, and each thread would keep memory for the longest.
+const STRETCH_BYTES_KEPT: usize = 33 << 20;
+
 /// The packs that storage lists, and their sizes in bytes.
 ///
 /// # Errors
@@ -103,6 +107,9 @@ pub fn read_stretch<'m>(
     length: usize,
     memory: &'m mut Vec<u8>,
 ) -> Result<&'m mut [u8], StorageError> {
+    if memory.len() > STRETCH_BYTES_KEPT && length <= STRETCH_BYTES_KEPT {
+        *memory = Vec::new();
+    }
     match memory.get_mut(..length) {
         Some(bytes) => storage.read_range_into(file, offset, bytes)?,
         // An index may state any length: memory is taken only for what is there.

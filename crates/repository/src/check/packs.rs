@@ -175,10 +175,14 @@ impl PackCheck<'_> {
         // As a range, which storage does not hash: here that costs little, beside its blobs.
         let read = match size {
             Some(size) => read_stretch(storage, &file, 0, size, memory).map(|bytes| bytes.len()),
-            None => storage.read(&file).map(|bytes| {
-                *memory = bytes;
-                memory.len()
-            }),
+            None => {
+                // Not both at once.
+                *memory = Vec::new();
+                storage.read(&file).map(|bytes| {
+                    *memory = bytes;
+                    memory.len()
+                })
+            }
         };
         match read {
             Ok(length) => {

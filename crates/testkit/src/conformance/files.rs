@@ -60,6 +60,11 @@ pub(super) fn big_files(storage: &dyn Storage) {
         range == bytes[offset..offset + length],
         "a big range comes back"
     );
+    let mut memory = vec![1; length];
+    storage
+        .read_range_into(&key, offset as u64, &mut memory)
+        .expect("read");
+    assert!(memory == range, "and into memory of the caller");
     let size = storage.size(&key).expect("answered");
     assert_eq!(size, Some(PACK_BYTES as u64));
 }
@@ -87,6 +92,10 @@ pub(super) fn ranges_are_exact(storage: &dyn Storage) {
             bytes[offset..offset + length],
             "{length} bytes at {offset}"
         );
+        let mut memory = vec![0; length];
+        let read = storage.read_range_into(&key, offset as u64, &mut memory);
+        read.expect("within the file");
+        assert_eq!(memory, bytes[offset..offset + length]);
     }
     let none = storage.read_range(&empty, 0, 0).expect("read");
     assert!(none.is_empty());
@@ -111,6 +120,10 @@ pub(super) fn short_reads_are_told(storage: &dyn Storage) {
             StorageErrorKind::ShortRead,
             "{length} bytes at {offset}"
         );
+        if length < 100 {
+            let read = storage.read_range_into(&key, offset, &mut vec![0; length]);
+            assert_eq!(kind_of(read), StorageErrorKind::ShortRead);
+        }
     }
 }
 
@@ -131,6 +144,8 @@ pub(super) fn absent_files(storage: &dyn Storage) {
                 StorageErrorKind::NotFound,
                 "{length} bytes of {key}"
             );
+            let read = storage.read_range_into(&key, 0, &mut vec![0; length]);
+            assert_eq!(kind_of(read), StorageErrorKind::NotFound);
         }
         assert_eq!(storage.size(&key).expect("answered"), None, "{key}");
     }
