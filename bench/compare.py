@@ -13,7 +13,7 @@ last). Peers take turns in another order each round, all that they will read is 
 (borg drops it from the page cache), free memory is touched before steps that need much, the
 disk is synchronised before each run and,
 timed by itself, after it: refloat and borg end when what they wrote is on disk, others before. Each
-restored tree is compared with its source. `report.py` turns the results into the table and
+restored tree is compared with its source. FILE.json is written anew after each workload. `report.py` turns the results into the table and
 the plot of docs/performance.md. Run as root, so that owners can be restored.
 """
 import argparse
@@ -226,7 +226,8 @@ def files_in(folder):
     return sum(len(files) for _, _, files in os.walk(folder))
 
 
-def measure(options, tools):
+def measure(options, tools, keep):
+    """Calls `keep` with all results so far after each workload."""
     rows, freed = {}, None
     for number, name in enumerate(options.workloads):
         original = os.path.join(options.data, name)
@@ -261,7 +262,7 @@ def measure(options, tools):
                 print(f"{workload:11}{step:10}{tool:8}{middle['wall']:9.2f} s"
                       f"{middle['durable'] - middle['wall']:+6.2f} s{middle['cpu']:9.2f} s CPU"
                       f"{middle['memory']:7.0f} MiB{middle['size']:8.0f} MiB{bad}", flush=True)
-    return rows
+        keep(rows)
 
 
 def versions(tools):
@@ -292,13 +293,17 @@ def main():
     if not tools or set(given) - set(TOOLS) or set(options.steps) - set(STEPS):
         parser.error("no tools, or an unknown tool or step")
     os.makedirs(options.work, exist_ok=True)
-    load = os.getloadavg()
-    rows = measure(options, tools)
-    results = {"versions": versions(tools), "processors": os.cpu_count(), "rounds": options.rounds,
-               "load": [load, os.getloadavg()],
-               "rows": [{"workload": w, "step": s, "tool": t, "runs": r} for (w, s, t), r in rows.items()]}
-    with open(options.out, "w") as file:
-        json.dump(results, file, indent=1)
+    load, asked = os.getloadavg(), versions(tools)
+
+    def keep(rows):
+        results = {"versions": asked, "processors": os.cpu_count(), "rounds": options.rounds,
+                   "load": [load, os.getloadavg()],
+                   "rows": [{"workload": w, "step": s, "tool": t, "runs": r} for (w, s, t), r in rows.items()]}
+        with open(options.out + ".new", "w") as file:
+            json.dump(results, file, indent=1)
+        os.replace(options.out + ".new", options.out)
+
+    measure(options, tools, keep)
     print(f"results are in {options.out}; report.py makes a table and a plot of them")
 
 
