@@ -14,8 +14,9 @@ use serde_json::Value;
 /// Where ports of clusters are looked for: below those that the system gives to clients.
 const PORTS: std::ops::Range<u16> = 1_000..3_000;
 
-/// How long a condition may take to become true; pods of busy machines start slowly.
-const WAIT_MAX: Duration = Duration::from_secs(90);
+/// How long a condition may take to become true; pods of busy machines start slowly, the first ones of a new
+/// machine in more than 90 s.
+const WAIT_MAX: Duration = Duration::from_secs(240);
 
 /// How much of a cluster there is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
