@@ -311,7 +311,7 @@ impl Archiver {
         let shared = Arc::new(Shared {
             pack_sizes,
             packer: Packer::new(&options, connections, uploads)?,
-            buffers: SpareBuffers::default(),
+            buffers: SpareBuffers::new(options.workers),
             repository,
             options,
             chunks: bounded(CHUNKS_QUEUED_MAX),

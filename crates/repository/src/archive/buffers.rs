@@ -1,15 +1,18 @@
-//! Buffers that large files are read into, and that their chunks wait in.
+//! Buffers that files are read into, and that their chunks wait in.
 //!
-//! Invariant: a buffer's memory is initialised once. What lies behind its content is left over from chunks
-//! before and never seen; to make it anew for each would write zeros that nobody wants.
+//! Invariant: a buffer's memory is initialised once. What lies behind its content is left over from what was
+//! read before and never seen; to make it anew would write, for a small file, more zeros than it has bytes, a
+//! hundred times over.
 
 use std::io::{self, Read};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use crate::chunker::{CHUNK_BYTES_AVERAGE, Rest};
+use crate::parallel::lock;
 
-/// How many buffers are kept for the next chunks: about as many as are in use on two processors.
-const SPARE_MAX: usize = 6;
+/// How many buffers are kept for each worker (what it has in hand, and what it reads meanwhile), and besides.
+const SPARE_OF_A_WORKER: usize = 2;
+const SPARE_MORE: usize = 2;
 /// The longest that is kept, in bytes: few chunks are longer, and each buffer would hold memory for the
 /// longest that it ever saw.
 const SPARE_BYTES_MAX: usize = 3 * CHUNK_BYTES_AVERAGE;
@@ -22,23 +25,12 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    /// With the first `length` bytes of some memory, all of it if it is shorter, as content.
-    pub fn of(memory: Vec<u8>, length: usize) -> Self {
-        let length = length.min(memory.len());
-        Self { memory, length }
-    }
-
     pub fn bytes(&self) -> &[u8] {
         &self.memory[..self.length]
     }
 
     pub const fn len(&self) -> usize {
         self.length
-    }
-
-    /// Initialised memory of any length.
-    pub fn into_memory(self) -> Vec<u8> {
-        self.memory
     }
 
     fn grow(&mut self, bytes: usize) {
@@ -81,20 +73,28 @@ impl Buffer {
 }
 
 /// Buffers that are not in use.
-#[derive(Default)]
-pub struct SpareBuffers(Mutex<Vec<Buffer>>);
+pub struct SpareBuffers {
+    spare: Mutex<Vec<Buffer>>,
+    max: usize,
+}
 
 impl SpareBuffers {
-    /// One without content.
+    pub fn new(workers: usize) -> Self {
+        Self {
+            spare: Mutex::default(),
+            max: workers * SPARE_OF_A_WORKER + SPARE_MORE,
+        }
+    }
+
+    /// One without content; a new one if none is spare.
     pub fn take(&self) -> Buffer {
-        let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        spare.pop().unwrap_or_default()
+        lock(&self.spare).pop().unwrap_or_default()
     }
 
     /// Keeps a few of usual size.
     pub fn give_back(&self, mut buffer: Buffer) {
-        let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if spare.len() < SPARE_MAX && buffer.memory.capacity() <= SPARE_BYTES_MAX {
+        let mut spare = lock(&self.spare);
+        if spare.len() < self.max && buffer.memory.capacity() <= SPARE_BYTES_MAX {
             buffer.length = 0;
             spare.push(buffer);
         }
@@ -102,7 +102,7 @@ impl SpareBuffers {
 }
 
 /// Reads until the buffer is full or the reader ends, and says how much.
-pub fn read_full(reader: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
+fn read_full(reader: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut have = 0;
     while have < buffer.len() {
         match reader.read(&mut buffer[have..]) {

@@ -13,14 +13,10 @@ use super::Shared;
 use super::buffers::Buffer;
 use super::directory::Directory;
 use super::worker::{ChunkJob, FilePlace};
-use crate::chunker::CHUNK_BYTES_MIN;
 use crate::error::RepositoryError;
 use crate::format::pack::BlobKind;
 use crate::hash::Sha256;
 use crate::id::BlobId;
-
-/// Memory for small files: of the one in hand, and of the one that is read meanwhile.
-const MEMORY_KEPT: usize = 2;
 
 /// A blob on its way.
 pub enum Piece {
@@ -69,36 +65,31 @@ impl Begun {
         first.hashed += both;
         second.hashed += both;
     }
+
+    /// Hashes what is left, and stores it.
+    fn store(mut self, shared: &Shared) -> Result<(), RepositoryError> {
+        self.hash.update(&self.piece.bytes()[self.hashed..]);
+        let id = BlobId(self.hash.finish());
+        match self.piece {
+            Piece::Chunk(chunk) => chunk.store(shared, id),
+            Piece::File(place, content) => {
+                let density = shared.store_hashed(BlobKind::Data, id, content.bytes())?;
+                let size = content.len() as u64;
+                shared.buffers.give_back(content);
+                place.finish(shared, Arc::from([id]), size, density)
+            }
+        }
+    }
 }
 
 /// See the module.
 #[derive(Default)]
-pub struct Hand {
-    held: Option<Begun>,
-    memory: Vec<Vec<u8>>,
-}
+pub struct Hand(Option<Begun>);
 
 impl Hand {
-    /// At least as much memory as a small file takes. It keeps its length from file to file: setting it anew
-    /// for each would write more zeros than the file has bytes, a hundred times over.
-    pub fn memory(&mut self, shared: &Shared) -> Vec<u8> {
-        let kept = self.memory.pop();
-        let mut memory = kept.unwrap_or_else(|| shared.buffers.take().into_memory());
-        if memory.len() < CHUNK_BYTES_MIN {
-            memory.resize(CHUNK_BYTES_MIN, 0);
-        }
-        memory
-    }
-
-    pub fn give_back(&mut self, memory: Vec<u8>) {
-        if self.memory.len() < MEMORY_KEPT {
-            self.memory.push(memory);
-        }
-    }
-
     /// Whose piece is in hand, if one is.
     pub fn directory(&self) -> Option<&Directory> {
-        let held = self.held.as_ref()?;
+        let held = self.0.as_ref()?;
         Some(match &held.piece {
             Piece::Chunk(chunk) => chunk.file.directory(),
             Piece::File(place, _) => &place.directory,
@@ -108,8 +99,8 @@ impl Hand {
     /// Hashes a piece and what is in hand until one of them is through, and stores that.
     pub fn take(&mut self, shared: &Shared, piece: Piece) -> Result<(), RepositoryError> {
         let mut next = Begun::of(piece);
-        let Some(mut held) = self.held.take() else {
-            self.held = Some(next);
+        let Some(mut held) = self.0.take() else {
+            self.0 = Some(next);
             // What comes next is a matter of time, and who sets a seed wants none of that.
             return match shared.options.placement_seed {
                 Some(_) => self.finish(shared),
@@ -119,9 +110,9 @@ impl Hand {
         Begun::go_on(&mut held, &mut next);
         for begun in [held, next] {
             if begun.rest().is_empty() {
-                self.store(shared, begun)?;
+                begun.store(shared)?;
             } else {
-                self.held = Some(begun);
+                self.0 = Some(begun);
             }
         }
         Ok(())
@@ -129,30 +120,10 @@ impl Hand {
 
     /// Stores what is in hand, even if the run was cancelled meanwhile, but not if it failed.
     pub fn finish(&mut self, shared: &Shared) -> Result<(), RepositoryError> {
-        let held = self.held.take();
+        let held = self.0.take();
         match held.filter(|_| !shared.stopped.load(Ordering::SeqCst)) {
-            Some(held) => self.store(shared, held),
+            Some(held) => held.store(shared),
             None => Ok(()),
-        }
-    }
-
-    fn store(&mut self, shared: &Shared, begun: Begun) -> Result<(), RepositoryError> {
-        let Begun {
-            piece,
-            mut hash,
-            hashed,
-        } = begun;
-        hash.update(&piece.bytes()[hashed..]);
-        let id = BlobId(hash.finish());
-        match piece {
-            Piece::Chunk(chunk) => chunk.store(shared, id),
-            Piece::File(place, content) => {
-                let bytes = content.bytes();
-                let density = shared.store_hashed(BlobKind::Data, id, bytes)?;
-                let size = bytes.len() as u64;
-                self.give_back(content.into_memory());
-                place.finish(shared, Arc::from([id]), size, density)
-            }
         }
     }
 }
@@ -163,13 +134,13 @@ mod tests {
     use std::sync::{Mutex, mpsc};
 
     use refloat_model::cancel::Cancel;
-    use refloat_model::entry::{Entry, TreeSink as _};
+    use refloat_model::entry::{Content, Entry, TreeSink as _};
     use refloat_model::progress::Counters;
     use refloat_model::secret::Secret;
     use refloat_storage::memory::MemoryStorage;
 
     use super::*;
-    use crate::archive::{ArchiveOptions, Archiver};
+    use crate::archive::{ArchiveOptions, Archiver, TreeBuilder};
     use crate::blobs::BlobReader as _;
     use crate::chunker::{Rest, Search};
     use crate::repository::{InitOptions, Repository};
@@ -246,11 +217,13 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_is_in_hand_when_a_run_is_cancelled_is_kept() {
-        let cancel = Cancel::default();
-        let archiver = archiver_until(1, cancel.clone());
-        let mut tree = archiver.tree(Vec::new());
+    /// Pushes a file and one of a listed size behind it; the first is opened when both are there, and `meanwhile` is
+    /// called when the second is, while the first may be in hand.
+    fn push_two(
+        tree: &mut TreeBuilder,
+        (listed, content): (u64, Vec<u8>),
+        meanwhile: impl Fn() + Send + Sync + 'static,
+    ) {
         let (pushed, both_are_there) = mpsc::channel::<()>();
         let both_are_there = Mutex::new(both_are_there);
         let first = move || {
@@ -258,14 +231,26 @@ mod tests {
             Ok::<_, std::io::Error>(Cursor::new(b"first".to_vec()))
         };
         let second = move || {
-            cancel.cancel();
-            Ok::<_, std::io::Error>(Cursor::new(vec![1; 600_000]))
+            meanwhile();
+            Ok::<_, std::io::Error>(Cursor::new(content.clone()))
         };
-        tree.file(Entry::synthetic_file("a", 5), Box::new(first))
-            .unwrap();
-        tree.file(Entry::synthetic_file("b", 600_000), Box::new(second))
-            .unwrap();
+        for (name, size, open) in [
+            ("a", 5, Box::new(first) as Box<dyn Content>),
+            ("b", listed, Box::new(second)),
+        ] {
+            tree.file(Entry::synthetic_file(name, size), open).unwrap();
+        }
         pushed.send(()).unwrap();
+    }
+
+    #[test]
+    fn what_is_in_hand_when_a_run_is_cancelled_is_kept() {
+        let cancel = Cancel::default();
+        let archiver = archiver_until(1, cancel.clone());
+        let mut tree = archiver.tree(Vec::new());
+        push_two(&mut tree, (600_000, vec![1; 600_000]), move || {
+            cancel.cancel();
+        });
         assert!(tree.finish().is_err(), "the run was cancelled");
         let before = archiver.shared.repository.clone();
         drop(archiver.keep().unwrap());
@@ -278,25 +263,13 @@ mod tests {
     fn stored_before(listed: u64) -> u64 {
         let archiver = archiver(1);
         let mut tree = archiver.tree(Vec::new());
-        let (pushed, both_are_there) = mpsc::channel::<()>();
-        let both_are_there = Mutex::new(both_are_there);
-        let first = move || {
-            both_are_there.lock().unwrap().recv().unwrap();
-            Ok::<_, std::io::Error>(Cursor::new(b"first".to_vec()))
-        };
         let (seen, stored) = mpsc::channel();
         let seen = Mutex::new(seen);
         let shared = Arc::clone(&archiver.shared);
-        let second = move || {
+        push_two(&mut tree, (listed, b"second".to_vec()), move || {
             let blobs = Counters::get(&shared.data_blobs);
             seen.lock().unwrap().send(blobs).unwrap();
-            Ok::<_, std::io::Error>(Cursor::new(b"second".to_vec()))
-        };
-        tree.file(Entry::synthetic_file("a", 5), Box::new(first))
-            .unwrap();
-        tree.file(Entry::synthetic_file("b", listed), Box::new(second))
-            .unwrap();
-        pushed.send(()).unwrap();
+        });
         let nodes = tree.finish().unwrap().nodes;
         assert_eq!(*nodes[0].content, [BlobId::of(b"first")]);
         assert_eq!(*nodes[1].content, [BlobId::of(b"second")]);

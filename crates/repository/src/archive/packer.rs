@@ -3,7 +3,7 @@
 //! Invariant: a blob is in the new index only after its pack was stored and seen there.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -21,6 +21,7 @@ use crate::format::pack::{BlobKind, PackedBlob, finish_pack, is_intact};
 use crate::hash::Sha256;
 use crate::id::{BlobId, PackId};
 use crate::pack_reading::pack_file_of;
+use crate::parallel::lock;
 use crate::repository::Repository;
 
 /// Data blobs go at random into one of so many open packs, so that the order and the sizes of
@@ -102,10 +103,6 @@ pub struct Packer {
     /// Held while an index file is being written.
     writing: Mutex<()>,
     stopped: AtomicBool,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Packer {

@@ -15,7 +15,7 @@ use refloat_model::entry::{Content, Entry, EntryKind};
 use refloat_model::progress::Counters;
 
 use super::Shared;
-use super::buffers::{Buffer, read_full};
+use super::buffers::Buffer;
 use super::chunks::{ChunkList, FileChunks};
 use super::cutter::cut_file;
 use super::density::{Density, Earlier};
@@ -165,22 +165,19 @@ fn read_content(
     reader: &mut dyn Read,
     hand: &mut Hand,
 ) -> Result<(), RepositoryError> {
-    let mut memory = hand.memory(shared);
-    match read_full(reader, &mut memory[..CHUNK_BYTES_MIN]) {
-        Err(error) => fail_file(shared, &place, &error),
-        Ok(0) => {
-            hand.give_back(memory);
+    let mut content = shared.buffers.take();
+    let read = content.read(reader, CHUNK_BYTES_MIN);
+    match (read, content.len()) {
+        (Err(error), _) => fail_file(shared, &place, &error),
+        (Ok(_), 0) => {
+            shared.buffers.give_back(content);
             place.finish(shared, Arc::default(), 0, Density::default())
         }
-        Ok(length) if length < CHUNK_BYTES_MIN => {
+        (Ok(_), length @ ..CHUNK_BYTES_MIN) => {
             Counters::add(&shared.counters.bytes_done, length as u64);
-            let content = Buffer::of(memory, length);
             hand.take(shared, Piece::File(Box::new(place), content))
         }
-        Ok(length) => {
-            let file = FileChunks::new(place);
-            cut_file(shared, &file, reader, Buffer::of(memory, length), hand)
-        }
+        (Ok(_), _) => cut_file(shared, &FileChunks::new(place), reader, content, hand),
     }
 }
 
