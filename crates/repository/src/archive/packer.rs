@@ -112,7 +112,7 @@ impl Packer {
         uploads: Sender<SealedPack>,
     ) -> Result<Self, RepositoryError> {
         let open_data_packs = (options.workers + 1).min(OPEN_DATA_PACKS_MAX);
-        // Two that are on their way to a local disk are back before it matters.
+        // For two uploaders nothing more is held: whoever finds no memory waits for one of them (ADR 0026).
         let uploading = uploaders.saturating_sub(2);
         let seed = match options.placement_seed {
             Some(seed) => seed,
