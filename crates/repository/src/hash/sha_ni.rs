@@ -3,6 +3,9 @@
 //! Source: FIPS 180-4 for the function; Intel, "Intel SHA Extensions", 2013, for the use of the
 //! instructions: the state as ABEF and CDGH, four rounds from four words of the schedule.
 //!
+//! No closure touches a vector: closures are compiled without the instructions of the function they
+//! stand in, so each would be a call that hands vectors over in memory.
+//!
 //! Invariant: [`State`] exists only where the processor has the instructions, so calling the
 //! functions that use them is sound.
 
@@ -160,10 +163,16 @@ fn compress<'b, const N: usize>(
     words: [&mut [u32; 8]; N],
     blocks: impl Iterator<Item = [&'b Block; N]>,
 ) {
-    let mut states: [Lanes; N] = std::array::from_fn(|lane| load_state(words[lane]));
+    let mut states = [load_state(&INITIAL); N];
+    for (state, words) in states.iter_mut().zip(&words) {
+        *state = load_state(words);
+    }
     for blocks in blocks {
         let before = states;
-        let mut schedules: [[__m128i; 4]; N] = blocks.map(|block| load_block(block));
+        let mut schedules = [[vector([0; 4]); 4]; N];
+        for (schedule, block) in schedules.iter_mut().zip(blocks) {
+            *schedule = load_block(block);
+        }
         // Written out: as a loop it is not unrolled, which costs a quarter.
         macro_rules! steps {
             ($($step:literal)*) => {$(
@@ -202,7 +211,8 @@ fn four_rounds(state: Lanes, words: __m128i) -> Lanes {
 #[inline]
 #[target_feature(enable = "sha,ssse3,sse4.1")]
 fn next_words(schedule: &[__m128i; 4], step: usize) -> __m128i {
-    let [oldest, second, third, newest] = [0, 1, 2, 3].map(|i| schedule[(step + i) % 4]);
+    let (oldest, second) = (schedule[step % 4], schedule[(step + 1) % 4]);
+    let (third, newest) = (schedule[(step + 2) % 4], schedule[(step + 3) % 4]);
     let sum = _mm_add_epi32(
         _mm_sha256msg1_epu32(oldest, second),
         _mm_alignr_epi8(newest, third, 4),
@@ -222,12 +232,14 @@ fn vector([a, b, c, d]: [u32; 4]) -> __m128i {
 #[target_feature(enable = "sha,ssse3,sse4.1")]
 fn load_block(block: &Block) -> [__m128i; 4] {
     let swap = _mm_set_epi64x(0x0c0d_0e0f_0809_0a0b, 0x0405_0607_0001_0203);
-    let (quarters, _) = block.as_chunks::<16>();
-    std::array::from_fn(|quarter| {
-        let (halves, _) = quarters[quarter].as_chunks::<8>();
-        let [low, high] = [halves[0], halves[1]].map(i64::from_le_bytes);
-        _mm_shuffle_epi8(_mm_set_epi64x(high, low), swap)
-    })
+    let (words, _) = block.as_chunks::<8>();
+    let mut schedule = [swap; 4];
+    for (number, quarter) in schedule.iter_mut().enumerate() {
+        let low = i64::from_le_bytes(words[2 * number]);
+        let high = i64::from_le_bytes(words[2 * number + 1]);
+        *quarter = _mm_shuffle_epi8(_mm_set_epi64x(high, low), swap);
+    }
+    schedule
 }
 
 #[inline]

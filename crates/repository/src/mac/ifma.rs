@@ -1,13 +1,19 @@
 //! Eight blocks at once, with the instructions that multiply 52 bits (AVX-512 IFMA).
 //!
 //! Lane `i` sums up the blocks `i`, `i + 8`, `i + 16`, …, each step times `r^8`; at the end each
-//! lane is multiplied with its own power, and they are added.
+//! lane is multiplied with its own power, and they are added. There are two such sums for groups of
+//! eight in turns, each step times `r^16`, since one would wait for itself.
+//!
+//! No closure touches a vector: closures are compiled without the instructions of the function they
+//! stand in, so each would be a call that hands vectors over in memory (that made tags take four
+//! times as long).
 //!
 //! Source: Intel 64 and IA-32 Architectures Software Developer's Manual, `VPMADD52LUQ` and
 //! `VPMADD52HUQ`: the lower and the upper 52 bits of a product are added to a lane of 64.
 //!
 //! Invariants: [`Powers`] exists only where the processor has the instructions, so calling the
-//! function that uses them is sound; factors are less than 2^52.
+//! function that uses them is sound. Limbs of a sum are less than 2^46, so factors are less than
+//! 2^51, no product's halves overflow, and what is above the highest limb is less than 2^39.
 
 use std::arch::x86_64::{
     __m512i, _mm512_add_epi64, _mm512_and_si512, _mm512_madd52hi_epu64, _mm512_madd52lo_epu64,
@@ -31,7 +37,10 @@ const POWERS: [usize; LANES] = [8, 4, 7, 3, 6, 2, 5, 1];
 /// Multipliers for all lanes; limbs and wrapped limbs as [`Multiplier`] has them.
 #[derive(Zeroize)]
 pub(super) struct Powers {
-    all: Multiplier,
+    /// `r^8`, for one group of blocks.
+    group: Multiplier,
+    /// `r^16`, for two.
+    pair: Multiplier,
     each: [[u64; LANES]; 5],
 }
 
@@ -55,9 +64,10 @@ impl Powers {
                 each[row][lane] = limb;
             }
         }
-        let all = powers[LANES - 1].clone();
+        let group = powers[LANES - 1].clone();
+        let pair = Multiplier::new(group.times(group.limbs));
         powers.zeroize();
-        Some(Self { all, each })
+        Some(Self { group, pair, each })
     }
 
     /// The sum over these groups of blocks, from the beginning of a message.
@@ -78,31 +88,58 @@ fn absorb(powers: &Powers, groups: &[[u8; GROUP_BYTES]]) -> Accumulator {
     let Some((first, others)) = groups.split_first() else {
         return Accumulator::default();
     };
-    let [low, middle, high] = powers.all.limbs.map(|limb| everywhere(limb));
-    let [second, third] = powers.all.wrapped.map(|limb| everywhere(limb));
-    let all = [low, middle, high, second, third];
+    let by_group = factors(&powers.group);
     let mut sum = load(first);
-    for group in others {
-        let product = times(sum, all);
-        let next = load(group);
-        sum = [0, 1, 2].map(|limb| _mm512_add_epi64(product[limb], next[limb]));
+    let (pairs, rest) = others.as_chunks::<2>();
+    if let Some(([even, odd], others)) = pairs.split_first() {
+        let by_pair = factors(&powers.pair);
+        sum = add(times(sum, by_group), load(even));
+        let mut other = load(odd);
+        for [even, odd] in others {
+            sum = add(times(sum, by_pair), load(even));
+            other = add(times(other, by_pair), load(odd));
+        }
+        sum = add(times(sum, by_group), other);
+    }
+    for group in rest {
+        sum = add(times(sum, by_group), load(group));
     }
     let product = times(sum, powers.each.map(|limbs| vector(limbs)));
     let sums = product.map(|limb| _mm512_reduce_add_epi64(limb).cast_unsigned());
     Accumulator(carry(sums))
 }
 
+/// The same multiplier for all lanes.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn factors(by: &Multiplier) -> [__m512i; 5] {
+    let [low, middle, high] = by.limbs;
+    let [second, third] = by.wrapped;
+    [
+        everywhere(low),
+        everywhere(middle),
+        everywhere(high),
+        everywhere(second),
+        everywhere(third),
+    ]
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn add(sum: [__m512i; 3], other: [__m512i; 3]) -> [__m512i; 3] {
+    [
+        _mm512_add_epi64(sum[0], other[0]),
+        _mm512_add_epi64(sum[1], other[1]),
+        _mm512_add_epi64(sum[2], other[2]),
+    ]
+}
+
 /// The limbs of eight blocks, each with the bit above its highest byte.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn load(group: &[u8; GROUP_BYTES]) -> [__m512i; 3] {
-    let (words, _) = group.as_chunks::<8>();
-    let half = |start: usize| {
-        vector(std::array::from_fn(|lane| {
-            u64::from_le_bytes(words[start + lane])
-        }))
-    };
-    let (front, back) = (half(0), half(LANES));
+    let (halves, _) = group.as_chunks::<{ GROUP_BYTES / 2 }>();
+    let (front, back) = (words(&halves[0]), words(&halves[1]));
     let low = _mm512_unpacklo_epi64(front, back);
     let high = _mm512_unpackhi_epi64(front, back);
     let mask = everywhere(MASK_44);
@@ -112,6 +149,18 @@ fn load(group: &[u8; GROUP_BYTES]) -> [__m512i; 3] {
         _mm512_and_si512(across, mask),
         _mm512_or_si512(_mm512_srli_epi64::<24>(high), everywhere(1 << 40)),
     ]
+}
+
+/// Eight little-endian words.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn words(bytes: &[u8; GROUP_BYTES / 2]) -> __m512i {
+    let (words, _) = bytes.as_chunks::<8>();
+    let mut lanes = [0; LANES];
+    for (lane, word) in lanes.iter_mut().zip(words) {
+        *lane = u64::from_le_bytes(*word);
+    }
+    vector(lanes)
 }
 
 /// The product in each lane, carried once.
@@ -127,11 +176,7 @@ fn times(sum: [__m512i; 3], by: [__m512i; 5]) -> [__m512i; 3] {
     let (middle_0, middle_1) = multiplied([(a, middle), (b, low), (c, third)]);
     let (high_0, high_1) = multiplied([(a, high), (b, middle), (c, low)]);
 
-    let wrapped = _mm512_add_epi64(
-        _mm512_slli_epi64::<10>(high_1),
-        _mm512_slli_epi64::<12>(high_1),
-    );
-    let low = _mm512_add_epi64(low_0, wrapped);
+    let low = _mm512_madd52lo_epu64(low_0, high_1, everywhere(5 << 10));
     let middle = _mm512_add_epi64(middle_0, _mm512_slli_epi64::<8>(low_1));
     let high = _mm512_add_epi64(high_0, _mm512_slli_epi64::<8>(middle_1));
 
@@ -139,9 +184,8 @@ fn times(sum: [__m512i; 3], by: [__m512i; 5]) -> [__m512i; 3] {
     let middle = _mm512_add_epi64(middle, _mm512_srli_epi64::<44>(low));
     let high = _mm512_add_epi64(high, _mm512_srli_epi64::<44>(middle));
     let over = _mm512_srli_epi64::<42>(high);
-    let five = _mm512_add_epi64(over, _mm512_slli_epi64::<2>(over));
     [
-        _mm512_add_epi64(_mm512_and_si512(low, mask_44), five),
+        _mm512_madd52lo_epu64(_mm512_and_si512(low, mask_44), over, everywhere(5)),
         _mm512_and_si512(middle, mask_44),
         _mm512_and_si512(high, mask_42),
     ]
