@@ -6,7 +6,7 @@
 
 mod scratch;
 
-use crate::crypto::{Authentic, Cipher, IV_BYTES, MAC_BYTES, OVERHEAD_BYTES};
+use crate::crypto::{Cipher, IV_BYTES, MAC_BYTES, OVERHEAD_BYTES};
 use crate::error::RepositoryError;
 use crate::flips::{self, Stage};
 use crate::hash::Sha256;
@@ -272,24 +272,21 @@ impl Codec {
         uncompressed: Option<usize>,
         pack: &mut Sha256,
     ) -> Result<(), OpenError> {
-        let authentic = self.cipher.authenticate(sealed)?;
         let (mut plain, mut longer) = (Sha256::new(), pack.clone());
         match uncompressed {
             None => {
-                let (iv, rest) = sealed.split_at(IV_BYTES);
-                let (_, mac) = rest.split_at(rest.len() - MAC_BYTES);
-                longer.update(iv);
-                self.cipher.decrypt(&authentic, |ciphertext, plaintext| {
+                longer.update(&sealed[..IV_BYTES.min(sealed.len())]);
+                self.cipher.decrypt(sealed, |ciphertext, plaintext| {
                     Sha256::update_two(&mut plain, plaintext, &mut longer, ciphertext);
                 })?;
-                longer.update(mac);
+                longer.update(&sealed[sealed.len() - MAC_BYTES..]);
             }
             Some(stated) if stated > BLOB_BYTES_MAX => {
                 return Err(OpenError::TooLarge(stated as u64));
             }
             Some(stated) => {
                 let opened = with_scratch(|scratch| {
-                    let opened = self.decompress_authentic(&authentic, stated, scratch);
+                    let opened = self.decompress_sealed(sealed, stated, scratch);
                     Ok(opened.map(|()| {
                         Sha256::update_two(&mut plain, &scratch.plain, &mut longer, sealed);
                     }))
@@ -306,9 +303,9 @@ impl Codec {
     }
 
     /// Into the scratch buffer for plaintext.
-    fn decompress_authentic(
+    fn decompress_sealed(
         &self,
-        message: &Authentic<'_>,
+        sealed: &[u8],
         stated: usize,
         scratch: &mut Scratch,
     ) -> Result<(), OpenError> {
@@ -318,9 +315,9 @@ impl Codec {
             decompressor,
             ..
         } = scratch;
-        make_room(compressed, message.plaintext_length());
+        make_room(compressed, sealed.len().saturating_sub(OVERHEAD_BYTES));
         self.cipher
-            .decrypt(message, |_, piece| compressed.extend_from_slice(piece))?;
+            .decrypt(sealed, |_, piece| compressed.extend_from_slice(piece))?;
         decompress(decompressor, compressed, stated, plain)
     }
 

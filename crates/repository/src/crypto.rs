@@ -5,20 +5,21 @@
 //! message-authentication code", 2005). Source: restic's `doc/design.rst`, section "Keys,
 //! Encryption and MAC".
 //!
-//! Invariant: nothing is decrypted before its MAC was compared, in constant time; an IV comes
+//! Bytes are encrypted or decrypted, and authenticated, piece by piece: what a piece needs is in the
+//! processor's first cache, while a blob as a whole is not (tags took three times as long behind it).
+//!
+//! Invariant: no plaintext is given away before its MAC was compared, in constant time; an IV comes
 //! from the operating system's generator and is never chosen by a caller.
 
 use aes::Aes128;
 use aes::cipher::{Block, BlockCipherEncrypt, KeyInit};
-use aws_lc_rs::cipher::{AES_256, DecryptionContext, EncryptingKey, EncryptionContext};
-use aws_lc_rs::cipher::{DecryptingKey, UnboundCipherKey};
-use aws_lc_rs::iv::FixedLength;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::mac::MacKey;
+use crate::ctr::{self, CtrKey};
+use crate::mac::{MacKey, PartialTag};
 
 /// Bytes of the initialisation vector in front of a ciphertext.
 pub const IV_BYTES: usize = 16;
@@ -144,8 +145,7 @@ impl Key {
 
 /// A key made ready for many messages: key schedules are computed once.
 pub struct Cipher {
-    encrypt: EncryptingKey,
-    decrypt: DecryptingKey,
+    encrypt: CtrKey,
     mac_k: Aes128,
     mac_r: MacKey,
 }
@@ -162,23 +162,36 @@ impl Cipher {
     /// # Errors
     /// The library refuses it.
     pub fn new(key: &Key) -> Result<Self, CryptoError> {
-        let unbound = || {
-            UnboundCipherKey::new(&AES_256, &key.encrypt)
-                .map_err(|_unspecified| CryptoError::Cipher)
-        };
-        let ctr = |_unspecified| CryptoError::Cipher;
         Ok(Self {
-            encrypt: EncryptingKey::ctr(unbound()?).map_err(ctr)?,
-            decrypt: DecryptingKey::ctr(unbound()?).map_err(ctr)?,
+            encrypt: CtrKey::new(&key.encrypt).map_err(|_unspecified| CryptoError::Cipher)?,
             mac_k: Aes128::new(&key.mac_k.into()),
             mac_r: MacKey::new(&key.mac_r),
         })
     }
 
-    fn mac(&self, iv: &[u8; IV_BYTES], ciphertext: &[u8]) -> [u8; MAC_BYTES] {
+    /// Begins the MAC of so many bytes of ciphertext.
+    fn begin_mac(&self, iv: &[u8; IV_BYTES], bytes: usize) -> PartialTag<'_> {
         let mut s: Block<Aes128> = (*iv).into();
         self.mac_k.encrypt_block(&mut s);
-        self.mac_r.tag(&s.into(), ciphertext)
+        self.mac_r.begin(&s.into(), bytes)
+    }
+
+    fn mac(&self, iv: &[u8; IV_BYTES], ciphertext: &[u8]) -> [u8; MAC_BYTES] {
+        let mut mac = self.begin_mac(iv, ciphertext.len());
+        mac.absorb(ciphertext);
+        mac.finish()
+    }
+
+    /// Encrypts or decrypts the piece of this number.
+    fn apply(
+        &self,
+        iv: [u8; IV_BYTES],
+        number: usize,
+        piece: &mut [u8],
+    ) -> Result<(), CryptoError> {
+        self.encrypt
+            .apply(counter(iv, number), piece)
+            .map_err(|_unspecified| CryptoError::Cipher)
     }
 
     /// Appends the sealed form of `plaintext` to `out`.
@@ -190,19 +203,14 @@ impl Cipher {
         // Exactly: what is sealed into a full pack would double its memory.
         out.reserve_exact(plaintext.len() + OVERHEAD_BYTES);
         out.extend_from_slice(&iv);
-        let start = out.len();
-        // Piece by piece, so that what is encrypted is still in the processor's cache.
+        let mut mac = self.begin_mac(&iv, plaintext.len());
         for (number, piece) in plaintext.chunks(PIECE_BYTES).enumerate() {
-            let at = out.len();
+            let start = out.len();
             out.extend_from_slice(piece);
-            let (_, body) = out.split_at_mut(at);
-            let context = EncryptionContext::Iv128(FixedLength::from(counter(iv, number)));
-            self.encrypt
-                .less_safe_encrypt(body, context)
-                .map_err(|_unspecified| CryptoError::Cipher)?;
+            self.apply(iv, number, &mut out[start..])?;
+            mac.absorb(&out[start..]);
         }
-        let mac = self.mac(&iv, &out[start..]);
-        out.extend_from_slice(&mac);
+        out.extend_from_slice(&mac.finish());
         Ok(())
     }
 
@@ -216,46 +224,41 @@ impl Cipher {
         Ok(out)
     }
 
-    /// Compares the MAC of a sealed message, which can then be decrypted.
+    /// Compares the MAC of a sealed message.
     ///
     /// # Errors
     /// It is too short or its MAC differs.
-    pub fn authenticate<'m>(&self, message: &'m [u8]) -> Result<Authentic<'m>, CryptoError> {
-        let (iv, rest) = message
-            .split_first_chunk::<IV_BYTES>()
-            .ok_or(CryptoError::Unauthentic)?;
-        let (ciphertext, mac) = rest
-            .split_last_chunk::<MAC_BYTES>()
-            .ok_or(CryptoError::Unauthentic)?;
-        aws_lc_rs::constant_time::verify_slices_are_equal(&self.mac(iv, ciphertext), mac)
-            .map_err(|_differ| CryptoError::Unauthentic)?;
-        Ok(Authentic {
-            iv: *iv,
-            ciphertext,
-        })
+    pub fn authenticate(&self, message: &[u8]) -> Result<(), CryptoError> {
+        let parts = Parts::of(message)?;
+        compare(&self.mac(parts.iv, parts.ciphertext), parts.mac)
     }
 
-    /// Decrypts piece by piece: `take` gets each piece of the ciphertext and its plaintext.
+    /// Decrypts piece by piece and compares the MAC at the end: `take` gets each piece of the ciphertext
+    /// and its plaintext, which may be anybody's until this has succeeded. So it may count and collect,
+    /// but neither interpret nor give away.
     ///
     /// # Errors
-    /// The library refuses.
+    /// The message is too short or its MAC differs, or the library refuses.
     pub fn decrypt(
         &self,
-        message: &Authentic<'_>,
+        message: &[u8],
         mut take: impl FnMut(&[u8], &[u8]),
     ) -> Result<(), CryptoError> {
+        let Parts {
+            iv,
+            ciphertext,
+            mac: expected,
+        } = Parts::of(message)?;
+        let mut mac = self.begin_mac(iv, ciphertext.len());
         let mut plaintext = [0; PIECE_BYTES];
-        for (number, piece) in message.ciphertext.chunks(PIECE_BYTES).enumerate() {
+        for (number, piece) in ciphertext.chunks(PIECE_BYTES).enumerate() {
             let (plaintext, _) = plaintext.split_at_mut(piece.len());
             plaintext.copy_from_slice(piece);
-            let context = DecryptionContext::Iv128(FixedLength::from(counter(message.iv, number)));
-            let _decrypted = self
-                .decrypt
-                .decrypt(plaintext, context)
-                .map_err(|_unspecified| CryptoError::Cipher)?;
+            mac.absorb(piece);
+            self.apply(*iv, number, plaintext)?;
             take(piece, plaintext);
         }
-        Ok(())
+        compare(&mac.finish(), expected)
     }
 
     /// Opens a sealed message where it lies and returns the plaintext within.
@@ -269,12 +272,8 @@ impl Cipher {
         let (body, mac) = rest
             .split_last_chunk_mut::<MAC_BYTES>()
             .ok_or(CryptoError::Unauthentic)?;
-        aws_lc_rs::constant_time::verify_slices_are_equal(&self.mac(iv, body), mac)
-            .map_err(|_differ| CryptoError::Unauthentic)?;
-        let context = DecryptionContext::Iv128(FixedLength::from(*iv));
-        self.decrypt
-            .decrypt(body, context)
-            .map_err(|_unspecified| CryptoError::Cipher)?;
+        compare(&self.mac(iv, body), mac)?;
+        self.apply(*iv, 0, body)?;
         Ok(body)
     }
 
@@ -291,18 +290,30 @@ impl Cipher {
     }
 }
 
-/// A sealed message whose MAC was right.
-#[derive(Debug)]
-pub struct Authentic<'m> {
-    iv: [u8; IV_BYTES],
+/// What a sealed message consists of.
+struct Parts<'m> {
+    iv: &'m [u8; IV_BYTES],
     ciphertext: &'m [u8],
+    mac: &'m [u8; MAC_BYTES],
 }
 
-impl Authentic<'_> {
-    /// How long its plaintext will be, in bytes.
-    pub const fn plaintext_length(&self) -> usize {
-        self.ciphertext.len()
+impl<'m> Parts<'m> {
+    fn of(message: &'m [u8]) -> Result<Self, CryptoError> {
+        let (iv, rest) = message
+            .split_first_chunk()
+            .ok_or(CryptoError::Unauthentic)?;
+        let (ciphertext, mac) = rest.split_last_chunk().ok_or(CryptoError::Unauthentic)?;
+        Ok(Self {
+            iv,
+            ciphertext,
+            mac,
+        })
     }
+}
+
+fn compare(found: &[u8; MAC_BYTES], expected: &[u8; MAC_BYTES]) -> Result<(), CryptoError> {
+    aws_lc_rs::constant_time::verify_slices_are_equal(found, expected)
+        .map_err(|_differ| CryptoError::Unauthentic)
 }
 
 /// How much is encrypted or decrypted at once: a multiple of the cipher's block, and small enough
@@ -310,10 +321,9 @@ impl Authentic<'_> {
 const PIECE_BYTES: usize = 16 << 10;
 
 /// The counter with which a piece begins: the IV as a big-endian number, plus the blocks before.
-fn counter(iv: [u8; IV_BYTES], piece: usize) -> [u8; IV_BYTES] {
-    const BLOCK_BYTES: usize = 16;
-    let blocks = piece as u128 * (PIECE_BYTES / BLOCK_BYTES) as u128;
-    u128::from_be_bytes(iv).wrapping_add(blocks).to_be_bytes()
+const fn counter(iv: [u8; IV_BYTES], piece: usize) -> u128 {
+    let blocks = piece as u128 * (PIECE_BYTES / ctr::BLOCK_BYTES) as u128;
+    u128::from_be_bytes(iv).wrapping_add(blocks)
 }
 
 #[cfg(test)]
@@ -372,9 +382,9 @@ mod tests {
             // `open` decrypts the whole at once.
             assert_eq!(cipher.open(&sealed).unwrap(), plaintext);
             let (mut ciphertext, mut opened) = (Vec::new(), Vec::new());
-            let authentic = cipher.authenticate(&sealed).unwrap();
+            cipher.authenticate(&sealed).unwrap();
             cipher
-                .decrypt(&authentic, |piece, plain| {
+                .decrypt(&sealed, |piece, plain| {
                     ciphertext.extend_from_slice(piece);
                     opened.extend_from_slice(plain);
                 })
@@ -382,14 +392,17 @@ mod tests {
             assert_eq!(opened, plaintext);
             assert_eq!(ciphertext, sealed[IV_BYTES..sealed.len() - MAC_BYTES]);
         }
-        let almost_over = [0xff; IV_BYTES];
-        let mut expected = [0; IV_BYTES];
-        expected[14..].copy_from_slice(&1023_u16.to_be_bytes());
-        assert_eq!(counter(almost_over, 1), expected);
-        let mut damaged = cipher.seal(b"content").unwrap();
-        damaged[20] ^= 1;
-        let refused = cipher.authenticate(&damaged);
-        assert!(matches!(refused, Err(CryptoError::Unauthentic)));
+        assert_eq!(counter([0xff; IV_BYTES], 1), 1023);
+        for length in [1, 16_384, 40_000] {
+            let mut damaged = cipher.seal(&vec![7; length]).unwrap();
+            damaged[20.min(length)] ^= 1;
+            for refused in [
+                cipher.authenticate(&damaged),
+                cipher.decrypt(&damaged, |_, _| ()),
+            ] {
+                assert!(matches!(refused, Err(CryptoError::Unauthentic)), "{length}");
+            }
+        }
     }
 
     #[test]

@@ -6,6 +6,8 @@
 //! snapshot was written; deletion goes the other way round (`docs/format.md`).
 
 pub mod archive;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod blobs;
 mod catalogue;
 pub mod check;
@@ -14,6 +16,7 @@ mod clock;
 pub mod codec;
 pub mod copy;
 pub mod crypto;
+mod ctr;
 mod deleter;
 mod deletion;
 mod error;

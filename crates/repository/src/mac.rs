@@ -43,46 +43,107 @@ impl MacKey {
     }
 
     /// The tag of a message; `s` is used for this one only.
+    #[cfg(test)]
     pub fn tag(&self, s: &[u8; BLOCK_BYTES], message: &[u8]) -> [u8; BLOCK_BYTES] {
-        #[cfg(target_arch = "x86_64")]
-        if let Some(vectors) = &self.vectors {
-            let (groups, rest) = message.as_chunks();
-            return self.finish(vectors.absorb(groups), s, rest);
-        }
-        if message.len() >= LONG_BYTES {
-            return self.by_library(s, message);
-        }
-        self.finish(Accumulator::default(), s, message)
+        let mut tag = self.begin(s, message.len());
+        tag.absorb(message);
+        tag.finish()
     }
 
-    fn finish(
-        &self,
-        mut sum: Accumulator,
-        s: &[u8; BLOCK_BYTES],
-        rest: &[u8],
-    ) -> [u8; BLOCK_BYTES] {
-        let (blocks, end) = rest.as_chunks();
-        for block in blocks {
-            sum.absorb(&self.multiplier, block, 1);
+    /// Begins the tag of a message that comes in pieces and will have so many bytes; `s` is used for
+    /// this one only.
+    pub fn begin(&self, s: &[u8; BLOCK_BYTES], bytes: usize) -> PartialTag<'_> {
+        match self.has_vectors() || bytes < LONG_BYTES {
+            true => self.begin_with(s, Sum::Ours(Accumulator::default())),
+            false => self.begin_with(s, self.library(s)),
         }
-        if !end.is_empty() {
-            let mut block = [0; BLOCK_BYTES];
-            block[..end.len()].copy_from_slice(end);
-            block[end.len()] = 1;
-            sum.absorb(&self.multiplier, &block, 0);
-        }
-        sum.tag(s)
     }
 
-    fn by_library(&self, s: &[u8; BLOCK_BYTES], message: &[u8]) -> [u8; BLOCK_BYTES] {
+    fn begin_with(&self, s: &[u8; BLOCK_BYTES], sum: Sum) -> PartialTag<'_> {
+        PartialTag {
+            key: self,
+            s: *s,
+            sum,
+            end: [0; BLOCK_BYTES],
+            end_bytes: 0,
+        }
+    }
+
+    fn library(&self, s: &[u8; BLOCK_BYTES]) -> Sum {
         let mut key = Zeroizing::new([0; 2 * BLOCK_BYTES]);
         key[..BLOCK_BYTES].copy_from_slice(&self.r);
         key[BLOCK_BYTES..].copy_from_slice(s);
-        // Whole blocks go in by `update`, which takes four at a time; `compute_unpadded` does not.
-        let (blocks, rest) = poly1305::Block::slice_as_chunks(message);
-        let mut mac = poly1305::Poly1305::new((&*key).into());
-        mac.update(blocks);
-        mac.compute_unpadded(rest).into()
+        Sum::OfLibrary(Box::new(poly1305::Poly1305::new((&*key).into())))
+    }
+
+    const fn has_vectors(&self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        {
+            self.vectors.is_some()
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            false
+        }
+    }
+}
+
+enum Sum {
+    Ours(Accumulator),
+    OfLibrary(Box<poly1305::Poly1305>),
+}
+
+/// The tag of a message of which some bytes are still to come.
+pub struct PartialTag<'k> {
+    key: &'k MacKey,
+    s: [u8; BLOCK_BYTES],
+    sum: Sum,
+    /// What came last, if it was no whole block.
+    end: [u8; BLOCK_BYTES],
+    end_bytes: usize,
+}
+
+impl PartialTag<'_> {
+    /// Goes on with more bytes: whole blocks, unless they are the last.
+    pub fn absorb(&mut self, piece: &[u8]) {
+        debug_assert_eq!(self.end_bytes, 0, "only the last piece has an odd end");
+        let (blocks, end) = piece.split_at(piece.len() - piece.len() % BLOCK_BYTES);
+        self.end[..end.len()].copy_from_slice(end);
+        self.end_bytes = end.len();
+        match &mut self.sum {
+            Sum::Ours(sum) => {
+                let mut rest = blocks;
+                #[cfg(target_arch = "x86_64")]
+                if let Some(vectors) = &self.key.vectors {
+                    let (groups, behind) = blocks.as_chunks();
+                    *sum = vectors.absorb(*sum, groups);
+                    rest = behind;
+                }
+                for block in rest.as_chunks().0 {
+                    sum.absorb(&self.key.multiplier, block, 1);
+                }
+            }
+            // Whole blocks go in by `update`, which takes four at a time.
+            Sum::OfLibrary(library) => library.update(poly1305::Block::slice_as_chunks(blocks).0),
+        }
+    }
+
+    /// The tag of all that came.
+    pub fn finish(self) -> [u8; BLOCK_BYTES] {
+        match self.sum {
+            Sum::Ours(mut sum) => {
+                if self.end_bytes > 0 {
+                    let mut block = self.end;
+                    block[self.end_bytes] = 1;
+                    sum.absorb(&self.key.multiplier, &block, 0);
+                }
+                sum.tag(&self.s)
+            }
+            Sum::OfLibrary(library) => {
+                let end = &self.end[..self.end_bytes];
+                library.compute_unpadded(end).into()
+            }
+        }
     }
 }
 

@@ -17,12 +17,13 @@
 
 use std::arch::x86_64::{
     __m512i, _mm512_add_epi64, _mm512_and_si512, _mm512_madd52hi_epu64, _mm512_madd52lo_epu64,
-    _mm512_or_si512, _mm512_reduce_add_epi64, _mm512_set_epi64, _mm512_set1_epi64,
-    _mm512_setzero_si512, _mm512_slli_epi64, _mm512_srli_epi64, _mm512_unpackhi_epi64,
-    _mm512_unpacklo_epi64,
+    _mm512_or_si512, _mm512_reduce_add_epi64, _mm512_set1_epi64, _mm512_setzero_si512,
+    _mm512_slli_epi64, _mm512_srli_epi64, _mm512_unpackhi_epi64, _mm512_unpacklo_epi64,
 };
 
 use zeroize::Zeroize;
+
+use crate::avx512;
 
 use super::limbs::{Accumulator, MASK_42, MASK_44, Multiplier, carry};
 
@@ -70,26 +71,31 @@ impl Powers {
         Some(Self { group, pair, each })
     }
 
-    /// The sum over these groups of blocks, from the beginning of a message.
-    pub(super) fn absorb(&self, groups: &[[u8; GROUP_BYTES]]) -> Accumulator {
+    /// Goes on from a sum with these groups of blocks.
+    pub(super) fn absorb(&self, sum: Accumulator, groups: &[[u8; GROUP_BYTES]]) -> Accumulator {
         #[expect(
             unsafe_code,
             reason = "the instructions are there: see above, and ADR 0023"
         )]
         // SAFETY: `Powers::new` found the features that `absorb` is compiled for.
         unsafe {
-            absorb(self, groups)
+            absorb(self, sum, groups)
         }
     }
 }
 
 #[target_feature(enable = "avx512f,avx512ifma")]
-fn absorb(powers: &Powers, groups: &[[u8; GROUP_BYTES]]) -> Accumulator {
+fn absorb(powers: &Powers, so_far: Accumulator, groups: &[[u8; GROUP_BYTES]]) -> Accumulator {
     let Some((first, others)) = groups.split_first() else {
-        return Accumulator::default();
+        return so_far;
     };
     let by_group = factors(&powers.group);
-    let mut sum = load(first);
+    // The first block of the first group is in the lowest lane.
+    let [low, middle, high] = so_far.0;
+    let mut sum = add(
+        load(first),
+        [in_lowest(low), in_lowest(middle), in_lowest(high)],
+    );
     let (pairs, rest) = others.as_chunks::<2>();
     if let Some(([even, odd], others)) = pairs.split_first() {
         let by_pair = factors(&powers.pair);
@@ -104,7 +110,11 @@ fn absorb(powers: &Powers, groups: &[[u8; GROUP_BYTES]]) -> Accumulator {
     for group in rest {
         sum = add(times(sum, by_group), load(group));
     }
-    let product = times(sum, powers.each.map(|limbs| vector(limbs)));
+    let mut each = by_group;
+    for (factor, limbs) in each.iter_mut().zip(powers.each) {
+        *factor = avx512::from_words(limbs);
+    }
+    let product = times(sum, each);
     let sums = product.map(|limb| _mm512_reduce_add_epi64(limb).cast_unsigned());
     Accumulator(carry(sums))
 }
@@ -139,7 +149,7 @@ fn add(sum: [__m512i; 3], other: [__m512i; 3]) -> [__m512i; 3] {
 #[target_feature(enable = "avx512f")]
 fn load(group: &[u8; GROUP_BYTES]) -> [__m512i; 3] {
     let (halves, _) = group.as_chunks::<{ GROUP_BYTES / 2 }>();
-    let (front, back) = (words(&halves[0]), words(&halves[1]));
+    let (front, back) = (avx512::load(&halves[0]), avx512::load(&halves[1]));
     let low = _mm512_unpacklo_epi64(front, back);
     let high = _mm512_unpackhi_epi64(front, back);
     let mask = everywhere(MASK_44);
@@ -149,18 +159,6 @@ fn load(group: &[u8; GROUP_BYTES]) -> [__m512i; 3] {
         _mm512_and_si512(across, mask),
         _mm512_or_si512(_mm512_srli_epi64::<24>(high), everywhere(1 << 40)),
     ]
-}
-
-/// Eight little-endian words.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn words(bytes: &[u8; GROUP_BYTES / 2]) -> __m512i {
-    let (words, _) = bytes.as_chunks::<8>();
-    let mut lanes = [0; LANES];
-    for (lane, word) in lanes.iter_mut().zip(words) {
-        *lane = u64::from_le_bytes(*word);
-    }
-    vector(lanes)
 }
 
 /// The product in each lane, carried once.
@@ -207,13 +205,12 @@ fn multiplied(factors: [(__m512i, __m512i); 3]) -> (__m512i, __m512i) {
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn everywhere(limb: u64) -> __m512i {
-    _mm512_set1_epi64(limb.cast_signed())
+fn in_lowest(limb: u64) -> __m512i {
+    avx512::from_words([limb, 0, 0, 0, 0, 0, 0, 0])
 }
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn vector(lanes: [u64; LANES]) -> __m512i {
-    let [a, b, c, d, e, f, g, h] = lanes.map(u64::cast_signed);
-    _mm512_set_epi64(h, g, f, e, d, c, b, a)
+fn everywhere(limb: u64) -> __m512i {
+    _mm512_set1_epi64(limb.cast_signed())
 }
