@@ -1,6 +1,6 @@
 //! Vectors of 64 bytes, from memory and to memory.
 //!
-//! Invariant: only code that is compiled for AVX-512 can call these without more ado.
+//! Invariant: only code that is compiled for AVX-512 can call these safely.
 
 use std::arch::x86_64::{__m512i, _mm512_loadu_si512, _mm512_set_epi64, _mm512_storeu_si512};
 
@@ -30,7 +30,7 @@ pub fn from_words(words: [u64; 8]) -> __m512i {
     _mm512_set_epi64(h, g, f, e, d, c, b, a)
 }
 
-/// What [`load`] takes back.
+/// Writes what [`load`] reads.
 #[inline]
 #[target_feature(enable = "avx512f")]
 pub fn store(vector: __m512i, bytes: &mut [u8; VECTOR_BYTES]) {

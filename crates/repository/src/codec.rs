@@ -276,9 +276,10 @@ impl Codec {
         match uncompressed {
             None => {
                 longer.update(&sealed[..IV_BYTES.min(sealed.len())]);
-                self.cipher.decrypt(sealed, |ciphertext, plaintext| {
-                    Sha256::update_two(&mut plain, plaintext, &mut longer, ciphertext);
-                })?;
+                self.cipher
+                    .decrypt_unproven(sealed, |ciphertext, plaintext| {
+                        Sha256::update_two(&mut plain, plaintext, &mut longer, ciphertext);
+                    })?;
                 longer.update(&sealed[sealed.len() - MAC_BYTES..]);
             }
             Some(stated) if stated > BLOB_BYTES_MAX => {
@@ -317,7 +318,7 @@ impl Codec {
         } = scratch;
         make_room(compressed, sealed.len().saturating_sub(OVERHEAD_BYTES));
         self.cipher
-            .decrypt(sealed, |_, piece| compressed.extend_from_slice(piece))?;
+            .decrypt_unproven(sealed, |_, piece| compressed.extend_from_slice(piece))?;
         decompress(decompressor, compressed, stated, plain)
     }
 

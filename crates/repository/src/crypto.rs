@@ -8,8 +8,8 @@
 //! Bytes are encrypted or decrypted, and authenticated, piece by piece: what a piece needs is in the
 //! processor's first cache, while a blob as a whole is not (tags took three times as long behind it).
 //!
-//! Invariant: no plaintext is given away before its MAC was compared, in constant time; an IV comes
-//! from the operating system's generator and is never chosen by a caller.
+//! Invariant: nothing but [`Cipher::decrypt_unproven`], which is for this crate, shows plaintext before its MAC was
+//! compared, in constant time; an IV comes from the operating system's generator and is never chosen by a caller.
 
 use aes::Aes128;
 use aes::cipher::{Block, BlockCipherEncrypt, KeyInit};
@@ -146,8 +146,19 @@ impl Key {
 /// A key made ready for many messages: key schedules are computed once.
 pub struct Cipher {
     encrypt: CtrKey,
+    /// Apart from the other: a bit that flips in round keys would cancel out if what was encrypted with
+    /// them were proven with the same.
+    decrypt: CtrKey,
     mac_k: Aes128,
     mac_r: MacKey,
+}
+
+#[cfg(test)]
+impl Cipher {
+    /// As if memory had failed; whether there was something to flip.
+    pub(crate) fn flip_bit_of_round_keys(&mut self) -> bool {
+        self.encrypt.flip_bit()
+    }
 }
 
 impl std::fmt::Debug for Cipher {
@@ -162,8 +173,10 @@ impl Cipher {
     /// # Errors
     /// The library refuses it.
     pub fn new(key: &Key) -> Result<Self, CryptoError> {
+        let ctr = || CtrKey::new(&key.encrypt).map_err(|_unspecified| CryptoError::Cipher);
         Ok(Self {
-            encrypt: CtrKey::new(&key.encrypt).map_err(|_unspecified| CryptoError::Cipher)?,
+            encrypt: ctr()?,
+            decrypt: ctr()?,
             mac_k: Aes128::new(&key.mac_k.into()),
             mac_r: MacKey::new(&key.mac_r),
         })
@@ -182,18 +195,6 @@ impl Cipher {
         mac.finish()
     }
 
-    /// Encrypts or decrypts the piece of this number.
-    fn apply(
-        &self,
-        iv: [u8; IV_BYTES],
-        number: usize,
-        piece: &mut [u8],
-    ) -> Result<(), CryptoError> {
-        self.encrypt
-            .apply(counter(iv, number), piece)
-            .map_err(|_unspecified| CryptoError::Cipher)
-    }
-
     /// Appends the sealed form of `plaintext` to `out`.
     ///
     /// # Errors
@@ -207,7 +208,7 @@ impl Cipher {
         for (number, piece) in plaintext.chunks(PIECE_BYTES).enumerate() {
             let start = out.len();
             out.extend_from_slice(piece);
-            self.apply(iv, number, &mut out[start..])?;
+            apply(&self.encrypt, iv, number, &mut out[start..])?;
             mac.absorb(&out[start..]);
         }
         out.extend_from_slice(&mac.finish());
@@ -234,12 +235,12 @@ impl Cipher {
     }
 
     /// Decrypts piece by piece and compares the MAC at the end: `take` gets each piece of the ciphertext
-    /// and its plaintext, which may be anybody's until this has succeeded. So it may count and collect,
+    /// and its plaintext, which may be anybody's until this has succeeded. So it may hash and collect,
     /// but neither interpret nor give away.
     ///
     /// # Errors
     /// The message is too short or its MAC differs, or the library refuses.
-    pub fn decrypt(
+    pub(crate) fn decrypt_unproven(
         &self,
         message: &[u8],
         mut take: impl FnMut(&[u8], &[u8]),
@@ -255,7 +256,7 @@ impl Cipher {
             let (plaintext, _) = plaintext.split_at_mut(piece.len());
             plaintext.copy_from_slice(piece);
             mac.absorb(piece);
-            self.apply(*iv, number, plaintext)?;
+            apply(&self.decrypt, *iv, number, plaintext)?;
             take(piece, plaintext);
         }
         compare(&mac.finish(), expected)
@@ -273,7 +274,7 @@ impl Cipher {
             .split_last_chunk_mut::<MAC_BYTES>()
             .ok_or(CryptoError::Unauthentic)?;
         compare(&self.mac(iv, body), mac)?;
-        self.apply(*iv, 0, body)?;
+        apply(&self.decrypt, *iv, 0, body)?;
         Ok(body)
     }
 
@@ -288,6 +289,17 @@ impl Cipher {
         message.drain(..IV_BYTES);
         Ok(message)
     }
+}
+
+/// Encrypts or decrypts the piece of this number.
+fn apply(
+    key: &CtrKey,
+    iv: [u8; IV_BYTES],
+    number: usize,
+    piece: &mut [u8],
+) -> Result<(), CryptoError> {
+    key.apply(counter(iv, number), piece)
+        .map_err(|_unspecified| CryptoError::Cipher)
 }
 
 /// What a sealed message consists of.
@@ -319,6 +331,7 @@ fn compare(found: &[u8; MAC_BYTES], expected: &[u8; MAC_BYTES]) -> Result<(), Cr
 /// How much is encrypted or decrypted at once: a multiple of the cipher's block, and small enough
 /// to stay in the first cache.
 const PIECE_BYTES: usize = 16 << 10;
+const _: () = assert!(PIECE_BYTES.is_multiple_of(ctr::BLOCK_BYTES));
 
 /// The counter with which a piece begins: the IV as a big-endian number, plus the blocks before.
 const fn counter(iv: [u8; IV_BYTES], piece: usize) -> u128 {
@@ -350,6 +363,16 @@ mod tests {
         assert_eq!(mac, hex("f4c633c3044fc145f84f335cb81953de"));
     }
 
+    fn every_way_refuses(cipher: &Cipher, message: &[u8]) -> bool {
+        let ways = [
+            cipher.open(message).map(|_| ()),
+            cipher.authenticate(message),
+            cipher.decrypt_unproven(message, |_, _| ()),
+        ];
+        ways.into_iter()
+            .all(|way| matches!(way, Err(CryptoError::Unauthentic)))
+    }
+
     #[test]
     fn every_flipped_bit_and_every_cut_is_refused() {
         let cipher = Cipher::new(&Key::random().unwrap()).unwrap();
@@ -363,13 +386,13 @@ mod tests {
         for bit in 0..sealed.len() * 8 {
             let mut damaged = sealed.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
-            assert!(
-                matches!(cipher.open(&damaged), Err(CryptoError::Unauthentic)),
-                "bit {bit}"
-            );
+            assert!(every_way_refuses(&cipher, &damaged), "bit {bit}");
         }
         for length in 0..sealed.len() {
-            assert!(cipher.open(&sealed[..length]).is_err(), "{length} bytes");
+            assert!(
+                every_way_refuses(&cipher, &sealed[..length]),
+                "{length} bytes"
+            );
         }
     }
 
@@ -384,7 +407,7 @@ mod tests {
             let (mut ciphertext, mut opened) = (Vec::new(), Vec::new());
             cipher.authenticate(&sealed).unwrap();
             cipher
-                .decrypt(&sealed, |piece, plain| {
+                .decrypt_unproven(&sealed, |piece, plain| {
                     ciphertext.extend_from_slice(piece);
                     opened.extend_from_slice(plain);
                 })
@@ -395,14 +418,24 @@ mod tests {
         assert_eq!(counter([0xff; IV_BYTES], 1), 1023);
         for length in [1, 16_384, 40_000] {
             let mut damaged = cipher.seal(&vec![7; length]).unwrap();
-            damaged[20.min(length)] ^= 1;
-            for refused in [
-                cipher.authenticate(&damaged),
-                cipher.decrypt(&damaged, |_, _| ()),
-            ] {
-                assert!(matches!(refused, Err(CryptoError::Unauthentic)), "{length}");
-            }
+            let last = damaged.len() - MAC_BYTES - 1;
+            damaged[last] ^= 1;
+            assert!(every_way_refuses(&cipher, &damaged), "{length}");
         }
+    }
+
+    #[test]
+    fn what_vectors_seal_the_library_opens() {
+        let key = Key::random().unwrap();
+        let cipher = Cipher::new(&key).unwrap();
+        let mut library = Cipher::new(&key).unwrap();
+        library.encrypt = library.encrypt.without_vectors();
+        library.decrypt = library.decrypt.without_vectors();
+        let plaintext: Vec<u8> = (0..50_001).map(|i: u32| (i % 241) as u8).collect();
+        let sealed = cipher.seal(&plaintext).unwrap();
+        assert_eq!(library.open(&sealed).unwrap(), plaintext);
+        let sealed = library.seal(&plaintext).unwrap();
+        assert_eq!(cipher.open(&sealed).unwrap(), plaintext);
     }
 
     #[test]

@@ -15,6 +15,9 @@ use aws_lc_rs::iv::FixedLength;
 /// Bytes of a block of the cipher.
 pub const BLOCK_BYTES: usize = 16;
 
+/// More than a group of vectors, and no whole number of blocks.
+const TRIED_BYTES: usize = 300;
+
 /// A key made ready.
 pub struct CtrKey {
     library: EncryptingKey,
@@ -28,11 +31,42 @@ impl CtrKey {
     /// # Errors
     /// The library refuses the key.
     pub fn new(key: &[u8; 32]) -> Result<Self, Unspecified> {
-        Ok(Self {
+        let mut made = Self {
             library: EncryptingKey::ctr(UnboundCipherKey::new(&AES_256, key)?)?,
             #[cfg(target_arch = "x86_64")]
             vectors: vaes::RoundKeys::new(key),
-        })
+        };
+        // Both directions take the same way, so what it does wrong would cancel out in every proof: once for
+        // each key it is compared with the library, which then goes on alone.
+        let (mut found, mut expected) = ([0; TRIED_BYTES], [0; TRIED_BYTES]);
+        made.apply(u128::from(u64::MAX), &mut found)?;
+        made.by_library(u128::from(u64::MAX), &mut expected)?;
+        #[cfg(target_arch = "x86_64")]
+        if found != expected {
+            made.vectors = None;
+        }
+        Ok(made)
+    }
+
+    /// As if memory had failed; whether there was something to flip.
+    #[cfg(test)]
+    pub fn flip_bit(&mut self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(vectors) = &mut self.vectors {
+            vectors.flip_bit();
+            return true;
+        }
+        false
+    }
+
+    /// Leaves it to the library.
+    #[cfg(test)]
+    pub fn without_vectors(mut self) -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            self.vectors = None;
+        }
+        self
     }
 
     /// Adds the key stream that begins with this counter: encrypts a plaintext, decrypts a ciphertext.

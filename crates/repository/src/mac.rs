@@ -50,8 +50,8 @@ impl MacKey {
         tag.finish()
     }
 
-    /// Begins the tag of a message that comes in pieces and will have so many bytes; `s` is used for
-    /// this one only.
+    /// Begins the tag of a message that comes in pieces, about so many bytes (which only chooses the way); `s` is
+    /// used for this one only.
     pub fn begin(&self, s: &[u8; BLOCK_BYTES], bytes: usize) -> PartialTag<'_> {
         match self.has_vectors() || bytes < LONG_BYTES {
             true => self.begin_with(s, Sum::Ours(Accumulator::default())),
@@ -62,9 +62,9 @@ impl MacKey {
     fn begin_with(&self, s: &[u8; BLOCK_BYTES], sum: Sum) -> PartialTag<'_> {
         PartialTag {
             key: self,
-            s: *s,
+            s: Zeroizing::new(*s),
             sum,
-            end: [0; BLOCK_BYTES],
+            end: Zeroizing::new([0; BLOCK_BYTES]),
             end_bytes: 0,
         }
     }
@@ -96,30 +96,33 @@ enum Sum {
 /// The tag of a message of which some bytes are still to come.
 pub struct PartialTag<'k> {
     key: &'k MacKey,
-    s: [u8; BLOCK_BYTES],
+    s: Zeroizing<[u8; BLOCK_BYTES]>,
     sum: Sum,
     /// What came last, if it was no whole block.
-    end: [u8; BLOCK_BYTES],
+    end: Zeroizing<[u8; BLOCK_BYTES]>,
     end_bytes: usize,
 }
 
 impl PartialTag<'_> {
     /// Goes on with more bytes: whole blocks, unless they are the last.
     pub fn absorb(&mut self, piece: &[u8]) {
-        debug_assert_eq!(self.end_bytes, 0, "only the last piece has an odd end");
+        // Bytes that no tag covers would be the worst that can happen here.
+        assert_eq!(self.end_bytes, 0, "only the last piece has an odd end");
         let (blocks, end) = piece.split_at(piece.len() - piece.len() % BLOCK_BYTES);
         self.end[..end.len()].copy_from_slice(end);
         self.end_bytes = end.len();
         match &mut self.sum {
             Sum::Ours(sum) => {
-                let mut rest = blocks;
                 #[cfg(target_arch = "x86_64")]
-                if let Some(vectors) = &self.key.vectors {
-                    let (groups, behind) = blocks.as_chunks();
-                    *sum = vectors.absorb(*sum, groups);
-                    rest = behind;
-                }
-                for block in rest.as_chunks().0 {
+                let blocks = match &self.key.vectors {
+                    None => blocks,
+                    Some(vectors) => {
+                        let (groups, behind) = blocks.as_chunks();
+                        *sum = vectors.absorb(*sum, groups);
+                        behind
+                    }
+                };
+                for block in blocks.as_chunks().0 {
                     sum.absorb(&self.key.multiplier, block, 1);
                 }
             }
@@ -133,7 +136,7 @@ impl PartialTag<'_> {
         match self.sum {
             Sum::Ours(mut sum) => {
                 if self.end_bytes > 0 {
-                    let mut block = self.end;
+                    let mut block = self.end.clone();
                     block[self.end_bytes] = 1;
                     sum.absorb(&self.key.multiplier, &block, 0);
                 }
@@ -141,7 +144,8 @@ impl PartialTag<'_> {
             }
             Sum::OfLibrary(library) => {
                 let end = &self.end[..self.end_bytes];
-                library.compute_unpadded(end).into()
+                // A copy, so that what is in the box is wiped and not moved out of it.
+                (*library).clone().compute_unpadded(end).into()
             }
         }
     }

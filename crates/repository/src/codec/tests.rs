@@ -231,3 +231,68 @@ fn a_blob_of_another_repository_stays_as_it_was_compressed() {
     assert!(stored(Compression::Max).0.len() < usual);
     assert!(usual < stored(Compression::Fastest).0.len());
 }
+
+#[test]
+fn what_cannot_be_verified_leaves_the_hash_of_its_pack_alone() {
+    let codec = codec(2);
+    let text = b"all work and no play ".repeat(3000);
+    for compression in [Compression::Auto, Compression::Off] {
+        let id = BlobId::of(&text);
+        let mut sealed = Vec::new();
+        let length = seal(&codec, (id, &text), compression, &mut sealed).unwrap();
+        let before = || {
+            let mut hash = Sha256::new();
+            hash.update(b"what came before");
+            hash
+        };
+        let refused = |id: BlobId, sealed: &[u8], uncompressed: Option<usize>| {
+            let mut pack = before();
+            let verified = codec.verify(id, sealed, uncompressed, &mut pack);
+            assert_eq!(pack.finish(), before().finish());
+            verified.unwrap_err()
+        };
+        let stated = length.uncompressed;
+        for bytes in 0..=40 {
+            let error = refused(id, &sealed[..bytes], stated);
+            assert!(matches!(error, OpenError::Crypto(_)), "{bytes}: {error}");
+        }
+        for at in [0, 20, sealed.len() - MAC_BYTES - 1, sealed.len() - 1] {
+            let mut damaged = sealed.clone();
+            damaged[at] ^= 0x10;
+            let error = refused(id, &damaged, stated);
+            assert!(matches!(error, OpenError::Crypto(_)), "{at}: {error}");
+        }
+        let error = refused(BlobId([7; 32]), &sealed, stated);
+        assert!(matches!(error, OpenError::Hash(found) if found == id));
+        if let Some(stated) = stated {
+            for stated in [stated - 1, stated + 1, BLOB_BYTES_MAX + 1] {
+                refused(id, &sealed, Some(stated));
+            }
+        }
+        let mut pack = before();
+        codec.verify(id, &sealed, stated, &mut pack).unwrap();
+        let whole = [b"what came before".as_slice(), &sealed].concat();
+        assert_eq!(pack.finish(), crate::id::sha256(&whole));
+    }
+}
+
+/// The same key stream would be added and taken away, and only others could not read it.
+#[test]
+fn a_bit_that_flips_in_round_keys_is_caught_before_the_upload() {
+    let mut cipher = Cipher::new(&Key::random().unwrap()).unwrap();
+    if !cipher.flip_bit_of_round_keys() {
+        eprintln!("skipped: this processor has no vector AES, and the library shows no round keys");
+        return;
+    }
+    let codec = Codec::new(cipher, 2);
+    let content = b"something worth keeping";
+    let mut out = Vec::new();
+    let sealed = seal(
+        &codec,
+        (BlobId::of(content), content),
+        Compression::Auto,
+        &mut out,
+    );
+    assert!(matches!(sealed, Err(RepositoryError::VerifyFailed { .. })));
+    assert!(out.is_empty());
+}

@@ -3,8 +3,9 @@
 //! Source: FIPS 197 for the cipher; Intel, "Intel Advanced Encryption Standard (AES) New
 //! Instructions Set", 2010, for the use of `AESKEYGENASSIST` for the round keys of 256-bit keys.
 //!
-//! No closure touches a vector: closures are compiled without the instructions of the function they
-//! stand in, so each would be a call that hands vectors over in memory.
+//! No vector goes through a closure that is given to the standard library (`map`, `from_fn`): its functions are
+//! compiled without the instructions, and what has them is not inlined into them, so each would be a call
+//! that hands vectors over in memory.
 //!
 //! Invariant: [`RoundKeys`] exists only where the processor has the instructions, so calling the
 //! functions that use them is sound.
@@ -12,18 +13,17 @@
 use std::arch::x86_64::{
     __m128i, __m512i, _mm_aeskeygenassist_si128, _mm_cvtsi128_si64, _mm_set_epi64x,
     _mm_shuffle_epi32, _mm_slli_si128, _mm_unpackhi_epi64, _mm_xor_si128, _mm512_add_epi64,
-    _mm512_aesenc_epi128, _mm512_aesenclast_epi128, _mm512_broadcast_i32x4, _mm512_set_epi64,
-    _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_xor_si512,
+    _mm512_aesenc_epi128, _mm512_aesenclast_epi128, _mm512_broadcast_i32x4, _mm512_setzero_si512,
+    _mm512_shuffle_epi8, _mm512_xor_si512,
 };
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::BLOCK_BYTES;
-use crate::avx512;
+use crate::avx512::{self, VECTOR_BYTES};
 
 /// Of AES-256: one before the first round, and one for each.
 const ROUND_KEYS: usize = 15;
-const VECTOR_BYTES: usize = 64;
 const VECTOR_BLOCKS: u64 = (VECTOR_BYTES / BLOCK_BYTES) as u64;
 /// Vectors that go through the rounds together: a round waits longer for its vector than the next
 /// three take to begin theirs.
@@ -51,6 +51,12 @@ impl RoundKeys {
         )]
         // SAFETY: the features that `expand` is compiled for were found.
         Some(unsafe { expand(key) })
+    }
+
+    /// As if memory had failed.
+    #[cfg(test)]
+    pub(super) fn flip_bit(&mut self) {
+        self.0[7][0] ^= 1 << 20;
     }
 
     /// Adds the key stream that begins with this counter.
@@ -128,6 +134,14 @@ fn halves(key: __m128i) -> [u64; 2] {
 /// The lower half of the counter must not wrap before the last block.
 #[target_feature(enable = "vaes,avx512f,avx512bw")]
 fn add_stream(round_keys: &[[u64; 2]; ROUND_KEYS], counter: u128, bytes: &mut [u8]) {
+    debug_assert!(
+        bytes.len().div_ceil(BLOCK_BYTES) as u128 <= (1 << 64) - u128::from(counter as u64),
+        "the lower half wraps"
+    );
+    let (groups, rest) = bytes.as_chunks_mut::<GROUP_BYTES>();
+    // Before the round keys are in registers: a call between would put them on the stack, where they stay.
+    let mut last = [0; GROUP_BYTES];
+    last[..rest.len()].copy_from_slice(rest);
     let mut keys = [_mm512_setzero_si512(); ROUND_KEYS];
     for (key, [low, high]) in keys.iter_mut().zip(round_keys) {
         *key = everywhere(high.cast_signed(), low.cast_signed());
@@ -137,7 +151,6 @@ fn add_stream(round_keys: &[[u64; 2]; ROUND_KEYS], counter: u128, bytes: &mut [u
         *vector = first_counters(counter, number * VECTOR_BLOCKS);
     }
     let step = everywhere(0, GROUP_BLOCKS.cast_signed());
-    let (groups, rest) = bytes.as_chunks_mut::<GROUP_BYTES>();
     for group in groups {
         add_group(&keys, &counters, group);
         for vector in &mut counters {
@@ -145,10 +158,8 @@ fn add_stream(round_keys: &[[u64; 2]; ROUND_KEYS], counter: u128, bytes: &mut [u
         }
     }
     if !rest.is_empty() {
-        let mut group = [0; GROUP_BYTES];
-        group[..rest.len()].copy_from_slice(rest);
-        add_group(&keys, &counters, &mut group);
-        rest.copy_from_slice(&group[..rest.len()]);
+        add_group(&keys, &counters, &mut last);
+        rest.copy_from_slice(&last[..rest.len()]);
     }
 }
 
@@ -180,18 +191,10 @@ fn add_group(
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn first_counters(counter: u128, offset: u64) -> __m512i {
-    let high = ((counter >> 64) as u64).cast_signed();
-    let first = (counter as u64).wrapping_add(offset).cast_signed();
-    _mm512_set_epi64(
-        high,
-        first.wrapping_add(3),
-        high,
-        first.wrapping_add(2),
-        high,
-        first.wrapping_add(1),
-        high,
-        first,
-    )
+    let high = (counter >> 64) as u64;
+    let first = (counter as u64).wrapping_add(offset);
+    let [second, third, fourth] = [1, 2, 3].map(|more| first.wrapping_add(more));
+    avx512::from_words([first, high, second, high, third, high, fourth, high])
 }
 
 /// The same block in all places.

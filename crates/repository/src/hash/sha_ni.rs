@@ -3,8 +3,9 @@
 //! Source: FIPS 180-4 for the function; Intel, "Intel SHA Extensions", 2013, for the use of the
 //! instructions: the state as ABEF and CDGH, four rounds from four words of the schedule.
 //!
-//! No closure touches a vector: closures are compiled without the instructions of the function they
-//! stand in, so each would be a call that hands vectors over in memory.
+//! No vector goes through a closure that is given to the standard library (`map`, `from_fn`): its functions are
+//! compiled without the instructions, and what has them is not inlined into them, so each would be a call
+//! that hands vectors over in memory.
 //!
 //! Invariant: [`State`] exists only where the processor has the instructions, so calling the
 //! functions that use them is sound.
@@ -233,7 +234,7 @@ fn vector([a, b, c, d]: [u32; 4]) -> __m128i {
 fn load_block(block: &Block) -> [__m128i; 4] {
     let swap = _mm_set_epi64x(0x0c0d_0e0f_0809_0a0b, 0x0405_0607_0001_0203);
     let (words, _) = block.as_chunks::<8>();
-    let mut schedule = [swap; 4];
+    let mut schedule = [vector([0; 4]); 4];
     for (number, quarter) in schedule.iter_mut().enumerate() {
         let low = i64::from_le_bytes(words[2 * number]);
         let high = i64::from_le_bytes(words[2 * number + 1]);

@@ -4,16 +4,17 @@
 //! lane is multiplied with its own power, and they are added. There are two such sums for groups of
 //! eight in turns, each step times `r^16`, since one would wait for itself.
 //!
-//! No closure touches a vector: closures are compiled without the instructions of the function they
-//! stand in, so each would be a call that hands vectors over in memory (that made tags take four
-//! times as long).
+//! No vector goes through a closure that is given to the standard library (`map`, `from_fn`): its functions are
+//! compiled without the instructions, and what has them is not inlined into them, so each would be a call
+//! that hands vectors over in memory (tags took four times as long).
 //!
 //! Source: Intel 64 and IA-32 Architectures Software Developer's Manual, `VPMADD52LUQ` and
 //! `VPMADD52HUQ`: the lower and the upper 52 bits of a product are added to a lane of 64.
 //!
 //! Invariants: [`Powers`] exists only where the processor has the instructions, so calling the
-//! function that uses them is sound. Limbs of a sum are less than 2^46, so factors are less than
-//! 2^51, no product's halves overflow, and what is above the highest limb is less than 2^39.
+//! function that uses them is sound. Limbs of a sum are less than 2^46, those of a multiplier less than 2^49 with the
+//! wrapped ones, and what is above the highest limb of a product is less than 2^39: all factors fit into 52 bits,
+//! and so does the last times five times 2^10.
 
 use std::arch::x86_64::{
     __m512i, _mm512_add_epi64, _mm512_and_si512, _mm512_madd52hi_epu64, _mm512_madd52lo_epu64,
@@ -110,12 +111,20 @@ fn absorb(powers: &Powers, so_far: Accumulator, groups: &[[u8; GROUP_BYTES]]) ->
     for group in rest {
         sum = add(times(sum, by_group), load(group));
     }
-    let mut each = by_group;
-    for (factor, limbs) in each.iter_mut().zip(powers.each) {
-        *factor = avx512::from_words(limbs);
-    }
-    let product = times(sum, each);
-    let sums = product.map(|limb| _mm512_reduce_add_epi64(limb).cast_unsigned());
+    let [low, middle, high, second, third] = &powers.each;
+    let each = [
+        avx512::from_words(*low),
+        avx512::from_words(*middle),
+        avx512::from_words(*high),
+        avx512::from_words(*second),
+        avx512::from_words(*third),
+    ];
+    let [low, middle, high] = times(sum, each);
+    let sums = [
+        _mm512_reduce_add_epi64(low).cast_unsigned(),
+        _mm512_reduce_add_epi64(middle).cast_unsigned(),
+        _mm512_reduce_add_epi64(high).cast_unsigned(),
+    ];
     Accumulator(carry(sums))
 }
 
