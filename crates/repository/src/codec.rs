@@ -275,6 +275,7 @@ impl Codec {
         let (mut plain, mut longer) = (Sha256::new(), pack.clone());
         match uncompressed {
             None => {
+                // If it is shorter, that is refused below, and this hash dropped.
                 longer.update(&sealed[..IV_BYTES.min(sealed.len())]);
                 self.cipher
                     .decrypt_unproven(sealed, |ciphertext, plaintext| {

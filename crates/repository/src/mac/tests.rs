@@ -119,3 +119,12 @@ fn the_largest_numbers_do_not_overflow() {
         }
     }
 }
+
+#[test]
+#[should_panic(expected = "only the last piece has an odd end")]
+fn bytes_behind_an_odd_piece_are_not_passed_over() {
+    let key = MacKey::new(&[7; 16]);
+    let mut tag = key.begin(&[0; 16], 32);
+    tag.absorb(b"odd");
+    tag.absorb(&[0; 16]);
+}
