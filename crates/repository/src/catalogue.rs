@@ -12,10 +12,11 @@ use std::sync::Mutex;
 
 use refloat_storage::{FileKind, Listed};
 
+use crate::by_id::position;
 use crate::error::RepositoryError;
 use crate::format::index::IndexFile;
 use crate::format::pack::{BlobKind, PackedBlob};
-use crate::id::{BlobId, IndexId, PackId, position};
+use crate::id::{BlobId, IndexId, PackId};
 use crate::pack_reading::expected_size;
 use crate::parallel::{for_each, lock};
 use crate::repository::Repository;

@@ -4,9 +4,10 @@
 
 use std::collections::HashMap;
 
+use crate::by_id::position;
 use crate::format::index::IndexFile;
 use crate::format::pack::{BlobKind, PackedBlob};
-use crate::id::{BlobId, PackId, position};
+use crate::id::{BlobId, PackId};
 
 /// Where a blob lies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -9,6 +9,7 @@ pub mod archive;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod blobs;
+mod by_id;
 mod catalogue;
 pub mod check;
 pub mod chunker;

@@ -10,8 +10,9 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Mutex;
 
+use crate::by_id::position;
 use crate::format::pack::BlobKind;
-use crate::id::{BlobId, position};
+use crate::id::BlobId;
 use crate::parallel::lock;
 
 /// Locks, so that workers rarely meet.
