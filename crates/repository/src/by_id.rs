@@ -2,7 +2,93 @@
 //!
 //! Invariant: any ids do, hostile ones as well; those of honest hashes are merely fast.
 
+use std::cmp::Ordering;
+use std::sync::Mutex;
+
 use crate::id::{BlobId, prefix};
+use crate::parallel::{for_each, lock};
+
+/// Fewer entries are sorted by comparing them.
+const COMPARED_MAX: usize = 1024;
+/// Fewer entries are not worth another thread.
+const ENTRIES_PER_THREAD_MIN: usize = 16 << 10;
+
+/// Sorts entries by their ids, those of one id by `rest`, in place and on all processors.
+///
+/// Ids are as good as random, so each of their bytes parts the entries evenly: each is moved near its
+/// place without being compared, and only the few of a part are compared (the "American flag sort"
+/// of `McIlroy`, Bostic and `McIlroy`, 1993).
+pub(crate) fn sort<T: Send>(
+    entries: &mut [T],
+    id_of: impl Fn(&T) -> &BlobId + Sync,
+    rest: impl Fn(&T, &T) -> Ordering + Sync,
+) {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = processors.min(entries.len() / ENTRIES_PER_THREAD_MIN);
+    if threads < 2 {
+        return sort_from(entries, 0, &id_of, &rest);
+    }
+    let sizes = part(entries, |entry| id_of(entry).0[0]);
+    let parts: Vec<_> = split(entries, &sizes).map(Mutex::new).collect();
+    let _never_fails = for_each(&parts, threads, |part| {
+        sort_from(&mut lock(part), 1, &id_of, &rest);
+        Ok(())
+    });
+}
+
+/// Sorts entries whose ids are equal in the bytes before `byte`.
+fn sort_from<T>(
+    entries: &mut [T],
+    byte: usize,
+    id_of: &impl Fn(&T) -> &BlobId,
+    rest: &impl Fn(&T, &T) -> Ordering,
+) {
+    if entries.len() <= COMPARED_MAX || byte == size_of::<BlobId>() {
+        return entries.sort_unstable_by(|one, other| {
+            id_of(one).cmp(id_of(other)).then_with(|| rest(one, other))
+        });
+    }
+    let sizes = part(entries, |entry| id_of(entry).0[byte]);
+    for part in split(entries, &sizes) {
+        sort_from(part, byte + 1, id_of, rest);
+    }
+}
+
+/// Splits entries into as many parts as there are sizes, which add up to all.
+fn split<'e, T>(mut entries: &'e mut [T], sizes: &[usize]) -> impl Iterator<Item = &'e mut [T]> {
+    sizes.iter().map(move |size| {
+        let (part, others) = std::mem::take(&mut entries).split_at_mut(*size);
+        entries = others;
+        part
+    })
+}
+
+/// Brings entries with equal bytes together, in the order of the bytes; how many there are of each.
+fn part<T>(entries: &mut [T], byte_of: impl Fn(&T) -> u8) -> [usize; 256] {
+    let mut sizes = [0; 256];
+    for entry in &*entries {
+        sizes[usize::from(byte_of(entry))] += 1;
+    }
+    // Where the next entry of each byte goes, and where the last one ends.
+    let (mut next, mut ends) = ([0; 256], [0; 256]);
+    let mut end = 0;
+    for byte in 0..256 {
+        next[byte] = end;
+        end += sizes[byte];
+        ends[byte] = end;
+    }
+    for byte in 0..256 {
+        while next[byte] < ends[byte] {
+            let at = next[byte];
+            let other = usize::from(byte_of(&entries[at]));
+            if other != byte {
+                entries.swap(at, next[other]);
+            }
+            next[other] += 1;
+        }
+    }
+    sizes
+}
 
 /// Where in entries that are sorted by their ids the one of `id` is.
 ///
@@ -52,6 +138,38 @@ fn interpolate(range: std::ops::Range<usize>, [first, last]: [u64; 2], key: u64)
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Sorts entries of an id and a number both ways, in an order that is neither.
+    fn check(ids: impl Iterator<Item = BlobId>) {
+        let mut entries: Vec<(BlobId, u32)> = ids.zip(0..).collect();
+        let count = entries.len();
+        for at in 0..count {
+            entries.swap(at, at * 7919 % count);
+        }
+        let mut expected = entries.clone();
+        expected.sort_unstable_by_key(|(id, number)| (*id, std::cmp::Reverse(*number)));
+        sort(&mut entries, |(id, _)| id, |one, other| other.1.cmp(&one.1));
+        assert!(entries == expected);
+    }
+
+    #[test]
+    fn any_ids_are_sorted_and_equal_ones_by_the_rest() {
+        let honest = |number: u32| BlobId::of(&number.to_le_bytes());
+        let many = 3 * u32::try_from(ENTRIES_PER_THREAD_MIN).unwrap();
+        for count in [0, 1, 2, 1024, 1025, 5_000, many] {
+            check((0..count).map(honest));
+            // Each four times.
+            check((0..count).map(|number| honest(number / 4)));
+            // Nearly all begin as all others do.
+            check((0..count).map(|number| {
+                let mut id = [9; 32];
+                id[28..].copy_from_slice(&(number % 3000).to_be_bytes());
+                id[0] = if number % 1000 == 0 { 255 } else { 7 };
+                BlobId(id)
+            }));
+            check((0..count).map(|_| BlobId([200; 32])));
+        }
+    }
 
     #[test]
     fn ids_are_in_the_order_of_their_bytes() {

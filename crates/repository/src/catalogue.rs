@@ -12,7 +12,7 @@ use std::sync::Mutex;
 
 use refloat_storage::{FileKind, Listed};
 
-use crate::by_id::position;
+use crate::by_id::{self, position};
 use crate::error::RepositoryError;
 use crate::format::index::IndexFile;
 use crate::format::pack::{BlobKind, PackedBlob};
@@ -76,10 +76,6 @@ impl Row {
             uncompressed_length: Some(self.uncompressed_length)
                 .filter(|length| *length != NOT_COMPRESSED),
         }
-    }
-
-    const fn key(&self) -> (u32, BlobId) {
-        (self.pack & DATA, self.id)
     }
 }
 
@@ -263,10 +259,13 @@ impl Building {
             repeated,
             ..
         } = &mut catalogue;
-        rows.sort_unstable_by_key(|row| {
-            let rest = (row.offset, row.length, row.uncompressed_length);
-            (row.key(), row.pack, rest)
-        });
+        let rest = |row: &Row| (row.pack, row.offset, row.length, row.uncompressed_length);
+        let trees = trees_first(rows);
+        let (of_trees, of_data) = rows.split_at_mut(trees);
+        for rows in [of_trees, of_data] {
+            let by_rest = |one: &Row, other: &Row| rest(one).cmp(&rest(other));
+            by_id::sort(rows, |row| &row.id, by_rest);
+        }
         rows.dedup_by(|again, first| {
             let same = again == first;
             if same {
@@ -281,6 +280,18 @@ impl Building {
         catalogue.unreadable.sort_by_key(|(id, _)| *id);
         catalogue
     }
+}
+
+/// Brings rows of trees before those of data; how many they are.
+fn trees_first(rows: &mut [Row]) -> usize {
+    let mut trees = 0;
+    for at in 0..rows.len() {
+        if rows[at].kind() == BlobKind::Tree {
+            rows.swap(at, trees);
+            trees += 1;
+        }
+    }
+    trees
 }
 
 impl Catalogue {

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use crate::by_id::position;
+use crate::by_id::{self, position};
 use crate::format::index::IndexFile;
 use crate::format::pack::{BlobKind, PackedBlob};
 use crate::id::{BlobId, PackId};
@@ -196,9 +196,9 @@ impl IndexBuilder {
             size.is_none_or(|size| entry.end() > *size)
         };
         for entries in [&mut self.index.data, &mut self.index.trees] {
-            entries.sort_unstable_by_key(|entry| {
-                (entry.id, is_absent(entry), entry.pack, entry.offset)
-            });
+            let rest = |entry: &Entry| (is_absent(entry), entry.pack, entry.offset);
+            let by_rest = |one: &Entry, other: &Entry| rest(one).cmp(&rest(other));
+            by_id::sort(entries, |entry| &entry.id, by_rest);
             entries.dedup_by_key(|entry| entry.id);
             entries.shrink_to_fit();
         }
