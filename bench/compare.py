@@ -9,12 +9,12 @@ as an empty path is left out. DIR holds one
 folder for each workload; those that are missing are generated (`workloads.py`). Steps: first,
 unchanged, changed (1 % of the files), restore, ls, check (all data read), copy (of all points into an
 empty repository of another key, which the tool then checks; borg has none), prune (of all but the
-last). Peers take turns in another order each round, all that they will read is read before each turn
-(borg drops it from the page cache), free memory is touched before steps that need much, the
-disk is synchronised before each run and,
-timed by itself, after it: refloat and borg end when what they wrote is on disk, others before. Each
-restored tree is compared with its source. FILE.json is written anew after each workload. `report.py` turns the results into the table and
-the plot of docs/performance.md. Run as root, so that owners can be restored.
+last). Peers take turns in another order each round. What a step reads, source or repository, is read before it:
+some tools leave it in the page cache, refloat writes past it, borg drops it. Free memory is touched before steps
+that need much. The disk is synchronised before each run and, timed by itself, after it: refloat and borg end when
+what they wrote is on disk, others before. Each restored tree is compared with its source. FILE.json is written anew
+after each workload. `report.py` turns the results into the table and the plot of docs/performance.md. Run as root,
+so that owners can be restored.
 """
 import argparse
 import hashlib
@@ -193,7 +193,6 @@ def one_turn(tool, program, source, options, tag):
     repository, target, cache = (os.path.join(place, part) for part in ("repo", "out", "cache"))
     os.makedirs(place, exist_ok=True)
     steps = commands(tool, program, repository, source, target, cache)
-    warm(source)
     log = os.path.join(options.work, "errors.log")
     name = os.path.basename(source)
     results = {}
@@ -205,6 +204,7 @@ def one_turn(tool, program, source, options, tag):
         if step == "changed":
             # Changes are to a copy that has been backed up once, under the same path.
             workloads.change(source)
+        warm(source if step in ("first", "unchanged", "changed") else repository)
         if step in ("first", "restore", "check", "copy"):
             touch_memory(held_bytes(source) + MEMORY_TOOL_BYTES)
         status, wall, durable, cpu, memory = run(steps[step], log)
