@@ -11,10 +11,12 @@
 //! functions that use them is sound.
 
 use std::arch::x86_64::{
-    __m128i, _mm_add_epi32, _mm_alignr_epi8, _mm_cvtsi128_si64, _mm_set_epi32, _mm_set_epi64x,
-    _mm_sha256msg1_epu32, _mm_sha256msg2_epu32, _mm_sha256rnds2_epu32, _mm_shuffle_epi8,
-    _mm_shuffle_epi32, _mm_unpackhi_epi64,
+    __cpuid, __m128i, _mm_add_epi32, _mm_alignr_epi8, _mm_cvtsi128_si64, _mm_ror_epi32,
+    _mm_set_epi32, _mm_set_epi64x, _mm_sha256msg1_epu32, _mm_sha256msg2_epu32,
+    _mm_sha256rnds2_epu32, _mm_shuffle_epi8, _mm_shuffle_epi32, _mm_srli_epi32,
+    _mm_ternarylogic_epi32, _mm_unpackhi_epi64,
 };
+use std::sync::LazyLock;
 
 const BLOCK_BYTES: usize = 64;
 
@@ -51,6 +53,43 @@ const ROUND: [[u32; 4]; 16] = [
     [0x90be_fffa, 0xa450_6ceb, 0xbef9_a3f7, 0xc671_78f2],
 ];
 
+/// How new words of the schedule come about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Schedule {
+    /// By the SHA instructions alone.
+    Sha,
+    /// Half of it by rotations, which AVX-512 has for vectors of any size. On Intel's processors the
+    /// instruction for that half keeps the unit of the rounds busy, and rotations do not (ADR 0018).
+    Rotations,
+}
+
+/// None without the SHA instructions.
+static SCHEDULE: LazyLock<Option<Schedule>> = LazyLock::new(|| {
+    let able = is_x86_feature_detected!("sha")
+        && is_x86_feature_detected!("ssse3")
+        && is_x86_feature_detected!("sse4.1");
+    match able {
+        false => None,
+        true if is_intel() && Schedule::can_rotate() => Some(Schedule::Rotations),
+        true => Some(Schedule::Sha),
+    }
+});
+
+impl Schedule {
+    fn can_rotate() -> bool {
+        is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl")
+    }
+}
+
+fn is_intel() -> bool {
+    if cfg!(miri) {
+        return false;
+    }
+    let vendor = __cpuid(0);
+    let name = [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes);
+    name.as_flattened() == b"GenuineIntel"
+}
+
 /// A hash in the making.
 #[derive(Clone)]
 pub struct State {
@@ -59,25 +98,24 @@ pub struct State {
     rest: Block,
     rest_bytes: usize,
     bytes: u64,
+    schedule: Schedule,
 }
 
 impl State {
     /// Of no bytes yet; none if this processor lacks the instructions.
     pub fn new() -> Option<Self> {
-        let able = is_x86_feature_detected!("sha")
-            && is_x86_feature_detected!("ssse3")
-            && is_x86_feature_detected!("sse4.1");
-        able.then_some(Self {
+        SCHEDULE.map(|schedule| Self {
             words: INITIAL,
             rest: [0; BLOCK_BYTES],
             rest_bytes: 0,
             bytes: 0,
+            schedule,
         })
     }
 
     pub fn update(&mut self, bytes: &[u8]) {
         let blocks = self.take_blocks(bytes);
-        one(&mut self.words, blocks);
+        self.schedule.one(&mut self.words, blocks);
     }
 
     pub fn update_two(first: &mut Self, bytes: &[u8], second: &mut Self, others: &[u8]) {
@@ -85,9 +123,10 @@ impl State {
         let both = a.len().min(b.len());
         let (a, rest_a) = a.split_at(both);
         let (b, rest_b) = b.split_at(both);
-        two(&mut first.words, a, &mut second.words, b);
-        one(&mut first.words, rest_a);
-        one(&mut second.words, rest_b);
+        let schedule = first.schedule;
+        schedule.two([&mut first.words, &mut second.words], a, b);
+        schedule.one(&mut first.words, rest_a);
+        schedule.one(&mut second.words, rest_b);
     }
 
     /// Completes the block that was begun, gives the whole blocks that follow, and keeps what
@@ -103,7 +142,7 @@ impl State {
             if self.rest_bytes < BLOCK_BYTES {
                 return &[];
             }
-            one(&mut self.words, &[self.rest]);
+            self.schedule.one(&mut self.words, &[self.rest]);
         }
         let (blocks, after) = bytes.as_chunks();
         self.rest[..after.len()].copy_from_slice(after);
@@ -127,27 +166,32 @@ impl State {
     }
 }
 
-/// Both are reached only with a [`State`], which shows that the processor has the instructions.
-fn one(words: &mut [u32; 8], blocks: &[Block]) {
-    #[expect(
-        unsafe_code,
-        reason = "the instructions are there: see above, and ADR 0018"
-    )]
-    // SAFETY: `State::new` found the features that `compress` is compiled for.
-    unsafe {
-        compress([words], blocks.iter().map(|block| [block]));
+impl Schedule {
+    fn one(self, words: &mut [u32; 8], blocks: &[Block]) {
+        self.feed([words], blocks.iter().map(|block| [block]));
     }
-}
 
-fn two(first: &mut [u32; 8], blocks: &[Block], second: &mut [u32; 8], others: &[Block]) {
-    let pairs = blocks.iter().zip(others).map(|(a, b)| [a, b]);
-    #[expect(
-        unsafe_code,
-        reason = "the instructions are there: see above, and ADR 0018"
-    )]
-    // SAFETY: as in `one`.
-    unsafe {
-        compress([first, second], pairs);
+    fn two(self, words: [&mut [u32; 8]; 2], blocks: &[Block], others: &[Block]) {
+        self.feed(words, blocks.iter().zip(others).map(|(a, b)| [a, b]));
+    }
+
+    /// Reached only with a [`State`], which shows that the processor has the instructions.
+    fn feed<'b, const N: usize>(
+        self,
+        words: [&mut [u32; 8]; N],
+        blocks: impl Iterator<Item = [&'b Block; N]>,
+    ) {
+        #[expect(
+            unsafe_code,
+            reason = "the instructions are there: see above, and ADR 0018"
+        )]
+        // SAFETY: `SCHEDULE` found the features that these are compiled for.
+        unsafe {
+            match self {
+                Self::Sha => compress(words, blocks),
+                Self::Rotations => compress_with_rotations(words, blocks),
+            }
+        }
     }
 }
 
@@ -158,45 +202,66 @@ struct Lanes {
     cdgh: __m128i,
 }
 
-/// Feeds blocks into `N` states, step by step in turn, so that their instructions overlap.
-#[target_feature(enable = "sha,ssse3,sse4.1")]
-fn compress<'b, const N: usize>(
-    words: [&mut [u32; 8]; N],
-    blocks: impl Iterator<Item = [&'b Block; N]>,
-) {
-    let mut states = [load_state(&INITIAL); N];
-    for (state, words) in states.iter_mut().zip(&words) {
-        *state = load_state(words);
-    }
-    for blocks in blocks {
-        let before = states;
-        let mut schedules = [[vector([0; 4]); 4]; N];
-        for (schedule, block) in schedules.iter_mut().zip(blocks) {
-            *schedule = load_block(block);
+/// The sixteen steps of a block, written out: as a loop they are not unrolled, which costs a quarter.
+macro_rules! each_step {
+    ($step:ident => $work:block) => {
+        each_step!($step => $work, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
+    };
+    ($step:ident => $work:block, $($number:literal)*) => {$(
+        {
+            let $step = $number;
+            $work
         }
-        // Written out: as a loop it is not unrolled, which costs a quarter.
-        macro_rules! steps {
-            ($($step:literal)*) => {$(
-                let constants = vector(ROUND[$step]);
-                for (state, schedule) in states.iter_mut().zip(&mut schedules) {
-                    if $step >= 4 {
-                        schedule[$step % 4] = next_words(schedule, $step);
-                    }
-                    let current = _mm_add_epi32(schedule[$step % 4], constants);
-                    *state = four_rounds(*state, current);
-                }
-            )*};
-        }
-        steps!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
-        for (state, before) in states.iter_mut().zip(before) {
-            state.abef = _mm_add_epi32(state.abef, before.abef);
-            state.cdgh = _mm_add_epi32(state.cdgh, before.cdgh);
-        }
-    }
-    for (state, words) in states.into_iter().zip(words) {
-        *words = store_state(state);
-    }
+    )*};
 }
+
+/// Makes a function that feeds blocks into `N` states, step by step in turn, so that their instructions overlap.
+/// A macro, since what is inlined into it must be compiled for no other features than it is.
+macro_rules! compress {
+    ($name:ident, $features:literal, $next_words:ident) => {
+        #[target_feature(enable = $features)]
+        fn $name<'b, const N: usize>(
+            words: [&mut [u32; 8]; N],
+            blocks: impl Iterator<Item = [&'b Block; N]>,
+        ) {
+            let mut states = [load_state(&INITIAL); N];
+            for (state, words) in states.iter_mut().zip(&words) {
+                *state = load_state(words);
+            }
+            for blocks in blocks {
+                let before = states;
+                let mut schedules = [[vector([0; 4]); 4]; N];
+                for (schedule, block) in schedules.iter_mut().zip(blocks) {
+                    *schedule = load_block(block);
+                }
+                each_step!(step => {
+                    let constants = vector(ROUND[step]);
+                    for (state, schedule) in states.iter_mut().zip(&mut schedules) {
+                        if step >= 4 {
+                            schedule[step % 4] = $next_words(schedule, step);
+                        }
+                        let current = _mm_add_epi32(schedule[step % 4], constants);
+                        *state = four_rounds(*state, current);
+                    }
+                });
+                for (state, before) in states.iter_mut().zip(before) {
+                    state.abef = _mm_add_epi32(state.abef, before.abef);
+                    state.cdgh = _mm_add_epi32(state.cdgh, before.cdgh);
+                }
+            }
+            for (state, words) in states.into_iter().zip(words) {
+                *words = store_state(state);
+            }
+        }
+    };
+}
+
+compress!(compress, "sha,ssse3,sse4.1", next_words);
+compress!(
+    compress_with_rotations,
+    "sha,ssse3,sse4.1,avx,avx512f,avx512vl",
+    next_words_by_rotations
+);
 
 #[inline]
 #[target_feature(enable = "sha,ssse3,sse4.1")]
@@ -216,6 +281,27 @@ fn next_words(schedule: &[__m128i; 4], step: usize) -> __m128i {
     let (third, newest) = (schedule[(step + 2) % 4], schedule[(step + 3) % 4]);
     let sum = _mm_add_epi32(
         _mm_sha256msg1_epu32(oldest, second),
+        _mm_alignr_epi8(newest, third, 4),
+    );
+    _mm_sha256msg2_epu32(sum, newest)
+}
+
+/// As [`next_words`].
+#[inline]
+#[target_feature(enable = "sha,ssse3,sse4.1,avx,avx512f,avx512vl")]
+fn next_words_by_rotations(schedule: &[__m128i; 4], step: usize) -> __m128i {
+    /// Of three bits one or all: the exclusive or.
+    const ODD: i32 = 0b1001_0110;
+    let (oldest, second) = (schedule[step % 4], schedule[(step + 1) % 4]);
+    let (third, newest) = (schedule[(step + 2) % 4], schedule[(step + 3) % 4]);
+    let words = _mm_alignr_epi8(second, oldest, 4);
+    let sigma = _mm_ternarylogic_epi32::<ODD>(
+        _mm_ror_epi32::<7>(words),
+        _mm_ror_epi32::<18>(words),
+        _mm_srli_epi32::<3>(words),
+    );
+    let sum = _mm_add_epi32(
+        _mm_add_epi32(oldest, sigma),
         _mm_alignr_epi8(newest, third, 4),
     );
     _mm_sha256msg2_epu32(sum, newest)
@@ -282,12 +368,35 @@ mod tests {
         hash.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
+    /// A state for each way this processor has, of either maker.
+    fn states() -> Vec<State> {
+        let mut states = Vec::from_iter(State::new());
+        let other = match states.first().map(|state| state.schedule) {
+            None => {
+                eprintln!("SKIPPED: this processor has no SHA instructions");
+                return states;
+            }
+            Some(Schedule::Rotations) => Schedule::Sha,
+            Some(Schedule::Sha) if Schedule::can_rotate() => Schedule::Rotations,
+            Some(Schedule::Sha) => {
+                eprintln!("SKIPPED: this processor has no rotations of vectors");
+                return states;
+            }
+        };
+        let mut state = states[0].clone();
+        state.schedule = other;
+        states.push(state);
+        states
+    }
+
     #[test]
     fn one_and_two_messages_in_any_pieces() {
-        let Some(new) = State::new() else {
-            eprintln!("SKIPPED: this processor has no SHA instructions");
-            return;
-        };
+        for new in states() {
+            messages_in_any_pieces(&new);
+        }
+    }
+
+    fn messages_in_any_pieces(new: &State) {
         // FIPS 180-4's second example, and a million times "a" cut down: 1,000 times.
         let long = b"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq";
         let many = [b'a'; 1000];
@@ -303,8 +412,29 @@ mod tests {
             assert_eq!(
                 [hex(one.finish()), hex(other.finish())],
                 expected,
-                "{split}"
+                "{:?}, {split}",
+                new.schedule
             );
         }
+    }
+
+    #[test]
+    fn all_ways_give_the_same_for_noise() {
+        let mut word = 1_u32;
+        let noise: Vec<u8> = std::iter::repeat_with(|| {
+            word = word.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (word >> 24) as u8
+        })
+        .take(20_000)
+        .collect();
+        let states = states();
+        let hashes = states.iter().map(|state| {
+            let (mut one, mut other) = (state.clone(), state.clone());
+            State::update_two(&mut one, &noise, &mut other, &noise[7..9_001]);
+            [one.finish(), other.finish()]
+        });
+        let hashes: Vec<_> = hashes.collect();
+        assert!(hashes.windows(2).all(|pair| pair[0] == pair[1]));
+        assert!(hashes.iter().all(|[one, other]| one != other));
     }
 }
