@@ -5,8 +5,8 @@ usage: compare.py [--rounds N] [--data DIR] [--work DIR] [--out FILE.json] [--wo
                   [--steps A,B] [TOOL=PATH...]
 
 Tools are refloat, restic, rustic and borg; those not given are looked for on PATH, and one given
-as an empty path is left out. DIR holds one
-folder for each workload; those that are missing are generated (`workloads.py`). Steps: first,
+as an empty path is left out. DIR holds one folder for each workload; those that are missing are generated
+(`workloads.py`). Steps: first,
 unchanged, changed (1 % of the files), restore, ls, check (all data read), copy (of all points into an
 empty repository of another key, which the tool then checks; borg has none), prune (of all but the
 last). Peers take turns in another order each round. What a step reads, source or repository, is read before it:
@@ -31,6 +31,7 @@ import workloads
 TOOLS = ("refloat", "restic", "rustic", "borg")
 WORKLOADS = ("large", "small", "source", "one", "duplicates", "sparse", "media")
 STEPS = ("first", "unchanged", "restore", "changed", "ls", "check", "copy", "prune")
+BACKUPS = ("first", "unchanged", "changed")
 PASSWORD = "benchmark"
 # ext4 passes over inodes that were freed up to a minute ago, and over those of a block that is dirty up to
 # five minutes more: a restore soon after another tree was deleted measures mostly that.
@@ -204,7 +205,8 @@ def one_turn(tool, program, source, options, tag):
         if step == "changed":
             # Changes are to a copy that has been backed up once, under the same path.
             workloads.change(source)
-        warm(source if step in ("first", "unchanged", "changed") else repository)
+        for read in (source,) if step in BACKUPS else (repository, cache):
+            warm(read)
         if step in ("first", "restore", "check", "copy"):
             touch_memory(held_bytes(source) + MEMORY_TOOL_BYTES)
         status, wall, durable, cpu, memory = run(steps[step], log)

@@ -1,6 +1,6 @@
 //! Entries in the order of their ids.
 //!
-//! Invariant: any ids do, hostile ones as well; those of honest hashes are merely fast.
+//! Invariant: any ids do. Hostile ones are sorted by one thread, and looked up by halving.
 
 use std::cmp::Ordering;
 use std::sync::Mutex;
@@ -13,7 +13,7 @@ const COMPARED_MAX: usize = 1024;
 /// Fewer entries are not worth another thread.
 const ENTRIES_PER_THREAD_MIN: usize = 16 << 10;
 
-/// Sorts entries by their ids, those of one id by `rest`, in place and on all processors.
+/// Sorts entries by their ids, those of one id by `rest`, in place, and many of them on all processors.
 ///
 /// Ids are as good as random, so each of their bytes parts the entries evenly: each is moved near its
 /// place without being compared, and only the few of a part are compared (the "American flag sort"
@@ -26,12 +26,22 @@ pub(crate) fn sort<T: Send>(
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = processors.min(entries.len() / ENTRIES_PER_THREAD_MIN);
     if threads < 2 {
-        return sort_from(entries, 0, &id_of, &rest);
+        sort_from(entries, 0, &id_of, &rest);
+    } else {
+        sort_on(threads, entries, &id_of, &rest);
     }
-    let sizes = part(entries, |entry| id_of(entry).0[0]);
+}
+
+fn sort_on<T: Send>(
+    threads: usize,
+    entries: &mut [T],
+    id_of: &(impl Fn(&T) -> &BlobId + Sync),
+    rest: &(impl Fn(&T, &T) -> Ordering + Sync),
+) {
+    let sizes = group_by_byte(entries, |entry| id_of(entry).0[0]);
     let parts: Vec<_> = split(entries, &sizes).map(Mutex::new).collect();
     let _never_fails = for_each(&parts, threads, |part| {
-        sort_from(&mut lock(part), 1, &id_of, &rest);
+        sort_from(&mut lock(part), 1, id_of, rest);
         Ok(())
     });
 }
@@ -48,7 +58,7 @@ fn sort_from<T>(
             id_of(one).cmp(id_of(other)).then_with(|| rest(one, other))
         });
     }
-    let sizes = part(entries, |entry| id_of(entry).0[byte]);
+    let sizes = group_by_byte(entries, |entry| id_of(entry).0[byte]);
     for part in split(entries, &sizes) {
         sort_from(part, byte + 1, id_of, rest);
     }
@@ -63,8 +73,8 @@ fn split<'e, T>(mut entries: &'e mut [T], sizes: &[usize]) -> impl Iterator<Item
     })
 }
 
-/// Brings entries with equal bytes together, in the order of the bytes; how many there are of each.
-fn part<T>(entries: &mut [T], byte_of: impl Fn(&T) -> u8) -> [usize; 256] {
+/// Brings entries with equal bytes together, in the order of the bytes. Returns how many there are of each.
+fn group_by_byte<T>(entries: &mut [T], byte_of: impl Fn(&T) -> u8) -> [usize; 256] {
     let mut sizes = [0; 256];
     for entry in &*entries {
         sizes[usize::from(byte_of(entry))] += 1;
@@ -114,9 +124,9 @@ pub(crate) fn position<T>(
             low + (high - low) / 2
         };
         match id_of(&entries[middle]).cmp(id) {
-            std::cmp::Ordering::Equal => return Some(middle),
-            std::cmp::Ordering::Less => low = middle + 1,
-            std::cmp::Ordering::Greater => high = middle,
+            Ordering::Equal => return Some(middle),
+            Ordering::Less => low = middle + 1,
+            Ordering::Greater => high = middle,
         }
     }
     None
@@ -139,7 +149,11 @@ fn interpolate(range: std::ops::Range<usize>, [first, last]: [u64; 2], key: u64)
 mod tests {
     use super::*;
 
-    /// Sorts entries of an id and a number both ways, in an order that is neither.
+    fn id_of((id, _): &(BlobId, u32)) -> &BlobId {
+        id
+    }
+
+    /// Sorts entries of an id and a number on any number of threads, in an order that is neither.
     fn check(ids: impl Iterator<Item = BlobId>) {
         let mut entries: Vec<(BlobId, u32)> = ids.zip(0..).collect();
         let count = entries.len();
@@ -148,8 +162,16 @@ mod tests {
         }
         let mut expected = entries.clone();
         expected.sort_unstable_by_key(|(id, number)| (*id, std::cmp::Reverse(*number)));
-        sort(&mut entries, |(id, _)| id, |one, other| other.1.cmp(&one.1));
-        assert!(entries == expected);
+        let rest = |one: &(BlobId, u32), other: &(BlobId, u32)| other.1.cmp(&one.1);
+        let (mut by_one, mut by_three) = (entries.clone(), entries.clone());
+        sort(&mut entries, id_of, rest);
+        sort_from(&mut by_one, 0, &id_of, &rest);
+        sort_on(3, &mut by_three, &id_of, &rest);
+        assert!(
+            [entries, by_one, by_three]
+                .iter()
+                .all(|sorted| *sorted == expected)
+        );
     }
 
     #[test]

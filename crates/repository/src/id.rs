@@ -165,7 +165,7 @@ impl BlobId {
     }
 }
 
-/// The first eight bytes, in whose order ids are but for equal ones.
+/// The first eight bytes as a number: ids are in the order of these, where they differ.
 pub(crate) fn prefix(id: &[u8; 32]) -> u64 {
     id.first_chunk::<8>()
         .map_or(0, |bytes| u64::from_be_bytes(*bytes))

@@ -196,7 +196,10 @@ impl IndexBuilder {
             size.is_none_or(|size| entry.end() > *size)
         };
         for entries in [&mut self.index.data, &mut self.index.trees] {
-            let rest = |entry: &Entry| (is_absent(entry), entry.pack, entry.offset);
+            let rest = |entry: &Entry| {
+                let lengths = (entry.length, entry.uncompressed_length);
+                (is_absent(entry), entry.pack, entry.offset, lengths)
+            };
             let by_rest = |one: &Entry, other: &Entry| rest(one).cmp(&rest(other));
             by_id::sort(entries, |entry| &entry.id, by_rest);
             entries.dedup_by_key(|entry| entry.id);
