@@ -18,10 +18,10 @@ const ENTRIES_PER_THREAD_MIN: usize = 16 << 10;
 /// Ids are as good as random, so each of their bytes parts the entries evenly: each is moved near its
 /// place without being compared, and only the few of a part are compared (the "American flag sort"
 /// of `McIlroy`, Bostic and `McIlroy`, 1993).
-pub(crate) fn sort<T: Send>(
+pub(crate) fn sort<T: Send, Rest: Ord>(
     entries: &mut [T],
     id_of: impl Fn(&T) -> &BlobId + Sync,
-    rest: impl Fn(&T, &T) -> Ordering + Sync,
+    rest: impl Fn(&T) -> Rest + Sync,
 ) {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = processors.min(entries.len() / ENTRIES_PER_THREAD_MIN);
@@ -32,11 +32,11 @@ pub(crate) fn sort<T: Send>(
     }
 }
 
-fn sort_on<T: Send>(
+fn sort_on<T: Send, Rest: Ord>(
     threads: usize,
     entries: &mut [T],
     id_of: &(impl Fn(&T) -> &BlobId + Sync),
-    rest: &(impl Fn(&T, &T) -> Ordering + Sync),
+    rest: &(impl Fn(&T) -> Rest + Sync),
 ) {
     let sizes = group_by_byte(entries, |entry| id_of(entry).0[0]);
     let parts: Vec<_> = split(entries, &sizes).map(Mutex::new).collect();
@@ -47,15 +47,16 @@ fn sort_on<T: Send>(
 }
 
 /// Sorts entries whose ids are equal in the bytes before `byte`.
-fn sort_from<T>(
+fn sort_from<T, Rest: Ord>(
     entries: &mut [T],
     byte: usize,
     id_of: &impl Fn(&T) -> &BlobId,
-    rest: &impl Fn(&T, &T) -> Ordering,
+    rest: &impl Fn(&T) -> Rest,
 ) {
     if entries.len() <= COMPARED_MAX || byte == size_of::<BlobId>() {
         return entries.sort_unstable_by(|one, other| {
-            id_of(one).cmp(id_of(other)).then_with(|| rest(one, other))
+            let by_rest = || rest(one).cmp(&rest(other));
+            id_of(one).cmp(id_of(other)).then_with(by_rest)
         });
     }
     let sizes = group_by_byte(entries, |entry| id_of(entry).0[byte]);
@@ -162,7 +163,7 @@ mod tests {
         }
         let mut expected = entries.clone();
         expected.sort_unstable_by_key(|(id, number)| (*id, std::cmp::Reverse(*number)));
-        let rest = |one: &(BlobId, u32), other: &(BlobId, u32)| other.1.cmp(&one.1);
+        let rest = |(_, number): &(BlobId, u32)| std::cmp::Reverse(*number);
         let (mut by_one, mut by_three) = (entries.clone(), entries.clone());
         sort(&mut entries, id_of, rest);
         sort_from(&mut by_one, 0, &id_of, &rest);

@@ -263,8 +263,7 @@ impl Building {
         let trees = trees_first(rows);
         let (of_trees, of_data) = rows.split_at_mut(trees);
         for rows in [of_trees, of_data] {
-            let by_rest = |one: &Row, other: &Row| rest(one).cmp(&rest(other));
-            by_id::sort(rows, |row| &row.id, by_rest);
+            by_id::sort(rows, |row| &row.id, rest);
         }
         rows.dedup_by(|again, first| {
             let same = again == first;
@@ -282,7 +281,7 @@ impl Building {
     }
 }
 
-/// Brings rows of trees before those of data; how many they are.
+/// Brings rows of trees before those of data. Returns how many they are.
 fn trees_first(rows: &mut [Row]) -> usize {
     let mut trees = 0;
     for at in 0..rows.len() {

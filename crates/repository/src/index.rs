@@ -200,8 +200,7 @@ impl IndexBuilder {
                 let lengths = (entry.length, entry.uncompressed_length);
                 (is_absent(entry), entry.pack, entry.offset, lengths)
             };
-            let by_rest = |one: &Entry, other: &Entry| rest(one).cmp(&rest(other));
-            by_id::sort(entries, |entry| &entry.id, by_rest);
+            by_id::sort(entries, |entry| &entry.id, rest);
             entries.dedup_by_key(|entry| entry.id);
             entries.shrink_to_fit();
         }
