@@ -191,6 +191,12 @@ mod tests {
                 BlobId(id)
             }));
             check((0..count).map(|_| BlobId([200; 32])));
+            // All in one part, which each further byte parts again.
+            check((0..count).map(|number| {
+                let mut id = honest(number).0;
+                id[0] = 7;
+                BlobId(id)
+            }));
         }
     }
 
