@@ -37,7 +37,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use refloat_model::cancel::Cancel;
 use refloat_model::progress::Counters;
 
-use crate::codec::{Codec, Compression, Opened, Prepared};
+use crate::codec::{Codec, Compression, Decrypted, Prepared};
 use crate::error::RepositoryError;
 use crate::format::pack::BlobKind;
 use crate::format::tree::{Node, encode};
@@ -193,12 +193,19 @@ impl Shared {
         id: BlobId,
         plaintext: &[u8],
     ) -> Result<Density, RepositoryError> {
-        self.store_prepared(kind, id, plaintext.len(), |codec, compression| {
+        let stored = self.store_prepared(kind, id, plaintext.len(), |codec, compression| {
             codec.prepare(id, plaintext, compression)
-        })
+        });
+        stored.inspect_err(|_failed| self.stop_relying())
     }
 
-    /// Stores a blob unless it is there or on its way, as it is prepared then; what was stored of it.
+    /// Others may rely on the claim of what could not be stored: nothing of this run can be published.
+    fn stop_relying(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
+    }
+
+    /// Stores a blob unless it is there or on its way, as it is prepared then; what was stored of it. If that
+    /// fails, the blob stays claimed.
     fn store_prepared<'p>(
         &self,
         kind: BlobKind,
@@ -217,11 +224,7 @@ impl Shared {
         };
         let codec = self.repository.codec();
         let prepared = prepare(codec, compression);
-        let added = prepared.and_then(|blob| self.packer.add(codec, kind, blob));
-        let sealed = added.inspect_err(|_failed| {
-            // Others may rely on the claim already: nothing of this run can be published.
-            self.stopped.store(true, Ordering::SeqCst);
-        })?;
+        let sealed = prepared.and_then(|blob| self.packer.add(codec, kind, blob))?;
         let counter = match kind {
             BlobKind::Data => &self.data_blobs,
             BlobKind::Tree => &self.tree_blobs,
@@ -383,15 +386,28 @@ impl Archiver {
         self.shared.has_blob(kind, id)
     }
 
-    /// Stores a blob of another repository unless it is there or on its way.
+    /// Stores a blob of another repository unless it is there or on its way. No blob is given twice, and nothing
+    /// that needs one is published unless this succeeded for it.
     ///
     /// # Errors
-    /// It cannot be sealed or stored.
-    pub fn store_opened(&self, kind: BlobKind, blob: &Opened<'_>) -> Result<(), RepositoryError> {
-        let length = blob.plaintext.len();
-        let prepare = |codec: &Codec, compression| codec.prepare_opened(blob, compression);
-        let stored = self.shared.store_prepared(kind, blob.id, length, prepare);
-        stored.map(drop).map_err(|error| self.shared.told(error))
+    /// [`VerifyFailed`](RepositoryError::VerifyFailed): it is not what its id says, or memory failed; others can
+    /// still be stored. Or it cannot be sealed or stored.
+    pub fn store_decrypted(
+        &self,
+        kind: BlobKind,
+        blob: &Decrypted<'_>,
+    ) -> Result<(), RepositoryError> {
+        let shared = &self.shared;
+        let length = blob.plaintext_bytes();
+        let prepare = |codec: &Codec, compression| codec.prepare_decrypted(blob, compression);
+        match shared.store_prepared(kind, blob.id(), length, prepare) {
+            Ok(_density) => Ok(()),
+            Err(error @ RepositoryError::VerifyFailed { .. }) => Err(error),
+            Err(error) => {
+                shared.stop_relying();
+                Err(shared.told(error))
+            }
+        }
     }
 
     /// Waits for all work and uploads, and writes the indexes.

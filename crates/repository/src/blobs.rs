@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::codec::{OpenError, SealedBlob};
+use crate::codec::{Decrypted, OpenError, SealedBlob};
 use crate::error::RepositoryError;
 use crate::format::pack::BlobKind;
 use crate::format::tree::{self, Node};
@@ -69,6 +69,22 @@ impl IndexedRepository {
         let uncompressed = blob.uncompressed_length.map(|length| length as usize);
         self.codec()
             .open_blob(blob.id, sealed, uncompressed, out)
+            .map_err(|cause| damaged(location, cause))
+    }
+
+    /// Authenticates and decrypts a blob's sealed bytes, for another repository to prove and to store.
+    ///
+    /// # Errors
+    /// The bytes are not authentic.
+    pub(crate) fn decrypt_located<'b>(
+        &self,
+        location: &Location,
+        sealed: &'b mut [u8],
+    ) -> Result<Decrypted<'b>, RepositoryError> {
+        let blob = &location.blob;
+        let uncompressed = blob.uncompressed_length.map(|length| length as usize);
+        self.codec()
+            .decrypt(blob.id, sealed, uncompressed)
             .map_err(|cause| damaged(location, cause))
     }
 

@@ -98,14 +98,15 @@ pub struct Prepared<'p> {
 enum Body<'p> {
     /// The plaintext, or what another repository made of it.
     AsItIs(&'p [u8]),
-    Compressed(Vec<u8>),
+    /// Compressed or decompressed, in memory of the thread's.
+    Made(Vec<u8>),
 }
 
 impl Body<'_> {
     fn bytes(&self) -> &[u8] {
         match self {
             Self::AsItIs(bytes) => bytes,
-            Self::Compressed(bytes) => bytes,
+            Self::Made(bytes) => bytes,
         }
     }
 }
@@ -137,17 +138,28 @@ pub struct SealedBlob<'b> {
     pub plain: &'b mut Vec<u8>,
 }
 
-/// A blob of another repository that was opened and is what its id says.
+/// A blob of another repository, authenticated and decrypted. Whether it is what its id says shows when
+/// it is sealed.
 #[derive(Clone, Copy, Debug)]
-pub struct Opened<'b> {
-    /// What its plaintext hashes to.
-    pub id: BlobId,
-    /// The memory of its sealed form, in which it was opened.
-    pub memory: &'b [u8],
-    /// Its plaintext.
-    pub plaintext: &'b [u8],
-    /// Whether it was compressed.
-    pub is_compressed: bool,
+pub struct Decrypted<'b> {
+    id: BlobId,
+    body: &'b [u8],
+    /// Bytes of plaintext if the body is compressed, as the other repository states them.
+    uncompressed: Option<usize>,
+}
+
+impl Decrypted<'_> {
+    /// What its plaintext shall hash to.
+    #[must_use]
+    pub const fn id(&self) -> BlobId {
+        self.id
+    }
+
+    /// Bytes of plaintext, if it is what its id says.
+    #[must_use]
+    pub fn plaintext_bytes(&self) -> usize {
+        self.uncompressed.unwrap_or(self.body.len())
+    }
 }
 
 /// How long a sealed blob is.
@@ -202,7 +214,7 @@ impl Codec {
         Ok(Prepared {
             id,
             uncompressed: compressed.as_ref().map(|_| plaintext.len()),
-            body: compressed.map_or(Body::AsItIs(plaintext), Body::Compressed),
+            body: compressed.map_or(Body::AsItIs(plaintext), Body::Made),
         })
     }
 
@@ -210,20 +222,30 @@ impl Codec {
     /// would take most of the time, and might give more than the other repository was told to take.
     ///
     /// # Errors
-    /// zstd failed.
-    pub fn prepare_opened<'p>(
+    /// zstd failed; or the blob is not what its id says, which may as well show only when it is sealed.
+    pub fn prepare_decrypted<'p>(
         &self,
-        opened: &Opened<'p>,
+        blob: &Decrypted<'p>,
         compression: Compression,
     ) -> Result<Prepared<'p>, RepositoryError> {
-        let end = opened.memory.len().saturating_sub(MAC_BYTES);
-        match opened.memory.get(IV_BYTES..end) {
-            Some(body) if opened.is_compressed && self.version >= 2 => Ok(Prepared {
-                id: opened.id,
-                body: Body::AsItIs(body),
-                uncompressed: Some(opened.plaintext.len()),
+        match blob.uncompressed {
+            None => self.prepare(blob.id, blob.body, compression),
+            Some(stated) if self.version >= 2 => Ok(Prepared {
+                id: blob.id,
+                body: Body::AsItIs(blob.body),
+                uncompressed: Some(stated),
             }),
-            _ => self.prepare(opened.id, opened.plaintext, compression),
+            // Version 1 has no compressed blobs.
+            Some(stated) => {
+                let mut plaintext = Vec::new();
+                decompress_stated(blob.body, stated, &mut plaintext)
+                    .map_err(|_not_what_it_says| RepositoryError::VerifyFailed { blob: blob.id })?;
+                Ok(Prepared {
+                    id: blob.id,
+                    body: Body::Made(plaintext),
+                    uncompressed: None,
+                })
+            }
         }
     }
 
@@ -242,7 +264,7 @@ impl Codec {
         self.cipher.seal_into(blob.body.bytes(), pack)?;
         flips::touch(Stage::Sealed, &mut pack[start..]);
         let uncompressed = blob.uncompressed;
-        if let Body::Compressed(memory) = blob.body {
+        if let Body::Made(memory) = blob.body {
             // It goes back to where it came from, and what is opened takes its place.
             let () = with_scratch(|scratch| {
                 scratch.compressed = memory;
@@ -340,16 +362,31 @@ impl Codec {
             out.extend_from_slice(body);
             return Ok(());
         };
-        if stated > BLOB_BYTES_MAX {
-            return Err(OpenError::TooLarge(stated as u64));
-        }
         let start = out.len();
-        let opened = decompress_after(body, stated, out);
+        let opened = decompress_stated(body, stated, out);
         let checked = opened.and_then(|()| check_id(id, &out[start..]));
         if checked.is_err() {
             out.truncate(start);
         }
         checked
+    }
+
+    /// Authenticates and decrypts a sealed blob where it lies, for a repository that proves it when it seals it.
+    ///
+    /// # Errors
+    /// It is too short or its MAC differs.
+    pub fn decrypt<'b>(
+        &self,
+        id: BlobId,
+        sealed: &'b mut [u8],
+        uncompressed: Option<usize>,
+    ) -> Result<Decrypted<'b>, OpenError> {
+        let body = self.cipher.open_in_place(sealed)?;
+        Ok(Decrypted {
+            id,
+            body,
+            uncompressed,
+        })
     }
 
     /// Opens two sealed blobs, each verified against its id, in less time than one after the other:
@@ -380,10 +417,9 @@ impl Codec {
         let body = self.cipher.open_in_place(blob.sealed)?;
         match blob.uncompressed {
             None => Ok(body),
-            Some(stated) if stated > BLOB_BYTES_MAX => Err(OpenError::TooLarge(stated as u64)),
             Some(stated) => {
                 blob.plain.clear();
-                decompress_after(body, stated, blob.plain)?;
+                decompress_stated(body, stated, blob.plain)?;
                 Ok(blob.plain)
             }
         }
@@ -466,8 +502,11 @@ fn decompress(
     }
 }
 
-/// Decompresses exactly `stated` bytes behind what `out` holds.
-fn decompress_after(body: &[u8], stated: usize, out: &mut Vec<u8>) -> Result<(), OpenError> {
+/// Decompresses exactly `stated` bytes, if a blob may have so many, behind what `out` holds.
+fn decompress_stated(body: &[u8], stated: usize, out: &mut Vec<u8>) -> Result<(), OpenError> {
+    if stated > BLOB_BYTES_MAX {
+        return Err(OpenError::TooLarge(stated as u64));
+    }
     let outcome = with_scratch(|scratch| {
         let Scratch {
             decompressor,

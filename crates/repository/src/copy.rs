@@ -12,8 +12,8 @@
 //! A snapshot that is there already is looked into: what it needs and the other repository has
 //! lost meanwhile is copied again, and the snapshot there is whole once more.
 //!
-//! Invariant: every blob is verified against its id when it is read, and again when it is sealed; a
-//! snapshot counts as present only if the other repository has all that it needs.
+//! Invariant: every blob is authenticated when it is read, and what is sealed of it was opened again and hashed
+//! to its id; a snapshot counts as present only if the other repository has all that it needs.
 
 mod survey;
 
@@ -24,7 +24,6 @@ use refloat_model::cancel::Cancel;
 use refloat_model::progress::Counters;
 
 use crate::archive::{Added, ArchiveOptions, Archived, Archiver};
-use crate::codec::Opened;
 use crate::error::RepositoryError;
 use crate::format::pack::BlobKind;
 use crate::format::snapshot::SnapshotFile;
@@ -275,42 +274,32 @@ fn runs(located: Vec<Location>) -> Vec<Run> {
     runs
 }
 
-/// What a thread that copies keeps from run to run.
-#[derive(Default)]
-struct Memory {
-    sealed: Vec<u8>,
-    plaintext: Vec<u8>,
-}
-
 fn copy_run(
     from: &IndexedRepository,
     to: &Archiver,
     run: &Run,
-    Memory { sealed, plaintext }: &mut Memory,
+    memory: &mut Vec<u8>,
 ) -> Result<(), RepositoryError> {
     let Some(first) = run.0.first() else {
         return Ok(());
     };
     let file = pack_file(first.pack);
     let length = usize::try_from(run.bytes()).unwrap_or(usize::MAX);
-    let bytes = read_stretch(from.storage(), &file, run.start(), length, sealed)?;
+    let bytes = read_stretch(from.storage(), &file, run.start(), length, memory)?;
     for location in &run.0 {
         let start = usize::try_from(u64::from(location.blob.offset) - run.start());
         let range = start.map_or(0..0, |start| start..start + location.blob.length as usize);
         let sealed = bytes.get_mut(range).unwrap_or_default();
-        plaintext.clear();
-        from.open_located(location, sealed, plaintext)?;
-        let opened = Opened {
-            id: location.blob.id,
-            memory: sealed,
-            plaintext,
-            is_compressed: location.blob.uncompressed_length.is_some(),
-        };
-        to.store_opened(location.blob.kind, &opened)?;
-    }
-    // One huge tree must not keep its memory in every thread.
-    if plaintext.capacity() as u64 > RUN_BYTES_MAX {
-        *plaintext = Vec::new();
+        let blob = from.decrypt_located(location, sealed)?;
+        to.store_decrypted(location.blob.kind, &blob)
+            .map_err(|error| match error {
+                // This proof was the first one, so the blob may be damaged here.
+                RepositoryError::VerifyFailed { .. } => {
+                    let here = from.read_place(&file, &location.blob);
+                    here.err().unwrap_or(error)
+                }
+                other => other,
+            })?;
     }
     Ok(())
 }

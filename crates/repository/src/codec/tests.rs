@@ -200,18 +200,13 @@ fn a_blob_of_another_repository_stays_as_it_was_compressed() {
         (Compression::Fastest, stored(Compression::Fastest).0.len()),
         (Compression::Off, usual),
     ] {
-        let (mut memory, uncompressed) = stored(compression);
-        let mut plaintext = Vec::new();
-        theirs
-            .open_blob(id, &mut memory, uncompressed, &mut plaintext)
+        let (sealed, uncompressed) = stored(compression);
+        let (mut memory, mut again) = (sealed.clone(), sealed);
+        let decrypted = theirs.decrypt(id, &mut memory, uncompressed).unwrap();
+        assert_eq!(decrypted.plaintext_bytes(), text.len());
+        let blob = ours
+            .prepare_decrypted(&decrypted, Compression::Auto)
             .unwrap();
-        let opened = |id| Opened {
-            id,
-            memory: &memory,
-            plaintext: &plaintext,
-            is_compressed: uncompressed.is_some(),
-        };
-        let blob = ours.prepare_opened(&opened(id), Compression::Auto).unwrap();
         assert_eq!(blob.sealed_length(), expected);
         let (mut copy, length) = sealed_by(&ours, blob).unwrap();
         assert_eq!((copy.len(), length), (expected, Some(text.len())));
@@ -219,14 +214,30 @@ fn a_blob_of_another_repository_stays_as_it_was_compressed() {
         ours.open_blob(id, &mut copy, length, &mut back).unwrap();
         assert_eq!(back, text);
         // Version 1 has no compressed blobs.
-        let blob = old.prepare_opened(&opened(id), Compression::Auto).unwrap();
+        let blob = old
+            .prepare_decrypted(&decrypted, Compression::Auto)
+            .unwrap();
         let (copy, length) = sealed_by(&old, blob).unwrap();
         assert_eq!((copy.len(), length), (text.len() + OVERHEAD_BYTES, None));
-        // What is not the blob that its id says is not stored, however it came.
-        let other = opened(BlobId::of(b"another"));
-        let blob = ours.prepare_opened(&other, Compression::Auto).unwrap();
-        let refused = sealed_by(&ours, blob).unwrap_err();
-        assert!(matches!(refused, RepositoryError::VerifyFailed { .. }));
+        // What is not the blob that its id says is not stored, however it came; nor what is longer or shorter
+        // than stated.
+        let another = BlobId::of(b"another");
+        let mut wrong = vec![(another, uncompressed)];
+        if let Some(stated) = uncompressed {
+            wrong.extend([stated - 1, stated + 1, BLOB_BYTES_MAX + 1].map(|n| (id, Some(n))));
+        }
+        for (id, stated) in wrong {
+            let mut memory = again.clone();
+            let decrypted = theirs.decrypt(id, &mut memory, stated).unwrap();
+            for codec in [&ours, &old] {
+                let blob = codec.prepare_decrypted(&decrypted, Compression::Auto);
+                let refused = blob.and_then(|blob| sealed_by(codec, blob)).unwrap_err();
+                assert!(matches!(refused, RepositoryError::VerifyFailed { .. }));
+            }
+        }
+        again[30] ^= 1;
+        let refused = theirs.decrypt(id, &mut again, uncompressed).unwrap_err();
+        assert!(matches!(refused, OpenError::Crypto(_)));
     }
     assert!(stored(Compression::Max).0.len() < usual);
     assert!(usual < stored(Compression::Fastest).0.len());

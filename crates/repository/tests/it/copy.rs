@@ -5,6 +5,7 @@ use std::sync::Arc;
 use refloat_model::cancel::Cancel;
 use refloat_model::progress::Counters;
 use refloat_repository::copy::{CopyReport, copy};
+use refloat_repository::format::index::IndexFile;
 use refloat_repository::format::snapshot::SnapshotFile;
 use refloat_repository::{BlobKind, ChunkerChoice, IndexedRepository, RepositoryError, SnapshotId};
 use refloat_storage::local::LocalStorage;
@@ -282,6 +283,46 @@ fn a_lost_pack_under_a_copied_point_keeps_no_new_one_from_being_copied() {
         assert!(report.present.is_empty() && report.completed.is_empty());
         assert_eq!(all_snapshots(&to).len(), 2, "{how}");
     }
+}
+
+/// Only the hash tells that two blobs took each other's place: both are authentic.
+#[test]
+fn a_blob_that_is_not_what_its_id_says_is_not_copied() {
+    let (from, to) = (memory(), memory());
+    let ids = generations(&from);
+    drop(init(&to, ChunkerChoice::Gear));
+    let repository = open(&from);
+    let mut swapped = Vec::new();
+    for listed in from.list(FileKind::Index).unwrap() {
+        let mut index: IndexFile = repository.read_json(&listed.key).unwrap();
+        for pack in &mut index.packs {
+            let data = pack.blobs.iter_mut();
+            let mut data = data.filter(|blob| blob.kind == BlobKind::Data);
+            if let (Some(one), Some(other)) = (data.next(), data.next()) {
+                std::mem::swap(&mut one.id, &mut other.id);
+                swapped.extend([one.id, other.id]);
+            }
+        }
+        from.delete(&listed.key).unwrap();
+        let _file = repository
+            .write_json(FileKind::Index, "an index", &index)
+            .unwrap();
+    }
+    assert!(swapped.len() >= 2);
+    // If a failed proof ended the archiver for good, this would be an error of it.
+    let report = copy_now(&from, &to, &ids).unwrap();
+    assert_eq!(report.copied.len() + report.damaged.len(), ids.len());
+    assert!(!report.damaged.is_empty());
+    for (_, error) in &report.damaged {
+        let RepositoryError::DamagedBlob { blob, cause, .. } = error else {
+            panic!("{error:?}");
+        };
+        assert!(swapped.contains(blob), "{error:?}");
+        assert!(cause.to_string().starts_with("the content hashes to "));
+    }
+    let there = open(&to).snapshots().unwrap().snapshots;
+    assert_eq!(there.len(), report.copied.len());
+    require_clean(&to);
 }
 
 /// A point that was never copied and is damaged is named, time after time, and the others go there.
