@@ -27,8 +27,26 @@ struct Flip {
 
 /// How many turns of a stage pass before one panics.
 static PANIC: Mutex<Option<(Stage, u64)>> = Mutex::new(None);
-/// What is armed is for one test at a time.
-static TURN: Mutex<()> = Mutex::new(());
+/// Set where a test runs in a process of its own.
+const ALONE: &str = "REFLOAT_FLIPS_ALONE";
+
+/// Whether this is a process in which nothing but this test runs; if not, the test has passed in one. What is
+/// armed concerns all of a process, and `cargo test` runs others beside it.
+fn is_alone(test: &str) -> bool {
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let name = format!("flips::tests::{test}");
+    let ended = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", &name, "--nocapture"])
+        .env(ALONE, "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&ended.stdout) + String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.success(), "{said}");
+    assert!(said.contains("1 passed"), "{said}");
+    false
+}
 
 fn panic_if_armed(stage: Stage) {
     let mut panic = PANIC.lock().unwrap_or_else(PoisonError::into_inner);
@@ -113,7 +131,9 @@ fn back_up(repository: &IndexedRepository, seed: u64) -> Result<(), RepositoryEr
 /// that had it.
 #[test]
 fn a_panic_while_something_is_stored_ends_the_run_and_nobody_waits() {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    if !is_alone("a_panic_while_something_is_stored_ends_the_run_and_nobody_waits") {
+        return;
+    }
     let storage: SharedStorage = Arc::new(MemoryStorage::new());
     let repository = Repository::init(storage, &Secret::new("x"), InitOptions::default());
     let repository = repository.unwrap().into_indexed().unwrap();
@@ -175,7 +195,9 @@ fn back_up_large_files(
 
 #[test]
 fn a_bit_that_flips_in_memory_is_caught_before_the_upload() {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    if !is_alone("a_bit_that_flips_in_memory_is_caught_before_the_upload") {
+        return;
+    }
     let memory = Arc::new(MemoryStorage::new());
     let storage: SharedStorage = Arc::clone(&memory) as SharedStorage;
     let password = Secret::new("x");
