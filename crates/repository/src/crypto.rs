@@ -201,9 +201,10 @@ impl Cipher {
     /// Appends the sealed form of `plaintext` to `out`.
     ///
     /// # Errors
-    /// No randomness.
+    /// No randomness, or the library refuses. `out` is then as it was.
     pub fn seal_into(&self, plaintext: &[u8], out: &mut Vec<u8>) -> Result<(), CryptoError> {
         let iv: [u8; IV_BYTES] = random_bytes()?;
+        let before = out.len();
         // Exactly: what is sealed into a full pack would double its memory.
         out.reserve_exact(plaintext.len() + OVERHEAD_BYTES);
         out.extend_from_slice(&iv);
@@ -211,7 +212,12 @@ impl Cipher {
         for (number, piece) in plaintext.chunks(PIECE_BYTES).enumerate() {
             let start = out.len();
             out.extend_from_slice(piece);
-            apply(&self.encrypt, iv, number, &mut out[start..])?;
+            if let Err(refused) = apply(&self.encrypt, iv, number, &mut out[start..]) {
+                // It is plaintext still.
+                out[start..].zeroize();
+                out.truncate(before);
+                return Err(refused);
+            }
             mac.absorb(&out[start..]);
         }
         out.extend_from_slice(&mac.finish());
