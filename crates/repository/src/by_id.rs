@@ -5,7 +5,7 @@
 use std::cmp::Ordering;
 use std::sync::Mutex;
 
-use crate::id::{BlobId, prefix};
+use crate::id::{BlobId, PackId, prefix};
 use crate::parallel::{for_each, lock};
 
 /// Fewer entries are sorted by comparing them.
@@ -30,6 +30,19 @@ pub(crate) fn sort<T: Send, Rest: Ord>(
     } else {
         sort_on(threads, entries, &id_of, &rest);
     }
+}
+
+/// Sorts packs by their ids, so that what refers to them by number is the same in whatever order they came. The new
+/// number of each old one.
+pub(crate) fn sort_packs(packs: &mut [PackId]) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..).take(packs.len()).collect();
+    order.sort_unstable_by_key(|number| packs[*number as usize]);
+    let mut renumbered = vec![0; order.len()];
+    for (new, old) in (0..).zip(order) {
+        renumbered[old as usize] = new;
+    }
+    packs.sort_unstable();
+    renumbered
 }
 
 fn sort_on<T: Send, Rest: Ord>(

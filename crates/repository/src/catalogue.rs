@@ -297,13 +297,7 @@ impl Catalogue {
     /// Numbers packs in the order of their ids, so that equal indexes give equal plans whatever
     /// the order in which their files were read.
     fn sort_packs(&mut self) {
-        let mut order: Vec<u32> = (0..).take(self.packs.len()).collect();
-        order.sort_unstable_by_key(|number| self.packs[*number as usize]);
-        let mut renumbered = vec![0_u32; order.len()];
-        for (new, old) in (0_u32..).zip(&order) {
-            renumbered[*old as usize] = new;
-        }
-        self.packs.sort_unstable();
+        let renumbered = by_id::sort_packs(&mut self.packs);
         for row in &mut self.rows {
             row.pack = renumbered[row.pack()] | (row.pack & DATA);
         }

@@ -159,17 +159,11 @@ impl IndexBuilder {
         }
     }
 
-    /// Numbers packs in the order of their ids, so that the index is the same in whatever order
-    /// its files were read.
     fn sort_packs(&mut self) {
-        let mut order: Vec<u32> = (0..).take(self.index.packs.len()).collect();
-        order.sort_unstable_by_key(|number| self.index.packs[*number as usize]);
-        let mut renumbered = vec![0; order.len()];
-        for (new, old) in (0..).zip(order) {
-            renumbered[old as usize] = new;
-        }
-        self.index.packs.sort_unstable();
-        let Index { data, trees, .. } = &mut self.index;
+        let Index {
+            packs, data, trees, ..
+        } = &mut self.index;
+        let renumbered = by_id::sort_packs(packs);
         for entry in data.iter_mut().chain(trees) {
             entry.pack = renumbered[entry.pack as usize];
         }
