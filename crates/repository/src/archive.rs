@@ -386,28 +386,34 @@ impl Archiver {
         self.shared.has_blob(kind, id)
     }
 
-    /// Stores a blob of another repository unless it is there or on its way. No blob is given twice, and nothing
-    /// that needs one is published unless this succeeded for it.
+    /// Stores a blob of another repository unless it is there or on its way; its first proof is that of what was
+    /// sealed. If that fails, `damage_there` says whether the other repository's is not what its id says. Then it
+    /// stays claimed and others can still be stored: the caller gives no blob twice, and publishes nothing that needs it.
     ///
     /// # Errors
-    /// [`VerifyFailed`](RepositoryError::VerifyFailed): it is not what its id says, or memory failed; others can
-    /// still be stored. Or it cannot be sealed or stored.
-    pub fn store_decrypted(
+    /// What `damage_there` said. Or it cannot be sealed or stored, and the run is over.
+    pub(crate) fn store_decrypted(
         &self,
         kind: BlobKind,
         blob: &Decrypted<'_>,
+        damage_there: impl FnOnce() -> Option<RepositoryError>,
     ) -> Result<(), RepositoryError> {
         let shared = &self.shared;
         let length = blob.plaintext_bytes();
         let prepare = |codec: &Codec, compression| codec.prepare_decrypted(blob, compression);
-        match shared.store_prepared(kind, blob.id(), length, prepare) {
-            Ok(_density) => Ok(()),
-            Err(error @ RepositoryError::VerifyFailed { .. }) => Err(error),
-            Err(error) => {
-                shared.stop_relying();
-                Err(shared.told(error))
+        let stored = shared.store_prepared(kind, blob.id(), length, prepare);
+        stored.map(drop).map_err(|error| {
+            if matches!(error, RepositoryError::VerifyFailed { .. }) {
+                if let Some(damage) = damage_there() {
+                    return damage;
+                }
+                // For all threads, whichever failed first: this machine is not to be trusted.
+                shared.fail(RepositoryError::VerifyFailed { blob: blob.id() });
+                return error;
             }
-        }
+            shared.stop_relying();
+            shared.told(error)
+        })
     }
 
     /// Waits for all work and uploads, and writes the indexes.
@@ -415,7 +421,7 @@ impl Archiver {
     /// All builders must have finished.
     ///
     /// # Errors
-    /// Anything of the run failed; nothing can be published then.
+    /// Anything of the run failed, but for blobs that another repository has damaged; nothing can be published then.
     pub fn finish(mut self) -> Result<Archived, RepositoryError> {
         self.end();
         self.shared

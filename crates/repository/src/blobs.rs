@@ -1,6 +1,6 @@
 //! Reading blobs and trees.
 //!
-//! Invariant: a blob that is handed out hashes to its id.
+//! Invariant: a blob that is handed out hashes to its id, but for what another repository is to prove.
 
 use std::sync::Arc;
 

@@ -98,7 +98,7 @@ pub struct Prepared<'p> {
 enum Body<'p> {
     /// The plaintext, or what another repository made of it.
     AsItIs(&'p [u8]),
-    /// Compressed or decompressed, in memory of the thread's.
+    /// Compressed or decompressed here.
     Made(Vec<u8>),
 }
 
@@ -253,7 +253,8 @@ impl Codec {
     /// proving that the sealed form opens to the blob's id again.
     ///
     /// # Errors
-    /// It did not read back: memory or the library is faulty. `pack` and `hash` are as they were.
+    /// It did not read back: memory or the library is faulty, or the blob was never what its id says. `pack` and
+    /// `hash` are as they were.
     pub fn seal(
         &self,
         blob: Prepared<'_>,
@@ -265,7 +266,7 @@ impl Codec {
         flips::touch(Stage::Sealed, &mut pack[start..]);
         let uncompressed = blob.uncompressed;
         if let Body::Made(memory) = blob.body {
-            // It goes back to where it came from, and what is opened takes its place.
+            // To where it came from if it was compressed here; what is opened takes its place.
             let () = with_scratch(|scratch| {
                 scratch.compressed = memory;
                 Ok(())

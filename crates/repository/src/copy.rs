@@ -291,15 +291,11 @@ fn copy_run(
         let range = start.map_or(0..0, |start| start..start + location.blob.length as usize);
         let sealed = bytes.get_mut(range).unwrap_or_default();
         let blob = from.decrypt_located(location, sealed)?;
-        to.store_decrypted(location.blob.kind, &blob)
-            .map_err(|error| match error {
-                // This proof was the first one, so the blob may be damaged here.
-                RepositoryError::VerifyFailed { .. } => {
-                    let here = from.read_place(&file, &location.blob);
-                    here.err().unwrap_or(error)
-                }
-                other => other,
-            })?;
+        let damage_here = || {
+            let opened = from.read_place(&file, &location.blob);
+            opened.err().filter(RepositoryError::is_damage)
+        };
+        to.store_decrypted(location.blob.kind, &blob, damage_here)?;
     }
     Ok(())
 }

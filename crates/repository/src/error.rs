@@ -92,7 +92,8 @@ pub enum RepositoryError {
         #[source]
         cause: Cause,
     },
-    /// A blob did not survive sealing: memory or library fault; nothing was uploaded.
+    /// A blob did not survive sealing: memory or library fault; nothing was uploaded. Within a copy, until it was
+    /// opened where it came from: or it is damaged there.
     #[error("blob {blob} did not read back equal before upload (faulty memory?)")]
     VerifyFailed {
         /// Which.

@@ -12,6 +12,7 @@ use refloat_storage::{FileKind, SharedStorage};
 use super::Stage;
 use crate::archive::{ArchiveOptions, Archiver};
 use crate::check::{CheckOptions, ReadData, check};
+use crate::copy::copy;
 use crate::lock::{LockMode, LockOwner};
 use crate::{IndexedRepository, InitOptions, Repository, RepositoryError, SnapshotFile};
 
@@ -258,6 +259,62 @@ fn a_bit_that_flips_in_memory_is_caught_before_the_upload() {
     );
     assert!(harmless * 20 < count, "{harmless} of {count} did nothing");
     assert_eq!(caught + not_reached + harmless, count);
+}
+
+/// A copy's only proof is that of what it sealed: if memory fails there, no point may be called damaged.
+#[test]
+fn a_bit_that_flips_while_copying_ends_the_copy_and_blames_no_point() {
+    if !is_alone("a_bit_that_flips_while_copying_ends_the_copy_and_blames_no_point") {
+        return;
+    }
+    let made = || {
+        let storage: SharedStorage = Arc::new(MemoryStorage::new());
+        let repository = Repository::init(storage, &Secret::new("x"), InitOptions::default());
+        repository.unwrap().into_indexed().unwrap()
+    };
+    let from = made();
+    back_up(&from, 1).unwrap();
+    let from = from.reload().unwrap();
+    let points: Vec<_> = from.snapshots().unwrap().snapshots.into_iter().collect();
+    let points: Vec<_> = points.into_iter().map(|(id, _)| id).collect();
+    let owner = || LockOwner {
+        host: "refloat-flips".to_owned(),
+        user: "test".to_owned(),
+        process: 1,
+    };
+    for seed in 0..24 {
+        let to = made();
+        let clock = Arc::new(jiff::Timestamp::now);
+        let lock = to.lock(LockMode::Shared, owner(), clock).unwrap();
+        let counters = Arc::new(Counters::default());
+        let copy_now = || copy(&from, &to, &points, &lock, &counters, &Cancel::default());
+        let mut state = seed;
+        let stages = [Stage::Sealed, Stage::Proven, Stage::Pack];
+        let stage = stages[usize::try_from(seed).unwrap() % stages.len()];
+        *ARMED.lock().unwrap() = Some(Flip {
+            stage,
+            // All points fit into two packs, one of data and one of trees.
+            turns_left: mix(&mut state) % if stage == Stage::Pack { 2 } else { 7 },
+            bit: mix(&mut state),
+        });
+        let ended = copy_now();
+        let left = ARMED.lock().unwrap().take();
+        assert!(left.is_none(), "seed {seed}, {stage:?}: not reached");
+        match (stage, ended) {
+            // Whoever fails first is told, and who is stopped by it.
+            (Stage::Sealed, Err(RepositoryError::VerifyFailed { .. })) => {}
+            (Stage::Proven | Stage::Pack, Err(RepositoryError::NotReadBack { .. })) => {}
+            other => panic!("seed {seed}: {other:?}"),
+        }
+        assert_eq!(to.storage().list(FileKind::Snapshot).unwrap().len(), 0);
+        let report = copy_now().unwrap();
+        assert_eq!(
+            (report.copied.len(), report.damaged.len()),
+            (points.len(), 0)
+        );
+        drop(lock);
+        assert_clean(&to, seed);
+    }
 }
 
 fn assert_clean(repository: &IndexedRepository, seed: u64) {
