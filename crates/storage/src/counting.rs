@@ -228,6 +228,8 @@ mod tests {
         storage.read(&pack).unwrap();
         storage.read_range(&pack, 1, 2).unwrap();
         storage.read_range(&pack, 4, 2).unwrap_err();
+        storage.read_range_into(&pack, 1, &mut [0; 3]).unwrap();
+        storage.read_range_into(&pack, 3, &mut [0; 3]).unwrap_err();
         storage.size(&pack).unwrap();
         storage.list(FileKind::Pack).unwrap();
         storage.delete(&pack).unwrap();
@@ -243,7 +245,7 @@ mod tests {
             counts.of(Operation::Write, FileKind::Config),
             count(2, 1, 3)
         );
-        assert_eq!(counts.of(Operation::Read, FileKind::Pack), count(3, 1, 7));
+        assert_eq!(counts.of(Operation::Read, FileKind::Pack), count(5, 2, 10));
         assert_eq!(counts.of(Operation::List, FileKind::Pack), count(1, 0, 0));
         assert_eq!(counts.of(Operation::Read, FileKind::Index), count(0, 0, 0));
         assert_eq!(counts.calls_of(Operation::Write), 3);

@@ -182,6 +182,34 @@ mod tests {
     }
 
     #[test]
+    fn all_that_is_read_passes_the_limit() {
+        let memory = Arc::new(crate::memory::MemoryStorage::new());
+        let pack = FileKey::new(FileKind::Pack, [1; 32]);
+        memory.write(&pack, &[7; 1_000]).unwrap();
+        let pace = Arc::new(Pace::new(1_000_000));
+        let traffic = Traffic {
+            download: Some(Arc::clone(&pace)),
+            ..Traffic::default()
+        };
+        let storage = PacedStorage::new(memory, traffic);
+        let booked = |read: &dyn Fn()| {
+            let before = *pace.free_at.lock().unwrap();
+            read();
+            pace.free_at.lock().unwrap().duration_since(before)
+        };
+        let whole = booked(&|| drop(storage.read(&pack).unwrap()));
+        let range = booked(&|| drop(storage.read_range(&pack, 0, 1_000).unwrap()));
+        let into = booked(&|| {
+            storage.read_range_into(&pack, 0, &mut [0; 1_000]).unwrap();
+        });
+        assert!(
+            [whole, range, into]
+                .iter()
+                .all(|it| *it >= Duration::from_millis(1))
+        );
+    }
+
+    #[test]
     fn many_threads_share_one_limit() {
         let pace = Pace::new(1_000_000);
         let start = Instant::now();

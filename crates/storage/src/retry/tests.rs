@@ -145,6 +145,19 @@ fn pauses_double_up_to_their_bound_until_success() {
 }
 
 #[test]
+fn what_is_read_into_memory_is_tried_again_like_all_else() {
+    let setup = Setup::new(&[UNAVAILABLE; 2], LIMITS);
+    let mut memory = *b"??";
+    setup
+        .storage
+        .read_range_into(&PACK, 1, &mut memory)
+        .unwrap();
+    assert_eq!(&memory, b"23");
+    assert_eq!(setup.slept(), [SECOND, SECOND * 2]);
+    assert_eq!(setup.counting.counts().calls_of(Operation::Read), 3);
+}
+
+#[test]
 fn attempts_are_limited() {
     let setup = Setup::new(&[UNAVAILABLE; 6], LIMITS);
     let error = setup.storage.list(FileKind::Pack).unwrap_err();
