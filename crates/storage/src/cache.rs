@@ -317,6 +317,16 @@ mod tests {
         assert_eq!(setup.cached().list(FileKind::Pack).unwrap(), []);
         assert!(!copy.exists());
         setup.cached().read_range(&trees, 2, 4).unwrap_err();
+        // Into memory it goes the same ways.
+        setup.memory.write(&pack, b"a pack of trees").unwrap();
+        let (cached, mut memory) = (setup.cached(), *b"????");
+        let _before = setup.reads();
+        for (file, reads) in [(&trees, 1), (&trees, 0), (&pack, 1)] {
+            memory.fill(b'?');
+            cached.read_range_into(file, 2, &mut memory).unwrap();
+            assert_eq!((&memory, setup.reads()), (b"pack", reads));
+        }
+        cached.read_range_into(&trees, 14, &mut memory).unwrap_err();
         let written = key(FileKind::Pack, b"written").holding_trees();
         setup.cached().write(&written, b"written").unwrap();
         let _before = setup.reads();
