@@ -99,6 +99,34 @@ fn a_copy_holds_the_same_and_names_where_it_came_from() {
     }
 }
 
+/// What is compressed here is not there, which has no compressed blobs.
+#[test]
+fn a_copy_into_a_repository_of_version_1_is_one_that_restic_reads() {
+    if !has_restic() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    restic(folder.path(), &["init", "--repository-version", "1"]).unwrap();
+    let (from, to) = (memory(), LocalStorage::new(folder.path()));
+    let to: SharedStorage = Arc::new(to);
+    let ids = generations(&from);
+    let report = copy_now(&from, &to, &ids).unwrap();
+    assert_eq!((report.copied.len(), report.damaged.len()), (ids.len(), 0));
+    let is_compressed = |storage: &SharedStorage| {
+        let repository = open(storage).into_indexed().unwrap();
+        let blobs = |kind| repository.index().iter(kind);
+        let mut blobs = blobs(BlobKind::Data).chain(blobs(BlobKind::Tree));
+        blobs.any(|place| place.blob.uncompressed_length.is_some())
+    };
+    assert_eq!((is_compressed(&from), is_compressed(&to)), (true, false));
+    let (there, here) = (all_snapshots(&from), all_snapshots(&to));
+    for (old, new) in &report.copied {
+        assert!(there[old] == here[new]);
+    }
+    let said = restic(folder.path(), &["check", "--read-data"]).unwrap();
+    assert!(said.contains("no errors were found"), "{said}");
+}
+
 #[test]
 fn only_what_is_missing_is_copied() {
     let (from, to) = (memory(), memory());
