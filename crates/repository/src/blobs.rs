@@ -66,9 +66,8 @@ impl IndexedRepository {
         out: &mut Vec<u8>,
     ) -> Result<(), RepositoryError> {
         let blob = &location.blob;
-        let uncompressed = blob.uncompressed_length.map(|length| length as usize);
         self.codec()
-            .open_blob(blob.id, sealed, uncompressed, out)
+            .open_blob(blob.id, sealed, blob.uncompressed(), out)
             .map_err(|cause| damaged(location, cause))
     }
 
@@ -82,9 +81,8 @@ impl IndexedRepository {
         sealed: &'b mut [u8],
     ) -> Result<Decrypted<'b>, RepositoryError> {
         let blob = &location.blob;
-        let uncompressed = blob.uncompressed_length.map(|length| length as usize);
         self.codec()
-            .decrypt(blob.id, sealed, uncompressed)
+            .decrypt(blob.id, sealed, blob.uncompressed())
             .map_err(|cause| damaged(location, cause))
     }
 
@@ -102,7 +100,7 @@ impl IndexedRepository {
         let blob = |location: &Location, sealed, plain| SealedBlob {
             id: location.blob.id,
             sealed,
-            uncompressed: location.blob.uncompressed_length.map(|n| n as usize),
+            uncompressed: location.blob.uncompressed(),
             plain,
         };
         let ([one, two], [first, second]) = (sealed, plain);

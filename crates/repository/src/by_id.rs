@@ -32,8 +32,8 @@ pub(crate) fn sort<T: Send, Rest: Ord>(
     }
 }
 
-/// Sorts packs by their ids, so that what refers to them by number is the same in whatever order they came. The new
-/// number of each old one.
+/// Sorts packs by their ids, so that what refers to them by number is the same in whatever order they came. Returns
+/// the new number of each old one.
 pub(crate) fn sort_packs(packs: &mut [PackId]) -> Vec<u32> {
     let mut order: Vec<u32> = (0..).take(packs.len()).collect();
     order.sort_unstable_by_key(|number| packs[*number as usize]);

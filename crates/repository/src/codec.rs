@@ -140,7 +140,7 @@ pub struct SealedBlob<'b> {
 
 /// A blob of another repository, authenticated and decrypted. Whether it is what its id says shows when
 /// it is sealed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Decrypted<'b> {
     id: BlobId,
     body: &'b [u8],

@@ -92,8 +92,8 @@ pub enum RepositoryError {
         #[source]
         cause: Cause,
     },
-    /// A blob did not survive sealing: memory or library fault; nothing was uploaded. Within a copy, until it was
-    /// opened where it came from: or it is damaged there.
+    /// A blob did not survive sealing: memory or library fault; nothing was uploaded. (Of a blob that is copied it is
+    /// told only after it was found whole where it came from, or could not be read there again.)
     #[error("blob {blob} did not read back equal before upload (faulty memory?)")]
     VerifyFailed {
         /// Which.

@@ -129,8 +129,7 @@ pub fn open_sealed(
     out: &mut Vec<u8>,
 ) -> Result<(), OpenError> {
     out.clear();
-    let uncompressed = blob.uncompressed_length.map(|length| length as usize);
-    codec.open_blob(blob.id, sealed, uncompressed, out)
+    codec.open_blob(blob.id, sealed, blob.uncompressed(), out)
 }
 
 impl Repository {

@@ -258,7 +258,7 @@ impl<'p> PackHash<'p> {
 
     /// Verifies a blob that lies within the pack.
     fn verify(&mut self, codec: &Codec, blob: &PackedBlob, sealed: &[u8]) -> Result<(), OpenError> {
-        let uncompressed = blob.uncompressed_length.map(|length| length as usize);
+        let uncompressed = blob.uncompressed();
         let start = blob.offset as usize;
         let Some(gap) = self.bytes.get(self.hashed..start) else {
             // An index that lies may let blobs overlap: those bytes are in the hash already.

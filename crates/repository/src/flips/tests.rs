@@ -12,9 +12,12 @@ use refloat_storage::{FileKind, SharedStorage};
 use super::Stage;
 use crate::archive::{ArchiveOptions, Archiver};
 use crate::check::{CheckOptions, ReadData, check};
+use crate::codec::Compression;
 use crate::copy::copy;
-use crate::lock::{LockMode, LockOwner};
-use crate::{IndexedRepository, InitOptions, Repository, RepositoryError, SnapshotFile};
+use crate::format::pack::BlobKind;
+use crate::hash::Sha256;
+use crate::lock::{Lock, LockMode, LockOwner};
+use crate::{BlobId, IndexedRepository, InitOptions, Repository, RepositoryError, SnapshotFile};
 
 /// The flip that is armed: at which turn of a stage, and which bit.
 static ARMED: Mutex<Option<Flip>> = Mutex::new(None);
@@ -87,14 +90,24 @@ fn mix(state: &mut u64) -> u64 {
     bits ^ (bits >> 31)
 }
 
-/// Backs some files up, compressible ones and others.
-fn back_up(repository: &IndexedRepository, seed: u64) -> Result<(), RepositoryError> {
+fn empty_repository() -> IndexedRepository {
+    let storage: SharedStorage = Arc::new(MemoryStorage::new());
+    let repository = Repository::init(storage, &Secret::new("x"), InitOptions::default());
+    repository.unwrap().into_indexed().unwrap()
+}
+
+fn shared_lock(repository: &Repository) -> Result<Lock, RepositoryError> {
     let owner = LockOwner {
         host: "refloat-flips".to_owned(),
         user: "test".to_owned(),
         process: 1,
     };
-    let lock = repository.lock(LockMode::Shared, owner, Arc::new(jiff::Timestamp::now))?;
+    repository.lock(LockMode::Shared, owner, Arc::new(jiff::Timestamp::now))
+}
+
+/// Backs some files up, compressible ones and others.
+fn back_up(repository: &IndexedRepository, seed: u64) -> Result<(), RepositoryError> {
+    let lock = shared_lock(repository)?;
     let options = ArchiveOptions {
         workers: 1,
         pack_bytes_min: 8 << 10,
@@ -135,9 +148,7 @@ fn a_panic_while_something_is_stored_ends_the_run_and_nobody_waits() {
     if !is_alone("a_panic_while_something_is_stored_ends_the_run_and_nobody_waits") {
         return;
     }
-    let storage: SharedStorage = Arc::new(MemoryStorage::new());
-    let repository = Repository::init(storage, &Secret::new("x"), InitOptions::default());
-    let repository = repository.unwrap().into_indexed().unwrap();
+    let repository = empty_repository();
     let mut seen = 0;
     for stage in [Stage::Compressed, Stage::Sealed, Stage::Proven, Stage::Pack] {
         for turns_left in 0..6 {
@@ -199,11 +210,7 @@ fn a_bit_that_flips_in_memory_is_caught_before_the_upload() {
     if !is_alone("a_bit_that_flips_in_memory_is_caught_before_the_upload") {
         return;
     }
-    let memory = Arc::new(MemoryStorage::new());
-    let storage: SharedStorage = Arc::clone(&memory) as SharedStorage;
-    let password = Secret::new("x");
-    let repository = Repository::init(storage, &password, InitOptions::default());
-    let repository = repository.unwrap().into_indexed().unwrap();
+    let repository = empty_repository();
     let stages = [
         (Stage::Compressed, 4),
         (Stage::Sealed, 8),
@@ -267,25 +274,14 @@ fn a_bit_that_flips_while_copying_ends_the_copy_and_blames_no_point() {
     if !is_alone("a_bit_that_flips_while_copying_ends_the_copy_and_blames_no_point") {
         return;
     }
-    let made = || {
-        let storage: SharedStorage = Arc::new(MemoryStorage::new());
-        let repository = Repository::init(storage, &Secret::new("x"), InitOptions::default());
-        repository.unwrap().into_indexed().unwrap()
-    };
-    let from = made();
+    let from = empty_repository();
     back_up(&from, 1).unwrap();
     let from = from.reload().unwrap();
-    let points: Vec<_> = from.snapshots().unwrap().snapshots.into_iter().collect();
-    let points: Vec<_> = points.into_iter().map(|(id, _)| id).collect();
-    let owner = || LockOwner {
-        host: "refloat-flips".to_owned(),
-        user: "test".to_owned(),
-        process: 1,
-    };
+    let points = from.snapshots().unwrap().snapshots.into_iter();
+    let points: Vec<_> = points.map(|(id, _)| id).collect();
     for seed in 0..24 {
-        let to = made();
-        let clock = Arc::new(jiff::Timestamp::now);
-        let lock = to.lock(LockMode::Shared, owner(), clock).unwrap();
+        let to = empty_repository();
+        let lock = shared_lock(&to).unwrap();
         let counters = Arc::new(Counters::default());
         let copy_now = || copy(&from, &to, &points, &lock, &counters, &Cancel::default());
         let mut state = seed;
@@ -293,7 +289,7 @@ fn a_bit_that_flips_while_copying_ends_the_copy_and_blames_no_point() {
         let stage = stages[usize::try_from(seed).unwrap() % stages.len()];
         *ARMED.lock().unwrap() = Some(Flip {
             stage,
-            // All points fit into two packs, one of data and one of trees.
+            // Six files and a tree are copied, and there are at least a pack of data and one of trees.
             turns_left: mix(&mut state) % if stage == Stage::Pack { 2 } else { 7 },
             bit: mix(&mut state),
         });
@@ -301,7 +297,6 @@ fn a_bit_that_flips_while_copying_ends_the_copy_and_blames_no_point() {
         let left = ARMED.lock().unwrap().take();
         assert!(left.is_none(), "seed {seed}, {stage:?}: not reached");
         match (stage, ended) {
-            // Whoever fails first is told, and who is stopped by it.
             (Stage::Sealed, Err(RepositoryError::VerifyFailed { .. })) => {}
             (Stage::Proven | Stage::Pack, Err(RepositoryError::NotReadBack { .. })) => {}
             other => panic!("seed {seed}: {other:?}"),
@@ -314,6 +309,42 @@ fn a_bit_that_flips_while_copying_ends_the_copy_and_blames_no_point() {
         );
         drop(lock);
         assert_clean(&to, seed);
+    }
+}
+
+/// Of two threads one may find damage first: that memory failed in the other ends the run all the same.
+#[test]
+fn failing_memory_ends_an_archiver_and_damage_elsewhere_does_not() {
+    let (from, content) = (empty_repository(), b"something worth keeping");
+    let codec = from.codec();
+    let (mut sealed, mut pack) = (Vec::new(), Sha256::new());
+    let blob = codec.prepare(BlobId::of(content), content, Compression::Off);
+    codec.seal(blob.unwrap(), &mut sealed, &mut pack).unwrap();
+    for memory_failed in [false, true] {
+        let to = empty_repository();
+        let (counters, cancel) = (Arc::new(Counters::default()), Cancel::default());
+        let options = ArchiveOptions::default();
+        let archiver = Archiver::start(to, options, counters, cancel).unwrap();
+        let store = |byte, damage: Option<RepositoryError>| {
+            let mut memory = sealed.clone();
+            // It is another blob's.
+            let blob = codec
+                .decrypt(BlobId([byte; 32]), &mut memory, None)
+                .unwrap();
+            archiver.store_decrypted(BlobKind::Data, &blob, || damage)
+        };
+        let lost = || RepositoryError::NotReadBack { what: "the other" };
+        let damaged = store(1, Some(lost()));
+        assert!(matches!(damaged, Err(RepositoryError::NotReadBack { .. })));
+        if memory_failed {
+            let failed = store(2, None);
+            assert!(matches!(failed, Err(RepositoryError::VerifyFailed { .. })));
+        }
+        match archiver.finish() {
+            Ok(_archived) => assert!(!memory_failed),
+            Err(RepositoryError::VerifyFailed { .. }) => assert!(memory_failed),
+            Err(other) => panic!("{other:?}"),
+        }
     }
 }
 

@@ -67,6 +67,11 @@ impl PackedBlob {
         u64::from(self.offset) + u64::from(self.length)
     }
 
+    /// How long its plaintext is, in bytes, if it is compressed: as [`Codec`](crate::codec::Codec) takes it.
+    pub(crate) fn uncompressed(&self) -> Option<usize> {
+        self.uncompressed_length.map(|length| length as usize)
+    }
+
     /// How long its plaintext is, in bytes.
     #[must_use]
     pub fn plaintext_length(&self) -> u64 {
