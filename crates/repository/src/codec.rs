@@ -4,6 +4,7 @@
 //! Invariant: a blob leaves [`Codec::seal`] only after its sealed form was opened again and
 //! hashed to its id.
 
+mod files;
 mod scratch;
 
 use crate::crypto::{Cipher, IV_BYTES, MAC_BYTES, OVERHEAD_BYTES};
@@ -425,56 +426,7 @@ impl Codec {
             }
         }
     }
-
-    /// Seals a file that is not a pack: index, snapshot, lock; compressed from version 2. It was
-    /// opened again and is the same.
-    ///
-    /// # Errors
-    /// No randomness, zstd failed, or what was sealed is not what was meant.
-    pub fn seal_file(&self, plaintext: &[u8]) -> Result<Vec<u8>, RepositoryError> {
-        let sealed = self.seal_file_unproven(plaintext)?;
-        let again = self.open_file(sealed.clone());
-        if again.ok().as_deref() == Some(plaintext) {
-            Ok(sealed)
-        } else {
-            Err(RepositoryError::VerifyFailed {
-                blob: BlobId::of(plaintext),
-            })
-        }
-    }
-
-    /// As [`seal_file`](Self::seal_file), for who opens it again himself.
-    pub(crate) fn seal_file_unproven(&self, plaintext: &[u8]) -> Result<Vec<u8>, RepositoryError> {
-        if self.version < 2 {
-            return Ok(self.cipher.seal(plaintext)?);
-        }
-        let compressed = with_scratch(|scratch| {
-            scratch.compress(plaintext, USUAL_LEVEL)?;
-            let mut framed = Vec::with_capacity(1 + scratch.compressed.len());
-            framed.push(ENCODING_ZSTD);
-            framed.extend_from_slice(&scratch.compressed);
-            Ok(framed)
-        })?;
-        Ok(self.cipher.seal(&compressed)?)
-    }
-
-    /// Opens a file that is not a pack.
-    ///
-    /// # Errors
-    /// It is not authentic, or of no known encoding.
-    pub fn open_file(&self, mut sealed: Vec<u8>) -> Result<Vec<u8>, OpenError> {
-        let body = self.cipher.open_in_place(&mut sealed)?;
-        match body.split_first() {
-            None => Ok(Vec::new()),
-            Some((b'[' | b'{', _)) => Ok(body.to_vec()),
-            Some((&ENCODING_ZSTD, compressed)) => decompress_unsized(compressed),
-            Some((other, _)) => Err(OpenError::UnknownEncoding(*other)),
-        }
-    }
 }
-
-/// The first byte of a compressed file that is not a pack.
-const ENCODING_ZSTD: u8 = 2;
 
 fn check_id(id: BlobId, plaintext: &[u8]) -> Result<(), OpenError> {
     let found = BlobId::of(plaintext);
@@ -521,21 +473,6 @@ fn decompress_stated(body: &[u8], stated: usize, out: &mut Vec<u8>) -> Result<()
         Ok(done.map(|()| out.extend_from_slice(plain)))
     });
     outcome.unwrap_or_else(|error| Err(OpenError::Decompress(std::io::Error::other(error))))
-}
-
-/// Decompresses a frame that need not state its size, up to the limit.
-fn decompress_unsized(compressed: &[u8]) -> Result<Vec<u8>, OpenError> {
-    use std::io::Read as _;
-    let mut plaintext = Vec::new();
-    let decoder = zstd::stream::read::Decoder::new(compressed).map_err(OpenError::Decompress)?;
-    let mut limited = decoder.take(BLOB_BYTES_MAX as u64 + 1);
-    let length = limited
-        .read_to_end(&mut plaintext)
-        .map_err(OpenError::Decompress)?;
-    if length > BLOB_BYTES_MAX {
-        return Err(OpenError::TooLarge(length as u64));
-    }
-    Ok(plaintext)
 }
 
 /// The sealed length of an uncompressed plaintext, in bytes.

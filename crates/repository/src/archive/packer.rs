@@ -79,11 +79,17 @@ pub struct SealedPack {
 /// A pack that was stored, with its size in bytes.
 pub type StoredPack = (PackId, u64);
 
+/// Stored packs that no index names yet.
+#[derive(Default)]
+struct Waiting {
+    file: IndexFile,
+    packs: Vec<StoredPack>,
+    blobs: usize,
+}
+
 #[derive(Default)]
 struct NewIndex {
-    /// With their sizes.
-    waiting: Vec<(IndexPack, u64)>,
-    waiting_blobs: usize,
+    waiting: Waiting,
     stored: Vec<StoredPack>,
 }
 
@@ -352,10 +358,12 @@ impl Packer {
                 self.claims.stored(blob.kind, blob.id);
             }
             index.stored.push((id, size));
-            index.waiting_blobs += blobs.len();
+            let waiting = &mut index.waiting;
+            waiting.packs.push((id, size));
+            waiting.blobs += blobs.len();
             let blobs = blobs.into_iter().map(Into::into).collect();
-            index.waiting.push((IndexPack { id, blobs }, size));
-            index.waiting_blobs
+            waiting.file.packs.push(IndexPack { id, blobs });
+            waiting.blobs
         };
         if waiting_blobs >= INDEX_BLOBS_MAX {
             self.write_waiting(repository, INDEX_BLOBS_MAX)?;
@@ -371,18 +379,18 @@ impl Packer {
     ) -> Result<(), RepositoryError> {
         // Whoever comes next finds either nothing that waits, or nothing that is in no index.
         let _writing = lock(&self.writing);
-        let (waiting, blobs) = {
+        let waiting = {
             let mut index = lock(&self.index);
-            if index.waiting_blobs < blobs_min {
+            if index.waiting.blobs < blobs_min {
                 return Ok(());
             }
-            let blobs = std::mem::take(&mut index.waiting_blobs);
-            (std::mem::take(&mut index.waiting), blobs)
+            std::mem::take(&mut index.waiting)
         };
         write_index(repository, &waiting).inspect_err(|_not_written| {
-            let mut index = lock(&self.index);
-            index.waiting_blobs += blobs;
-            index.waiting.extend(waiting);
+            let index = &mut lock(&self.index).waiting;
+            index.blobs += waiting.blobs;
+            index.packs.extend(waiting.packs);
+            index.file.packs.extend(waiting.file.packs);
         })
     }
 
@@ -394,14 +402,9 @@ impl Packer {
     }
 }
 
-fn write_index(repository: &Repository, packs: &[(IndexPack, u64)]) -> Result<(), RepositoryError> {
-    let claimed: Vec<StoredPack> = packs.iter().map(|(pack, size)| (pack.id, *size)).collect();
-    stored::require(repository, &claimed)?;
-    let file = IndexFile {
-        supersedes: Vec::new(),
-        packs: packs.iter().map(|(pack, _)| pack.clone()).collect(),
-    };
-    let _name = repository.write_json(FileKind::Index, "an index", &file)?;
+fn write_index(repository: &Repository, waiting: &Waiting) -> Result<(), RepositoryError> {
+    stored::require(repository, &waiting.packs)?;
+    let _name = repository.write_json(FileKind::Index, "an index", &waiting.file)?;
     Ok(())
 }
 

@@ -70,11 +70,7 @@ impl LockStore {
 
     pub fn seal(&self, content: &LockFile) -> Result<(FileKey, Vec<u8>), RepositoryError> {
         let vouched = self.deleters.vouch(content);
-        let json = serde_json::to_vec(&vouched).map_err(|e| RepositoryError::Encode {
-            what: "a lock",
-            cause: e.into(),
-        })?;
-        let sealed = self.codec.seal_file(&json)?;
+        let sealed = self.codec.seal_json("a lock", &vouched)?;
         let file = FileKey::new(FileKind::Lock, sha256(&sealed));
         Ok((file, sealed))
     }

@@ -97,7 +97,7 @@ fn sealed(tools: &Tools) -> Vec<Named<'_>> {
     finish_pack(&tools.cipher, &mut header, &blobs).unwrap();
     header.truncate(header.len() - 4);
     let header = tools.cipher.open(&header).unwrap();
-    let zipped = tools.codec.seal_file(&vec![b'['; 5_000]).unwrap();
+    let zipped = tools.codec.seal_json("text", &"[".repeat(5_000)).unwrap();
     let unpacked = tools.cipher.open(&zipped).unwrap();
     vec![
         (
