@@ -114,30 +114,48 @@ fn group_by_byte<T>(entries: &mut [T], byte_of: impl Fn(&T) -> u8) -> [usize; 25
     sizes
 }
 
+/// What is uniformly distributed, as hashes are.
+pub(crate) trait Spread: Ord {
+    /// The first eight bytes as a number: the order is that of these, where they differ.
+    fn prefix(&self) -> u64;
+}
+
+impl Spread for &BlobId {
+    fn prefix(&self) -> u64 {
+        prefix(&self.0)
+    }
+}
+
+impl Spread for u128 {
+    fn prefix(&self) -> u64 {
+        (*self >> 64) as u64
+    }
+}
+
 /// Where in entries that are sorted by their ids the one of `id` is.
 ///
 /// Interpolation search: ids are uniformly distributed, so a guess by the first eight bytes lands
 /// within a few entries; falls back to halving, so hostile ids cost no more than a binary search.
-pub(crate) fn position<T>(
-    entries: &[T],
-    id: &BlobId,
-    id_of: impl Fn(&T) -> &BlobId,
+pub(crate) fn position<'e, T, Id: Spread>(
+    entries: &'e [T],
+    id: Id,
+    id_of: impl Fn(&'e T) -> Id,
 ) -> Option<usize> {
     let (mut low, mut high) = (0, entries.len());
-    let key = prefix(&id.0);
+    let key = id.prefix();
     let mut guesses = 0;
     while low < high {
         let middle = if guesses < 3 && high - low > 8 {
             guesses += 1;
             let bounds = [
-                prefix(&id_of(&entries[low]).0),
-                prefix(&id_of(&entries[high - 1]).0),
+                id_of(&entries[low]).prefix(),
+                id_of(&entries[high - 1]).prefix(),
             ];
             interpolate(low..high, bounds, key)
         } else {
             low + (high - low) / 2
         };
-        match id_of(&entries[middle]).cmp(id) {
+        match id_of(&entries[middle]).cmp(&id) {
             Ordering::Equal => return Some(middle),
             Ordering::Less => low = middle + 1,
             Ordering::Greater => high = middle,

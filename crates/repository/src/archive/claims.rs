@@ -1,17 +1,20 @@
 //! Which blobs this run brings.
 //!
-//! Two workers may come with the same blob at the same time: only the first of them stores it. A set that
-//! grows by doubling takes up to 80 bytes a blob, and half as much again while it grows; so most claims lie
-//! in sorted arrays of 33, and only the newest in a table.
+//! Two workers may come with the same blob at the same time: only the first of them stores it. There may be
+//! millions, so of an id only a mark of 127 bits is kept, and a set that grows by doubling would take up to
+//! three times that: most claims lie in sorted arrays, and only the newest in a table
+//! (`docs/adr/0029-marks-of-blobs.md`).
 //!
 //! Invariant: a claim is in the table or in the array of its shard, never in both.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::HashSet;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::Mutex;
 
 use crate::by_id::position;
+use crate::crypto::{CryptoError, random_bytes};
 use crate::format::pack::BlobKind;
+use crate::hash::sha256;
 use crate::id::BlobId;
 use crate::parallel::lock;
 
@@ -20,23 +23,9 @@ const SHARDS: usize = 16;
 /// A table moves into the array when it holds so many claims, and a share of the array.
 const RECENT_MIN: usize = 512;
 /// That share: each claim is then copied so many times in the mean, however many there are.
-const RECENT_SHARE: usize = 16;
-
-/// Ids are hashes already: their first bytes serve as they are.
-#[derive(Default)]
-struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        if let Some(first) = bytes.first_chunk::<8>() {
-            self.0 ^= u64::from_le_bytes(*first);
-        }
-    }
-}
+const RECENT_SHARE: usize = 32;
+/// Nobody who does not know them can bring two blobs of one mark, in bytes.
+const KEY_BYTES: usize = 16;
 
 /// How far a blob of this run is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,42 +36,103 @@ pub enum Progress {
     Stored,
 }
 
-#[derive(Default)]
-struct Shard {
-    recent: HashMap<BlobId, Progress, BuildHasherDefault<IdHasher>>,
-    /// Sorted by id.
-    settled: Vec<(BlobId, Progress)>,
-}
+/// The mark of a blob; its lowest bit is how far it is. Equal are those of equal marks.
+#[derive(Clone, Copy)]
+struct Claim(u128);
 
-impl Shard {
-    fn get(&self, id: &BlobId) -> Option<Progress> {
-        let recent = self.recent.get(id).copied();
-        recent.or_else(|| {
-            let at = position(&self.settled, id, |(id, _)| id)?;
-            self.settled.get(at).map(|(_, progress)| *progress)
+impl Claim {
+    const fn of(mark: u128, progress: Progress) -> Self {
+        Self(match progress {
+            Progress::Claimed => mark & !1,
+            Progress::Stored => mark | 1,
         })
     }
 
-    fn set(&mut self, id: BlobId, progress: Progress) {
-        let settled = position(&self.settled, &id, |(id, _)| id);
-        if let Some((_, old)) = settled.and_then(|at| self.settled.get_mut(at)) {
-            *old = progress;
+    const fn mark(self) -> u128 {
+        self.0 & !1
+    }
+
+    const fn progress(self) -> Progress {
+        match self.0 & 1 {
+            0 => Progress::Claimed,
+            _ => Progress::Stored,
+        }
+    }
+}
+
+impl PartialEq for Claim {
+    fn eq(&self, other: &Self) -> bool {
+        self.mark() == other.mark()
+    }
+}
+
+impl Eq for Claim {}
+
+impl Hash for Claim {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // Not the lowest bits, by which shards are chosen.
+        state.write_u64((self.0 >> 64) as u64);
+    }
+}
+
+/// Marks are hashes already.
+#[derive(Default)]
+struct MarkHasher(u64);
+
+impl Hasher for MarkHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+}
+
+#[derive(Default)]
+struct Shard {
+    recent: HashSet<Claim, BuildHasherDefault<MarkHasher>>,
+    /// Sorted by mark.
+    settled: Vec<Claim>,
+}
+
+impl Shard {
+    fn get(&self, mark: u128) -> Option<Progress> {
+        let recent = self.recent.get(&Claim(mark));
+        let claim = recent.or_else(|| self.settled.get(self.settled_at(mark)?));
+        claim.map(|claim| claim.progress())
+    }
+
+    fn settled_at(&self, mark: u128) -> Option<usize> {
+        position(&self.settled, mark & !1, |claim| claim.mark())
+    }
+
+    fn set(&mut self, claim: Claim) {
+        let settled = self.settled_at(claim.0);
+        if let Some(old) = settled.and_then(|at| self.settled.get_mut(at)) {
+            *old = claim;
             return;
         }
-        self.recent.insert(id, progress);
+        let _old = self.recent.replace(claim);
         if self.recent.len() >= RECENT_MIN.max(self.settled.len() / RECENT_SHARE) {
             self.settle();
         }
     }
 
     fn settle(&mut self) {
-        let mut new: Vec<(BlobId, Progress)> = self.recent.drain().collect();
-        new.sort_unstable_by_key(|(id, _)| *id);
+        let mut new: Vec<Claim> = self.recent.drain().collect();
+        new.sort_unstable_by_key(|claim| claim.mark());
         // Exactly: growing would double.
         let mut all = Vec::with_capacity(self.settled.len() + new.len());
         let mut old = std::mem::take(&mut self.settled).into_iter().peekable();
         for claim in new {
-            while let Some(before) = old.next_if(|(id, _)| *id < claim.0) {
+            while let Some(before) = old.next_if(|old| old.mark() < claim.mark()) {
                 all.push(before);
             }
             all.push(claim);
@@ -93,40 +143,65 @@ impl Shard {
 }
 
 /// See the module.
-#[derive(Default)]
 pub struct Claims {
+    /// Of this run alone.
+    key: [u8; KEY_BYTES],
     data: [Mutex<Shard>; SHARDS],
     trees: [Mutex<Shard>; SHARDS],
 }
 
 impl Claims {
-    fn shard(&self, kind: BlobKind, id: &BlobId) -> &Mutex<Shard> {
+    /// None yet.
+    pub fn new() -> Result<Self, CryptoError> {
+        Ok(Self {
+            key: random_bytes()?,
+            data: Default::default(),
+            trees: Default::default(),
+        })
+    }
+
+    /// The first half of the SHA-256 of key and id, which are shorter than one of its blocks.
+    fn mark(&self, id: &BlobId) -> u128 {
+        let mut keyed = [0; KEY_BYTES + size_of::<BlobId>()];
+        let (key, of_id) = keyed.split_at_mut(KEY_BYTES);
+        key.copy_from_slice(&self.key);
+        of_id.copy_from_slice(&id.0);
+        let hash = sha256(&keyed);
+        hash.first_chunk()
+            .map_or(0, |half| u128::from_be_bytes(*half))
+    }
+
+    fn shard(&self, kind: BlobKind, mark: u128) -> &Mutex<Shard> {
         let shards = match kind {
             BlobKind::Data => &self.data,
             BlobKind::Tree => &self.trees,
         };
-        // Not by the first bytes: within a shard they should be spread as ids are.
-        &shards[usize::from(id.0[31]) % SHARDS]
+        // Not by the first bits: within a shard they should be spread as marks are. Nor by the lowest, which
+        // tells progress.
+        &shards[(mark >> 1) as usize % SHARDS]
     }
 
     /// Whether the caller is the first to bring this blob.
-    pub fn claim(&self, kind: BlobKind, id: BlobId) -> bool {
-        let mut shard = lock(self.shard(kind, &id));
-        let is_first = shard.get(&id).is_none();
+    pub fn claim(&self, kind: BlobKind, id: &BlobId) -> bool {
+        let mark = self.mark(id);
+        let mut shard = lock(self.shard(kind, mark));
+        let is_first = shard.get(mark).is_none();
         if is_first {
-            shard.set(id, Progress::Claimed);
+            shard.set(Claim::of(mark, Progress::Claimed));
         }
         is_first
     }
 
     /// Records that the pack of a blob is stored.
-    pub fn stored(&self, kind: BlobKind, id: BlobId) {
-        lock(self.shard(kind, &id)).set(id, Progress::Stored);
+    pub fn stored(&self, kind: BlobKind, id: &BlobId) {
+        let mark = self.mark(id);
+        lock(self.shard(kind, mark)).set(Claim::of(mark, Progress::Stored));
     }
 
     /// How far a blob is; none if this run does not bring it.
     pub fn progress(&self, kind: BlobKind, id: &BlobId) -> Option<Progress> {
-        lock(self.shard(kind, id)).get(id)
+        let mark = self.mark(id);
+        lock(self.shard(kind, mark)).get(mark)
     }
 }
 
@@ -141,12 +216,12 @@ mod tests {
     #[test]
     fn a_blob_is_claimed_once_whatever_came_between() {
         const COUNT: u32 = 60_000;
-        let claims = Claims::default();
+        let claims = Claims::new().unwrap();
         for number in 0..COUNT {
-            assert!(claims.claim(BlobKind::Data, id(number)), "{number}");
-            assert!(!claims.claim(BlobKind::Data, id(number / 2)), "{number}");
+            assert!(claims.claim(BlobKind::Data, &id(number)), "{number}");
+            assert!(!claims.claim(BlobKind::Data, &id(number / 2)), "{number}");
             if number % 3 == 0 {
-                claims.stored(BlobKind::Data, id(number / 2));
+                claims.stored(BlobKind::Data, &id(number / 2));
             }
         }
         let settled: usize = claims
@@ -167,20 +242,59 @@ mod tests {
         }
         assert_eq!(claims.progress(BlobKind::Data, &id(COUNT)), None);
         assert!(
-            claims.claim(BlobKind::Tree, id(7)),
+            claims.claim(BlobKind::Tree, &id(7)),
             "another kind is another blob"
         );
     }
 
     #[test]
+    fn ids_that_differ_in_any_bit_are_others() {
+        let claims = Claims::new().unwrap();
+        assert!(claims.claim(BlobKind::Data, &BlobId([0; 32])));
+        for bit in 0..256 {
+            let mut id = [0; 32];
+            id[bit / 8] = 1 << (bit % 8);
+            assert!(claims.claim(BlobKind::Data, &BlobId(id)), "{bit}");
+        }
+    }
+
+    #[test]
+    fn marks_are_as_many_bits_as_they_say_and_of_one_run() {
+        const COUNT: u32 = 64;
+        let [claims, others] = [(); 2].map(|()| Claims::new().unwrap());
+        let (mut ones, mut zeros) = (0, 0);
+        for number in 0..COUNT {
+            let mark = claims.mark(&id(number));
+            assert_eq!(claims.mark(&id(number)), mark);
+            assert_ne!(others.mark(&id(number)) >> 1, mark >> 1);
+            (ones, zeros) = (ones | mark, zeros | !mark);
+        }
+        // That a bit is the same 64 times is by chance once in 2^63.
+        assert_eq!([ones, zeros], [u128::MAX; 2]);
+    }
+
+    #[test]
+    fn marks_that_differ_in_the_last_bit_alone_are_one() {
+        let mut shard = Shard::default();
+        for (mark, progress) in [(6, Progress::Claimed), (7, Progress::Stored)] {
+            shard.set(Claim::of(mark, progress));
+            assert_eq!([shard.get(6), shard.get(7)], [Some(progress); 2]);
+        }
+        assert_eq!(shard.recent.len(), 1);
+        shard.settle();
+        assert_eq!([shard.get(6), shard.get(7)], [Some(Progress::Stored); 2]);
+        assert_eq!([shard.get(5), shard.get(8)], [None; 2]);
+    }
+
+    #[test]
     fn of_many_threads_one_is_the_first() {
-        let claims = Claims::default();
+        let claims = Claims::new().unwrap();
         let firsts = std::sync::atomic::AtomicU32::new(0);
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for number in 0..20_000 {
-                        let is_first = claims.claim(BlobKind::Data, id(number));
+                        let is_first = claims.claim(BlobKind::Data, &id(number));
                         firsts.fetch_add(is_first.into(), std::sync::atomic::Ordering::Relaxed);
                     }
                 });

@@ -128,7 +128,7 @@ impl Packer {
             pack_bytes_min: options.pack_bytes_min,
             data: (0..open_data_packs).map(|_| Mutex::default()).collect(),
             trees: Mutex::default(),
-            claims: Claims::default(),
+            claims: Claims::new()?,
             uploads: Mutex::new(Some(uploads)),
             data_memory: Memory::of(open_data_packs + uploading),
             tree_memory: Memory::of(1 + uploading),
@@ -142,7 +142,7 @@ impl Packer {
 
     /// Whether the caller is the first to bring this blob.
     pub fn claim(&self, kind: BlobKind, id: BlobId) -> bool {
-        self.claims.claim(kind, id)
+        self.claims.claim(kind, &id)
     }
 
     /// Whether this run brings a data blob.
@@ -355,7 +355,7 @@ impl Packer {
             let mut index = lock(&self.index);
             // Under this lock: what counts as stored is in the next index at the latest.
             for blob in &blobs {
-                self.claims.stored(blob.kind, blob.id);
+                self.claims.stored(blob.kind, &blob.id);
             }
             index.stored.push((id, size));
             let waiting = &mut index.waiting;
