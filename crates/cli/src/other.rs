@@ -3,13 +3,15 @@
 //! Invariant: it has a password of its own; that of the first is never tried on it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use refloat_engine::config::StorageConfig;
-use refloat_repository::{Repository, RepositoryError};
+use refloat_repository::Repository;
 
-use crate::command_error::CommandError;
+use crate::command_error::{CommandError, ErrorKind};
 use crate::environment;
 use crate::password;
+use crate::repository::{self, Closed};
 use crate::settings::{self, PasswordSource, Settings};
 use crate::storage::{Logins, Place, parse_pair};
 
@@ -89,13 +91,43 @@ impl Other {
     /// # Errors
     /// There is none, or the password does not open it.
     pub fn open(&self, settings: &Settings) -> Result<Repository, CommandError> {
+        let opened = self.find(settings).and_then(Closed::open);
+        opened.map_err(|error| self.explain(error))
+    }
+
+    /// Opens the repository of the settings and this one. Most of the time goes into their keys: each is derived
+    /// on a thread of its own.
+    ///
+    /// # Errors
+    /// One of them is not there, or its password does not open it.
+    pub fn open_both(&self, settings: &Settings) -> Result<(Repository, Repository), CommandError> {
+        let first = repository::find(settings)?;
+        let other = self.find(settings).map_err(|error| self.explain(error))?;
+        let (first, other) = std::thread::scope(|scope| {
+            let other = scope.spawn(|| other.open());
+            let first = first.open();
+            let panicked = |panic| std::panic::resume_unwind(panic);
+            (first, other.join().unwrap_or_else(panicked))
+        });
+        Ok((first?, other.map_err(|error| self.explain(error))?))
+    }
+
+    fn find(&self, settings: &Settings) -> Result<Closed<'static>, CommandError> {
         let storage = self.place.open(&settings.cancel)?;
-        if storage.size(&refloat_storage::FileKey::CONFIG)?.is_none() {
-            let location = storage.location();
-            return Err(RepositoryError::NoRepository { location }.into());
+        let password = || password::get_of(&self.name, &self.password).map(Arc::new);
+        Closed::find(storage, password, None)
+    }
+
+    /// Where passwords come from differs from the first repository.
+    fn explain(&self, mut error: CommandError) -> CommandError {
+        if matches!(error.kind, ErrorKind::NoPassword | ErrorKind::WrongPassword) {
+            error.hints = vec![format!(
+                "the password of {} comes from REFLOAT_OTHER_PASSWORD, --other-password-file, \
+                 --other-password-command, or its entry under repositories in refloat.yaml",
+                self.name
+            )];
         }
-        let password = password::get(&self.password)?;
-        Ok(Repository::open(storage, &password)?)
+        error
     }
 }
 

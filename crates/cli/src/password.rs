@@ -22,12 +22,20 @@ const OTHERS_READ: u32 = 0o044;
 /// # Errors
 /// None was given, or its source fails.
 pub fn get(source: &PasswordSource) -> Result<Secret, CommandError> {
+    get_of("the repository", source)
+}
+
+/// As [`get`], of the repository of this name.
+///
+/// # Errors
+/// As [`get`].
+pub fn get_of(name: &str, source: &PasswordSource) -> Result<Secret, CommandError> {
     match source {
         PasswordSource::File(path) => from_file(path),
         PasswordSource::Command(command) => from_command(command),
         PasswordSource::Descriptor(number) => from_descriptor(*number),
         PasswordSource::Environment(name) => from_environment(name),
-        PasswordSource::Ask => ask("password of the repository: "),
+        PasswordSource::Ask => ask(&format!("password of {name}: ")),
     }
 }
 

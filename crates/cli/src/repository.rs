@@ -2,11 +2,13 @@
 //!
 //! Invariant: nothing is written when opening.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use refloat_model::finding::Finding;
 use refloat_model::id::RunId;
+use refloat_model::secret::Secret;
 use refloat_repository::format::key::KeyOrigin;
 use refloat_repository::lock::{Lock, LockMode, LockOwner};
 use refloat_repository::{IndexedRepository, Repository, RepositoryError, SnapshotList};
@@ -39,15 +41,61 @@ pub fn open(settings: &Settings) -> Result<Repository, CommandError> {
 }
 
 fn open_storage(storage: SharedStorage, settings: &Settings) -> Result<Repository, CommandError> {
-    // Told before the password is asked for: a wrong path is not worth typing one.
-    if storage.size(&refloat_storage::FileKey::CONFIG)?.is_none() {
-        let location = storage.location();
-        return Err(RepositoryError::NoRepository { location }.into());
+    find_in(storage, settings)?.open()
+}
+
+/// Looks for the repository and gets its password.
+///
+/// # Errors
+/// There is none, or no password.
+pub fn find(settings: &Settings) -> Result<Closed<'_>, CommandError> {
+    find_in(storage(settings)?, settings)
+}
+
+fn find_in(storage: SharedStorage, settings: &Settings) -> Result<Closed<'_>, CommandError> {
+    let deleter_key = settings.deleter_key.as_deref();
+    Closed::find(storage, || settings.password(), deleter_key)
+}
+
+/// A repository that is there, and its password: nobody need be asked any more.
+pub struct Closed<'s> {
+    storage: SharedStorage,
+    password: Arc<Secret>,
+    deleter_key: Option<&'s Path>,
+}
+
+impl<'s> Closed<'s> {
+    /// Looks for a repository and gets its password.
+    ///
+    /// # Errors
+    /// There is none, or no password.
+    pub fn find(
+        storage: SharedStorage,
+        password: impl FnOnce() -> Result<Arc<Secret>, CommandError>,
+        deleter_key: Option<&'s Path>,
+    ) -> Result<Self, CommandError> {
+        // Told before the password is asked for: a wrong path is not worth typing one.
+        if storage.size(&refloat_storage::FileKey::CONFIG)?.is_none() {
+            let location = storage.location();
+            return Err(RepositoryError::NoRepository { location }.into());
+        }
+        Ok(Self {
+            storage,
+            password: password()?,
+            deleter_key,
+        })
     }
-    let opened = Repository::open(storage, &*settings.password()?)?;
-    match &settings.deleter_key {
-        None => Ok(opened),
-        Some(file) => Ok(opened.with_deleter(deleter::load(file)?)),
+
+    /// Opens it. Most of the time goes into the key.
+    ///
+    /// # Errors
+    /// The password does not open it, or there is no deleter key where one is named.
+    pub fn open(self) -> Result<Repository, CommandError> {
+        let opened = Repository::open(self.storage, &self.password)?;
+        match self.deleter_key {
+            None => Ok(opened),
+            Some(file) => Ok(opened.with_deleter(deleter::load(file)?)),
+        }
     }
 }
 

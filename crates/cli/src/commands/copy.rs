@@ -11,7 +11,7 @@ use refloat_model::id::RunId;
 use refloat_model::progress::Progress as _;
 use refloat_repository::copy::{self, CopyReport};
 use refloat_repository::lock::LockMode;
-use refloat_repository::{IndexedRepository, RepositoryError, SnapshotId};
+use refloat_repository::{IndexedRepository, Repository, RepositoryError, SnapshotId};
 use serde::Serialize;
 
 use crate::command_error::{CommandError, ErrorKind, one_line};
@@ -104,7 +104,7 @@ pub fn run(
             .hint("name it with --to or REFLOAT_OTHER_REPOSITORY")
     })?;
     let other = Other::resolve(&named, &args.other, settings)?;
-    let from = repository::open(settings)?;
+    let (from, to) = other.open_both(settings)?;
     let _lock = repository::lock_for_reading(&from, settings)?;
     // In this order: writers do the opposite, and a point that was listed is in the index.
     let list = from.snapshots()?;
@@ -112,9 +112,9 @@ pub fn run(
     let points = point_list::summaries(&list.snapshots);
     let wanted = select(args, points)?;
     let mut copied = if args.dry_run {
-        survey(&from, &other, wanted, settings, signals)?
+        survey(&from, &other, to, wanted, signals)?
     } else {
-        copy_points(&from, &other, wanted, settings, signals)?
+        copy_points(&from, &other, to, wanted, settings, signals)?
     };
     if args.points.is_empty() {
         copied.add_unreadable(&list.unreadable);
@@ -160,29 +160,29 @@ fn select(args: &Args, points: Vec<PointSummary>) -> Result<Vec<PointSummary>, C
     Ok(wanted.split_off(spared))
 }
 
-fn open_other(
+fn require_two(
     from: &IndexedRepository,
     other: &Other,
-    settings: &Settings,
-) -> Result<refloat_repository::Repository, CommandError> {
-    let to = other.open(settings)?;
+    to: &Repository,
+) -> Result<(), CommandError> {
     if to.config().id == from.config().id {
         return Err(CommandError::new(
             ErrorKind::Refused,
             format!("{} is the same repository", other.name),
         ));
     }
-    Ok(to)
+    Ok(())
 }
 
 fn survey(
     from: &IndexedRepository,
     other: &Other,
+    to: Repository,
     points: Vec<PointSummary>,
-    settings: &Settings,
     signals: &Signals,
 ) -> Result<Copied, CommandError> {
-    let to = open_other(from, other, settings)?.into_indexed()?;
+    require_two(from, other, &to)?;
+    let to = to.into_indexed()?;
     let ids: Vec<SnapshotId> = points.iter().map(|point| point.snapshot).collect();
     let survey = copy::survey(from, &to, &ids, &signals.cancel)?;
     let lacking: HashSet<SnapshotId> = survey.wanted.iter().map(|(id, _)| *id).collect();
@@ -205,19 +205,19 @@ fn survey(
     })
 }
 
-/// Copies points, oldest first.
+/// Copies points to the other repository, which is open, oldest first.
 ///
 /// # Errors
-/// The other repository cannot be opened, or storage failed; points that were finished before
-/// stay.
+/// Both are the same, or storage failed; points that were finished before stay.
 pub fn copy_points(
     from: &IndexedRepository,
     other: &Other,
+    to: Repository,
     points: Vec<PointSummary>,
     settings: &Settings,
     signals: &Signals,
 ) -> Result<Copied, CommandError> {
-    let to = open_other(from, other, settings)?;
+    require_two(from, other, &to)?;
     let run = RunId::from_random(random::bytes()?);
     let lock = repository::lock(&to, LockMode::Shared, run, settings)?;
     let to = to.into_indexed()?;

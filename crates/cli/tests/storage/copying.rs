@@ -79,6 +79,39 @@ fn points_are_copied_once_and_deduplicate() {
     );
 }
 
+/// Both are opened at once, and each failure is told of the one that it is of.
+#[test]
+fn a_password_that_is_wrong_or_missing_is_told_of_its_repository() {
+    let mut first = local();
+    let own = first.variables.clone();
+    first.variables = second(&first);
+    let _made = first.succeed(&["init"]);
+    let mut refused = |password: &str, other: &str, expected: (i32, &str, &str)| {
+        let (code, error, hint) = expected;
+        first.variables = own.clone();
+        first
+            .variables
+            .push(("REFLOAT_PASSWORD", password.to_owned()));
+        first.variables.push((OTHER.0, other.to_owned()));
+        let (found, shown) = first.run(&["copy"]);
+        assert_eq!(found, code, "{shown}");
+        let lines = [format!("error: {error}"), format!("hint: {hint}")];
+        for line in lines {
+            assert!(shown.contains(&line), "{line:?} is not in {shown}");
+        }
+    };
+    let wrong = "wrong password, or no key for it, for the repository at [TMP]/";
+    let of_first = "passwords come from REFLOAT_PASSWORD,";
+    let of_second = "the password of second comes from REFLOAT_OTHER_PASSWORD,";
+    let place = |name: &str| format!("{wrong}{name}");
+    refused("guess", OTHER.1, (12, &place("repo"), of_first));
+    refused("secret words", "guess", (12, &place("second"), of_second));
+    refused("guess", "guess", (12, &place("repo"), of_first));
+    refused("secret words", "", (1, "no password given", of_second));
+    let (code, shown) = first.run(&["copy", "--to", "nowhere"]);
+    assert_eq!(code, 10, "{shown}");
+}
+
 fn packs(remote: &Remote, repository: &str) -> Vec<PathBuf> {
     let folders = fs::read_dir(remote.env.path(&format!("{repository}/data"))).unwrap();
     let folders = folders.map(|folder| fs::read_dir(folder.unwrap().path()).unwrap());

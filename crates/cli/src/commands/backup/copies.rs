@@ -76,7 +76,8 @@ impl Copies {
         points.retain(|point| point.policy.as_ref() == Some(policy));
         for name in targets {
             let copied = Other::resolve(name, &OtherArgs::default(), settings).and_then(|other| {
-                copy::copy_points(&from, &other, points.clone(), settings, signals)
+                let to = other.open(settings)?;
+                copy::copy_points(&from, &other, to, points.clone(), settings, signals)
             });
             match copied {
                 Ok(mut copied) => {
