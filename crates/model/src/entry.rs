@@ -143,13 +143,36 @@ impl Entry {
     }
 }
 
+/// A file's bytes, read once from start to end.
+pub trait Reader: Read {
+    /// Passes over a hole that begins right here, `max` bytes of it at most, and says how many bytes of zeros
+    /// that is: 0 if there is none, or none that is known of. Another may follow.
+    ///
+    /// # Errors
+    /// As reading.
+    fn pass_hole(&mut self, _max: u64) -> io::Result<u64> {
+        Ok(0)
+    }
+}
+
+/// Bytes whose holes, if they have any, are read like all others.
+pub struct Solid<R>(pub R);
+
+impl<R: Read> Read for Solid<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl<R: Read> Reader for Solid<R> {}
+
 /// A file's bytes, opened only if somebody wants them, possibly on another thread.
 pub trait Content: Send {
     /// Opens the content for one read from start to end.
     ///
     /// # Errors
     /// The file is gone, or may not be read: the entry is then reported as failed.
-    fn open(self: Box<Self>) -> io::Result<Box<dyn Read + Send>>;
+    fn open(self: Box<Self>) -> io::Result<Box<dyn Reader + Send>>;
 }
 
 impl<F, R> Content for F
@@ -157,8 +180,8 @@ where
     F: FnOnce() -> io::Result<R> + Send,
     R: Read + Send + 'static,
 {
-    fn open(self: Box<Self>) -> io::Result<Box<dyn Read + Send>> {
-        Ok(Box::new(self()?))
+    fn open(self: Box<Self>) -> io::Result<Box<dyn Reader + Send>> {
+        Ok(Box::new(Solid(self()?)))
     }
 }
 

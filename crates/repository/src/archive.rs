@@ -114,6 +114,8 @@ struct Shared {
     options: ArchiveOptions,
     packer: Packer,
     buffers: SpareBuffers,
+    /// Bytes of holes that may still be passed over ([`cutter`]).
+    passable: AtomicU64,
     /// By pack number of the index: the pack's size as storage listed it when the run began, 0 if it
     /// did not. What lies in a pack that is gone, or behind the end of one that was cut off, is not
     /// trusted but stored again.
@@ -315,6 +317,7 @@ impl Archiver {
             pack_sizes,
             packer: Packer::new(&options, connections, uploads)?,
             buffers: SpareBuffers::new(options.workers),
+            passable: AtomicU64::new(cutter::PASSED_BYTES_MAX),
             repository,
             options,
             chunks: bounded(CHUNKS_QUEUED_MAX),

@@ -8,7 +8,7 @@
 use std::io::{self, Read};
 
 use refloat_model::cancel::Cancel;
-use refloat_model::entry::{Content, Entry, SinkError, TreeSink};
+use refloat_model::entry::{Content, Entry, Reader, SinkError, TreeSink};
 
 /// See the module.
 pub struct Punctual<'s> {
@@ -31,13 +31,8 @@ impl TreeSink for Punctual<'_> {
 
     fn file(&mut self, file: Entry, content: Box<dyn Content>) -> Result<(), SinkError> {
         let late = self.late.clone();
-        let content = move || {
-            in_time(&late)?;
-            let reader = content.open()?;
-            let reader: Box<dyn Read + Send> = Box::new(PunctualReader { reader, late });
-            Ok(reader)
-        };
-        self.sink.file(file, Box::new(content))
+        self.sink
+            .file(file, Box::new(PunctualContent { content, late }))
     }
 
     fn stream(&mut self, file: Entry, content: &mut dyn Read) -> Result<(), SinkError> {
@@ -95,10 +90,31 @@ struct PunctualReader<R> {
     late: Cancel,
 }
 
+struct PunctualContent {
+    content: Box<dyn Content>,
+    late: Cancel,
+}
+
+impl Content for PunctualContent {
+    fn open(self: Box<Self>) -> io::Result<Box<dyn Reader + Send>> {
+        let Self { content, late } = *self;
+        in_time(&late)?;
+        let reader = content.open()?;
+        Ok(Box::new(PunctualReader { reader, late }))
+    }
+}
+
 impl<R: Read> Read for PunctualReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         in_time(&self.late)?;
         self.reader.read(buffer)
+    }
+}
+
+impl Reader for PunctualReader<Box<dyn Reader + Send>> {
+    fn pass_hole(&mut self, max: u64) -> io::Result<u64> {
+        in_time(&self.late)?;
+        self.reader.pass_hole(max)
     }
 }
 

@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use refloat_model::entry::Content;
+use refloat_model::entry::{Content, Reader};
 use rustix::fd::OwnedFd;
 use rustix::fs::{FileType, Mode, OFlags, SeekFrom, fstat, openat, seek};
 use rustix::io::{Errno, pread};
@@ -49,7 +49,7 @@ impl ListedContent {
 }
 
 impl Content for ListedContent {
-    fn open(self: Box<Self>) -> io::Result<Box<dyn Read + Send>> {
+    fn open(self: Box<Self>) -> io::Result<Box<dyn Reader + Send>> {
         // Should a pipe have taken the file's place, NONBLOCK keeps us from waiting for a writer.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let fd = match open_noatime(&self.directory, &self.name, flags) {
@@ -78,7 +78,7 @@ impl OpenedContent {
 }
 
 impl Content for OpenedContent {
-    fn open(self: Box<Self>) -> io::Result<Box<dyn Read + Send>> {
+    fn open(self: Box<Self>) -> io::Result<Box<dyn Reader + Send>> {
         let stat = fstat(&self.0)?;
         Ok(Box::new(FileReader::new(self.0, &stat)))
     }
@@ -125,6 +125,17 @@ impl FileReader {
         }
     }
 
+    /// Up to where the position's extent is, and whether it is a hole.
+    fn extent(&mut self) -> io::Result<(u64, bool)> {
+        loop {
+            match self.extent {
+                Extent::Data(end) if end > self.position => return Ok((end, false)),
+                Extent::Hole(end) if end > self.position => return Ok((end, true)),
+                _ => self.extent = self.look()?,
+            }
+        }
+    }
+
     /// Finds out what lies at the position. File systems that know no holes say that all is data.
     fn look(&mut self) -> io::Result<Extent> {
         match seek(&self.fd, SeekFrom::Data(self.position)) {
@@ -153,13 +164,7 @@ impl Read for FileReader {
         if buffer.is_empty() || self.has_ended {
             return Ok(0);
         }
-        let (end, is_hole) = loop {
-            match self.extent {
-                Extent::Data(end) if end > self.position => break (end, false),
-                Extent::Hole(end) if end > self.position => break (end, true),
-                _ => self.extent = self.look()?,
-            }
-        };
+        let (end, is_hole) = self.extent()?;
         let wanted = usize::try_from(end - self.position).unwrap_or(usize::MAX);
         let wanted = wanted.min(buffer.len());
         let (buffer, _) = buffer.split_at_mut(wanted);
@@ -173,5 +178,20 @@ impl Read for FileReader {
         // Spares most small files the call that finds nothing more.
         self.has_ended = count > 0 && count < wanted && self.position == self.length;
         Ok(count)
+    }
+}
+
+impl Reader for FileReader {
+    fn pass_hole(&mut self, max: u64) -> io::Result<u64> {
+        if self.has_ended {
+            return Ok(0);
+        }
+        let (end, is_hole) = self.extent()?;
+        let length = match is_hole {
+            true => max.min(end - self.position),
+            false => 0,
+        };
+        self.position += length;
+        Ok(length)
     }
 }

@@ -23,19 +23,38 @@ impl Queue {
         }
     }
 
-    pub fn open(&mut self, name: &str) -> io::Result<Vec<u8>> {
+    fn take(&mut self, name: &str) -> Box<dyn Content> {
         let index = self
             .contents
             .iter()
             .position(|(n, _)| n == name.as_bytes())
             .unwrap();
+        self.contents.swap_remove(index).1
+    }
+
+    pub fn open(&mut self, name: &str) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        self.contents
-            .swap_remove(index)
-            .1
-            .open()?
-            .read_to_end(&mut bytes)?;
+        self.take(name).open()?.read_to_end(&mut bytes)?;
         Ok(bytes)
+    }
+
+    /// Passes over each hole, `max` bytes at a time; how many bytes that was as well.
+    pub fn open_passing_holes(&mut self, name: &str, max: u64) -> io::Result<(Vec<u8>, u64)> {
+        let mut reader = self.take(name).open()?;
+        let (mut bytes, mut passed) = (Vec::new(), 0);
+        loop {
+            let hole = reader.pass_hole(max)?;
+            passed += hole;
+            bytes.resize(bytes.len() + usize::try_from(hole).unwrap(), 0);
+            if hole > 0 {
+                continue;
+            }
+            let mut piece = [1; 10_000];
+            match reader.read(&mut piece)? {
+                0 => return Ok((bytes, passed)),
+                read => bytes.extend(&piece[..read]),
+            }
+        }
     }
 }
 

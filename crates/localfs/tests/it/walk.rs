@@ -309,15 +309,18 @@ fn holes_are_zeros_wherever_they_lie() {
             expected[start..start + block].fill(9);
             file.write_all_at(&vec![9; block], start as u64).unwrap();
         }
-        let mut queue = Queue::new();
-        walk_contents(
-            folder.path(),
-            &WalkOptions::default(),
-            &mut queue,
-            &Cancel::default(),
-        )
-        .unwrap();
-        assert!(queue.open(name).unwrap() == expected, "{name}");
+        let walked = || {
+            let (mut queue, options) = (Queue::new(), WalkOptions::default());
+            walk_contents(folder.path(), &options, &mut queue, &Cancel::default()).unwrap();
+            queue
+        };
+        assert!(walked().open(name).unwrap() == expected, "{name}");
+        let holes = expected.len() - written.len() * block;
+        for max in [u64::MAX, 5000] {
+            let (bytes, passed) = walked().open_passing_holes(name, max).unwrap();
+            assert!(bytes == expected, "{name}, {max}");
+            assert_eq!(passed, holes as u64, "{name}, {max}");
+        }
     }
 }
 

@@ -65,6 +65,14 @@ impl Buffer {
         std::mem::replace(self, next)
     }
 
+    /// Holds so many zeros in place of what it holds.
+    pub fn hold_zeros(&mut self, length: usize) {
+        self.length = 0;
+        self.grow(length);
+        self.memory[..length].fill(0);
+        self.length = length;
+    }
+
     /// Drops the first `length` bytes.
     pub fn pass(&mut self, length: usize) {
         self.memory.copy_within(length..self.length, 0);

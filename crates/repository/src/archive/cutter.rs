@@ -3,10 +3,12 @@
 //! Invariant: the chunks are those that the chunker finds in the whole content, however it arrives; long
 //! runs of zeros that the chunker sets apart are counted and never held in memory.
 
-use std::io::Read;
+use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use refloat_localfs::is_zeros;
+use refloat_model::entry::Reader;
 use refloat_model::progress::Counters;
 
 use super::Shared;
@@ -26,6 +28,11 @@ use crate::zeros::zero_blob;
 /// chunk.
 const READ_BYTES: usize = 256 << 10;
 
+/// How many bytes of holes a run passes over. A hole costs nobody anything, and its chunks are named one by one:
+/// this many take 32 MiB of names. Further ones are read as zeros, which takes the time that a run's
+/// deadline is there for.
+pub(super) const PASSED_BYTES_MAX: u64 = 8 << 40;
+
 struct Cutter<'a> {
     shared: &'a Shared,
     file: &'a Arc<FileChunks>,
@@ -41,7 +48,7 @@ struct Cutter<'a> {
 pub fn cut_file(
     shared: &Shared,
     file: &Arc<FileChunks>,
-    reader: &mut dyn Read,
+    reader: &mut dyn Reader,
     start: Buffer,
     hand: &mut Hand,
 ) -> Result<(), RepositoryError> {
@@ -60,7 +67,8 @@ pub fn cut_file(
         if rest == Rest::None {
             break;
         }
-        rest = match cutter.pending.read(reader, READ_BYTES) {
+        let read = cutter.pass_hole(reader);
+        rest = match read.and_then(|()| cutter.pending.read(reader, READ_BYTES)) {
             Ok(rest) => rest,
             Err(error) => {
                 return file.fail(shared, format!("cannot read: {}", chain(&error)));
@@ -89,6 +97,25 @@ impl Cutter<'_> {
         }
     }
 
+    /// Passes over a hole in a long run of zeros, which need not be made to be counted.
+    fn pass_hole(&mut self, reader: &mut dyn Reader) -> io::Result<()> {
+        // Else there is no run, or it has ended.
+        if self.zeros == 0 {
+            return Ok(());
+        }
+        let passable = &self.shared.passable;
+        let hole = reader.pass_hole(Counters::get(passable))?;
+        let less = |left: u64| Some(left.saturating_sub(hole));
+        let _left = passable.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        // What is pending are zeros of the run, and fewer than are counted.
+        let hole = usize::try_from(hole).map_err(io::Error::other)?;
+        let run = self.pending.len() + hole;
+        let whole = run / ZERO_RUN_BYTES * ZERO_RUN_BYTES;
+        self.pending.hold_zeros(run - whole);
+        self.zeros += whole;
+        Ok(())
+    }
+
     /// Counts the zeros that a chunk begins with if they are a long run, and hands them out where it ends.
     fn pass_zeros(&mut self, rest: Rest) -> Result<(), RepositoryError> {
         let bytes = self.pending.bytes();
@@ -101,6 +128,7 @@ impl Cutter<'_> {
             self.search = Search::default();
         }
         while self.zeros >= CHUNK_BYTES_MAX {
+            self.shared.check()?;
             self.hand_out_zeros(CHUNK_BYTES_MAX)?;
         }
         if has_ended && self.zeros > 0 {
@@ -163,10 +191,11 @@ fn known_zeros(bytes: &[u8]) -> Option<BlobId> {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
+    use std::io::Read;
+    use std::sync::atomic::AtomicU64;
 
     use refloat_model::cancel::Cancel;
-    use refloat_model::entry::{Entry, TreeSink as _};
+    use refloat_model::entry::{Content, Entry, TreeSink as _};
     use refloat_model::secret::Secret;
     use refloat_storage::memory::MemoryStorage;
 
@@ -227,34 +256,117 @@ mod tests {
         }
     }
 
+    /// The same with holes: passes over zeros wherever it is asked to, or a part of them.
+    struct Holey {
+        content: Arc<Vec<u8>>,
+        at: usize,
+        dice: Dice,
+        passed: Arc<AtomicU64>,
+    }
+
+    impl Read for Holey {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let length = buffer.len().min(1 + self.dice.roll(700_000));
+            let read = (&self.content[self.at..]).read(&mut buffer[..length])?;
+            self.at += read;
+            Ok(read)
+        }
+    }
+
+    impl Reader for Holey {
+        fn pass_hole(&mut self, max: u64) -> io::Result<u64> {
+            let zeros = zero_runs::leading(&self.content[self.at..]);
+            let part = [zeros, zeros, self.dice.roll(zeros + 1)][self.dice.roll(3)];
+            let length = (part as u64).min(max);
+            self.at += length as usize;
+            Counters::add(&self.passed, length);
+            Ok(length)
+        }
+    }
+
+    struct Holes(Holey);
+
+    impl Content for Holes {
+        fn open(self: Box<Self>) -> io::Result<Box<dyn Reader + Send>> {
+            Ok(Box::new(self.0))
+        }
+    }
+
+    fn archiver() -> Archiver {
+        let (options, counters) = (ArchiveOptions::default(), Arc::new(Counters::default()));
+        Archiver::start(repository(), options, counters, Cancel::default()).unwrap()
+    }
+
+    /// What the chunker finds in the whole.
+    fn chunks_of(archiver: &Archiver, content: &[u8]) -> Vec<BlobId> {
+        let chunker = archiver.shared.repository.chunker();
+        assert!(chunker.sets_zeros_apart());
+        let (mut chunks, mut rest) = (Vec::new(), content);
+        while !rest.is_empty() {
+            let end = chunker.find_end(&mut Search::default(), rest, Rest::None);
+            let (chunk, behind) = rest.split_at(end.unwrap_or(rest.len()));
+            chunks.push(BlobId::of(chunk));
+            rest = behind;
+        }
+        chunks
+    }
+
+    /// The chunks of a content that is full of holes, and how many bytes of those were passed over.
+    fn cut_holey(archiver: &Archiver, content: Arc<Vec<u8>>, dice: Dice) -> (Vec<BlobId>, u64) {
+        let passed = Arc::<AtomicU64>::default();
+        let holey = Holey {
+            content: Arc::clone(&content),
+            at: 0,
+            dice,
+            passed: Arc::clone(&passed),
+        };
+        let mut tree = archiver.tree(Vec::new());
+        let file = Entry::synthetic_file("file", content.len() as u64);
+        tree.file(file, Box::new(Holes(holey))).unwrap();
+        let nodes = tree.finish().unwrap().nodes;
+        assert_eq!(nodes[0].size(), content.len() as u64);
+        (nodes[0].content.to_vec(), Counters::get(&passed))
+    }
+
     #[test]
     fn chunks_are_those_that_the_chunker_finds_in_the_whole() {
-        let repository = repository();
-        let chunker = Arc::clone(repository.chunker());
-        assert!(chunker.sets_zeros_apart());
-        let counters = Arc::new(Counters::default());
-        let options = ArchiveOptions::default();
-        let archiver = Archiver::start(repository, options, counters, Cancel::default()).unwrap();
+        let archiver = archiver();
+        let mut passed_bytes = 0;
         for seed in 1..=20 {
             let mut dice = Dice(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed));
-            let content = dice.content();
-            let mut expected = Vec::new();
-            let mut rest = content.as_slice();
-            while !rest.is_empty() {
-                let end = chunker.find_end(&mut Search::default(), rest, Rest::None);
-                let (chunk, behind) = rest.split_at(end.unwrap_or(rest.len()));
-                expected.push(BlobId::of(chunk));
-                rest = behind;
-            }
+            let content = Arc::new(dice.content());
+            let expected = chunks_of(&archiver, &content);
             let mut tree = archiver.tree(Vec::new());
             let most = [content.len(), 700_000, 9000][seed as usize % 3];
-            let mut reader = Pieces(&content, dice, most);
+            let mut reader = Pieces(&content, Dice(seed), most);
             let file = Entry::synthetic_file("file", 0);
             tree.stream(file, &mut reader).unwrap();
             let nodes = tree.finish().unwrap().nodes;
             assert_eq!(*nodes[0].content, expected, "seed {seed}");
             assert_eq!(nodes[0].size(), content.len() as u64);
+            let (with_holes, passed) = cut_holey(&archiver, content, dice);
+            assert_eq!(with_holes, expected, "seed {seed}, with holes");
+            passed_bytes += passed;
         }
+        assert!(passed_bytes > 100 << 20, "{passed_bytes}");
+        let left = Counters::get(&archiver.shared.passable);
+        assert_eq!(left, PASSED_BYTES_MAX - passed_bytes);
+        drop(archiver.finish().unwrap());
+    }
+
+    #[test]
+    fn a_run_passes_over_so_many_holes_and_reads_the_others() {
+        let archiver = archiver();
+        let passable = 5 << 20;
+        archiver.shared.passable.store(passable, Ordering::Relaxed);
+        let mut content = vec![0; 30 << 20];
+        content[20 << 20] = 1;
+        let content = Arc::new(content);
+        let expected = chunks_of(&archiver, &content);
+        let (found, passed) = cut_holey(&archiver, content, Dice(1));
+        assert_eq!(found, expected);
+        assert_eq!(passed, passable);
+        assert_eq!(Counters::get(&archiver.shared.passable), 0);
         drop(archiver.finish().unwrap());
     }
 }

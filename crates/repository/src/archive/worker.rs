@@ -11,7 +11,7 @@ use std::io::{self, Read};
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, select};
-use refloat_model::entry::{Content, Entry, EntryKind};
+use refloat_model::entry::{Content, Entry, EntryKind, Reader, Solid};
 use refloat_model::progress::Counters;
 
 use super::Shared;
@@ -153,7 +153,7 @@ pub fn read_stream(
     content: &mut dyn Read,
 ) -> Result<(), RepositoryError> {
     let mut hand = Hand::default();
-    let read = read_content(shared, place, content, &mut hand);
+    let read = read_content(shared, place, &mut Solid(content), &mut hand);
     // What is in hand is stored even if the run was cancelled meanwhile.
     let stored = hand.finish(shared);
     read.and(stored)
@@ -162,7 +162,7 @@ pub fn read_stream(
 fn read_content(
     shared: &Shared,
     place: FilePlace,
-    reader: &mut dyn Read,
+    reader: &mut dyn Reader,
     hand: &mut Hand,
 ) -> Result<(), RepositoryError> {
     let mut content = shared.buffers.take();
