@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use refloat_model::entry::{Content, Reader};
 use rustix::fd::OwnedFd;
-use rustix::fs::{FileType, Mode, OFlags, SeekFrom, fstat, openat, seek};
+use rustix::fs::{FileType, Mode, OFlags, SeekFrom, fstat, fstatfs, openat, seek};
 use rustix::io::{Errno, pread};
 
 use crate::attributes::{Identity, file_type, size};
@@ -111,7 +111,7 @@ const BLOCK_BYTES: u64 = 512;
 impl FileReader {
     fn new(fd: OwnedFd, stat: &rustix::fs::Stat) -> Self {
         let allocated = u64::try_from(stat.st_blocks).unwrap_or(0) * BLOCK_BYTES;
-        let extent = if allocated < size(stat) {
+        let extent = if allocated < size(stat) && knows_holes(&fd) {
             Extent::Unknown
         } else {
             Extent::Data(u64::MAX)
@@ -157,6 +157,14 @@ impl FileReader {
             Err(errno) => Err(errno.into()),
         }
     }
+}
+
+/// Whether what the file system calls a hole is one. OpenZFS before 2.2.2 said so of data that was not on disk yet
+/// (its issue 15526), so its files are read through.
+fn knows_holes(fd: &OwnedFd) -> bool {
+    /// `ZFS_SUPER_MAGIC`
+    const ZFS: rustix::fs::FsWord = 0x2fc1_2fc1;
+    fstatfs(fd).is_ok_and(|system| system.f_type != ZFS)
 }
 
 impl Read for FileReader {
