@@ -96,20 +96,24 @@ impl Other {
     }
 
     /// Opens the repository of the settings and this one. Most of the time goes into their keys: each is derived
-    /// on a thread of its own.
+    /// on a thread of its own. Whoever must be asked for a password is asked before, for both.
     ///
     /// # Errors
     /// One of them is not there, or its password does not open it.
     pub fn open_both(&self, settings: &Settings) -> Result<(Repository, Repository), CommandError> {
         let first = repository::find(settings)?;
         let other = self.find(settings).map_err(|error| self.explain(error))?;
-        let (first, other) = std::thread::scope(|scope| {
-            let other = scope.spawn(|| other.open());
-            let first = first.open();
-            let panicked = |panic| std::panic::resume_unwind(panic);
-            (first, other.join().unwrap_or_else(panicked))
-        });
-        Ok((first?, other.map_err(|error| self.explain(error))?))
+        let thread = std::thread::Builder::new().name("open".to_owned());
+        let other = thread.spawn(move || other.open());
+        // That this one does not open is told without waiting for the other.
+        let first = first.open()?;
+        let other = match other {
+            Ok(other) => other
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(_no_thread) => self.find(settings).and_then(Closed::open),
+        };
+        Ok((first, other.map_err(|error| self.explain(error))?))
     }
 
     fn find(&self, settings: &Settings) -> Result<Closed<'static>, CommandError> {
@@ -122,8 +126,9 @@ impl Other {
     fn explain(&self, mut error: CommandError) -> CommandError {
         if matches!(error.kind, ErrorKind::NoPassword | ErrorKind::WrongPassword) {
             error.hints = vec![format!(
-                "the password of {} comes from REFLOAT_OTHER_PASSWORD, --other-password-file, \
-                 --other-password-command, or its entry under repositories in refloat.yaml",
+                "the password of {} comes from REFLOAT_OTHER_PASSWORD, from what \
+                 REFLOAT_OTHER_PASSWORD_FILE or REFLOAT_OTHER_PASSWORD_COMMAND name, or from its \
+                 entry under repositories in refloat.yaml",
                 self.name
             )];
         }

@@ -215,7 +215,7 @@ impl Shared {
         plain: usize,
         prepare: impl FnOnce(&Codec, Compression) -> Result<Prepared<'p>, RepositoryError>,
     ) -> Result<Density, RepositoryError> {
-        if self.has_blob(kind, &id) || !self.packer.claim(kind, id) {
+        if self.has_blob(kind, &id) || !self.packer.claim(kind, &id) {
             return Ok(Density::default());
         }
         let compression = match kind {

@@ -293,12 +293,12 @@ impl Repository {
         what: &'static str,
         value: &T,
     ) -> Result<FileKey, RepositoryError> {
-        let (mut sealed, content) = self.codec.seal_json_unproven(what, value)?;
+        let (mut sealed, digest) = self.codec.seal_json_unproven(what, value)?;
         let file = FileKey::new(kind, sha256(&sealed));
         flips::touch(Stage::File, &mut sealed);
         // What does not open to what was meant is not stored: one flipped bit in a snapshot or an
         // index costs more than one in a blob.
-        if !self.codec.opens_to(sealed.clone(), content) || sha256(&sealed) != *file.id() {
+        if !self.codec.opens_to(sealed.clone(), digest) || sha256(&sealed) != *file.id() {
             return Err(RepositoryError::NotReadBack { what });
         }
         self.storage.write(&file, &sealed)?;

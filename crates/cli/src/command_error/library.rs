@@ -90,7 +90,7 @@ impl From<RepositoryError> for CommandError {
                 .hint("see what else is affected with `refloat check --read-data`"),
             R::NotExtended { .. } => of(ErrorKind::Storage)
                 .hint("the file itself is there; see whether the storage honours its object lock"),
-            R::VerifyFailed { .. } => {
+            R::VerifyFailed { .. } | R::NotReadBack { .. } => {
                 of(ErrorKind::Internal).hint("nothing wrong was stored; test this machine's memory")
             }
             R::Target(_) => of(ErrorKind::Io)

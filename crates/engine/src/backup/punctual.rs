@@ -127,3 +127,52 @@ fn in_time(late: &Cancel) -> io::Result<()> {
         )),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One hole, and no end.
+    struct Hole;
+
+    impl Read for Hole {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            buffer.fill(0);
+            Ok(buffer.len())
+        }
+    }
+
+    impl Reader for Hole {
+        fn pass_hole(&mut self, max: u64) -> io::Result<u64> {
+            Ok(max)
+        }
+    }
+
+    impl Content for Hole {
+        fn open(self: Box<Self>) -> io::Result<Box<dyn Reader + Send>> {
+            Ok(self)
+        }
+    }
+
+    fn opened(late: &Cancel) -> io::Result<Box<dyn Reader + Send>> {
+        let (content, late) = (Box::new(Hole), late.clone());
+        Box::new(PunctualContent { content, late }).open()
+    }
+
+    #[test]
+    fn holes_are_passed_over_and_everything_ends_at_the_deadline() {
+        let late = Cancel::default();
+        let mut reader = opened(&late).unwrap();
+        assert_eq!(reader.pass_hole(7).unwrap(), 7);
+        assert_eq!(reader.read(&mut [1; 5]).unwrap(), 5);
+        late.cancel();
+        let refused = [
+            reader.pass_hole(7).map(drop),
+            reader.read(&mut [1; 5]).map(drop),
+            opened(&late).map(drop),
+        ];
+        for refused in refused {
+            assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        }
+    }
+}

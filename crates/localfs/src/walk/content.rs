@@ -84,7 +84,7 @@ impl Content for OpenedContent {
     }
 }
 
-/// Reads a file from start to end; holes come as zeros without touching the disk.
+/// Reads a file from start to end; holes come as zeros without touching the disk, where they can be told.
 ///
 /// The end is where the file ends when the reader gets there, whatever its size was before.
 struct FileReader {
@@ -95,10 +95,12 @@ struct FileReader {
     /// The length when it was opened. What ends there with a short read has ended.
     length: u64,
     has_ended: bool,
+    /// None before there was one.
+    are_holes_believed: Option<bool>,
 }
 
 enum Extent {
-    /// Data up to this offset; `u64::MAX` in files without holes.
+    /// Data up to this offset; `u64::MAX` in files without holes, or with holes that cannot be told.
     Data(u64),
     Hole(u64),
     /// Not looked at yet.
@@ -111,7 +113,7 @@ const BLOCK_BYTES: u64 = 512;
 impl FileReader {
     fn new(fd: OwnedFd, stat: &rustix::fs::Stat) -> Self {
         let allocated = u64::try_from(stat.st_blocks).unwrap_or(0) * BLOCK_BYTES;
-        let extent = if allocated < size(stat) && knows_holes(&fd) {
+        let extent = if allocated < size(stat) {
             Extent::Unknown
         } else {
             Extent::Data(u64::MAX)
@@ -122,6 +124,7 @@ impl FileReader {
             extent,
             length: size(stat),
             has_ended: false,
+            are_holes_believed: None,
         }
     }
 
@@ -136,8 +139,23 @@ impl FileReader {
         }
     }
 
-    /// Finds out what lies at the position. File systems that know no holes say that all is data.
+    /// Finds out what lies at the position.
     fn look(&mut self) -> io::Result<Extent> {
+        let extent = self.told()?;
+        let is_believed = match extent {
+            Extent::Hole(_) => *self
+                .are_holes_believed
+                .get_or_insert_with(|| tells_holes_from_data(&self.fd)),
+            _ => true,
+        };
+        Ok(match is_believed {
+            true => extent,
+            false => Extent::Data(u64::MAX),
+        })
+    }
+
+    /// What the file system says of it. One that knows no holes says that all is data.
+    fn told(&self) -> io::Result<Extent> {
         match seek(&self.fd, SeekFrom::Data(self.position)) {
             Ok(data) if data > self.position => Ok(Extent::Hole(data)),
             Ok(_) => Ok(match seek(&self.fd, SeekFrom::Hole(self.position)) {
@@ -159,9 +177,9 @@ impl FileReader {
     }
 }
 
-/// Whether what the file system calls a hole is one. OpenZFS before 2.2.2 said so of data that was not on disk yet
-/// (its issue 15526), so its files are read through.
-fn knows_holes(fd: &OwnedFd) -> bool {
+/// Whether what a file system calls a hole is one. OpenZFS before 2.1.14 and 2.2.2 said so of data that was not on
+/// disk yet (its issue 15526), so its files are read through; behind an overlay or a network it is not known.
+fn tells_holes_from_data(fd: &OwnedFd) -> bool {
     /// `ZFS_SUPER_MAGIC`
     const ZFS: rustix::fs::FsWord = 0x2fc1_2fc1;
     fstatfs(fd).is_ok_and(|system| system.f_type != ZFS)

@@ -290,6 +290,16 @@ fn content_is_the_listed_inode_or_an_error() {
     );
 }
 
+/// Whether holes can be told from data there: not everywhere, and ZFS is not asked.
+fn tells_holes(folder: &Path) -> bool {
+    const ZFS: rustix::fs::FsWord = 0x2fc1_2fc1;
+    let hole = fs::File::create(folder.join("probe")).unwrap();
+    hole.set_len(1 << 20).unwrap();
+    let system = rustix::fs::fstatfs(&hole).unwrap().f_type;
+    let data = rustix::fs::seek(&hole, rustix::fs::SeekFrom::Data(0));
+    system != ZFS && data == Err(rustix::io::Errno::NXIO)
+}
+
 #[test]
 fn holes_are_zeros_wherever_they_lie() {
     let folder = tempfile::tempdir().unwrap();
@@ -319,7 +329,8 @@ fn holes_are_zeros_wherever_they_lie() {
         for max in [u64::MAX, 5000] {
             let (bytes, passed) = walked().open_passing_holes(name, max).unwrap();
             assert!(bytes == expected, "{name}, {max}");
-            assert_eq!(passed, holes as u64, "{name}, {max}");
+            let expected = if tells_holes(folder.path()) { holes } else { 0 };
+            assert_eq!(passed, expected as u64, "{name}, {max}");
         }
     }
 }

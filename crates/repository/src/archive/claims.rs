@@ -24,7 +24,7 @@ const SHARDS: usize = 16;
 const RECENT_MIN: usize = 512;
 /// That share: each claim is then copied so many times in the mean, however many there are.
 const RECENT_SHARE: usize = 32;
-/// Nobody who does not know them can bring two blobs of one mark, in bytes.
+/// The length of the key of marks, in bytes. Who does not know it cannot bring two blobs of one mark.
 const KEY_BYTES: usize = 16;
 
 /// How far a blob of this run is.
@@ -70,12 +70,11 @@ impl Eq for Claim {}
 
 impl Hash for Claim {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        // Not the lowest bits, by which shards are chosen.
-        state.write_u64((self.0 >> 64) as u64);
+        state.write(&self.mark().to_be_bytes());
     }
 }
 
-/// Marks are hashes already.
+/// Marks are hashes already: their first bytes serve as they are. By their last ones shards are chosen.
 #[derive(Default)]
 struct MarkHasher(u64);
 
@@ -84,13 +83,9 @@ impl Hasher for MarkHasher {
         self.0
     }
 
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-
     fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        if let Some(first) = bytes.first_chunk::<8>() {
+            self.0 = u64::from_be_bytes(*first);
         }
     }
 }
@@ -167,8 +162,7 @@ impl Claims {
         key.copy_from_slice(&self.key);
         of_id.copy_from_slice(&id.0);
         let hash = sha256(&keyed);
-        hash.first_chunk()
-            .map_or(0, |half| u128::from_be_bytes(*half))
+        u128::from_be_bytes(std::array::from_fn(|at| hash[at]))
     }
 
     fn shard(&self, kind: BlobKind, mark: u128) -> &Mutex<Shard> {
@@ -224,11 +218,13 @@ mod tests {
                 claims.stored(BlobKind::Data, &id(number / 2));
             }
         }
-        let settled: usize = claims
-            .data
-            .iter()
-            .map(|shard| lock(shard).settled.len())
-            .sum();
+        let settled = |shard: &Mutex<Shard>| {
+            let settled = &lock(shard).settled;
+            assert_eq!(settled.capacity(), settled.len());
+            settled.len()
+        };
+        assert_eq!(size_of::<Claim>(), 16);
+        let settled: usize = claims.data.iter().map(settled).sum();
         assert!(settled > COUNT as usize * 9 / 10, "{settled}");
         let stored =
             |number: u32| (2 * number..=2 * number + 1).any(|by| by % 3 == 0 && by < COUNT);

@@ -28,10 +28,12 @@ use crate::zeros::zero_blob;
 /// chunk.
 const READ_BYTES: usize = 256 << 10;
 
-/// How many bytes of holes a run passes over. A hole costs nobody anything, and its chunks are named one by one:
-/// this many take 32 MiB of names. Further ones are read as zeros, which takes the time that a run's
-/// deadline is there for.
-pub(super) const PASSED_BYTES_MAX: u64 = 8 << 40;
+/// How many bytes of holes a run passes over, but for what each worker is about to. A hole costs nobody anything,
+/// and its chunks are named one by one: this many take some 40 MiB where their file's directory is stored. Further
+/// ones are read as zeros, which takes the time that a run's deadline is there for.
+pub(super) const PASSED_BYTES_MAX: u64 = 2 << 40;
+/// How much of a hole is passed over before its chunks are handed out, in bytes.
+const STEP_BYTES: u64 = 1 << 30;
 
 struct Cutter<'a> {
     shared: &'a Shared,
@@ -104,7 +106,11 @@ impl Cutter<'_> {
             return Ok(());
         }
         let passable = &self.shared.passable;
-        let hole = reader.pass_hole(Counters::get(passable))?;
+        let hole = match reader.pass_hole(Counters::get(passable).min(STEP_BYTES)) {
+            // What is read next looks again.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+            passed => passed?,
+        };
         let less = |left: u64| Some(left.saturating_sub(hole));
         let _left = passable.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
         // What is pending are zeros of the run, and fewer than are counted.
@@ -128,7 +134,6 @@ impl Cutter<'_> {
             self.search = Search::default();
         }
         while self.zeros >= CHUNK_BYTES_MAX {
-            self.shared.check()?;
             self.hand_out_zeros(CHUNK_BYTES_MAX)?;
         }
         if has_ended && self.zeros > 0 {
@@ -201,12 +206,16 @@ mod tests {
 
     use super::*;
     use crate::archive::{ArchiveOptions, Archiver};
-    use crate::repository::{IndexedRepository, InitOptions, Repository};
+    use crate::repository::{ChunkerChoice, IndexedRepository, InitOptions, Repository};
 
-    fn repository() -> IndexedRepository {
+    fn repository(chunker: ChunkerChoice) -> IndexedRepository {
         let storage = Arc::new(MemoryStorage::new());
         let password = Secret::new("cutter");
-        let repository = Repository::init(storage, &password, InitOptions::default());
+        let options = InitOptions {
+            chunker,
+            ..InitOptions::default()
+        };
+        let repository = Repository::init(storage, &password, options);
         repository.unwrap().into_indexed().unwrap()
     }
 
@@ -293,14 +302,17 @@ mod tests {
     }
 
     fn archiver() -> Archiver {
+        archiver_of(repository(ChunkerChoice::Gear))
+    }
+
+    fn archiver_of(repository: IndexedRepository) -> Archiver {
         let (options, counters) = (ArchiveOptions::default(), Arc::new(Counters::default()));
-        Archiver::start(repository(), options, counters, Cancel::default()).unwrap()
+        Archiver::start(repository, options, counters, Cancel::default()).unwrap()
     }
 
     /// What the chunker finds in the whole.
     fn chunks_of(archiver: &Archiver, content: &[u8]) -> Vec<BlobId> {
         let chunker = archiver.shared.repository.chunker();
-        assert!(chunker.sets_zeros_apart());
         let (mut chunks, mut rest) = (Vec::new(), content);
         while !rest.is_empty() {
             let end = chunker.find_end(&mut Search::default(), rest, Rest::None);
@@ -331,6 +343,7 @@ mod tests {
     #[test]
     fn chunks_are_those_that_the_chunker_finds_in_the_whole() {
         let archiver = archiver();
+        assert!(archiver.shared.repository.chunker().sets_zeros_apart());
         let mut passed_bytes = 0;
         for seed in 1..=20 {
             let mut dice = Dice(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed));
@@ -354,14 +367,74 @@ mod tests {
         drop(archiver.finish().unwrap());
     }
 
+    /// Holes of 20 MiB on either side of a byte.
+    fn two_holes() -> Arc<Vec<u8>> {
+        let mut content = vec![0; 40 << 20];
+        content[20 << 20] = 1;
+        Arc::new(content)
+    }
+
+    #[test]
+    fn where_zeros_are_not_set_apart_no_hole_is_passed_over() {
+        let archiver = archiver_of(repository(ChunkerChoice::Rabin));
+        let content = two_holes();
+        let expected = chunks_of(&archiver, &content);
+        let (found, passed) = cut_holey(&archiver, content, Dice(1));
+        assert_eq!(found, expected);
+        assert_eq!(passed, 0);
+        drop(archiver.finish().unwrap());
+    }
+
+    struct Failing(usize);
+
+    impl Read for Failing {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            buffer.fill(0);
+            Ok(buffer.len())
+        }
+    }
+
+    impl Reader for Failing {
+        fn pass_hole(&mut self, max: u64) -> io::Result<u64> {
+            assert!(max <= STEP_BYTES);
+            self.0 += 1;
+            match self.0 {
+                1 => Err(io::ErrorKind::Interrupted.into()),
+                2 => Ok(max),
+                _ => Err(io::Error::other("the disk is gone")),
+            }
+        }
+    }
+
+    impl Content for Failing {
+        fn open(self: Box<Self>) -> io::Result<Box<dyn Reader + Send>> {
+            Ok(self)
+        }
+    }
+
+    #[test]
+    fn a_file_whose_hole_cannot_be_told_fails_as_a_whole() {
+        let archiver = archiver();
+        let mut tree = archiver.tree(Vec::new());
+        let file = Entry::synthetic_file("file", 1);
+        tree.file(file, Box::new(Failing(0))).unwrap();
+        let finished = tree.finish().unwrap();
+        assert!(finished.nodes.is_empty(), "{:?}", finished.nodes);
+        let [failure] = finished.failures.as_slice() else {
+            panic!("{:?}", finished.failures);
+        };
+        assert_eq!(failure.reason, "cannot read: the disk is gone");
+        let left = Counters::get(&archiver.shared.passable);
+        assert_eq!(left, PASSED_BYTES_MAX - STEP_BYTES);
+        drop(archiver.finish().unwrap());
+    }
+
     #[test]
     fn a_run_passes_over_so_many_holes_and_reads_the_others() {
         let archiver = archiver();
         let passable = 5 << 20;
         archiver.shared.passable.store(passable, Ordering::Relaxed);
-        let mut content = vec![0; 30 << 20];
-        content[20 << 20] = 1;
-        let content = Arc::new(content);
+        let content = two_holes();
         let expected = chunks_of(&archiver, &content);
         let (found, passed) = cut_holey(&archiver, content, Dice(1));
         assert_eq!(found, expected);

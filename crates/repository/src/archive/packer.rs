@@ -83,7 +83,7 @@ pub type StoredPack = (PackId, u64);
 #[derive(Default)]
 struct Waiting {
     file: IndexFile,
-    packs: Vec<StoredPack>,
+    stored: Vec<StoredPack>,
     blobs: usize,
 }
 
@@ -141,8 +141,8 @@ impl Packer {
     }
 
     /// Whether the caller is the first to bring this blob.
-    pub fn claim(&self, kind: BlobKind, id: BlobId) -> bool {
-        self.claims.claim(kind, &id)
+    pub fn claim(&self, kind: BlobKind, id: &BlobId) -> bool {
+        self.claims.claim(kind, id)
     }
 
     /// Whether this run brings a data blob.
@@ -359,7 +359,7 @@ impl Packer {
             }
             index.stored.push((id, size));
             let waiting = &mut index.waiting;
-            waiting.packs.push((id, size));
+            waiting.stored.push((id, size));
             waiting.blobs += blobs.len();
             let blobs = blobs.into_iter().map(Into::into).collect();
             waiting.file.packs.push(IndexPack { id, blobs });
@@ -389,7 +389,7 @@ impl Packer {
         write_index(repository, &waiting).inspect_err(|_not_written| {
             let index = &mut lock(&self.index).waiting;
             index.blobs += waiting.blobs;
-            index.packs.extend(waiting.packs);
+            index.stored.extend(waiting.stored);
             index.file.packs.extend(waiting.file.packs);
         })
     }
@@ -403,7 +403,7 @@ impl Packer {
 }
 
 fn write_index(repository: &Repository, waiting: &Waiting) -> Result<(), RepositoryError> {
-    stored::require(repository, &waiting.packs)?;
+    stored::require(repository, &waiting.stored)?;
     let _name = repository.write_json(FileKind::Index, "an index", &waiting.file)?;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Files that are not packs: indexes, snapshots, locks; compressed from version 2 of the format.
 //!
-//! An index is the longest of them, and a backup of many files writes several: so its JSON is never made
-//! whole in memory, neither before it is compressed nor when it is opened again.
+//! An index is the longest of them, and a backup of many files writes several: so the JSON of what is written
+//! is never whole in memory, neither before it is compressed nor when it is proven (from version 2 on).
 //!
 //! Invariant: what is proven opened to just the bytes that were meant.
 
@@ -10,22 +10,22 @@ use std::io::{BufWriter, Read, Write};
 use serde::Serialize;
 use zstd::zstd_safe::{CParameter, get_frame_content_size};
 
-use super::scratch::{make_room, with_scratch};
+use super::scratch::with_scratch;
 use super::{BLOB_BYTES_MAX, Codec, OpenError, USUAL_LEVEL};
 use crate::error::RepositoryError;
 use crate::hash::Sha256;
 
 /// The first byte of a compressed file.
 const ENCODING_ZSTD: u8 = 2;
-/// How far back matches are looked for, as a power of two of bytes: only the shape of its entries repeats in
-/// an index, and both sides hold as much memory.
+/// How far back matches are looked for, as a power of two of bytes, which both sides hold in memory: only the
+/// shape of its entries repeats in an index, and all other files are shorter.
 const WINDOW_LOG: u32 = 17;
 /// What is gathered before it is hashed or compressed, in bytes.
 const GATHERED_BYTES: usize = 64 << 10;
 
-/// What a file holds.
+/// What tells a file's plaintext from any other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Content {
+pub(crate) struct Digest {
     bytes: u64,
     hash: [u8; 32],
 }
@@ -38,8 +38,8 @@ struct Measure {
 }
 
 impl Measure {
-    fn finish(self) -> Content {
-        Content {
+    fn finish(self) -> Digest {
+        Digest {
             bytes: self.bytes,
             hash: self.hash.finish(),
         }
@@ -59,7 +59,7 @@ impl Write for Measure {
 }
 
 /// What lies in a sealed file.
-enum Body<'b> {
+enum FileBody<'b> {
     AsItIs(&'b [u8]),
     Compressed(&'b [u8]),
 }
@@ -74,44 +74,44 @@ impl Codec {
         what: &'static str,
         value: &T,
     ) -> Result<Vec<u8>, RepositoryError> {
-        let (sealed, content) = self.seal_json_unproven(what, value)?;
-        if self.opens_to(sealed.clone(), content) {
+        let (sealed, digest) = self.seal_json_unproven(what, value)?;
+        if self.opens_to(sealed.clone(), digest) {
             Ok(sealed)
         } else {
             Err(RepositoryError::NotReadBack { what })
         }
     }
 
-    /// As [`seal_json`](Self::seal_json), for who opens it again himself: to this content.
+    /// As [`seal_json`](Self::seal_json), for who opens it again himself: to what has this digest.
     pub(crate) fn seal_json_unproven<T: Serialize>(
         &self,
         what: &'static str,
         value: &T,
-    ) -> Result<(Vec<u8>, Content), RepositoryError> {
-        let content = measured(value).map_err(|e| RepositoryError::Encode {
+    ) -> Result<(Vec<u8>, Digest), RepositoryError> {
+        let digest = measured(value).map_err(|e| RepositoryError::Encode {
             what,
             cause: e.into(),
         })?;
         let mut body = Vec::new();
         let written = match self.version {
             ..2 => write_json(&mut body, value),
-            _ => compress(&mut body, content.bytes, value),
+            _ => compress(&mut body, digest.bytes, value),
         };
         written.map_err(RepositoryError::Compress)?;
-        Ok((self.cipher.seal(&body)?, content))
+        Ok((self.cipher.seal(&body)?, digest))
     }
 
-    /// Whether a sealed file opens to this content.
-    pub(crate) fn opens_to(&self, mut sealed: Vec<u8>, content: Content) -> bool {
+    /// Whether a sealed file opens to what has this digest.
+    pub(crate) fn opens_to(&self, mut sealed: Vec<u8>, digest: Digest) -> bool {
         let mut measure = Measure::default();
         let opened = match self.open_body(&mut sealed) {
-            Ok(Body::AsItIs(plaintext)) => {
+            Ok(FileBody::AsItIs(plaintext)) => {
                 measure.write_all(plaintext).map_err(OpenError::Decompress)
             }
-            Ok(Body::Compressed(frame)) => decompress_into(frame, &mut measure),
+            Ok(FileBody::Compressed(frame)) => decompress_into(frame, &mut measure),
             Err(error) => Err(error),
         };
-        opened.is_ok() && measure.finish() == content
+        opened.is_ok() && measure.finish() == digest
     }
 
     /// Opens a file that is not a pack.
@@ -120,16 +120,16 @@ impl Codec {
     /// It is not authentic, or of no known encoding.
     pub fn open_file(&self, mut sealed: Vec<u8>) -> Result<Vec<u8>, OpenError> {
         match self.open_body(&mut sealed)? {
-            Body::AsItIs(plaintext) => Ok(plaintext.to_vec()),
-            Body::Compressed(frame) => decompress(frame),
+            FileBody::AsItIs(plaintext) => Ok(plaintext.to_vec()),
+            FileBody::Compressed(frame) => decompress(frame),
         }
     }
 
-    fn open_body<'s>(&self, sealed: &'s mut [u8]) -> Result<Body<'s>, OpenError> {
+    fn open_body<'s>(&self, sealed: &'s mut [u8]) -> Result<FileBody<'s>, OpenError> {
         let body = self.cipher.open_in_place(sealed)?;
         match body.split_first() {
-            None | Some((b'[' | b'{', _)) => Ok(Body::AsItIs(body)),
-            Some((&ENCODING_ZSTD, frame)) => Ok(Body::Compressed(frame)),
+            None | Some((b'[' | b'{', _)) => Ok(FileBody::AsItIs(body)),
+            Some((&ENCODING_ZSTD, frame)) => Ok(FileBody::Compressed(frame)),
             Some((other, _)) => Err(OpenError::UnknownEncoding(*other)),
         }
     }
@@ -142,7 +142,7 @@ fn write_json<T: Serialize>(out: &mut impl Write, value: &T) -> std::io::Result<
     gathered.flush()
 }
 
-fn measured<T: Serialize>(value: &T) -> std::io::Result<Content> {
+fn measured<T: Serialize>(value: &T) -> std::io::Result<Digest> {
     let mut measure = Measure::default();
     write_json(&mut measure, value)?;
     Ok(measure.finish())
@@ -180,7 +180,10 @@ fn is_decompressed(frame: &[u8], stated: u64, out: &mut Vec<u8>) -> bool {
         return false;
     };
     let decompressed = with_scratch(|scratch| {
-        make_room(out, stated);
+        // Where there is no room for it, the other way takes as much as comes.
+        if out.try_reserve_exact(stated).is_err() {
+            return Ok(0);
+        }
         let found = scratch.decompressor.decompress_to_buffer(frame, out);
         found.map_err(RepositoryError::Compress)
     });

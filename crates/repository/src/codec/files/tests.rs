@@ -50,22 +50,19 @@ fn files_come_back_in_both_versions() {
 fn what_opens_to_something_else_is_no_proof() {
     for version in [1, 2] {
         let codec = codec(version);
-        let (sealed, content) = codec.seal_json_unproven("a list", &[1, 2, 3]).unwrap();
-        assert_eq!(content.bytes, 7);
-        assert!(codec.opens_to(sealed.clone(), content));
+        let (sealed, digest) = codec.seal_json_unproven("a list", &[1, 2, 3]).unwrap();
+        assert_eq!(digest.bytes, 7);
+        assert!(codec.opens_to(sealed.clone(), digest));
         let (other, _) = codec.seal_json_unproven("a list", &[1, 2, 4]).unwrap();
-        assert!(!codec.opens_to(other, content), "{version}: another value");
+        assert!(!codec.opens_to(other, digest), "{version}: another value");
         let (shorter, _) = codec.seal_json_unproven("a list", &[1, 2]).unwrap();
-        assert!(
-            !codec.opens_to(shorter, content),
-            "{version}: a shorter one"
-        );
+        assert!(!codec.opens_to(shorter, digest), "{version}: a shorter one");
         for byte in 0..sealed.len() {
             let mut flipped = sealed.clone();
             flipped[byte] ^= 1;
-            assert!(!codec.opens_to(flipped, content), "{version}, {byte}");
+            assert!(!codec.opens_to(flipped, digest), "{version}, {byte}");
         }
-        assert!(!codec.opens_to(Vec::new(), content), "{version}: nothing");
+        assert!(!codec.opens_to(Vec::new(), digest), "{version}: nothing");
     }
 }
 
