@@ -29,7 +29,7 @@ use crate::zeros::zero_blob;
 const READ_BYTES: usize = 256 << 10;
 
 /// How many bytes of holes a run passes over, but for what each worker is about to. A hole costs nobody anything,
-/// and its chunks are named one by one: this many take some 40 MiB where their file's directory is stored. Further
+/// and its chunks are named one by one: this many take some 10 MiB where their file's directory is stored. Further
 /// ones are read as zeros, which takes the time that a run's deadline is there for.
 pub(super) const PASSED_BYTES_MAX: u64 = 2 << 40;
 /// How much of a hole is passed over before its chunks are handed out, in bytes.
