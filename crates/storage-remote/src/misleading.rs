@@ -1,7 +1,7 @@
 //! Answers that mean something else than they seem to.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use refloat_model::time::Timestamp;
 use refloat_storage::{FileKey, FileKind, StorageErrorKind};
@@ -81,6 +81,64 @@ fn a_lock_of_somebody_else_passes() {
     let error = storage.write(&PACK, b"pack").unwrap_err();
     assert_eq!(error.kind(), StorageErrorKind::Busy, "{}", text(&error));
     assert!(error.is_retryable());
+}
+
+#[test]
+fn a_lock_that_passes_soon_is_waited_for_and_nothing_is_sent_again() {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&asked);
+    let url = serve(move |request| {
+        let mut log = log.lock().unwrap();
+        log.push(request.method.clone());
+        let moves = log.iter().filter(|method| *method == "MOVE").count();
+        match request.method.as_str() {
+            "HEAD" => Said::status(404),
+            "MOVE" if moves < 4 => Said::status(423),
+            _ => Said::status(201),
+        }
+    });
+    let address = format!("webdav:{url}/r");
+    let storage = storage(&address, Options::default(), &Surroundings::empty());
+    storage.write(&PACK, b"pack").unwrap();
+    let asked = asked.lock().unwrap();
+    let expected = ["HEAD", "MKCOL", "PUT", "MOVE", "MOVE", "MOVE", "MOVE"];
+    assert_eq!(*asked, expected);
+}
+
+/// Lists snapshots on a server whose first listings break off before the second file.
+fn broken_listings(count: usize) -> (Result<usize, StorageErrorKind>, usize) {
+    let file = |byte: &str| {
+        format!(
+            "<D:response><D:href>/r/snapshots/{}</D:href><D:propstat><D:prop>\
+             <D:getcontentlength>7</D:getcontentlength></D:prop>\
+             <D:status>HTTP/1.1 200 OK</D:status></D:propstat></D:response>",
+            byte.repeat(32)
+        )
+    };
+    let listing = |files: &str| format!("<D:multistatus xmlns:D=\"DAV:\">{files}</D:multistatus>");
+    let broken = format!("{}Internal Server Error", listing(&file("ab")));
+    let whole = listing(&format!("{}{}", file("ab"), file("cd")));
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&asked);
+    let url = serve(move |_asked| {
+        let is_broken = counter.fetch_add(1, Ordering::SeqCst) < count;
+        Said::status(207).body(if is_broken { &broken } else { &whole })
+    });
+    let address = format!("webdav:{url}/r");
+    let storage = storage(&address, Options::default(), &Surroundings::empty());
+    let listed = storage.list(FileKind::Snapshot);
+    let listed = listed
+        .map(|files| files.len())
+        .map_err(|error| error.kind());
+    (listed, asked.load(Ordering::SeqCst))
+}
+
+#[test]
+fn a_listing_that_broke_off_is_none() {
+    assert_eq!(broken_listings(0), (Ok(2), 1));
+    assert_eq!(broken_listings(3), (Ok(2), 4));
+    let always = broken_listings(usize::MAX);
+    assert_eq!(always, (Err(StorageErrorKind::Unavailable), 6));
 }
 
 #[test]

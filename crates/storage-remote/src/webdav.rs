@@ -27,6 +27,9 @@ use crate::xml::{Element, parse};
 const PROPERTIES: &[u8] = b"<?xml version=\"1.0\"?><D:propfind xmlns:D=\"DAV:\"><D:prop>\
     <D:resourcetype/><D:getcontentlength/><D:getlastmodified/></D:prop></D:propfind>";
 
+/// How long another writer is waited for who holds a name or disturbs a listing at this moment, in milliseconds.
+const PAUSES_MS: [u64; 5] = [20, 40, 80, 160, 320];
+
 /// A repository below a folder of such a server.
 pub(crate) struct WebDav {
     http: Http,
@@ -121,6 +124,23 @@ impl WebDav {
         written.map(|_answer| aside)
     }
 
+    /// Moves what was written to its name. Somebody who writes there at this moment is waited for: whoever repeats
+    /// the whole sends it all once more.
+    fn give_name(&self, aside: &str, key: &FileKey, overwrite: &str) -> Result<(), Failure> {
+        let mut pauses = PAUSES_MS.into_iter();
+        loop {
+            let request = Request::new(self.method("MOVE")?, aside.to_owned())
+                .header("destination", self.url(&key.path()))
+                .header("overwrite", overwrite);
+            match (self.send(request), pauses.next()) {
+                (Err(Failure::Refused { refusal, .. }), Some(pause)) if refusal.status == 423 => {
+                    std::thread::sleep(Duration::from_millis(pause));
+                }
+                (moved, _) => return moved.map(|_answer| ()),
+            }
+        }
+    }
+
     fn forget_folders(&self) {
         let mut known = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
         known.clear();
@@ -164,18 +184,28 @@ impl WebDav {
         entries.collect::<Result<_, _>>().map(Some)
     }
 
+    /// A listing, all of it. Servers with Go's library (rclone) break off in the middle when a file that they found is
+    /// renamed before they come to describe it: they end the document as if it were whole, and write "Internal
+    /// Server Error" behind it. That is no document, and the listing is asked for again.
     fn listing(&self, path: &str) -> Result<Option<Element>, Failure> {
-        let request = Request::new(self.method("PROPFIND")?, self.url(path))
-            .header("depth", "1")
-            .header("content-type", "application/xml")
-            .body(PROPERTIES);
-        let answer = match self.send(request) {
-            Ok(answer) => answer,
-            Err(failure) if failure.meaning() == Some(Meaning::NoFile) => return Ok(None),
-            Err(failure) => return Err(failure),
-        };
-        let root = parse(&answer.body).filter(|root| root.name == "multistatus");
-        root.ok_or_else(|| self.malformed("a listing")).map(Some)
+        let mut pauses = PAUSES_MS.into_iter();
+        loop {
+            let request = Request::new(self.method("PROPFIND")?, self.url(path))
+                .header("depth", "1")
+                .header("content-type", "application/xml")
+                .body(PROPERTIES);
+            let answer = match self.send(request) {
+                Ok(answer) => answer,
+                Err(failure) if failure.meaning() == Some(Meaning::NoFile) => return Ok(None),
+                Err(failure) => return Err(failure),
+            };
+            let root = parse(&answer.body).filter(|root| root.name == "multistatus");
+            match (root, pauses.next()) {
+                (Some(root), _) => return Ok(Some(root)),
+                (None, Some(pause)) => std::thread::sleep(Duration::from_millis(pause)),
+                (None, None) => return Err(self.malformed("a listing")),
+            }
+        }
     }
 
     fn is_there(&self, key: &FileKey) -> Result<bool, Failure> {
@@ -332,15 +362,12 @@ impl Objects for WebDav {
             Present::Kept => "F",
             Present::Replaced => "T",
         };
-        let moved = Request::new(self.method("MOVE")?, aside.clone())
-            .header("destination", self.url(&key.path()))
-            .header("overwrite", overwrite);
-        let moved = self.send(moved);
+        let moved = self.give_name(&aside, key, overwrite);
         if moved.is_err() {
             // What stays of it is no file of the repository.
             let _removed = self.send(Request::new(Method::DELETE, aside));
         }
-        moved.map(|_answer| ())
+        moved
     }
 
     fn list(&self, kind: FileKind) -> Result<Vec<Listed>, Failure> {

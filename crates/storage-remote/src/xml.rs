@@ -63,8 +63,12 @@ pub(crate) fn parse(bytes: &[u8]) -> Option<Element> {
                 }
             }
             Event::Text(text) => {
-                if let Some(element) = open.last_mut() {
-                    element.text.push_str(&text.decode().ok()?);
+                let text = text.decode().ok()?;
+                match open.last_mut() {
+                    Some(element) => element.text.push_str(&text),
+                    // What somebody wrote before or behind a document takes back what it says.
+                    None if !text.trim().is_empty() => return None,
+                    None => {}
                 }
             }
             Event::GeneralRef(reference) => {
@@ -118,6 +122,8 @@ mod tests {
             "<a>&unknown;</a>",
             &deep,
             "<a/><b/>",
+            "text<a/>",
+            "<a></a>Internal Server Error",
         ] {
             assert_eq!(parse(text.as_bytes()), None, "{text}");
         }
