@@ -42,7 +42,8 @@ pub fn backup_that_waits(env: &CliEnv) -> Waiting {
 #[test]
 fn an_interrupted_backup_publishes_nothing_and_the_next_one_completes() {
     let env = CliEnv::with_data();
-    // Enough to read that the signal always comes first, zeros though it is; ext4 has no larger files than 16 TiB.
+    // Enough to read that the signal always comes first, zeros though it is, of which a run passes over 2 TiB; ext4 has
+    // no larger files than 16 TiB.
     File::create(env.path("data/large"))
         .unwrap()
         .set_len(8 << 40)

@@ -1,6 +1,7 @@
 //! Backup, look, lose, restore.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 
 use crate::cli_env::{CliEnv, assert_cli, tree};
 
@@ -16,6 +17,36 @@ fn a_folder_comes_back_as_it_was() {
     fs::remove_dir_all(env.path("data")).unwrap();
     env.succeed(&["restore", &stored(&env), "--target", "data"]);
     assert_eq!(tree(&env.path("data")), before);
+    assert_eq!(env.code(&["check", "--read-data"]), 0);
+}
+
+/// Zeros that were made and looked at would take minutes here, and each of a page would fill the disk.
+#[test]
+fn a_disk_image_is_its_data_and_not_its_holes() {
+    const IMAGE_BYTES: u64 = 512 << 30;
+    let env = CliEnv::with_data();
+    let image = File::create(env.path("data/image")).unwrap();
+    image.set_len(IMAGE_BYTES).unwrap();
+    image.write_all_at(b"data", 200 << 30).unwrap();
+    let allocated = |path: &str| fs::metadata(env.path(path)).unwrap().blocks() * 512;
+    assert!(allocated("data/image") < 1 << 20, "no holes here");
+    env.back_up();
+    let shown = env.json(&["ls", &format!("{}/image", stored(&env))]);
+    assert_eq!(shown["entries"][0]["size"], IMAGE_BYTES, "{shown}");
+    env.succeed(&["restore", &stored(&env), "--target", "out"]);
+    let restored = File::open(env.path("out/image")).unwrap();
+    assert_eq!(restored.metadata().unwrap().len(), IMAGE_BYTES);
+    assert!(allocated("out/image") < 1 << 20);
+    for (offset, expected) in [
+        (0, *b"\0\0\0\0"),
+        ((200 << 30) - 2, *b"\0\0da"),
+        ((200 << 30) + 2, *b"ta\0\0"),
+        (IMAGE_BYTES - 4, *b"\0\0\0\0"),
+    ] {
+        let mut found = [1; 4];
+        restored.read_exact_at(&mut found, offset).unwrap();
+        assert_eq!(found, expected, "at {offset}");
+    }
     assert_eq!(env.code(&["check", "--read-data"]), 0);
 }
 
