@@ -10,8 +10,7 @@ use std::io::{BufWriter, Read, Write};
 use serde::Serialize;
 use zstd::zstd_safe::{CParameter, get_frame_content_size};
 
-use super::scratch::with_scratch;
-use super::{BLOB_BYTES_MAX, Codec, OpenError, USUAL_LEVEL};
+use super::{BLOB_BYTES_MAX, Codec, OpenError, USUAL_LEVEL, decompress_stated};
 use crate::error::RepositoryError;
 use crate::hash::Sha256;
 
@@ -174,20 +173,11 @@ fn decompress(frame: &[u8]) -> Result<Vec<u8>, OpenError> {
     }
 }
 
-/// Whether it is one frame of the size that it states, in bytes.
+/// Whether it is one frame of the size that it states, in bytes, and there is room for it.
 fn is_decompressed(frame: &[u8], stated: u64, out: &mut Vec<u8>) -> bool {
-    let Ok(stated) = usize::try_from(stated) else {
-        return false;
-    };
-    let decompressed = with_scratch(|scratch| {
-        // Where there is no room for it, the other way takes as much as comes.
-        if out.try_reserve_exact(stated).is_err() {
-            return Ok(0);
-        }
-        let found = scratch.decompressor.decompress_to_buffer(frame, out);
-        found.map_err(RepositoryError::Compress)
-    });
-    decompressed.is_ok_and(|found| found == stated)
+    usize::try_from(stated).is_ok_and(|stated| {
+        out.try_reserve_exact(stated).is_ok() && decompress_stated(frame, stated, out).is_ok()
+    })
 }
 
 /// Decompresses frames that need not state their sizes, up to the limit.
