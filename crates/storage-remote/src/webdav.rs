@@ -27,6 +27,9 @@ use crate::xml::{Element, parse};
 const PROPERTIES: &[u8] = b"<?xml version=\"1.0\"?><D:propfind xmlns:D=\"DAV:\"><D:prop>\
     <D:resourcetype/><D:getcontentlength/><D:getlastmodified/></D:prop></D:propfind>";
 
+/// What a listing is called that is no document, or lacks something.
+const LISTING: &str = "a listing";
+
 /// How long another writer is waited for who holds a name or disturbs a listing at this moment, in milliseconds.
 const PAUSES_MS: [u64; 5] = [20, 40, 80, 160, 320];
 
@@ -127,18 +130,14 @@ impl WebDav {
     /// Moves what was written to its name. Somebody who writes there at this moment is waited for: whoever repeats
     /// the whole sends it all once more.
     fn give_name(&self, aside: &str, key: &FileKey, overwrite: &str) -> Result<(), Failure> {
-        let mut pauses = PAUSES_MS.into_iter();
-        loop {
+        let name = || {
             let request = Request::new(self.method("MOVE")?, aside.to_owned())
                 .header("destination", self.url(&key.path()))
                 .header("overwrite", overwrite);
-            match (self.send(request), pauses.next()) {
-                (Err(Failure::Refused { refusal, .. }), Some(pause)) if refusal.status == 423 => {
-                    std::thread::sleep(Duration::from_millis(pause));
-                }
-                (moved, _) => return moved.map(|_answer| ()),
-            }
-        }
+            self.send(request).map(drop)
+        };
+        let is_locked = |failure: &Failure| matches!(failure, Failure::Refused { refusal, .. } if refusal.status == 423);
+        repeat_while(is_locked, name)
     }
 
     fn forget_folders(&self) {
@@ -180,7 +179,7 @@ impl WebDav {
         };
         let entries = listing.children_named("response");
         let entries =
-            entries.map(|response| entry(response).ok_or_else(|| self.malformed("a listing")));
+            entries.map(|response| entry(response).ok_or_else(|| self.malformed(LISTING)));
         entries.collect::<Result<_, _>>().map(Some)
     }
 
@@ -188,24 +187,23 @@ impl WebDav {
     /// renamed before they come to describe it: they end the document as if it were whole, and write "Internal
     /// Server Error" behind it. That is no document, and the listing is asked for again.
     fn listing(&self, path: &str) -> Result<Option<Element>, Failure> {
-        let mut pauses = PAUSES_MS.into_iter();
-        loop {
-            let request = Request::new(self.method("PROPFIND")?, self.url(path))
-                .header("depth", "1")
-                .header("content-type", "application/xml")
-                .body(PROPERTIES);
-            let answer = match self.send(request) {
-                Ok(answer) => answer,
-                Err(failure) if failure.meaning() == Some(Meaning::NoFile) => return Ok(None),
-                Err(failure) => return Err(failure),
-            };
-            let root = parse(&answer.body).filter(|root| root.name == "multistatus");
-            match (root, pauses.next()) {
-                (Some(root), _) => return Ok(Some(root)),
-                (None, Some(pause)) => std::thread::sleep(Duration::from_millis(pause)),
-                (None, None) => return Err(self.malformed("a listing")),
-            }
-        }
+        let is_broken =
+            |failure: &Failure| matches!(failure, Failure::Malformed { what: LISTING, .. });
+        repeat_while(is_broken, || self.listed_once(path))
+    }
+
+    fn listed_once(&self, path: &str) -> Result<Option<Element>, Failure> {
+        let request = Request::new(self.method("PROPFIND")?, self.url(path))
+            .header("depth", "1")
+            .header("content-type", "application/xml")
+            .body(PROPERTIES);
+        let answer = match self.send(request) {
+            Ok(answer) => answer,
+            Err(failure) if failure.meaning() == Some(Meaning::NoFile) => return Ok(None),
+            Err(failure) => return Err(failure),
+        };
+        let root = parse(&answer.body).filter(|root| root.name == "multistatus");
+        root.ok_or_else(|| self.malformed(LISTING)).map(Some)
     }
 
     fn is_there(&self, key: &FileKey) -> Result<bool, Failure> {
@@ -245,7 +243,7 @@ impl WebDav {
             let mut all = Vec::new();
             for thread in threads {
                 // A thread that panicked has no listing to give.
-                let listed = thread.join().map_err(|_| self.malformed("a listing"))?;
+                let listed = thread.join().map_err(|_| self.malformed(LISTING))?;
                 all.extend(listed?);
             }
             Ok(all)
@@ -377,6 +375,20 @@ impl Objects for WebDav {
             kind => self.files(kind, self.folder_of(kind)?),
         }
     }
+}
+
+/// Repeats, within [`PAUSES_MS`], what another writer keeps from being done.
+fn repeat_while<T>(
+    is_kept: impl Fn(&Failure) -> bool,
+    work: impl Fn() -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    for pause in PAUSES_MS {
+        match work() {
+            Err(failure) if is_kept(&failure) => std::thread::sleep(Duration::from_millis(pause)),
+            done => return done,
+        }
+    }
+    work()
 }
 
 fn entry(response: &Element) -> Option<Named> {
