@@ -91,7 +91,7 @@ impl Other {
     /// # Errors
     /// There is none, or the password does not open it.
     pub fn open(&self, settings: &Settings) -> Result<Repository, CommandError> {
-        let opened = self.find(settings).and_then(Closed::open);
+        let opened = self.find(settings)?.open();
         opened.map_err(|error| self.explain(error))
     }
 
@@ -102,24 +102,25 @@ impl Other {
     /// One of them is not there, or its password does not open it.
     pub fn open_both(&self, settings: &Settings) -> Result<(Repository, Repository), CommandError> {
         let first = repository::find(settings)?;
-        let other = self.find(settings).map_err(|error| self.explain(error))?;
+        let other = Arc::new(self.find(settings)?);
+        let on_thread = Arc::clone(&other);
         let thread = std::thread::Builder::new().name("open".to_owned());
-        let other = thread.spawn(move || other.open());
+        let opening = thread.spawn(move || on_thread.open());
         // That this one does not open is told without waiting for the other.
         let first = first.open()?;
-        let other = match other {
-            Ok(other) => other
+        let opened = match opening {
+            Ok(opening) => opening
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            Err(_no_thread) => self.find(settings).and_then(Closed::open),
+            Err(_no_thread) => other.open(),
         };
-        Ok((first, other.map_err(|error| self.explain(error))?))
+        Ok((first, opened.map_err(|error| self.explain(error))?))
     }
 
     fn find(&self, settings: &Settings) -> Result<Closed<'static>, CommandError> {
         let storage = self.place.open(&settings.cancel)?;
         let password = || password::get_of(&self.name, &self.password).map(Arc::new);
-        Closed::find(storage, password, None)
+        Closed::find(storage, password, None).map_err(|error| self.explain(error))
     }
 
     /// Where passwords come from differs from the first repository.

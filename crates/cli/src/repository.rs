@@ -90,8 +90,8 @@ impl<'s> Closed<'s> {
     ///
     /// # Errors
     /// The password does not open it, or there is no deleter key where one is named.
-    pub fn open(self) -> Result<Repository, CommandError> {
-        let opened = Repository::open(self.storage, &self.password)?;
+    pub fn open(&self) -> Result<Repository, CommandError> {
+        let opened = Repository::open(Arc::clone(&self.storage), &self.password)?;
         match self.deleter_key {
             None => Ok(opened),
             Some(file) => Ok(opened.with_deleter(deleter::load(file)?)),
