@@ -147,7 +147,7 @@ impl Shared {
     /// error here: what came before may still be kept.
     fn guard(&self, work: impl FnOnce() -> Result<(), RepositoryError>) {
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
-        let done = done.unwrap_or_else(|_panic| Err(panicked()));
+        let done = done.unwrap_or_else(|_panic| Err(RepositoryError::Panicked));
         match done {
             Ok(()) | Err(RepositoryError::Cancelled(_)) => {}
             Err(error) => self.fail(error),
@@ -372,11 +372,8 @@ impl Archiver {
             .find(|pair| pair[0].name() == pair[1].name())
         {
             let name = String::from_utf8_lossy(twice[0].name()).into_owned();
-            let cause = format!("the entry {name:?} is there twice").into();
-            return Err(RepositoryError::Encode {
-                what: "a directory",
-                cause,
-            });
+            let cause = format!("the entry {name:?} is there twice");
+            return Err(RepositoryError::encode("a directory", cause));
         }
         self.shared
             .store_tree(&nodes)
@@ -480,13 +477,6 @@ impl Drop for Archiver {
     }
 }
 
-fn panicked() -> RepositoryError {
-    RepositoryError::Encode {
-        what: "the run's data",
-        cause: "a thread of the pipeline panicked".into(),
-    }
-}
-
 fn spawn<F: FnOnce() + Send + 'static>(
     name: &str,
     count: usize,
@@ -496,9 +486,9 @@ fn spawn<F: FnOnce() + Send + 'static>(
         std::thread::Builder::new()
             .name(format!("{name} {number}"))
             .spawn(make())
-            .map_err(|e| RepositoryError::Encode {
-                what: "work for a new thread",
-                cause: e.into(),
+            .map_err(|cause| RepositoryError::NoThread {
+                does: "reads or uploads",
+                cause,
             })
     };
     (0..count).map(thread).collect()
@@ -507,7 +497,7 @@ fn spawn<F: FnOnce() + Send + 'static>(
 fn join(threads: &mut Vec<JoinHandle<()>>, shared: &Shared) {
     for thread in threads.drain(..) {
         if thread.join().is_err() {
-            shared.fail(panicked());
+            shared.fail(RepositoryError::Panicked);
         }
     }
 }

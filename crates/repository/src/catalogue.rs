@@ -236,10 +236,8 @@ impl Building {
     fn add_pack(&mut self, pack: PackId, blobs: &[PackedBlob]) -> Result<u32, RepositoryError> {
         let packs = &mut self.catalogue.packs;
         let next = u32::try_from(packs.len()).ok().filter(|n| *n < DATA);
-        let next = next.ok_or_else(|| RepositoryError::Encode {
-            what: "an index",
-            cause: "it names more than 2^31 packs".into(),
-        })?;
+        let next = next
+            .ok_or_else(|| RepositoryError::encode("an index", "it names more than 2^31 packs"))?;
         let number = *self.numbers.entry(pack).or_insert_with(|| {
             packs.push(pack);
             next

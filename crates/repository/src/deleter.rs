@@ -47,10 +47,7 @@ impl DeleterKey {
     pub fn generate() -> Result<(Self, Secret), RepositoryError> {
         let seed = Zeroizing::new(random_bytes::<32>()?);
         let text = Zeroizing::new(format!("{PREFIX}{}", BASE64.encode(*seed)));
-        let key = Self::of_seed(&*seed).map_err(|e| RepositoryError::Encode {
-            what: "a deleter key",
-            cause: e.into(),
-        })?;
+        let key = Self::of_seed(&*seed).map_err(|e| RepositoryError::encode("a deleter key", e))?;
         Ok((key, Secret::new(text.as_bytes())))
     }
 

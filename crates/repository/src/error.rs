@@ -184,6 +184,18 @@ pub enum RepositoryError {
         #[source]
         cause: Cause,
     },
+    /// The system starts no further thread.
+    #[error("cannot start a thread that {does}")]
+    NoThread {
+        /// What it would do.
+        does: &'static str,
+        /// Why not.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// A thread panicked; what it worked on is not used.
+    #[error("a thread of the pipeline panicked, which is a defect of this program")]
+    Panicked,
     /// The key is the last one.
     #[error("key {0} is the only one that opens this repository; it stays")]
     OnlyKey(crate::id::KeyId),
@@ -228,6 +240,14 @@ impl RepositoryError {
             | Self::MissingBlob { .. }
             | Self::InvalidTree { .. } => true,
             _ => false,
+        }
+    }
+
+    /// For what cannot be expressed in the format.
+    pub(crate) fn encode(what: &'static str, cause: impl Into<Cause>) -> Self {
+        Self::Encode {
+            what,
+            cause: cause.into(),
         }
     }
 

@@ -48,6 +48,11 @@ fn with_hex<T>(id: &[u8; 32], show: impl FnOnce(&str) -> T) -> T {
     show(std::str::from_utf8(&to_hex(id)).unwrap_or_default())
 }
 
+/// Bytes that serve as an id, as 64 hex digits.
+pub(crate) fn id_text(id: &[u8; 32]) -> String {
+    with_hex(id, str::to_owned)
+}
+
 /// Appends an id as 64 hex digits.
 pub(crate) fn push_hex(out: &mut Vec<u8>, id: &[u8; 32]) {
     out.extend_from_slice(&to_hex(id));

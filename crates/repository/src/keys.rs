@@ -6,7 +6,7 @@ use refloat_model::secret::Secret;
 use refloat_storage::{FileKey, FileKind, SharedStorage, StorageErrorKind};
 
 use crate::crypto::Key;
-use crate::error::RepositoryError;
+use crate::error::{Cause, RepositoryError};
 use crate::format::key::{KeyError, KeyFile, KeyOrigin};
 use crate::id::{KeyId, sha256};
 use crate::lock::Lock;
@@ -33,10 +33,7 @@ pub fn write(
     password: &Secret,
     origin: KeyOrigin,
 ) -> Result<KeyId, RepositoryError> {
-    let encode = |cause| RepositoryError::Encode {
-        what: "a key",
-        cause,
-    };
+    let encode = |cause: Cause| RepositoryError::encode("a key", cause);
     let file = KeyFile::seal(master, password, origin).map_err(|e| encode(e.into()))?;
     let json = serde_json::to_vec(&file).map_err(|e| encode(e.into()))?;
     let id = sha256(&json);

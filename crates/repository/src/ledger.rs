@@ -21,7 +21,7 @@ use refloat_storage::{FileKey, FileKind};
 use serde::Serialize;
 
 use crate::error::RepositoryError;
-use crate::id::{KeyId, SnapshotId, sha256};
+use crate::id::{KeyId, SnapshotId, id_text, sha256};
 use crate::repository::Repository;
 
 pub use entry::{Entry, LedgerError};
@@ -56,7 +56,7 @@ impl Observation {
         };
         Ok(Self {
             repository: repository.config().id.clone(),
-            config: hex(&sha256(&storage.read(&FileKey::CONFIG)?)),
+            config: id_text(&sha256(&storage.read(&FileKey::CONFIG)?)),
             keys: ids(FileKind::Key)?.into_iter().map(KeyId).collect(),
             snapshots: ids(FileKind::Snapshot)?
                 .into_iter()
@@ -386,7 +386,7 @@ impl Ledger {
 
     fn take(&mut self, entry: &Entry, line: &str) {
         self.lines += 1;
-        self.head = hex(&sha256(line.as_bytes()));
+        self.head = id_text(&sha256(line.as_bytes()));
         self.heads.insert(self.head.clone());
         self.state.repository.clone_from(&entry.repository);
         if let Some(config) = &entry.config {
@@ -425,10 +425,6 @@ pub enum Returned {
     Suspicious,
     /// A person says that it is right.
     Accepted,
-}
-
-fn hex(bytes: &[u8; 32]) -> String {
-    crate::id::BlobId(*bytes).to_string()
 }
 
 fn short(id: &str) -> &str {

@@ -163,9 +163,9 @@ impl Repository {
             Ok(refresher) => refresher,
             Err(error) => {
                 shared.unlock();
-                return Err(RepositoryError::Encode {
-                    what: "a thread that refreshes the lock",
-                    cause: error.into(),
+                return Err(RepositoryError::NoThread {
+                    does: "refreshes the lock",
+                    cause: error,
                 });
             }
         };

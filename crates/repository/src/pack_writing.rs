@@ -74,10 +74,7 @@ impl<'a> PackWriter<'a> {
         let full = {
             let mut open = lock(self.open(blob.kind));
             let offset = u32::try_from(open.bytes.len());
-            let offset = offset.map_err(|e| RepositoryError::Encode {
-                what: "a pack",
-                cause: e.into(),
-            })?;
+            let offset = offset.map_err(|e| RepositoryError::encode("a pack", e))?;
             open.bytes.extend_from_slice(sealed);
             open.blobs.push(PackedBlob { offset, ..blob });
             if open.bytes.len() < self.pack_bytes_min {

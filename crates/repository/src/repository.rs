@@ -20,7 +20,7 @@ use crate::format::config::{ChunkerConfig, Config, VERSION_MAX};
 use crate::format::index::{self, IndexFile};
 use crate::format::key::KeyOrigin;
 use crate::format::snapshot::SnapshotFile;
-use crate::id::{IndexId, KeyId, SnapshotId, sha256};
+use crate::id::{IndexId, KeyId, SnapshotId, id_text, sha256};
 use crate::index::{Index, IndexBuilder};
 use crate::keys;
 use crate::pack_reading::sizes;
@@ -65,7 +65,7 @@ pub struct InitOptions {
 
 impl ChunkerParameters {
     fn random(choice: ChunkerChoice) -> Result<Self, RepositoryError> {
-        let seed = hex(&random_bytes::<32>()?);
+        let seed = id_text(&random_bytes::<32>()?);
         Ok(Self {
             polynomial: Polynomial::random()?,
             gear: (choice == ChunkerChoice::Gear).then(|| ChunkerConfig {
@@ -126,7 +126,7 @@ impl Repository {
         };
         let config = Config {
             version: VERSION_MAX,
-            id: hex(&random_bytes::<32>()?),
+            id: id_text(&random_bytes::<32>()?),
             chunker_polynomial: chunker.polynomial,
             refloat_chunker: chunker.gear,
             refloat_deleters: options.deleter.into_iter().collect(),
@@ -525,15 +525,8 @@ fn chunker(config: &Config, storage: &SharedStorage) -> Result<Chunker, Reposito
     Ok(kind(Gear::new(&seed.0)))
 }
 
-fn hex(bytes: &[u8; 32]) -> String {
-    crate::id::BlobId(*bytes).to_string()
-}
-
 fn to_json<T: Serialize>(what: &'static str, value: &T) -> Result<Vec<u8>, RepositoryError> {
-    serde_json::to_vec(value).map_err(|e| RepositoryError::Encode {
-        what,
-        cause: e.into(),
-    })
+    serde_json::to_vec(value).map_err(|e| RepositoryError::encode(what, e))
 }
 
 #[cfg(test)]

@@ -15,8 +15,6 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sha2::{Digest as _, Sha256};
-
 use refloat_model::time::Timestamp;
 
 use crate::local::LocalStorage;
@@ -74,7 +72,7 @@ impl CachedStorage {
 
     fn copy(&self, key: &FileKey) -> Option<Vec<u8>> {
         let bytes = self.copies.read(key).ok()?;
-        if is_as_named(key, &bytes) {
+        if key.names(&bytes) {
             return Some(bytes);
         }
         // A damaged copy is replaced by the next read.
@@ -84,7 +82,7 @@ impl CachedStorage {
 
     /// Whether a copy is there now.
     fn keep(&self, key: &FileKey, bytes: &[u8]) -> bool {
-        if !is_kept(key) || !is_as_named(key, bytes) {
+        if !is_kept(key) || !key.names(bytes) {
             return false;
         }
         // A cache that cannot be written costs time only.
@@ -100,10 +98,6 @@ const fn has_copies(kind: FileKind) -> bool {
 
 const fn is_kept(key: &FileKey) -> bool {
     matches!(key.kind(), FileKind::Index | FileKind::Snapshot) || key.holds_trees()
-}
-
-fn is_as_named(key: &FileKey, bytes: &[u8]) -> bool {
-    Sha256::digest(bytes).as_slice() == key.id()
 }
 
 impl Storage for CachedStorage {
@@ -211,6 +205,7 @@ impl Storage for CachedStorage {
 
 #[cfg(test)]
 mod tests {
+    use sha2::{Digest as _, Sha256};
     use std::sync::Arc;
 
     use super::*;

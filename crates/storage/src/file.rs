@@ -3,6 +3,8 @@
 //! Invariant: a [`FileKey`] is the config or an id of 32 bytes within a kind; no other name is
 //! ever read or written.
 
+use sha2::{Digest as _, Sha256};
+
 /// The kinds of files of a repository in restic's format.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum FileKind {
@@ -138,6 +140,12 @@ impl FileKey {
                 let _infallible = write!(name, "{byte:02x}");
                 name
             })
+    }
+
+    /// Whether these bytes are what the name says, as far as it says anything: the config's does not.
+    #[must_use]
+    pub fn names(&self, bytes: &[u8]) -> bool {
+        self.kind == FileKind::Config || Sha256::digest(bytes).as_slice() == self.id
     }
 
     /// The path below the repository's root: packs are in 256 folders by their first byte.

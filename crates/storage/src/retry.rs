@@ -9,8 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use sha2::{Digest as _, Sha256};
-
 pub use system::SystemWorld;
 
 use refloat_model::time::Timestamp;
@@ -159,10 +157,6 @@ impl RetryStorage {
     }
 }
 
-fn is_as_named(key: &FileKey, bytes: &[u8]) -> bool {
-    key.kind() == FileKind::Config || Sha256::digest(bytes).as_slice() == key.id()
-}
-
 impl Storage for RetryStorage {
     fn location(&self) -> String {
         self.inner.location()
@@ -188,7 +182,7 @@ impl Storage for RetryStorage {
 
     fn read(&self, key: &FileKey) -> Result<Vec<u8>, StorageError> {
         let first = self.repeat(|| self.inner.read(key))?;
-        if is_as_named(key, &first) {
+        if key.names(&first) {
             return Ok(first);
         }
         self.repeat(|| self.inner.read(key))

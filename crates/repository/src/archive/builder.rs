@@ -105,9 +105,8 @@ impl TreeBuilder {
     }
 
     fn level(&self) -> Result<&Level, RepositoryError> {
-        self.levels.last().ok_or_else(|| RepositoryError::Encode {
-            what: "a tree",
-            cause: "its source left more directories than it entered".into(),
+        self.levels.last().ok_or_else(|| {
+            RepositoryError::encode("a tree", "its source left more directories than it entered")
         })
     }
 
@@ -283,10 +282,10 @@ impl TreeSink for TreeBuilder {
 
     fn leave(&mut self) -> Result<(), SinkError> {
         if self.levels.len() < 2 {
-            return Err(RepositoryError::Encode {
-                what: "a tree",
-                cause: "its source left more directories than it entered".into(),
-            }
+            return Err(RepositoryError::encode(
+                "a tree",
+                "its source left more directories than it entered",
+            )
             .into());
         }
         match self.levels.pop() {

@@ -148,10 +148,10 @@ impl Cutter<'_> {
         Counters::add(&shared.counters.bytes_done, length as u64);
         let number = self.file.hand_out(length);
         let Some(id) = zero_blob(length) else {
-            return Err(RepositoryError::Encode {
-                what: "a run of zeros",
-                cause: "its length is no multiple of 64 KiB".into(),
-            });
+            return Err(RepositoryError::encode(
+                "a run of zeros",
+                "its length is no multiple of 64 KiB",
+            ));
         };
         let is_there = shared.has_blob(BlobKind::Data, &id) || shared.packer.is_claimed(&id);
         let density = match is_there {

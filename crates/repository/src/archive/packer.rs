@@ -176,17 +176,12 @@ impl Packer {
             self.hand_over(codec, kind, full)?;
             open = self.open_pack(kind)?;
         }
-        let offset = u32::try_from(open.bytes.len()).map_err(|e| RepositoryError::Encode {
-            what: "a pack",
-            cause: e.into(),
-        })?;
+        let offset =
+            u32::try_from(open.bytes.len()).map_err(|e| RepositoryError::encode("a pack", e))?;
         open.bytes.reserve_exact(prepared.sealed_length());
         let OpenPack { bytes, hash, .. } = &mut *open;
         let sealed = codec.seal(prepared, bytes, hash)?;
-        let too_large = |_| RepositoryError::Encode {
-            what: "a blob",
-            cause: "it is larger than 4 GiB".into(),
-        };
+        let too_large = |_| RepositoryError::encode("a blob", "it is larger than 4 GiB");
         let uncompressed = sealed.uncompressed.map(u32::try_from).transpose();
         let blob = PackedBlob {
             id,

@@ -87,10 +87,7 @@ impl Codec {
         what: &'static str,
         value: &T,
     ) -> Result<(Vec<u8>, Digest), RepositoryError> {
-        let digest = measured(value).map_err(|e| RepositoryError::Encode {
-            what,
-            cause: e.into(),
-        })?;
+        let digest = measured(value).map_err(|e| RepositoryError::encode(what, e))?;
         let mut body = Vec::new();
         let written = match self.version {
             ..2 => write_json(&mut body, value),

@@ -48,7 +48,7 @@ fn backup_with_panic(inner: &SharedStorage, files: &Files, at: usize) -> bool {
     let happened = left.load(Ordering::SeqCst) == 0;
     let failed = match &ended {
         Ok(()) => false,
-        Err(RepositoryError::Encode { .. } | RepositoryError::Stopped) => true,
+        Err(RepositoryError::Panicked | RepositoryError::Stopped) => true,
         Err(other) => panic!("{other:?}"),
     };
     assert_eq!(failed, happened, "at {at}: {ended:?}");

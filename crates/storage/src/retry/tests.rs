@@ -1,5 +1,6 @@
 //! Retrying against a scripted storage and a clock that only sleeping moves.
 
+use sha2::{Digest as _, Sha256};
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::time::Duration;
