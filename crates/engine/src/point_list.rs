@@ -40,6 +40,11 @@ pub const TAG_PARTIAL: &str = "refloat-partial";
 pub const TAG_POINT: &str = "point";
 /// `policy:<name>`.
 pub const TAG_POLICY: &str = "policy";
+/// The policy of runs whose sources are named on the command line. It says nothing about what they cover: the
+/// next run may be of something else.
+pub const AD_HOC_POLICY: &str = "default";
+/// The kind of source that is folders of this machine.
+pub const FILES: &str = "files";
 
 /// Whether a snapshot is what a run kept of unfinished items, and so no recovery point.
 #[must_use]

@@ -7,6 +7,7 @@
 //! however old it is. So a source that is unreachable or gone keeps its newest copies: no rule
 //! drops them.
 
+mod coverage;
 mod execute;
 mod named;
 mod partial;
@@ -22,6 +23,7 @@ use serde::Serialize;
 use crate::config::Keep;
 use crate::point_list::PointSummary;
 
+pub use coverage::Coverage;
 pub use execute::{execute, load, load_partials};
 pub use named::{NamedError, plan_named};
 pub use partial::{PartialCandidate, PartialDecision, partials};
@@ -75,6 +77,8 @@ pub struct Candidate {
     pub point: PointSummary,
     /// What it holds; none if its manifest cannot be read.
     pub holdings: Option<Holdings>,
+    /// What it covers, if its policy does not say.
+    pub coverage: Coverage,
 }
 
 /// Why a point stays.
@@ -160,13 +164,17 @@ impl Decision {
     }
 }
 
-/// The points of one policy and host.
+/// The points of one policy and host; of runs that were told their sources on the command line, those that cover
+/// the same.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct ForgetGroup {
     /// The policy.
     pub policy: String,
     /// The host.
     pub host: String,
+    /// What they cover, if the policy does not say.
+    #[serde(skip_serializing_if = "Coverage::is_empty")]
+    pub covers: Coverage,
     /// Every point, newest first.
     pub decisions: Vec<Decision>,
 }
@@ -274,12 +282,13 @@ pub fn plan_under(
         let group = plan.groups.iter_mut();
         match group
             .into_iter()
-            .find(|g| g.policy == policy && g.host == host)
+            .find(|g| g.policy == policy && g.host == host && g.covers == candidate.coverage)
         {
             Some(group) => group.decisions.insert(0, decision),
             None => plan.groups.push(ForgetGroup {
                 policy,
                 host,
+                covers: candidate.coverage,
                 decisions: vec![decision],
             }),
         }
@@ -287,25 +296,27 @@ pub fn plan_under(
     plan
 }
 
-/// Decides for each policy and host. `keep` gives the rules of a policy; a policy for which it
+/// Decides for each policy and host, and for each coverage where the policy does not say what is covered. `keep` gives the rules of a policy; a policy for which it
 /// gives none keeps everything and is not part of the plan.
 #[must_use]
 pub fn plan(candidates: Vec<Candidate>, keep: impl Fn(&str) -> Option<Keep>) -> ForgetPlan {
-    let mut groups: BTreeMap<(String, String), Vec<Candidate>> = BTreeMap::new();
+    let mut groups: BTreeMap<(String, String, Coverage), Vec<Candidate>> = BTreeMap::new();
     for candidate in candidates {
         if let (Some(policy), Some(_)) = (&candidate.point.policy, candidate.point.id) {
-            let group = (policy.clone(), candidate.point.host.clone());
+            let (host, covers) = (candidate.point.host.clone(), candidate.coverage.clone());
+            let group = (policy.clone(), host, covers);
             groups.entry(group).or_default().push(candidate);
         }
     }
     let groups = groups
         .into_iter()
-        .filter_map(|((policy, host), candidates)| {
+        .filter_map(|((policy, host, covers), candidates)| {
             let keep = keep(&policy).filter(|k| !k.is_empty())?;
             let decisions = decide(candidates, &keep);
             Some(ForgetGroup {
                 policy,
                 host,
+                covers,
                 decisions,
             })
         })

@@ -13,6 +13,7 @@ use refloat_engine::backup::{
 };
 use refloat_engine::config::PolicyConfig;
 use refloat_engine::period::Period;
+use refloat_engine::point_list::AD_HOC_POLICY;
 use refloat_model::cancel::Cancel;
 use refloat_model::finding::{Finding, Severity};
 use refloat_model::id::{PointId, RunId};
@@ -38,8 +39,6 @@ use crate::signals::Signals;
 use crate::sources::{self, Connected, Declared, Purpose, SourceArgs};
 use crate::table::{self, printable};
 
-/// The policy of points that are made with `--source`.
-const POLICY_DEFAULT: &str = "default";
 /// Workloads that are captured at once: one waits for its application while another is read.
 const CAPTURES_AT_ONCE: usize = 4;
 
@@ -202,7 +201,7 @@ fn wanted(args: &Args, settings: &Settings) -> Result<Vec<Wanted>, CommandError>
             })
             .collect();
         let policy = BackupPolicy {
-            name: POLICY_DEFAULT.to_owned(),
+            name: AD_HOC_POLICY.to_owned(),
             select,
             waivers: Vec::new(),
         };

@@ -349,8 +349,12 @@ impl Wanted {
 fn text(report: &Report<'_>) -> String {
     let mut text = String::new();
     for group in &report.plan.groups {
+        let covers = match group.covers.is_empty() {
+            true => String::new(),
+            false => format!(": {}", table::printable(&group.covers.to_string())),
+        };
         text.push_str(&format!(
-            "policy {} on {}\n",
+            "policy {} on {}{covers}\n",
             group.policy,
             table::printable(&group.host)
         ));

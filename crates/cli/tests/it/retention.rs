@@ -42,6 +42,46 @@ fn the_good_copy_outlives_the_emptied_one() {
 }
 
 #[test]
+fn folders_that_were_named_apart_do_not_replace_each_other() {
+    let env = CliEnv::with_data();
+    let folders = ["a", "b"].map(|name| {
+        env.write(&format!("{name}/file"), name);
+        format!("files:{}", env.path(name).display())
+    });
+    for folder in &folders {
+        for _ in 0..2 {
+            let made = env.json(&["backup", "--host", "testhost", "--source", folder]);
+            let told = made["points"][0]["findings"].to_string();
+            assert!(!told.contains("no longer there"), "{told}");
+        }
+    }
+    let forget = env.json(&["forget", "--keep-last", "1", "--yes"]);
+    assert_eq!(
+        (&forget["kept"], &forget["dropped"]),
+        (&2.into(), &2.into())
+    );
+    let covers: Vec<_> = (0..2)
+        .map(|at| forget["groups"][at]["covers"][0].clone())
+        .collect();
+    for (covers, name) in covers.iter().zip(["a", "b"]) {
+        let folder = format!("/files/local{}", env.path(name).display());
+        assert_eq!(*covers, folder);
+        let found = env.json(&["points"])["points"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|point| point["paths"][0] == folder);
+        assert!(found, "{folder}");
+    }
+    for (name, point) in [("a", 0), ("b", 1)] {
+        let points = env.json(&["points"]);
+        let id = points["points"][point]["id"].as_str().unwrap();
+        let file = format!("{id}:/files/local{}/file", env.path(name).display());
+        assert_eq!(env.succeed(&["cat", &file]), name);
+    }
+}
+
+#[test]
 fn what_nobody_needs_is_pruned_and_the_rest_stays_whole() {
     let env = CliEnv::with_data();
     env.back_up();

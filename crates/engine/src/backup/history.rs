@@ -11,22 +11,27 @@ use refloat_repository::{SnapshotFile, SnapshotId};
 
 use super::parents::is_other_system;
 use super::plan::{BackupPlan, title};
+use super::publish::paths;
 use super::run::BackupRun;
 use crate::manifest;
-use crate::point_list::{TAG_POLICY, is_partial};
+use crate::point_list::{AD_HOC_POLICY, TAG_POLICY, is_partial};
 use crate::stored::StoredTree;
 
-/// The newest point of the same policy and host.
+/// The newest point of the same policy and host; for a run that was told its sources on the command line, of those
+/// that cover the same.
 pub fn previous(
     run: &BackupRun<'_>,
+    plan: &BackupPlan,
     snapshots: &[(SnapshotId, SnapshotFile)],
 ) -> Option<(SnapshotId, StoredTree)> {
+    let paths = (run.policy.name == AD_HOC_POLICY).then(|| paths(plan, AD_HOC_POLICY));
     let newest = snapshots
         .iter()
         .filter(|(_, file)| {
             !is_partial(file)
                 && file.tag_value(TAG_POLICY) == Some(&run.policy.name)
                 && file.hostname == run.options.host
+                && paths.as_ref().is_none_or(|paths| file.paths == *paths)
         })
         .max_by_key(|(id, file)| (file.time.instant(), *id));
     let (id, file) = newest?;

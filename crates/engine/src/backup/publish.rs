@@ -17,13 +17,13 @@ use super::capture::{Captured, CapturedItem};
 use super::closure;
 use super::history;
 use super::partial::{self, Parts};
-use super::plan::{BackupPlan, SourcePlan};
+use super::plan::{BackupPlan, Group, SourcePlan};
 use super::run::{BackupError, BackupReport, BackupRun, Figures, ItemReport};
 use super::skeleton::Skeleton;
 use crate::manifest::{
     ITEMS_FILE, MANIFEST_DIRECTORY, PLACEMENTS_FILE, RECORD_FILE, to_lines, to_record_file,
 };
-use crate::point_list::{TAG, TAG_POINT, TAG_POLICY};
+use crate::point_list::{AD_HOC_POLICY, FILES, TAG, TAG_POINT, TAG_POLICY};
 
 /// How many findings the summary holds; the worst first.
 const FINDINGS_MAX: usize = 1000;
@@ -46,7 +46,7 @@ pub fn publish(
         mut figures,
     } = captured;
     let parts = Parts::take(&mut items);
-    let previous = history::previous(run, snapshots);
+    let previous = history::previous(run, plan, snapshots);
     let mut skeleton = Skeleton::default();
     for CapturedItem { record, node, .. } in &mut items {
         if let Some(Err(_second)) = node
@@ -284,7 +284,7 @@ pub(super) fn bare_snapshot(
         time: started.to_jiff().into(),
         parent: None,
         tree: Some(root),
-        paths: paths(plan),
+        paths: paths(plan, &run.policy.name),
         hostname: run.options.host.clone(),
         username: String::new(),
         uid: 0,
@@ -298,12 +298,19 @@ pub(super) fn bare_snapshot(
     }
 }
 
-/// What a snapshot covers, as restic groups snapshots by it.
-fn paths(plan: &BackupPlan) -> Vec<String> {
-    let sources = plan.sources.iter();
-    let mut paths: Vec<String> = sources
-        .map(|source| format!("/{}/{}", source.kind, source.name))
-        .collect();
+/// What a snapshot covers, as restic groups snapshots by it: the same for each run of a policy, and each folder of a
+/// run that was told its sources on the command line.
+pub(super) fn paths(plan: &BackupPlan, policy: &str) -> Vec<String> {
+    let mut paths = Vec::new();
+    for source in &plan.sources {
+        if policy == AD_HOC_POLICY && source.kind == FILES {
+            let settled = source.settled.iter().map(|(item, _)| item);
+            let items = source.groups.iter().flat_map(Group::items).chain(settled);
+            paths.extend(items.map(|item| item.path.to_string()));
+        } else {
+            paths.push(format!("/{}/{}", source.kind, source.name));
+        }
+    }
     paths.sort();
     paths
 }

@@ -14,7 +14,7 @@ use refloat_repository::lock::Lock;
 use refloat_repository::repair::REPAIRED_TAG;
 use refloat_repository::{IndexedRepository, RepositoryError, SnapshotId};
 
-use super::{Candidate, ForgetPlan, Holding, Holdings, PartialCandidate};
+use super::{Candidate, Coverage, ForgetPlan, Holding, Holdings, PartialCandidate};
 use crate::backup::title;
 use crate::manifest;
 use crate::point_list::{PointSummary, is_partial};
@@ -38,9 +38,13 @@ pub fn load(
         let tree = file
             .tree
             .map(|root| StoredTree::new(repository.clone(), root));
-        let mut holdings = tree
-            .filter(|_| point.id.is_some())
-            .and_then(|tree| holdings(&tree, &manifest::read_record(&tree).ok()?));
+        let read = tree.filter(|_| point.id.is_some()).and_then(|tree| {
+            let record = manifest::read_record(&tree).ok()?;
+            let holdings = holdings(&tree, &record)?;
+            Some((Coverage::of(&record, &holdings), holdings))
+        });
+        let (coverage, mut holdings) = read.unzip();
+        let coverage = coverage.unwrap_or_else(|| Coverage::of_snapshot(&point));
         if file.tags().iter().any(|tag| tag == REPAIRED_TAG) {
             // The manifest is of before the repair: nobody can tell what of it is still whole.
             let all = holdings
@@ -48,7 +52,11 @@ pub fn load(
                 .flat_map(|holdings| holdings.values_mut());
             all.for_each(|holding| holding.suspicious |= holding.saved);
         }
-        candidates.push(Candidate { point, holdings });
+        candidates.push(Candidate {
+            point,
+            holdings,
+            coverage,
+        });
     }
     Ok(candidates)
 }
@@ -70,14 +78,18 @@ pub fn load_partials(
             let time = file.time.instant().into();
             let read = tree.and_then(|tree| {
                 let record = manifest::read_record(&tree).ok()?;
-                Some((record.started, holdings(&tree, &record)?))
+                let holdings = holdings(&tree, &record)?;
+                let coverage = Coverage::of(&record, &holdings);
+                Some((record.started, (coverage, holdings)))
             });
-            let (started, holdings) = read.unzip();
+            let (started, read) = read.unzip();
+            let (coverage, holdings) = read.unzip();
             partials.push(PartialCandidate {
                 snapshot,
                 time,
                 started: started.unwrap_or(time),
                 holdings,
+                coverage: coverage.unwrap_or_default(),
             });
         }
     }

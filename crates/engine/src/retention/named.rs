@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use refloat_model::tree_path::TreePath;
 use refloat_repository::SnapshotId;
 
-use super::{Candidate, Decision, ForgetGroup, ForgetPlan, Reason, Unprotected};
+use super::{Candidate, Coverage, Decision, ForgetGroup, ForgetPlan, Reason, Unprotected};
 use crate::point_list::{PointSelector, PointSummary, SelectError};
 
 /// Why a named point cannot be dropped.
@@ -38,8 +38,11 @@ pub fn plan_named(candidates: Vec<Candidate>, ids: &[String]) -> Result<ForgetPl
         dropped.extend(records.map(|point| point.snapshot));
     }
     let unprotected = unprotected(&candidates, &dropped);
-    let mut groups: BTreeMap<(String, String), Vec<Decision>> = BTreeMap::new();
-    for Candidate { point, .. } in candidates {
+    let mut groups: BTreeMap<(String, String, Coverage), Vec<Decision>> = BTreeMap::new();
+    for Candidate {
+        point, coverage, ..
+    } in candidates
+    {
         let reasons = match dropped.contains(&point.snapshot) {
             true => Vec::new(),
             false => vec![Reason::NotNamed],
@@ -47,17 +50,20 @@ pub fn plan_named(candidates: Vec<Candidate>, ids: &[String]) -> Result<ForgetPl
         let Some(policy) = point.policy.clone().filter(|_| point.id.is_some()) else {
             continue;
         };
-        let group = groups.entry((policy, point.host.clone())).or_default();
+        let group = groups
+            .entry((policy, point.host.clone(), coverage))
+            .or_default();
         group.push(Decision { point, reasons });
     }
     let groups = groups
         .into_iter()
         .filter(|(_, decisions)| !decisions.iter().all(Decision::is_kept))
-        .map(|((policy, host), mut decisions)| {
+        .map(|((policy, host, covers), mut decisions)| {
             decisions.sort_by_key(|d| std::cmp::Reverse((d.point.time, d.point.snapshot)));
             ForgetGroup {
                 policy,
                 host,
+                covers,
                 decisions,
             }
         });

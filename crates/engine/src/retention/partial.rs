@@ -8,7 +8,7 @@ use refloat_model::tree_path::TreePath;
 use refloat_repository::SnapshotId;
 use serde::Serialize;
 
-use super::{Candidate, Holding, Holdings};
+use super::{Candidate, Coverage, Holding, Holdings};
 
 /// A partial snapshot with what it holds.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -21,6 +21,8 @@ pub struct PartialCandidate {
     pub started: Timestamp,
     /// What it holds; none if its manifest cannot be read.
     pub holdings: Option<Holdings>,
+    /// What its run covered, if its policy does not say.
+    pub coverage: Coverage,
 }
 
 /// What becomes of a partial snapshot.
@@ -43,7 +45,7 @@ pub fn partials(mut partials: Vec<PartialCandidate>, points: &[Candidate]) -> Ve
     let decide = |(index, partial): (usize, &PartialCandidate)| {
         let newer = partials.get(index + 1..).unwrap_or_default();
         let needed = |(path, item): (&TreePath, &Holding)| {
-            !is_in_newer(path, newer) && is_wanted(path, item, partial.started, points)
+            !is_in_newer(path, newer) && is_wanted(path, item, partial, points)
         };
         let holdings = partial.holdings.as_ref();
         PartialDecision {
@@ -66,10 +68,18 @@ fn is_in_newer(path: &TreePath, newer: &[PartialCandidate]) -> bool {
     newer.any(|items| items.contains_key(path))
 }
 
-/// Whether the newest point of a run that began then or later and tells of the item's source still
-/// misses the item.
-fn is_wanted(path: &TreePath, item: &Holding, since: Timestamp, points: &[Candidate]) -> bool {
-    let accounts = points.iter().filter(|point| point.point.time >= since);
+/// Whether the newest point of a run that began when the partial one's did or later, covers the same and tells of the
+/// item's source still misses the item.
+fn is_wanted(
+    path: &TreePath,
+    item: &Holding,
+    partial: &PartialCandidate,
+    points: &[Candidate],
+) -> bool {
+    let accounts = points
+        .iter()
+        .filter(|point| point.point.time >= partial.started)
+        .filter(|point| point.coverage == partial.coverage);
     let newest = accounts
         .filter_map(|point| Some((point.point.time, point.holdings.as_ref()?)))
         .filter(|(_, items)| items.values().any(|other| other.source == item.source))

@@ -2,6 +2,7 @@ use refloat_model::id::PointId;
 use refloat_repository::SnapshotId;
 
 use super::*;
+use crate::point_list::AD_HOC_POLICY;
 
 /// A point of policy `p` on host `h`; `items` are words `name`, `name!` (not saved), `name0`
 /// (saved but empty), `name-` (skipped by a rule), `name?` (saved and suspicious), each of source `s` or as `source/name`.
@@ -34,6 +35,7 @@ fn candidate(number: u8, time: &str, items: &[&str]) -> Candidate {
             },
         },
         holdings: Some(holdings.collect()),
+        coverage: Coverage::default(),
     }
 }
 
@@ -69,6 +71,40 @@ fn history() -> Vec<Candidate> {
         .zip(TIMES)
         .map(|(n, t)| candidate(n, t, &["db"]))
         .collect()
+}
+
+#[test]
+fn only_points_that_cover_the_same_count_as_newer_copies() {
+    let of = |number, time, folder: &str| {
+        let mut candidate = candidate(number, time, &[folder]);
+        candidate.point.policy = Some(AD_HOC_POLICY.to_owned());
+        candidate.point.paths = vec![format!("/files/local/{folder}")];
+        candidate.coverage = Coverage::of_snapshot(&candidate.point);
+        candidate
+    };
+    let (a, b) = (of(1, TIMES[0], "a"), of(2, TIMES[1], "a"));
+    let (c, d) = (of(4, TIMES[2], "b"), of(5, TIMES[3], "b"));
+    let keep = Keep {
+        last: 1,
+        ..Keep::default()
+    };
+    let lines = check(vec![a.clone(), b.clone(), c.clone(), d.clone()], &keep);
+    assert_eq!(
+        lines,
+        [
+            "2 last, newest good copy of a",
+            "1",
+            "5 last, newest good copy of b",
+            "4"
+        ]
+    );
+    let mut of_policy = [a, b, c, d];
+    for candidate in &mut of_policy {
+        candidate.point.policy = Some("p".to_owned());
+        candidate.coverage = Coverage::of_snapshot(&candidate.point);
+    }
+    let lines = check(of_policy.to_vec(), &keep);
+    assert_eq!(lines, ["5 last, newest good copy of b", "4", "2", "1"]);
 }
 
 #[test]
