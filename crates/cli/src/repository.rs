@@ -12,7 +12,7 @@ use refloat_model::secret::Secret;
 use refloat_repository::format::key::KeyOrigin;
 use refloat_repository::lock::{Lock, LockMode, LockOwner};
 use refloat_repository::{IndexedRepository, Repository, RepositoryError, SnapshotList};
-use refloat_storage::{SharedStorage, StorageErrorKind};
+use refloat_storage::SharedStorage;
 
 use crate::command_error::CommandError;
 use crate::deleter;
@@ -224,7 +224,7 @@ pub fn lock_for_reading(
     let run = RunId::from_random(random::bytes()?);
     match lock_in_time(repository, LockMode::Shared, run, settings) {
         Ok(lock) => Ok(Some(lock)),
-        Err(RepositoryError::Storage(e)) if e.kind() == StorageErrorKind::Denied => Ok(None),
+        Err(RepositoryError::MayNotLock(_)) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }

@@ -125,6 +125,9 @@ pub enum RepositoryError {
         /// How many would be read.
         max: usize,
     },
+    /// Storage lets us write no lock.
+    #[error(transparent)]
+    MayNotLock(StorageError),
     /// Writers would not wait for us.
     #[error(
         "only holders of its deleter key may forget, prune, repair and change keys in this repository"
@@ -232,9 +235,8 @@ impl RepositoryError {
 
     /// Whether an error tells that something stored is gone or is not what it was.
     pub(crate) fn is_damage(&self) -> bool {
-        use StorageErrorKind as K;
         match self {
-            Self::Storage(error) => matches!(error.kind(), K::NotFound | K::ShortRead),
+            Self::Storage(error) => error.is_loss(),
             Self::DamagedFile { .. }
             | Self::DamagedBlob { .. }
             | Self::MissingBlob { .. }

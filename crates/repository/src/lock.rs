@@ -111,7 +111,7 @@ impl Repository {
     /// Crash behaviour: the lock stays and is dead thirty minutes later.
     ///
     /// # Errors
-    /// A living lock excludes this one, or storage failed.
+    /// A living lock excludes this one, storage lets nobody write one, or failed.
     pub fn lock(
         &self,
         mode: LockMode,
@@ -140,9 +140,7 @@ impl Repository {
             refreshed: now,
             leftovers: Vec::new(),
         };
-        let looked = look_again(&store, &content, &held, &clock, first.saw_dead);
-        let buried = looked.and_then(|seen| store.bury(&seen.dead).map(|()| seen));
-        let seen = match buried {
+        let seen = match look_again(&store, &content, &held, &clock, first.saw_dead) {
             Ok(seen) => seen,
             Err(error) => {
                 // The refusal is what the caller must know; a lock left behind dies by itself.
@@ -150,6 +148,7 @@ impl Repository {
                 return Err(error);
             }
         };
+        store.bury(&seen.dead);
         let shared = Arc::new(Shared {
             store,
             content,

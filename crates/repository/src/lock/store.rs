@@ -46,6 +46,9 @@ enum Found {
     Unknown,
     /// Its bytes do not hash to its name: it may be on its way.
     Torn,
+    /// It is listed, and storage says that it is not there. Whatever answers so (some servers do for any failure) says
+    /// nothing about who holds it.
+    Withheld,
 }
 
 /// What was seen among the locks; none of it excludes ours.
@@ -80,7 +83,10 @@ impl LockStore {
         let (file, sealed) = self.seal(content)?;
         if let Err(error) = self.storage.write(&file, &sealed) {
             drop(self.storage.delete(&file));
-            return Err(error.into());
+            return Err(match error.kind() {
+                StorageErrorKind::Denied => RepositoryError::MayNotLock(error),
+                _ => error.into(),
+            });
         }
         Ok(file)
     }
@@ -101,9 +107,10 @@ impl LockStore {
         Ok(self.storage.size(file)?.is_some())
     }
 
-    pub fn bury(&self, dead: &[FileKey]) -> Result<(), RepositoryError> {
+    /// Deletes dead locks, as far as storage lets us: one that stays excludes nobody.
+    pub fn bury(&self, dead: &[FileKey]) {
         let some = dead.get(..BURIED_MAX).unwrap_or(dead);
-        some.iter().try_for_each(|file| self.delete(file))
+        some.iter().for_each(|file| drop(self.delete(file)));
     }
 
     /// Looks at the locks of others. `held` is our own, once it is written.
@@ -178,7 +185,7 @@ impl LockStore {
             let found = known.get(&file.key);
             let other = match found {
                 Some(Found::Lock(lock)) => Some(lock),
-                Some(Found::Foreign | Found::Torn | Found::Unknown) => None,
+                Some(Found::Foreign | Found::Torn | Found::Unknown | Found::Withheld) => None,
                 None if file.size > LOCK_BYTES_MAX => None,
                 // Gone since it was listed.
                 None => continue,
@@ -209,6 +216,7 @@ impl LockStore {
                 None if found == Some(&Found::Unknown) && !self.deleters.vouches() => {
                     return Err(locked_by(None, modified));
                 }
+                None if found == Some(&Found::Withheld) => return Err(locked_by(None, modified)),
                 // No lock of this repository: a holder that could not write one did not go on.
                 None => {}
             }
@@ -222,7 +230,8 @@ impl LockStore {
             let mut known = lock(&self.known);
             // What is not listed any more need not be remembered.
             let listed: std::collections::BTreeSet<_> = others.iter().map(|f| f.key).collect();
-            known.retain(|file, found| listed.contains(file) && *found != Found::Torn);
+            let stays = |found: &Found| !matches!(found, Found::Torn | Found::Withheld);
+            known.retain(|file, found| listed.contains(file) && stays(found));
             let is_new =
                 |file: &&&Listed| file.size <= LOCK_BYTES_MAX && !known.contains_key(&file.key);
             others.iter().filter(is_new).copied().collect()
@@ -232,12 +241,22 @@ impl LockStore {
         } else {
             1
         };
+        let absent = Mutex::new(Vec::new());
         for_each(&unknown, count, |file| {
-            if let Some(found) = self.read(&file.key)? {
-                let _new = lock(&self.known).insert(file.key, found);
+            match self.read(&file.key)? {
+                Some(found) => drop(lock(&self.known).insert(file.key, found)),
+                None => lock(&absent).push(file.key),
             }
             Ok(())
-        })
+        })?;
+        let absent = std::mem::take(&mut *lock(&absent));
+        if absent.is_empty() {
+            return Ok(());
+        }
+        let still = self.storage.list(FileKind::Lock)?;
+        let still = still.iter().filter(|file| absent.contains(&file.key));
+        lock(&self.known).extend(still.map(|file| (file.key, Found::Withheld)));
+        Ok(())
     }
 
     /// Nothing if it was deleted since it was listed.

@@ -218,6 +218,71 @@ fn a_dead_lock_is_taken_over_and_a_living_one_is_not() {
     assert_eq!(storage.list(FileKind::Lock).unwrap(), []);
 }
 
+/// The storage as one that answers some calls on locks with an error.
+fn refusing(
+    storage: &SharedStorage,
+    refuses: impl Fn(Call) -> Option<StorageErrorKind> + Send + Sync + 'static,
+) -> Repository {
+    let gate = move |call: Call| {
+        let (Call::Read(key) | Call::Delete(key)) = call else {
+            return Ok(());
+        };
+        match refuses(call).filter(|_| key.kind() == FileKind::Lock) {
+            Some(kind) => Err(StorageError::new(kind, "reach", &key, "here", None)),
+            None => Ok(()),
+        }
+    };
+    let storage: SharedStorage = Arc::new(Intercepted::new(Arc::clone(storage), Box::new(gate)));
+    open(&storage)
+}
+
+#[test]
+fn a_lock_that_is_listed_counts_though_the_storage_says_that_it_is_not_there() {
+    let (storage, repository) = repository();
+    for mode in [LockMode::Shared, LockMode::Exclusive] {
+        let held = repository.lock(mode, owner("a"), clock()).unwrap();
+        let file = storage.list(FileKind::Lock).unwrap()[0].key;
+        let blind = refusing(&storage, move |call| match call {
+            Call::Read(key) => (key == file).then_some(StorageErrorKind::NotFound),
+            _ => None,
+        });
+        for wanted in [LockMode::Shared, LockMode::Exclusive] {
+            let refused = blind.lock(wanted, owner("b"), clock());
+            let refused = refused.unwrap_err();
+            assert!(
+                matches!(refused, RepositoryError::Locked { .. }),
+                "{refused:?}"
+            );
+        }
+        drop(held);
+        drop(
+            blind
+                .lock(LockMode::Exclusive, owner("b"), clock())
+                .unwrap(),
+        );
+    }
+}
+
+#[test]
+fn a_dead_lock_that_nobody_may_delete_keeps_nobody_out() {
+    let memory = Arc::new(MemoryStorage::new());
+    let now = jiff::Timestamp::now();
+    memory.set_clock(now.into());
+    let storage = Arc::clone(&memory) as SharedStorage;
+    write_lock(&init(&storage, ChunkerChoice::Gear), now, true);
+    let dead = storage.list(FileKind::Lock).unwrap()[0].key;
+    memory.set_clock((now + jiff::SignedDuration::from_mins(31)).into());
+    let repository = refusing(&storage, move |call| match call {
+        Call::Delete(key) => (key == dead).then_some(StorageErrorKind::Denied),
+        _ => None,
+    });
+    for mode in [LockMode::Shared, LockMode::Exclusive] {
+        drop(repository.lock(mode, owner("a"), later(31)).unwrap());
+    }
+    let left: Vec<_> = storage.list(FileKind::Lock).unwrap();
+    assert_eq!(left.iter().map(|file| file.key).collect::<Vec<_>>(), [dead]);
+}
+
 /// Whatever lies below `locks/` and is not sealed by the repository's key anybody may have put there.
 #[test]
 fn what_the_key_does_not_open_keeps_no_writer_out_and_no_deleter_in() {
