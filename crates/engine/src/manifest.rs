@@ -23,6 +23,16 @@ pub const PLACEMENTS_FILE: &str = "placements.jsonl";
 /// The largest summary that is written, in bytes.
 const RECORD_BYTES_MAX: usize = 1 << 20;
 
+/// Whether a path of a point is about the point and not of what it saved.
+#[must_use]
+pub fn is_own(path: &TreePath) -> bool {
+    let first = path.components().first();
+    first.is_some_and(|name| {
+        let name: &[u8] = name.as_ref();
+        name == RECORD_FILE.as_bytes() || name == MANIFEST_DIRECTORY.as_bytes()
+    })
+}
+
 /// Why a record could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {

@@ -173,8 +173,27 @@ impl FromStr for PointSelector {
     }
 }
 
-/// RFC 3339, or a date with or without a time of day, in UTC. A date means its end.
+/// RFC 3339, or a date with or without a time of day, in UTC. What is left out means its end: lists show whole seconds.
 fn parse_time(text: &str) -> Option<Timestamp> {
+    let begin = parse_begin(text)?;
+    let time = text.get("2026-11-20".len()..).unwrap_or_default();
+    let time = time.trim_start_matches(['T', 't', ' ']);
+    let time = time.split(['Z', 'z', '+', '-']).next().unwrap_or_default();
+    let more = match time.len() {
+        _ if time.contains(['.', ',']) => return Some(begin),
+        0 => return Some(begin),
+        length if length > "12:30".len() => jiff::SignedDuration::from_secs(1),
+        length if length > "12".len() => jiff::SignedDuration::from_mins(1),
+        _ => jiff::SignedDuration::from_hours(1),
+    };
+    let end = begin
+        .to_jiff()
+        .checked_add(more - jiff::SignedDuration::from_nanos(1));
+    Some(end.map_or(begin, Into::into))
+}
+
+/// The begin of what is meant, but of a date its end.
+fn parse_begin(text: &str) -> Option<Timestamp> {
     if let Ok(time) = text.parse::<jiff::Timestamp>() {
         return Some(time.into());
     }

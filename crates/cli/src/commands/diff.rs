@@ -3,6 +3,7 @@
 //! Invariant: only names and sizes are printed, never content, so that nothing needs masking.
 
 use refloat_engine::diff::{self, Change, Difference};
+use refloat_engine::manifest;
 use serde::Serialize;
 
 use crate::command_error::CommandError;
@@ -57,6 +58,10 @@ pub fn run(
         new.tree.directory(&after.path)?,
     );
     let mut differences = diff::diff(&repository, old_tree, new_tree, &signals.cancel)?;
+    if before.path.components().is_empty() {
+        // No two points have the same: it is about the points, and not what they saved.
+        differences.retain(|difference| !manifest::is_own(&difference.path));
+    }
     differences.retain(|d| args.metadata || d.change != Change::Metadata);
     let status = if differences.is_empty() {
         ExitStatus::Success

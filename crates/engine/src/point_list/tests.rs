@@ -57,6 +57,28 @@ fn a_point_is_found_by_what_people_type() {
 }
 
 #[test]
+fn what_a_time_leaves_out_means_its_end() {
+    let at = |text: &str| match text.parse() {
+        Ok(PointSelector::At(time)) => time.to_string(),
+        other => panic!("{text}: {other:?}"),
+    };
+    for (text, end) in [
+        ("2026-11-20", "2026-11-20T23:59:59.999999999Z"),
+        ("2026-11-20 12:30", "2026-11-20T12:30:59.999999999Z"),
+        ("2026-11-20 12:30:18", "2026-11-20T12:30:18.999999999Z"),
+        ("2026-11-20T12:30:18Z", "2026-11-20T12:30:18.999999999Z"),
+        (
+            "2026-11-20T12:30:18+01:00",
+            "2026-11-20T11:30:18.999999999Z",
+        ),
+        ("2026-11-20T12:30:18.5Z", "2026-11-20T12:30:18.5Z"),
+        ("2026-11-20 12:30:18.000", "2026-11-20T12:30:18Z"),
+    ] {
+        assert_eq!(at(text), end, "{text}");
+    }
+}
+
+#[test]
 fn paths_are_told_from_times() {
     let check = |text: &str| {
         let locator: Locator = text.parse().unwrap();
@@ -68,7 +90,7 @@ fn paths_are_told_from_times() {
         ("latest:/files/local/a:b", "latest", "/files/local/a:b"),
         (
             "2026-11-20T10:00:/etc",
-            "at or before 2026-11-20T10:00:00Z",
+            "at or before 2026-11-20T10:00:59.999999999Z",
             "/etc",
         ),
     ] {
