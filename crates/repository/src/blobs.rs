@@ -40,7 +40,7 @@ impl BlobReader for IndexedRepository {
             kind: kind.word(),
             blob: id,
         };
-        match kind {
+        let read = match kind {
             BlobKind::Data => {
                 let location = self.index().get(kind, &id).ok_or_else(missing)?;
                 self.read_place(&pack_file_for(location.pack, kind), &location.blob)
@@ -50,7 +50,8 @@ impl BlobReader for IndexedRepository {
                 let pack = pack_file_for(location.pack, kind);
                 self.tree_blocks().read(self, &pack, &location.blob, end)
             }
-        }
+        };
+        read.or_else(|failure| self.read_elsewhere(kind, id, failure))
     }
 }
 

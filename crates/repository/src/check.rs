@@ -27,6 +27,7 @@ use refloat_storage::{FileKind, Listed};
 
 use crate::catalogue::Catalogue;
 use crate::error::RepositoryError;
+use crate::format::pack::BlobKind;
 use crate::id::{IndexId, PackId};
 use crate::parallel::threads;
 use crate::repository::Repository;
@@ -106,6 +107,7 @@ pub fn check(
     let losses = lost::find(&trees, &snapshots.roots(), threads, counters, cancel)?;
     let located = lost::locate(&trees, &snapshots.roots(), &losses, cancel)?;
     let trees_seen = losses.trees_seen;
+    findings.extend(trees.into_failures().map(damaged_copy));
     findings.extend(losses.findings(&located));
 
     let counts = CheckCounts {
@@ -118,6 +120,21 @@ pub fn check(
         bytes_read,
     };
     Ok(CheckReport::new(findings, located, counts))
+}
+
+/// A copy of a tree that could not be read, whether or not another one could.
+fn damaged_copy((pack, error): (PackId, RepositoryError)) -> CheckFinding {
+    let damage = match &error {
+        RepositoryError::DamagedBlob { blob, cause, .. } => PackDamage::Blob {
+            kind: BlobKind::Tree,
+            blob: *blob,
+            cause: finding::chain(cause.as_ref()),
+        },
+        other => PackDamage::Unreadable {
+            cause: finding::chain(other),
+        },
+    };
+    CheckFinding::DamagedPack { pack, damage }
 }
 
 fn index_findings(catalogue: &Catalogue) -> Vec<CheckFinding> {

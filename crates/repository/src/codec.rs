@@ -149,7 +149,17 @@ pub struct Decrypted<'b> {
     uncompressed: Option<usize>,
 }
 
-impl Decrypted<'_> {
+impl<'b> Decrypted<'b> {
+    /// Of plaintext that hashes to this id.
+    #[must_use]
+    pub const fn proven(id: BlobId, plaintext: &'b [u8]) -> Self {
+        Self {
+            id,
+            body: plaintext,
+            uncompressed: None,
+        }
+    }
+
     /// What its plaintext shall hash to.
     #[must_use]
     pub const fn id(&self) -> BlobId {

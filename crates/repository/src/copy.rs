@@ -24,6 +24,8 @@ use refloat_model::cancel::Cancel;
 use refloat_model::progress::Counters;
 
 use crate::archive::{Added, ArchiveOptions, Archived, Archiver};
+use crate::blobs::BlobReader as _;
+use crate::codec::Decrypted;
 use crate::error::RepositoryError;
 use crate::format::pack::BlobKind;
 use crate::format::snapshot::SnapshotFile;
@@ -285,17 +287,42 @@ fn copy_run(
     };
     let file = pack_file(first.pack);
     let length = usize::try_from(run.bytes()).unwrap_or(usize::MAX);
-    let bytes = read_stretch(from.storage(), &file, run.start(), length, memory)?;
+    let bytes = match read_stretch(from.storage(), &file, run.start(), length, memory) {
+        Ok(bytes) => bytes,
+        // Perhaps some of them can be read alone, or elsewhere.
+        Err(error) if !error.is_of_the_storage() => return copy_one_by_one(from, to, &run.0),
+        Err(error) => return Err(error.into()),
+    };
     for location in &run.0 {
         let start = usize::try_from(u64::from(location.blob.offset) - run.start());
         let range = start.map_or(0..0, |start| start..start + location.blob.length as usize);
         let sealed = bytes.get_mut(range).unwrap_or_default();
-        let blob = from.decrypt_located(location, sealed)?;
+        let blob = match from.decrypt_located(location, sealed) {
+            Ok(blob) => blob,
+            Err(_damaged) => {
+                copy_one_by_one(from, to, std::slice::from_ref(location))?;
+                continue;
+            }
+        };
         let damage_here = || {
             let opened = from.read_place(&file, &location.blob);
             opened.err().filter(RepositoryError::is_damage)
         };
         to.store_decrypted(location.blob.kind, &blob, damage_here)?;
+    }
+    Ok(())
+}
+
+/// Copies blobs that did not come as a stretch, each from whatever place serves.
+fn copy_one_by_one(
+    from: &IndexedRepository,
+    to: &Archiver,
+    locations: &[Location],
+) -> Result<(), RepositoryError> {
+    for Location { blob, .. } in locations {
+        let plaintext = from.read_blob(blob.kind, blob.id)?;
+        let whole = Decrypted::proven(blob.id, &plaintext);
+        to.store_decrypted(blob.kind, &whole, || None)?;
     }
     Ok(())
 }

@@ -33,6 +33,7 @@ mod keys;
 pub mod ledger;
 pub mod lock;
 mod mac;
+mod other_places;
 mod pack_reading;
 mod pack_writing;
 mod parallel;

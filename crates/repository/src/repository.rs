@@ -23,6 +23,7 @@ use crate::format::snapshot::SnapshotFile;
 use crate::id::{IndexId, KeyId, SnapshotId, id_text, sha256};
 use crate::index::{Index, IndexBuilder};
 use crate::keys;
+use crate::other_places::OtherPlaces;
 use crate::pack_reading::sizes;
 use crate::parallel::{for_each, lock, threads};
 use crate::tree_blocks::TreeBlocks;
@@ -367,6 +368,7 @@ impl Repository {
             damaged,
             digest: digest(files, packs),
             tree_blocks: TreeBlocks::default(),
+            other_places: OtherPlaces::default(),
         })
     }
 }
@@ -380,6 +382,7 @@ struct LoadedIndex {
     digest: [u8; 32],
     /// Of trees that were read by this index.
     tree_blocks: TreeBlocks,
+    other_places: OtherPlaces,
 }
 
 /// The digest of the names and sizes of these index files and packs: an index that was made from
@@ -456,6 +459,10 @@ impl IndexedRepository {
 
     pub(crate) fn tree_blocks(&self) -> &TreeBlocks {
         &self.loaded.tree_blocks
+    }
+
+    pub(crate) fn other_places(&self) -> &OtherPlaces {
+        &self.loaded.other_places
     }
 
     /// Index files that are damaged and were left out.

@@ -3,7 +3,7 @@
 //! Invariant: a tree is read at most once however many paths lead to it; memory is bounded by the
 //! number of different trees, never by paths or depth.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 
@@ -14,7 +14,7 @@ use crate::catalogue::Catalogue;
 use crate::error::RepositoryError;
 use crate::format::pack::BlobKind;
 use crate::format::tree::{Node, decode};
-use crate::id::BlobId;
+use crate::id::{BlobId, PackId};
 use crate::pack_reading::pack_file;
 use crate::parallel::{lock, on_threads};
 use crate::repository::{IndexedRepository, Repository};
@@ -153,11 +153,15 @@ impl BitSet {
 }
 
 /// Trees through a catalogue: every copy of a tree is tried before it counts as lost.
+///
+/// A copy whose bytes are gone or are not that tree is added to what is bad, and noted.
 pub struct CatalogueTrees<'a> {
     pub repository: &'a Repository,
     pub catalogue: &'a Catalogue,
     /// Rows that are known to be lost.
     pub bad: &'a BitSet,
+    /// Copies that could not be read, by row, and why: whether or not another copy could.
+    failures: Mutex<BTreeMap<usize, RepositoryError>>,
     blocks: TreeBlocks,
     seen: BitSet,
     unknown: Mutex<HashSet<BlobId>>,
@@ -169,10 +173,33 @@ impl<'a> CatalogueTrees<'a> {
             repository,
             catalogue,
             bad,
+            failures: Mutex::default(),
             blocks: TreeBlocks::default(),
             seen: BitSet::new(catalogue.rows().len()),
             unknown: Mutex::default(),
         }
+    }
+
+    /// Each copy that could not be read, with its pack, and why.
+    pub fn into_failures(self) -> impl Iterator<Item = (PackId, RepositoryError)> + use<'a> {
+        let failures = self.failures.into_inner();
+        let failures = failures.unwrap_or_else(PoisonError::into_inner);
+        let catalogue = self.catalogue;
+        failures
+            .into_iter()
+            .map(move |(row, error)| (catalogue.pack_of(&catalogue.rows()[row]), error))
+    }
+
+    /// Reads one copy; once more before it counts as damaged: the transfer may have been.
+    fn read_copy(&self, number: usize) -> Result<Vec<u8>, RepositoryError> {
+        let row = &self.catalogue.rows()[number];
+        let file = pack_file(self.catalogue.pack_of(row));
+        let end = self.catalogue.end_of_blobs(row.pack());
+        let first = self.blocks.read(self.repository, &file, &row.blob(), end);
+        first.or_else(|error| match error {
+            RepositoryError::Storage(error) if error.is_of_the_storage() => Err(error.into()),
+            _ => self.repository.read_place(&file, &row.blob()),
+        })
     }
 }
 
@@ -187,34 +214,30 @@ impl TreeSource for CatalogueTrees<'_> {
     }
 
     fn read(&self, tree: BlobId) -> Result<Vec<Node>, RepositoryError> {
-        let mut failure = RepositoryError::MissingBlob {
-            kind: BlobKind::Tree.word(),
-            blob: tree,
-        };
+        // A copy that nobody may read just now outweighs all that are lost: the tree may be there.
+        let mut unknown = None;
         for number in self.catalogue.copies(BlobKind::Tree, &tree) {
             if self.bad.contains(number) {
                 continue;
             }
-            let row = &self.catalogue.rows()[number];
-            let file = pack_file(self.catalogue.pack_of(row));
-            let end = self.catalogue.end_of_blobs(row.pack());
-            let first = self.blocks.read(self.repository, &file, &row.blob(), end);
-            // Once more before a copy counts as damaged: the transfer may have been.
-            let read = first.or_else(|error| match error {
-                RepositoryError::Storage(error) if error.is_of_the_storage() => Err(error.into()),
-                _ => self.repository.read_place(&file, &row.blob()),
-            });
-            match read {
+            match self.read_copy(number) {
                 Ok(json) => {
                     return decode(&json).map_err(|cause| RepositoryError::InvalidTree {
                         tree,
                         cause: cause.into(),
                     });
                 }
-                Err(error) => failure = error,
+                Err(error) if error.is_damage() => {
+                    let _newly = self.bad.insert(number);
+                    lock(&self.failures).insert(number, error);
+                }
+                Err(error) => unknown = Some(error),
             }
         }
-        Err(failure)
+        Err(unknown.unwrap_or(RepositoryError::MissingBlob {
+            kind: BlobKind::Tree.word(),
+            blob: tree,
+        }))
     }
 }
 

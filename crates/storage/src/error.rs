@@ -91,6 +91,16 @@ impl StorageError {
         )
     }
 
+    /// Whether this shows that the file is gone or ends too early. Other failures say nothing about what it
+    /// holds: whoever may not read it now may read it tomorrow.
+    #[must_use]
+    pub const fn is_loss(&self) -> bool {
+        matches!(
+            self.kind,
+            StorageErrorKind::NotFound | StorageErrorKind::ShortRead
+        )
+    }
+
     /// Whether the same call may succeed later.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {

@@ -93,6 +93,13 @@ pub enum CheckFinding {
         /// Snapshots of those paths.
         snapshots: u64,
     },
+    /// A tree that a snapshot needs is not given out, which says nothing about whether it is whole.
+    WithheldTree {
+        /// Which.
+        tree: BlobId,
+        /// Why.
+        cause: String,
+    },
     /// A pack that no index names: of a running or interrupted backup. Prune removes old ones.
     UnindexedPack {
         /// Which.
@@ -111,8 +118,13 @@ pub enum CheckFinding {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
 #[serde(tag = "damage", rename_all = "kebab-case")]
 pub enum PackDamage {
-    /// Storage does not give its bytes.
+    /// It is gone or cut off.
     Unreadable {
+        /// Why.
+        cause: String,
+    },
+    /// Storage does not give its bytes, which says nothing about them.
+    Withheld {
         /// Why.
         cause: String,
     },
@@ -177,6 +189,10 @@ impl std::fmt::Display for CheckFinding {
                 f,
                 "pack {pack} has {found} bytes instead of {expected}, by the index"
             ),
+            Self::DamagedPack {
+                pack,
+                damage: PackDamage::Withheld { cause },
+            } => write!(f, "pack {pack} cannot be read now: {cause}"),
             Self::DamagedPack { pack, damage } => write!(f, "pack {pack} is damaged: {damage}"),
             Self::IndexMismatch {
                 pack,
@@ -211,6 +227,12 @@ impl std::fmt::Display for CheckFinding {
                 write!(f, "tree {tree} is invalid: {cause}: {paths} paths in ")?;
                 write!(f, "{snapshots} snapshots need it")
             }
+            Self::WithheldTree { tree, cause } => {
+                write!(
+                    f,
+                    "tree {tree} cannot be read now, nor what is below it: {cause}"
+                )
+            }
             Self::UnindexedPack { pack, bytes } => {
                 write!(f, "pack {pack} ({bytes} bytes) is in no index")
             }
@@ -222,7 +244,9 @@ impl std::fmt::Display for CheckFinding {
 impl std::fmt::Display for PackDamage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Unreadable { cause } => write!(f, "it cannot be read: {cause}"),
+            Self::Unreadable { cause } | Self::Withheld { cause } => {
+                write!(f, "it cannot be read: {cause}")
+            }
             Self::Hash => f.write_str("its bytes do not hash to its name"),
             Self::Header { cause } => write!(f, "its header: {cause}"),
             Self::Blob { kind, blob, cause } => {

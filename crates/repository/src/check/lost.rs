@@ -11,12 +11,12 @@ use refloat_model::cancel::Cancel;
 use refloat_model::progress::Counters;
 use refloat_model::tree_path::TreePath;
 
-use super::finding::{BlobLoss, CheckFinding, PackDamage, chain};
+use super::finding::{BlobLoss, CheckFinding, chain};
 use super::report::{LostEntry, LostPath};
 use crate::error::RepositoryError;
 use crate::format::pack::BlobKind;
 use crate::format::tree::Node;
-use crate::id::{BlobId, PackId, SnapshotId};
+use crate::id::{BlobId, SnapshotId};
 use crate::parallel::lock;
 use crate::tree_walk::{CatalogueTrees, TreeSource, walk};
 
@@ -34,7 +34,8 @@ enum TreeLoss {
 pub struct Losses {
     data: BTreeMap<BlobId, BlobLoss>,
     trees: BTreeMap<BlobId, TreeLoss>,
-    damages: Vec<CheckFinding>,
+    /// Trees that nobody can read now and that may be whole, and why. What is below them is unknown.
+    withheld: BTreeMap<BlobId, RepositoryError>,
     pub trees_seen: u64,
 }
 
@@ -112,18 +113,12 @@ impl Losses {
             RepositoryError::Storage(storage) if storage.is_of_the_storage() => {
                 return Err(error);
             }
+            error_of_one if !error_of_one.is_damage() => {
+                let _known = self.withheld.insert(tree, error);
+                return Ok(());
+            }
             _ => TreeLoss::Blob(loss_of(trees, BlobKind::Tree, &tree).unwrap_or(BlobLoss::Damaged)),
         };
-        if let RepositoryError::DamagedBlob { blob, pack, cause } = &error {
-            self.damages.push(CheckFinding::DamagedPack {
-                pack: PackId(*pack.id()),
-                damage: PackDamage::Blob {
-                    kind: BlobKind::Tree,
-                    blob: *blob,
-                    cause: chain(cause.as_ref()),
-                },
-            });
-        }
         let _known = self.trees.insert(tree, loss);
         Ok(())
     }
@@ -142,7 +137,17 @@ impl Losses {
         self.trees.contains_key(tree)
     }
 
-    pub fn findings(mut self, located: &Located) -> Vec<CheckFinding> {
+    /// Whether nobody can tell now what is below a tree.
+    fn withholds(&self, tree: &BlobId) -> bool {
+        self.withheld.contains_key(tree)
+    }
+
+    /// Why nobody can tell now what all is lost; none if that is known.
+    pub fn take_obstacle(&mut self) -> Option<RepositoryError> {
+        self.withheld.pop_first().map(|(_, error)| error)
+    }
+
+    pub fn findings(self, located: &Located) -> Vec<CheckFinding> {
         let need = |blob: &BlobId| {
             let need = located.counts.get(blob);
             need.map_or((0, 0), |need| (need.paths, need.snapshots))
@@ -157,7 +162,13 @@ impl Losses {
                 snapshots,
             }
         };
-        let mut findings = std::mem::take(&mut self.damages);
+        let withheld = self.withheld.into_iter();
+        let mut findings: Vec<CheckFinding> = withheld
+            .map(|(tree, error)| CheckFinding::WithheldTree {
+                tree,
+                cause: chain(&error),
+            })
+            .collect();
         let data = self.data.into_iter();
         findings.extend(data.map(|(blob, loss)| missing(BlobKind::Data, blob, loss)));
         findings.extend(self.trees.into_iter().map(|(tree, loss)| match loss {
@@ -206,6 +217,65 @@ pub fn locate(
     Ok(located)
 }
 
+/// All snapshots that need something lost, also those whose paths were too many to list. Each tree is read once.
+pub fn affected(
+    trees: &impl TreeSource,
+    roots: &[(SnapshotId, BlobId)],
+    losses: &Losses,
+    cancel: &Cancel,
+) -> Result<Vec<SnapshotId>, RepositoryError> {
+    let mut known = HashMap::new();
+    let mut affected = Vec::new();
+    for (snapshot, root) in roots {
+        if lacks_something(trees, *root, losses, &mut known, cancel)? {
+            affected.push(*snapshot);
+        }
+    }
+    Ok(affected)
+}
+
+/// Whether anything below a tree is lost.
+fn lacks_something(
+    trees: &impl TreeSource,
+    root: BlobId,
+    losses: &Losses,
+    known: &mut HashMap<BlobId, bool>,
+    cancel: &Cancel,
+) -> Result<bool, RepositoryError> {
+    let mut levels = vec![(root, None::<Vec<BlobId>>, false)];
+    while let Some((tree, below, lacks)) = levels.last_mut() {
+        cancel.check()?;
+        let below = match below {
+            Some(below) => below,
+            None if losses.has_tree(tree) => {
+                *lacks = true;
+                below.insert(Vec::new())
+            }
+            None if losses.withholds(tree) => below.insert(Vec::new()),
+            None => {
+                let nodes = trees.read(*tree)?;
+                *lacks = nodes.iter().any(|node| !losses.spares(node));
+                below.insert(nodes.iter().filter_map(|node| node.subtree).collect())
+            }
+        };
+        match below.pop() {
+            Some(next) => match known.get(&next) {
+                Some(found) => *lacks |= *found,
+                None => levels.push((next, None, false)),
+            },
+            None => {
+                let (tree, lacks) = (*tree, *lacks);
+                known.insert(tree, lacks);
+                levels.pop();
+                if let Some((_, _, above)) = levels.last_mut() {
+                    *above |= lacks;
+                }
+            }
+        }
+    }
+    Ok(known.get(&root).copied().unwrap_or(false))
+}
+
 impl Located {
     fn walk(
         &mut self,
@@ -216,6 +286,9 @@ impl Located {
         clean: &mut HashSet<BlobId>,
         cancel: &Cancel,
     ) -> Result<(), RepositoryError> {
+        if losses.withholds(&root) {
+            return Ok(());
+        }
         if losses.has_tree(&root) {
             self.add(snapshot, TreePath::root(), LostEntry::Directory, [root]);
             return Ok(());
@@ -227,7 +300,7 @@ impl Located {
                 return Ok(());
             }
             if let Some((name, tree)) = frame.subdirectories.pop() {
-                if clean.contains(&tree) {
+                if clean.contains(&tree) || losses.withholds(&tree) {
                     continue;
                 }
                 let path = below(&frame.path, &name);

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use refloat_model::cancel::Cancel;
 use refloat_model::progress::Counters;
-use refloat_storage::Listed;
+use refloat_storage::{Listed, StorageError};
 
 use super::ReadData;
 use super::finding::{CheckFinding, PackDamage, chain};
@@ -190,18 +190,21 @@ impl PackCheck<'_> {
                 Ok((verdict, length as u64))
             }
             Err(error) if error.is_of_the_storage() => Err(error.into()),
-            Err(error) => {
-                let unreadable = PackDamage::Unreadable {
-                    cause: chain(&error),
-                };
-                let verdict = Verdict {
-                    damages: vec![unreadable],
-                    mismatch: None,
-                    bad_rows: self.catalogue.rows_of_pack(number).to_vec(),
-                };
-                Ok((verdict, 0))
-            }
+            Err(error) => Ok((self.without_bytes(number, &error), 0)),
         }
+    }
+
+    /// Of a pack that storage does not give.
+    fn without_bytes(&self, number: usize, error: &StorageError) -> Verdict {
+        let cause = chain(error);
+        let mut verdict = Verdict::default();
+        if error.is_loss() {
+            verdict.damages.push(PackDamage::Unreadable { cause });
+            verdict.bad_rows = self.catalogue.rows_of_pack(number).to_vec();
+        } else {
+            verdict.damages.push(PackDamage::Withheld { cause });
+        }
+        verdict
     }
 
     fn judge(&self, number: usize, bytes: &[u8]) -> Verdict {

@@ -4,7 +4,7 @@
 //! Packs all of whose used blobs are elsewhere go first, the most wasteful and the smallest before
 //! others: so what an interrupted prune repacked stays and its old packs go.
 //!
-//! Invariant: every used blob has exactly one kept place, and it is in a pack that is kept or
+//! Invariant: a place that is known to be damaged is kept only if no other is known to be better. Every used blob has exactly one kept place, and it is in a pack that is kept or
 //! repacked.
 
 use std::cmp::Reverse;
@@ -70,7 +70,7 @@ impl Choice {
             kept,
             statistics,
         };
-        choice.spare_copies(catalogue);
+        choice.spare_copies(survey);
         choice.sum_up(catalogue, &contents);
         choice
     }
@@ -95,7 +95,8 @@ impl Choice {
     }
 
     /// What would be copied although another place of it stays anyway is not copied.
-    fn spare_copies(&mut self, catalogue: &Catalogue) {
+    fn spare_copies(&mut self, survey: &Survey) {
+        let catalogue = &survey.catalogue;
         let moved = BitSet::new(catalogue.rows().len());
         for number in 0..catalogue.rows().len() {
             if !self.kept.contains(number) {
@@ -106,7 +107,10 @@ impl Choice {
             let mut place = number;
             if !stays(&self.fates, row.pack()) {
                 let mut copies = catalogue.copies(row.kind(), &row.id());
-                let other = copies.find(|copy| stays(&self.fates, catalogue.rows()[*copy].pack()));
+                let other = copies.find(|copy| {
+                    stays(&self.fates, catalogue.rows()[*copy].pack())
+                        && !survey.bad.contains(*copy)
+                });
                 place = other.unwrap_or(number);
             }
             let _once = moved.insert(place);
@@ -178,7 +182,7 @@ fn redundant(survey: &Survey, contents: &[Content]) -> Vec<bool> {
             !survey.used.contains(copies.start)
                 || copies.any(|copy| {
                     let other = catalogue.rows()[copy].pack();
-                    other != pack && !redundant[other]
+                    other != pack && !redundant[other] && !survey.bad.contains(copy)
                 })
         });
     }
@@ -202,7 +206,14 @@ fn keep_one_of_each(
             let content = &contents[row.pack()];
             let place = (row.pack(), row.blob().offset);
             let waste = content.waste_per_mille();
-            (redundant[row.pack()], waste, Reverse(content.blobs), place)
+            let is_bad = survey.bad.contains(*number);
+            (
+                is_bad,
+                redundant[row.pack()],
+                waste,
+                Reverse(content.blobs),
+                place,
+            )
         });
         for number in copies {
             let row = &catalogue.rows()[number];

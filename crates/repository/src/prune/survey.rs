@@ -34,6 +34,8 @@ pub struct Survey {
     pub packs: PackListing,
     /// By first row of a blob: whether a snapshot needs it.
     pub used: BitSet,
+    /// By row: places of trees that turned out to be damaged; another place of the same tree is whole.
+    pub bad: BitSet,
     /// The newest time that a listing showed: never later than the storage's clock.
     pub storage_now: Option<jiff::Timestamp>,
 }
@@ -74,6 +76,7 @@ impl Survey {
         let packs = PackListing::new(&pack_files);
         packs.require(&catalogue, 0..catalogue.packs().len())?;
         let used = BitSet::new(catalogue.rows().len());
+        let bad = BitSet::new(catalogue.rows().len());
         let roots: Vec<BlobId> = snapshots
             .readable
             .iter()
@@ -83,6 +86,7 @@ impl Survey {
             repository,
             known: &catalogue,
             used: &used,
+            bad: &bad,
             added: None,
         };
         need.mark(roots, threads, counters, cancel)?;
@@ -96,6 +100,7 @@ impl Survey {
             catalogue,
             packs,
             used,
+            bad,
             storage_now: newest.map(|time| time.to_jiff()),
         })
     }
@@ -187,6 +192,8 @@ pub struct Need<'a> {
     /// The catalogue whose rows are marked.
     pub known: &'a Catalogue,
     pub used: &'a BitSet,
+    /// Places of it that are damaged are added.
+    pub bad: &'a BitSet,
     /// What writers added since; nothing of it is up for deletion, so it is not marked.
     pub added: Option<&'a Catalogue>,
 }
@@ -203,7 +210,7 @@ impl Need<'_> {
         let none_bad = BitSet::new(0);
         let trees = NeedTrees {
             used: self.used,
-            known: CatalogueTrees::new(self.repository, self.known, &none_bad),
+            known: CatalogueTrees::new(self.repository, self.known, self.bad),
             added: self
                 .added
                 .map(|added| CatalogueTrees::new(self.repository, added, &none_bad)),

@@ -76,6 +76,7 @@ impl<'a> Sweep<'a> {
             repository,
             known: &survey.catalogue,
             used: &survey.used,
+            bad: &survey.bad,
             added: Some(&added),
         };
         // Under the exclusive lock there is little to do, so it is not interrupted.

@@ -4,7 +4,7 @@
 //! half a file, or an empty directory where data was, would look like what was saved. The new
 //! snapshot names the old one as its `original` and is tagged.
 //!
-//! Invariant: every path that the new snapshot lacks is in the plan; the old snapshot is deleted
+//! Invariant: every path that the new snapshot lacks is in the plan, up to a bound that is told; the old snapshot is deleted
 //! only when asked, and only after the new one is stored.
 
 use std::collections::{BTreeMap, HashMap};
@@ -45,7 +45,7 @@ pub enum OldSnapshots {
 /// What repairing snapshots will do.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct SnapshotRepairPlan {
-    /// Snapshots that are rewritten, with every path that is lost.
+    /// Snapshots that are rewritten, with every path that is lost, as far as they are listed.
     pub rewrite: BTreeMap<SnapshotId, Vec<LostPath>>,
     /// Snapshots whose root is lost: there is nothing to rewrite.
     pub hopeless: Vec<SnapshotId>,
@@ -89,7 +89,7 @@ impl std::fmt::Debug for PreparedSnapshotRepair {
 /// nothing needs to be.
 ///
 /// # Errors
-/// An index is damaged (repair it first), or storage failed.
+/// An index is damaged (repair it first), storage failed, or it refuses something: what nobody may read is not lost.
 pub fn plan_snapshot_repair(
     repository: &Repository,
     read_data: ReadData,
@@ -114,7 +114,10 @@ pub fn plan_snapshot_repair(
     let _findings = packs.run(&repository.storage().list(FileKind::Pack)?, read_data)?;
     let trees = CatalogueTrees::new(repository, &catalogue, &bad);
     let roots = snapshots.roots();
-    let losses = lost::find(&trees, &roots, threads, counters, cancel)?;
+    let mut losses = lost::find(&trees, &roots, threads, counters, cancel)?;
+    if let Some(error) = losses.take_obstacle() {
+        return Err(error);
+    }
     let located = lost::locate(&trees, &roots, &losses, cancel)?;
     let mut plan = SnapshotRepairPlan {
         unreadable: snapshots.unreadable.iter().map(|(id, _)| *id).collect(),
@@ -126,6 +129,16 @@ pub fn plan_snapshot_repair(
             plan.hopeless.push(lost.snapshot);
         } else {
             plan.rewrite.entry(lost.snapshot).or_default().push(lost);
+        }
+    }
+    if plan.lost_is_cut {
+        for snapshot in lost::affected(&trees, &roots, &losses, cancel)? {
+            let root = roots.iter().find(|(id, _)| *id == snapshot);
+            if !root.is_some_and(|(_, root)| losses.has_tree(root)) {
+                plan.rewrite.entry(snapshot).or_default();
+            } else if !plan.hopeless.contains(&snapshot) {
+                plan.hopeless.push(snapshot);
+            }
         }
     }
     Ok(PreparedSnapshotRepair {

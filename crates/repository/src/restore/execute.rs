@@ -2,6 +2,7 @@
 //!
 //! Invariant: a file is finished exactly once, by whoever writes its last blob.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -403,11 +404,20 @@ impl Execution<'_, '_> {
         opened: Result<&[u8], RepositoryError>,
         read_back: &mut Vec<u8>,
     ) {
+        let id = blob.location.blob.id;
+        let elsewhere = |failure| {
+            let repository = self.job.repository;
+            repository.read_elsewhere(BlobKind::Data, id, failure)
+        };
+        let opened = match opened {
+            Ok(plain) => Ok(Cow::Borrowed(plain)),
+            Err(failure) => elsewhere(failure).map(Cow::Owned),
+        };
         match opened {
             Ok(plain) => blob
                 .uses
                 .iter()
-                .for_each(|place| self.write(*place, plain, read_back)),
+                .for_each(|place| self.write(*place, &plain, read_back)),
             Err(error) => {
                 let files = blob.uses.iter().filter_map(|place| self.file(*place));
                 files.for_each(|file| self.fail(file, &error));

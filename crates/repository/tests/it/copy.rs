@@ -21,7 +21,7 @@ fn memory() -> SharedStorage {
     Arc::new(MemoryStorage::new())
 }
 
-fn copy_at(
+pub fn copy_at(
     from: &IndexedRepository,
     to: &IndexedRepository,
     snapshots: &[SnapshotId],
@@ -33,7 +33,7 @@ fn copy_at(
     copy(from, to, snapshots, &lock, &counters, &Cancel::default())
 }
 
-fn copy_now(
+pub fn copy_now(
     from: &SharedStorage,
     to: &SharedStorage,
     snapshots: &[SnapshotId],

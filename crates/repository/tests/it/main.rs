@@ -25,6 +25,7 @@ mod renewal;
 mod repair;
 mod restore;
 mod reuse;
+mod second_copies;
 mod simulation;
 mod storage_faults;
 mod support;

@@ -29,7 +29,7 @@ fn backup_folder(storage: &SharedStorage, folder: &Path) -> Backup {
     })
 }
 
-fn restore_newest(repository: Repository, target: &Path) -> RestoreReport {
+pub fn restore_newest(repository: Repository, target: &Path) -> RestoreReport {
     let tree = newest_tree(&repository);
     let repository = repository.into_indexed().unwrap();
     let nodes = repository.read_tree(tree).unwrap();

@@ -17,7 +17,7 @@ use refloat_repository::{IndexedRepository, Repository, SnapshotId};
 use serde::Serialize;
 
 use super::{Carrying, changed, lock};
-use crate::command_error::CommandError;
+use crate::command_error::{CommandError, ErrorKind};
 use crate::exit_status::ExitStatus;
 use crate::ledger::{self, Changes};
 use crate::output;
@@ -131,6 +131,13 @@ pub fn run(
             .plan()
             .clone()
     };
+    if args.forget && shown.lost_is_cut && !dry_run {
+        return Err(CommandError::new(
+            ErrorKind::Refused,
+            "more paths are lost than can be listed, so no recovery point is forgotten for them",
+        )
+        .hint("repair without --forget, compare the points with refloat diff, and forget the old ones by name"));
+    }
     let mut report = Report::of(&shown, dry_run);
     if !dry_run && !shown.rewrite.is_empty() {
         if !yes {
@@ -235,7 +242,10 @@ fn text(report: &Report) -> String {
     let mut left = LOST_PRINTED_MAX;
     for snapshot in &report.rewrite {
         let id = short(&snapshot.snapshot);
-        let count = table::count(snapshot.lost.len() as u64, "path");
+        let mut count = table::count(snapshot.lost.len() as u64, "path");
+        if report.lost_is_cut {
+            count.insert_str(0, "at least ");
+        }
         text.push_str(&format!("snapshot {id} is rewritten without {count}:\n"));
         for path in snapshot.lost.iter().take(left) {
             text.push_str(&format!("  {}\n", table::printable(path)));
