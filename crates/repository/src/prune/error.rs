@@ -69,3 +69,16 @@ impl From<refloat_storage::StorageError> for PruneError {
         Self::Repository(error.into())
     }
 }
+
+impl PruneError {
+    /// Whether it is what somebody sees who looks while another one prunes.
+    pub(super) fn may_be_of_a_change(&self) -> bool {
+        match self {
+            Self::MissingPacks { .. } | Self::MissingBlob { .. } | Self::UnreadableTree { .. } => {
+                true
+            }
+            Self::Repository(error) => error.is_damage(),
+            _ => false,
+        }
+    }
+}

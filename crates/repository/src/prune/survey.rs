@@ -13,7 +13,7 @@ use refloat_storage::{FileKind, Listed};
 use super::RepositoryState;
 use super::error::PruneError;
 use crate::catalogue::Catalogue;
-use crate::check::load_snapshots;
+use crate::check::{Snapshots, load_snapshots};
 use crate::error::RepositoryError;
 use crate::format::pack::BlobKind;
 use crate::format::tree::Node;
@@ -57,18 +57,39 @@ impl Survey {
         counters: &Counters,
         cancel: &Cancel,
     ) -> Result<Self, PruneError> {
-        let threads = threads(repository.storage());
         // Snapshots before indexes before packs, as in a check.
-        let snapshots = load_snapshots(repository, threads)?;
-        if let Some((snapshot, source)) = snapshots.unreadable.into_iter().next() {
+        let mut snapshots = load_snapshots(repository, threads(repository.storage()))?;
+        if let Some((snapshot, source)) = snapshots.unreadable.pop() {
             let source = Box::new(source);
             return Err(PruneError::UnreadableSnapshot { snapshot, source });
         }
         let index_files = repository.storage().list(FileKind::Index)?;
-        let catalogue = Catalogue::load_files(repository, &index_files, threads)?;
+        let survey = Self::by(repository, snapshots, &index_files, counters, cancel);
+        survey.or_else(|error| {
+            // Another prune that ended meanwhile took away what these named.
+            let before: BTreeSet<_> = index_files.iter().map(|file| file.key).collect();
+            let now = repository.storage().list(FileKind::Index)?;
+            let changed = now.iter().map(|file| file.key).collect::<BTreeSet<_>>() != before;
+            Err(if changed && error.may_be_of_a_change() {
+                PruneError::StateChanged
+            } else {
+                error
+            })
+        })
+    }
+
+    fn by(
+        repository: &Repository,
+        snapshots: Snapshots,
+        index_files: &[Listed],
+        counters: &Counters,
+        cancel: &Cancel,
+    ) -> Result<Self, PruneError> {
+        let threads = threads(repository.storage());
+        let catalogue = Catalogue::load_files(repository, index_files, threads)?;
         let pack_files = repository.storage().list(FileKind::Pack)?;
         let lock_files = repository.storage().list(FileKind::Lock)?;
-        let newest = [&index_files, &pack_files, &lock_files]
+        let newest = [index_files, &pack_files, &lock_files]
             .into_iter()
             .flatten()
             .filter_map(|file| file.modified)

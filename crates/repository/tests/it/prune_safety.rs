@@ -10,6 +10,7 @@ use refloat_storage::memory::MemoryStorage;
 use refloat_storage::{FileKey, FileKind, SharedStorage, StorageErrorKind};
 use refloat_testkit::damage::Damage;
 use refloat_testkit::faults::{FaultPlan, FaultyStorage, MutationFault, Selection, ShortLists};
+use refloat_testkit::intercept::{Call, Intercepted};
 use refloat_testkit::random::Random;
 
 use crate::oracle::*;
@@ -128,6 +129,31 @@ fn a_short_listing_never_deletes_anything() {
         assert!(all_of(&repository) == before, "seed {seed}");
     }
     assert!(refused > 30 && done > 30, "{refused} refused, {done} done");
+}
+
+#[test]
+fn a_plan_beside_a_prune_that_ends_says_that_the_repository_changed() {
+    let (_, storage) = memory();
+    generations(&storage);
+    let before = all_snapshots(&storage);
+    let inner = Arc::clone(&storage);
+    let done = std::sync::atomic::AtomicBool::new(false);
+    // The other prune ends between the reading of the indexes and the listing of packs.
+    let gate = move |call: Call| {
+        let is_now = matches!(call, Call::List(FileKind::Pack));
+        if is_now && !done.swap(true, std::sync::atomic::Ordering::SeqCst) {
+            drop(prune(&inner, thorough()));
+        }
+        Ok(())
+    };
+    let beside: SharedStorage = Arc::new(Intercepted::new(Arc::clone(&storage), Box::new(gate)));
+    let refused = plan_at(&open(&beside), thorough(), jiff::Timestamp::now());
+    assert!(
+        matches!(refused, Err(PruneError::StateChanged)),
+        "{refused:?}"
+    );
+    require_spotless(&storage);
+    assert!(all_snapshots(&storage) == before);
 }
 
 #[test]
