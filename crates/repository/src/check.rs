@@ -36,7 +36,7 @@ use crate::tree_walk::{BitSet, CatalogueTrees};
 pub use finding::{BlobLoss, CheckFinding, PackDamage};
 pub use report::{CheckCounts, CheckReport, LostEntry, LostPath};
 
-pub(crate) use files::load_snapshots;
+pub(crate) use files::{Snapshots, load_snapshots};
 pub(crate) use finding::chain;
 
 /// How thoroughly to check.

@@ -178,22 +178,47 @@ fn carry(
 ) -> Result<Result<Archived, RepositoryError>, RepositoryError> {
     let options = ArchiveOptions::default();
     let archiver = Archiver::start(to.renewed()?, options, Arc::clone(counters), cancel.clone())?;
-    match copy_blobs(from, &archiver, roots, counters, cancel) {
+    let unreadable = Mutex::new(None);
+    let source = Source {
+        from,
+        unreadable: &unreadable,
+    };
+    let copied = copy_blobs(&source, &archiver, roots, counters, cancel);
+    match (copied, std::mem::take(&mut *lock(&unreadable))) {
         // If it was the other side that failed, this says so.
-        Err(error) if error.is_damage() => archiver.finish().map(|_stored| Err(error)),
-        Err(error) => Err(error),
-        Ok(()) => archiver.finish().map(Ok),
+        (Err(_stopped), Some(error)) => archiver.finish().map(|_stored| Err(error)),
+        (Err(error), None) => Err(error),
+        (Ok(()), _) => archiver.finish().map(Ok),
+    }
+}
+
+/// The repository that is read, and what of it is lost, damaged or withheld: that ends the copy of these snapshots, and
+/// not that of others.
+struct Source<'a> {
+    from: &'a IndexedRepository,
+    unreadable: &'a Mutex<Option<RepositoryError>>,
+}
+
+impl Source<'_> {
+    /// What is told to the other threads of a failed reading.
+    fn failed(&self, error: RepositoryError) -> RepositoryError {
+        if !error.is_of_one_thing() {
+            return error;
+        }
+        lock(self.unreadable).get_or_insert(error);
+        RepositoryError::Stopped
     }
 }
 
 /// Copies what the other repository lacks.
 fn copy_blobs(
-    from: &IndexedRepository,
+    source: &Source<'_>,
     to: &Archiver,
     roots: Vec<BlobId>,
     counters: &Counters,
     cancel: &Cancel,
 ) -> Result<(), RepositoryError> {
+    let from = source.from;
     let threads = threads(from.storage());
     let missing: Mutex<HashSet<(BlobKind, BlobId)>> = Mutex::default();
     walk(
@@ -202,7 +227,8 @@ fn copy_blobs(
         threads,
         cancel,
         |tree, nodes| {
-            let content = nodes?.iter().flat_map(|node| node.content.iter());
+            let nodes = nodes.map_err(|error| source.failed(error))?;
+            let content = nodes.iter().flat_map(|node| node.content.iter());
             let blobs = content.map(|blob| (BlobKind::Data, *blob));
             for (kind, blob) in blobs.chain([(BlobKind::Tree, tree)]) {
                 if !to.holds(kind, &blob) {
@@ -213,12 +239,13 @@ fn copy_blobs(
         },
     )?;
     let missing = std::mem::take(&mut *lock(&missing));
-    let runs = runs(locate(from, missing)?);
+    let located = locate(from, missing).map_err(|error| source.failed(error))?;
+    let runs = runs(located);
     let bytes = runs.iter().map(Run::bytes).sum();
     Counters::add(&counters.bytes_expected, bytes);
     for_each_with(&runs, threads, |run, memory| {
         cancel.check()?;
-        copy_run(from, to, run, memory)?;
+        copy_run(source, to, run, memory)?;
         Counters::add(&counters.bytes_done, run.bytes());
         Ok(())
     })
@@ -277,7 +304,7 @@ fn runs(located: Vec<Location>) -> Vec<Run> {
 }
 
 fn copy_run(
-    from: &IndexedRepository,
+    source: &Source<'_>,
     to: &Archiver,
     run: &Run,
     memory: &mut Vec<u8>,
@@ -285,12 +312,13 @@ fn copy_run(
     let Some(first) = run.0.first() else {
         return Ok(());
     };
+    let from = source.from;
     let file = pack_file(first.pack);
     let length = usize::try_from(run.bytes()).unwrap_or(usize::MAX);
     let bytes = match read_stretch(from.storage(), &file, run.start(), length, memory) {
         Ok(bytes) => bytes,
         // Perhaps some of them can be read alone, or elsewhere.
-        Err(error) if !error.is_of_the_storage() => return copy_one_by_one(from, to, &run.0),
+        Err(error) if !error.is_of_the_storage() => return copy_one_by_one(source, to, &run.0),
         Err(error) => return Err(error.into()),
     };
     for location in &run.0 {
@@ -300,7 +328,7 @@ fn copy_run(
         let blob = match from.decrypt_located(location, sealed) {
             Ok(blob) => blob,
             Err(_damaged) => {
-                copy_one_by_one(from, to, std::slice::from_ref(location))?;
+                copy_one_by_one(source, to, std::slice::from_ref(location))?;
                 continue;
             }
         };
@@ -308,19 +336,24 @@ fn copy_run(
             let opened = from.read_place(&file, &location.blob);
             opened.err().filter(RepositoryError::is_damage)
         };
-        to.store_decrypted(location.blob.kind, &blob, damage_here)?;
+        let stored = to.store_decrypted(location.blob.kind, &blob, damage_here);
+        stored.map_err(|error| match error {
+            damaged @ RepositoryError::DamagedBlob { .. } => source.failed(damaged),
+            other => other,
+        })?;
     }
     Ok(())
 }
 
 /// Copies blobs that did not come as a stretch, each from whatever place serves.
 fn copy_one_by_one(
-    from: &IndexedRepository,
+    source: &Source<'_>,
     to: &Archiver,
     locations: &[Location],
 ) -> Result<(), RepositoryError> {
     for Location { blob, .. } in locations {
-        let plaintext = from.read_blob(blob.kind, blob.id)?;
+        let read = source.from.read_blob(blob.kind, blob.id);
+        let plaintext = read.map_err(|error| source.failed(error))?;
         let whole = Decrypted::proven(blob.id, &plaintext);
         to.store_decrypted(blob.kind, &whole, || None)?;
     }

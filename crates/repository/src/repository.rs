@@ -303,6 +303,11 @@ impl Repository {
             return Err(RepositoryError::NotReadBack { what });
         }
         self.storage.write(&file, &sealed)?;
+        // Packs are looked at before a snapshot is written; what names them is looked at here. Servers were seen to
+        // accept what they do not keep.
+        if self.storage.size(&file)? != Some(sealed.len() as u64) {
+            return Err(RepositoryError::NotStored { file });
+        }
         Ok(file)
     }
 

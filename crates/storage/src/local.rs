@@ -71,6 +71,16 @@ impl LocalStorage {
         self.failed_on(operation, &key.path(), errno)
     }
 
+    /// A disk of this machine that cannot read a sector was asked often enough by the kernel; it is that file's failure.
+    /// On file systems of other machines it may pass.
+    fn failed_to_read(&self, key: &FileKey, errno: Errno) -> StorageError {
+        if errno == Errno::IO && self.settling().is_zero() {
+            let kind = crate::StorageErrorKind::Failed;
+            return StorageError::new(kind, "read", key, self.location(), Some(Box::new(errno)));
+        }
+        self.failed("read", key, errno)
+    }
+
     fn short_read(&self, key: &FileKey) -> StorageError {
         let kind = crate::StorageErrorKind::ShortRead;
         StorageError::new(kind, "read", key, self.location(), None)
@@ -125,7 +135,7 @@ impl Storage for LocalStorage {
     }
 
     fn read(&self, key: &FileKey) -> Result<Vec<u8>, StorageError> {
-        read::whole(&self.root, key).map_err(|errno| self.failed("read", key, errno))
+        read::whole(&self.root, key).map_err(|errno| self.failed_to_read(key, errno))
     }
 
     fn read_range(
@@ -137,7 +147,7 @@ impl Storage for LocalStorage {
         match read::range(&self.root, key, offset, length) {
             Ok(read::Range::Complete(bytes)) => Ok(bytes),
             Ok(read::Range::TooShort) => Err(self.short_read(key)),
-            Err(errno) => Err(self.failed("read", key, errno)),
+            Err(errno) => Err(self.failed_to_read(key, errno)),
         }
     }
 
@@ -150,7 +160,7 @@ impl Storage for LocalStorage {
         match read::range_into(&self.root, key, offset, memory) {
             Ok(read::Range::Complete(())) => Ok(()),
             Ok(read::Range::TooShort) => Err(self.short_read(key)),
-            Err(errno) => Err(self.failed("read", key, errno)),
+            Err(errno) => Err(self.failed_to_read(key, errno)),
         }
     }
 

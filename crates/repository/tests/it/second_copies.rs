@@ -12,6 +12,7 @@ use refloat_repository::id::sha256;
 use refloat_repository::repair::plan_snapshot_repair;
 use refloat_repository::{
     BlobId, BlobKind, BlobReader as _, ChunkerChoice, IndexedRepository, PackId, Repository,
+    RepositoryError,
 };
 use refloat_storage::memory::MemoryStorage;
 use refloat_storage::{FileKey, FileKind, SharedStorage, StorageError, StorageErrorKind};
@@ -189,5 +190,67 @@ fn what_nobody_may_read_is_not_lost_and_no_snapshot_is_rewritten_without_it() {
             // Who knows what is below it.
             BlobKind::Tree => drop(plan.unwrap_err()),
         }
+    }
+}
+
+#[test]
+fn a_point_of_which_something_is_withheld_keeps_no_other_from_being_copied() {
+    let storage: SharedStorage = Arc::new(MemoryStorage::new());
+    drop(init(&storage, ChunkerChoice::Gear));
+    let files = |seed: i64| {
+        Files::from([(
+            "file".to_owned(),
+            (seed, noise(90_000, seed.unsigned_abs())),
+        )])
+    };
+    let [first, second] = [1, 2].map(|seed| backup(&storage, &files(seed)).id);
+    let index = open(&storage).into_indexed().unwrap();
+    let (_, data) = needed(&index);
+    let withheld = index.index().get(BlobKind::Data, &data).unwrap().pack;
+    let gate = move |call: Call| match call {
+        Call::Read(key) if *key.id() == withheld.0 => {
+            let kind = StorageErrorKind::Failed;
+            Err(StorageError::new(kind, "read", &key, "here", None))
+        }
+        _ => Ok(()),
+    };
+    let refusing: SharedStorage = Arc::new(Intercepted::new(storage, Box::new(gate)));
+    let other: SharedStorage = Arc::new(MemoryStorage::new());
+    drop(init(&other, ChunkerChoice::Gear));
+    let report = copy_now(&refusing, &other, &[second, first]).unwrap();
+    assert_eq!(report.copied.len(), 1, "{report:?}");
+    assert_eq!(report.damaged.len(), 1, "{report:?}");
+    require_clean(&other);
+    assert_eq!(all_snapshots(&other).len(), 1);
+}
+
+#[test]
+fn an_index_or_snapshot_that_storage_does_not_keep_is_noticed() {
+    for swallowed in [FileKind::Index, FileKind::Snapshot] {
+        let storage: SharedStorage = Arc::new(MemoryStorage::new());
+        drop(init(&storage, ChunkerChoice::Gear));
+        let kept = Arc::clone(&storage);
+        // What a server accepted and dropped is not there when it is looked for.
+        let gate = move |call: Call| match call {
+            Call::Size(key) if key.kind() == swallowed => kept.delete(&key),
+            _ => Ok(()),
+        };
+        let swallowing: SharedStorage = Arc::new(Intercepted::new(storage, Box::new(gate)));
+        let repository = open(&swallowing).into_indexed().unwrap();
+        let lock = shared_lock(&repository);
+        let archiver = archiver(&repository);
+        let mut builder = archiver.tree(Vec::new());
+        let files = Files::from([("file".to_owned(), (1, noise(90_000, 1)))]);
+        push(&mut builder, &files, &Arc::default());
+        let root = archiver
+            .store_directory(builder.finish().unwrap().nodes)
+            .unwrap();
+        let published = archiver
+            .finish()
+            .and_then(|archived| archived.publish(&lock, &snapshot(root)));
+        let error = published.unwrap_err();
+        let is_it =
+            matches!(&error, RepositoryError::NotStored { file } if file.kind() == swallowed);
+        assert!(is_it, "{error:?}");
     }
 }

@@ -56,7 +56,7 @@ pub(super) fn whole(root: &Path, key: &FileKey) -> Result<Vec<u8>, Errno> {
     match read_at(&file, 0, length)? {
         Range::Complete(bytes) => Ok(bytes),
         // Files of a repository never shrink; somebody else is at work on this one.
-        Range::TooShort => Err(Errno::IO),
+        Range::TooShort => Err(Errno::AGAIN),
     }
 }
 

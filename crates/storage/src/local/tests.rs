@@ -292,3 +292,17 @@ fn only_what_is_known_to_be_of_this_machine_need_not_settle() {
     assert!(is_known(disk.path()));
     assert!(!is_known(Path::new("/proc")));
 }
+
+#[test]
+fn a_sector_that_a_disk_cannot_read_is_final_and_a_server_s_failure_is_not() {
+    let (_folder, storage) = created();
+    let key = FileKey::new(FileKind::Pack, [1; 32]);
+    let failed = |storage: &LocalStorage, errno| storage.failed_to_read(&key, errno).kind();
+    assert_eq!(failed(&storage, Errno::IO), StorageErrorKind::Failed);
+    assert_eq!(
+        failed(&storage, Errno::STALE),
+        StorageErrorKind::Unavailable
+    );
+    let elsewhere = LocalStorage::new("/proc");
+    assert_eq!(failed(&elsewhere, Errno::IO), StorageErrorKind::Unavailable);
+}
