@@ -54,6 +54,13 @@ pub(crate) enum Failure {
     /// Neither the folder that was asked for nor the config.
     #[error("{host} has neither this folder nor a repository there")]
     NoRepository { host: String },
+    /// Left out of a listing, it would read as deleted.
+    #[error("{host} has no plain {expected} at {path}; links are not followed")]
+    Strange {
+        host: String,
+        path: String,
+        expected: &'static str,
+    },
     #[error("{0}")]
     Credentials(String),
     #[error("cannot get credentials from {place}")]
@@ -184,6 +191,7 @@ impl Failure {
             | Self::TooLarge { .. }
             | Self::Unfit(_)
             | Self::Program { .. }
+            | Self::Strange { .. }
             | Self::Interrupted => K::Failed,
             Self::Refused { refusal, .. } => match refusal.meaning {
                 Meaning::NoFile => K::NotFound,

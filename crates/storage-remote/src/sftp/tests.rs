@@ -26,6 +26,23 @@ fn what_a_listing_does_not_tell_is_asked_for() {
     assert!(crate::stand_in::text(&error).contains("what it is"));
 }
 
+/// What a listing leaves out counts as deleted, and a prune goes by that.
+#[test]
+fn what_stands_in_a_files_place_and_is_none_is_named() {
+    for (mode, expected) in [
+        (
+            "linked",
+            format!("no plain file at /r/data/ab/{}", "ab".repeat(32)),
+        ),
+        ("linked-folder", "no plain folder at /r/data/ab".to_owned()),
+    ] {
+        let error = sftp(mode, "/r").list(FileKind::Pack).unwrap_err();
+        assert_eq!(error.kind(), StorageErrorKind::Failed);
+        let text = crate::stand_in::text(&error);
+        assert!(text.contains(&expected), "{text}");
+    }
+}
+
 #[test]
 fn a_folder_that_is_not_there_is_empty_only_beside_a_config() {
     for kind in FileKind::FOLDERS {

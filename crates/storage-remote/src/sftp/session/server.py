@@ -3,7 +3,7 @@ import struct, sys, time
 
 MODE = sys.argv[1]
 OUT = sys.stdout.buffer
-FOLDER, FILE = 0o040700, 0o100600
+FOLDER, FILE, LINK = 0o040700, 0o100600, 0o120777
 
 
 def take(count):
@@ -60,9 +60,9 @@ while True:
     elif kind == 7:
         if rest.endswith(PACK):
             size = 1 << 62 if MODE == "boasting" else 7
-            say(105, number, attributes(size, FILE))
+            say(105, number, attributes(size, LINK if MODE == "linked" else FILE))
         elif rest.endswith(b"/ab"):
-            say(105, number, attributes(mode=FOLDER))
+            say(105, number, attributes(mode=LINK if MODE == "linked-folder" else FOLDER))
         else:
             status(number, 2)
     elif kind == 11:
