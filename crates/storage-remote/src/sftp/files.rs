@@ -38,10 +38,39 @@ impl Session {
                 let packet = Builder::new(kind::EXTENDED, id).bytes(b"fsync@openssh.com");
                 packet.bytes(&handle).done()
             })?;
-            self.status(&answer)
+            self.moved(&answer)
         });
         let closed = self.close(&handle);
-        written.and(closed)
+        let done = written.and(closed);
+        done.map_err(|failure| match failure {
+            Failure::Refused { host, refusal }
+                if refusal.meaning == Meaning::Busy && self.is_full(path, bytes.len()) =>
+            {
+                let refusal = refusal.meaning(Meaning::Full);
+                Failure::Refused { host, refusal }
+            }
+            other => other,
+        })
+    }
+
+    /// Whether the file system of a path has no room for so many bytes, as far as the server tells.
+    fn is_full(&self, path: &str, bytes: usize) -> bool {
+        let answer = self.ask(|id| {
+            let packet = Builder::new(kind::EXTENDED, id).bytes(b"statvfs@openssh.com");
+            packet.bytes(path.as_bytes()).done()
+        });
+        let Ok((kind::EXTENDED_REPLY, rest)) = answer else {
+            return false;
+        };
+        let mut fields = Fields(&rest);
+        let mut next = || fields.u64();
+        // Sizes of blocks, twice; how many; how many are free, for anybody and for us.
+        let (Some(_), Some(unit), Some(_), Some(_), Some(blocks)) =
+            (next(), next(), next(), next(), next())
+        else {
+            return false;
+        };
+        unit.saturating_mul(blocks) < bytes as u64
     }
 
     fn write_pieces(&self, handle: &[u8], bytes: &[u8]) -> Result<(), Failure> {
@@ -51,7 +80,7 @@ impl Session {
             if under_way.len() == PIECES_MAX
                 && let Some(answer) = under_way.pop_front()
             {
-                self.status(&self.wait(&answer)?)?;
+                self.moved(&self.wait(&answer)?)?;
             }
             self.traffic.up(piece.len());
             under_way.push_back(self.begin(|id| {
@@ -61,7 +90,7 @@ impl Session {
             offset += piece.len() as u64;
         }
         for answer in under_way {
-            self.status(&self.wait(&answer)?)?;
+            self.moved(&self.wait(&answer)?)?;
         }
         Ok(())
     }
@@ -100,7 +129,7 @@ impl Session {
             };
             let answer = self.wait(&answer)?;
             let (kind::DATA, rest) = answer else {
-                return Err(match self.status(&answer) {
+                return Err(match self.moved(&answer) {
                     Err(failure) => failure,
                     Ok(()) => self.malformed("what was read"),
                 });

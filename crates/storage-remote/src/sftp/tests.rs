@@ -57,3 +57,22 @@ fn a_size_that_cannot_be_is_not_believed() {
     let error = sftp("boasting", "/r").read(&pack).unwrap_err();
     assert!(crate::stand_in::text(&error).contains("is larger than"));
 }
+
+#[test]
+fn what_breaks_while_bytes_move_may_pass() {
+    use StorageErrorKind::{Busy, Failed, Full, ShortRead};
+    let pack = FileKey::new(FileKind::Pack, [0xab; 32]);
+    let absent = FileKey::new(FileKind::Pack, [0xcd; 32]);
+    let read = |mode| sftp(mode, "/r").read(&pack).unwrap_err();
+    let write = |mode| sftp(mode, "/r").write(&absent, b"pack").unwrap_err();
+    for (error, kind) in [
+        (read("ends"), ShortRead),
+        (read("unreadable"), Busy),
+        (write("unwritable"), Busy),
+        (write("unclosable"), Busy),
+        (write("full"), Full),
+        (write("forbidden"), Failed),
+    ] {
+        assert_eq!(error.kind(), kind, "{}", crate::stand_in::text(&error));
+    }
+}
