@@ -97,6 +97,9 @@ pub(crate) struct Refusal {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Meaning {
     NoFile,
+    /// "Not found" without the service's own word for it: of the file, or of some box in between
+    /// that does not find the service.
+    Unvouched,
     NoPlace,
     Exists,
     Denied,
@@ -137,6 +140,14 @@ impl Refusal {
 
     pub(crate) fn meaning(self, meaning: Meaning) -> Self {
         Self { meaning, ..self }
+    }
+
+    /// A refusal without the service's own word: not even that there is no such file is believed.
+    pub(crate) fn unvouched(self) -> Self {
+        match self.meaning {
+            Meaning::NoFile => self.meaning(Meaning::Unvouched),
+            _ => self,
+        }
     }
 }
 
@@ -202,7 +213,7 @@ impl Failure {
                 Meaning::ClockSkew => K::ClockSkew,
                 Meaning::OutOfRange => K::ShortRead,
                 Meaning::Full => K::Full,
-                Meaning::Busy => K::Busy,
+                Meaning::Busy | Meaning::Unvouched => K::Busy,
                 Meaning::Other => K::Failed,
             },
         }

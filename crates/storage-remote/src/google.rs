@@ -189,7 +189,9 @@ fn refusal(answer: &Answer) -> Refusal {
         (403, Some("rateLimitExceeded" | "userRateLimitExceeded"), _) => {
             refusal.meaning(Meaning::Busy)
         }
-        _ => refusal,
+        // Its own words are JSON, or a line of text where a file's content would be.
+        _ if detail.is_some() || answer.body.starts_with(b"No such object") => refusal,
+        _ => refusal.unvouched(),
     }
 }
 
@@ -205,7 +207,10 @@ impl Objects for Google {
     /// Buckets are made by people, with what belongs to them.
     fn create(&self) -> Result<(), Failure> {
         match self.page(&below(&self.prefix, "config"), None) {
-            Err(Failure::Refused { host, refusal }) if refusal.meaning == Meaning::NoFile => {
+            // Emulators say no more of a bucket that is not there.
+            Err(Failure::Refused { host, refusal })
+                if matches!(refusal.meaning, Meaning::NoFile | Meaning::Unvouched) =>
+            {
                 let refusal = refusal.meaning(Meaning::NoPlace);
                 Err(Failure::Refused { host, refusal })
             }
@@ -240,6 +245,12 @@ impl Objects for Google {
             return self.attempt(&request, self.token()?.as_deref());
         }
         Err(failure)
+    }
+
+    fn is_listed(&self, key: &FileKey) -> Result<bool, Failure> {
+        let name = below(&self.prefix, &key.path());
+        let page = self.page(&name, None)?;
+        Ok(page.items.iter().any(|item| item.name == name))
     }
 
     fn put(&self, key: &FileKey, bytes: &[u8], present: Present) -> Result<(), Failure> {

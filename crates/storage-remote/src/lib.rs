@@ -20,6 +20,8 @@ mod sftp;
 mod stand_in;
 mod surroundings;
 mod tokens;
+#[cfg(test)]
+mod vouching;
 mod webdav;
 mod xml;
 

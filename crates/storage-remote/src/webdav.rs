@@ -350,6 +350,11 @@ impl Objects for WebDav {
         })
     }
 
+    /// The protocol has no other word for it than the status.
+    fn is_listed(&self, key: &FileKey) -> Result<bool, Failure> {
+        self.is_there(key)
+    }
+
     fn put(&self, key: &FileKey, bytes: &[u8], present: Present) -> Result<(), Failure> {
         // Asked before a whole pack is sent for nothing.
         if present == Present::Kept && self.is_there(key)? {

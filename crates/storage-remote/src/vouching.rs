@@ -1,0 +1,169 @@
+//! Who says that a file is there, or is not: the service itself, or some box in between.
+
+use std::sync::{Arc, Mutex};
+
+use refloat_storage::{FileKey, FileKind, SharedStorage, StorageErrorKind};
+
+use crate::stand_in::{Asked, Said, serve, storage, text};
+use crate::{AzureOptions, Options, Surroundings};
+
+const PACK: FileKey = FileKey::new(FileKind::Pack, [0xab; 32]);
+
+/// A repository on a server that speaks as this service.
+pub(crate) fn of_service(
+    service: &str,
+    answer: impl Fn(&Asked) -> Said + Send + Sync + 'static,
+) -> SharedStorage {
+    let url = serve(answer);
+    let options = Options {
+        azure: AzureOptions {
+            account: Some("account".to_owned()),
+            endpoint: Some(url.parse().unwrap()),
+        },
+        ..Options::default()
+    };
+    let around = Surroundings::of(&[
+        ("AWS_ACCESS_KEY_ID", "A"),
+        ("AWS_SECRET_ACCESS_KEY", "S"),
+        ("AZURE_STORAGE_KEY", "aHVudGVyMg=="),
+        ("STORAGE_EMULATOR_HOST", &url),
+    ]);
+    let address = match service {
+        "s3" => format!("s3:{url}/bucket/r"),
+        "azblob" => "azblob://container/r".to_owned(),
+        "gcs" => "gcs://bucket/r".to_owned(),
+        other => format!("{other}:{url}/r"),
+    };
+    storage(&address, options, &around)
+}
+
+/// A listing with the pack, or without.
+fn listing(service: &str, lists: bool) -> String {
+    let path = format!("r/{}", PACK.path());
+    let file = |text: String| if lists { text } else { String::new() };
+    match service {
+        "s3" => {
+            let object = format!("<Contents><Key>{path}</Key><Size>4</Size></Contents>");
+            let cut = "<IsTruncated>false</IsTruncated>";
+            format!("<ListBucketResult>{cut}{}</ListBucketResult>", file(object))
+        }
+        "azblob" => {
+            let length = "<Properties><Content-Length>4</Content-Length></Properties>";
+            let blob = file(format!("<Blob><Name>{path}</Name>{length}</Blob>"));
+            format!("<EnumerationResults><Blobs>{blob}</Blobs></EnumerationResults>")
+        }
+        "gcs" => {
+            let item = file(format!(r#"{{"name": "{path}", "size": "4"}}"#));
+            format!(r#"{{"kind": "storage#objects", "items": [{item}]}}"#)
+        }
+        _ => {
+            let entry = file(format!(r#"{{"name": "{}", "size": 4}}"#, PACK.name()));
+            format!("[{entry}]")
+        }
+    }
+}
+
+/// What reading, sizing and deleting a pack ends in, on a server that does not find it.
+fn not_found(
+    service: &'static str,
+    lists: Option<bool>,
+    said: impl Fn() -> Said + Send + Sync + 'static,
+) -> [Result<(), StorageErrorKind>; 3] {
+    let storage = of_service(service, move |asked| {
+        let is_object = asked.path.contains(&PACK.name()) && !asked.path.contains("prefix=");
+        match lists {
+            Some(lists) if !is_object => Said::text(listing(service, lists)),
+            _ => said(),
+        }
+    });
+    let told = |error: refloat_storage::StorageError| {
+        let (kind, text) = (error.kind(), text(&error));
+        assert!(text.contains("404"), "{text}");
+        kind
+    };
+    [
+        storage.read(&PACK).map(drop).map_err(told),
+        storage
+            .size(&PACK)
+            .map(|size| assert_eq!(size, None))
+            .map_err(told),
+        storage.delete(&PACK).map_err(told),
+    ]
+}
+
+const BUSY: [Result<(), StorageErrorKind>; 3] = [Err(StorageErrorKind::Busy); 3];
+const GONE: [Result<(), StorageErrorKind>; 3] = [Err(StorageErrorKind::NotFound), Ok(()), Ok(())];
+
+/// A controller of ingresses answers so while the service behind it restarts.
+#[test]
+fn not_found_by_some_box_is_no_file_that_is_not_there() {
+    for service in ["s3", "azblob", "gcs"] {
+        for body in [
+            "",
+            "default backend - 404",
+            "<html><h1>404 Not Found</h1></html>",
+        ] {
+            let said = move || Said::status(404).body(body);
+            assert_eq!(not_found(service, None, said), BUSY, "{service}: {body}");
+            assert_eq!(
+                not_found(service, Some(true), said),
+                BUSY,
+                "{service}: {body}"
+            );
+            assert_eq!(
+                not_found(service, Some(false), said),
+                GONE,
+                "{service}: {body}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_services_own_word_needs_no_listing() {
+    let key = || Said::status(404).body("<Error><Code>NoSuchKey</Code></Error>");
+    assert_eq!(not_found("s3", None, key), GONE);
+    let blob = || Said::status(404).header("x-ms-error-code", "BlobNotFound");
+    assert_eq!(not_found("azblob", None, blob), GONE);
+    let json = || Said::status(404).body(r#"{"error": {"message": "No such object: b/o"}}"#);
+    assert_eq!(not_found("gcs", None, json), GONE);
+    let line = || Said::status(404).body("No such object: b/o");
+    assert_eq!(not_found("gcs", None, line), GONE);
+    let plain = || Said::status(404).body("404 page not found");
+    assert_eq!(not_found("rest", None, plain), GONE);
+}
+
+/// rclone says it whenever it could not open an object, and when the cloud behind it fails.
+#[test]
+fn what_rclone_does_not_find_is_looked_for_in_a_listing() {
+    let said = || Said::status(404).header("server", "rclone/v1.71.0");
+    assert_eq!(not_found("rest", None, said), BUSY);
+    assert_eq!(not_found("rest", Some(true), said), BUSY);
+    assert_eq!(not_found("rest", Some(false), said), GONE);
+}
+
+/// Content that is written once more is the same; another config is a lost repository.
+#[test]
+fn a_config_that_rclone_does_not_find_is_not_written_over() {
+    let init = |listed: &'static str| {
+        let written = Arc::new(Mutex::new(0));
+        let log = Arc::clone(&written);
+        let storage = of_service("rest", move |asked| match asked.method.as_str() {
+            "POST" => {
+                *log.lock().unwrap() = asked.body.len();
+                Said::status(200)
+            }
+            "GET" if asked.path == "/r/" => Said::text(listed),
+            _ => match *log.lock().unwrap() {
+                0 => Said::status(404).header("server", "rclone/v1.71.0"),
+                length => Said::status(200).body("x".repeat(length)),
+            },
+        });
+        let done = storage.write(&FileKey::CONFIG, b"config");
+        let written = *written.lock().unwrap();
+        (done.map_err(|error| error.kind()), written)
+    };
+    let there = init(r#"[{"name": "config", "size": 7}]"#);
+    assert_eq!(there, (Err(StorageErrorKind::Busy), 0));
+    assert_eq!(init("[]"), (Ok(()), 6));
+}
