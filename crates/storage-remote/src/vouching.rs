@@ -167,3 +167,46 @@ fn a_config_that_rclone_does_not_find_is_not_written_over() {
     assert_eq!(there, (Err(StorageErrorKind::Busy), 0));
     assert_eq!(init("[]"), (Ok(()), 6));
 }
+
+/// What a server says of a change that was not made as a whole.
+#[test]
+fn many_answers_in_one_are_no_success_of_webdav() {
+    let write = |method: &'static str, status: u16, body: &str| {
+        let body = body.to_owned();
+        let storage = of_service("webdav", move |asked| match asked.method.as_str() {
+            "HEAD" => Said::status(404),
+            asked if asked == method => Said::status(status).body(&body),
+            _ => Said::status(201),
+        });
+        let done = match method {
+            "DELETE" => storage.delete(&PACK),
+            _ => storage.write(&PACK, b"pack"),
+        };
+        done.map_err(|error| error.kind())
+    };
+    let inner = |status: &str| {
+        let first =
+            "<D:response><D:href>/r</D:href><D:status>HTTP/1.1 424 X</D:status></D:response>";
+        format!(
+            "<D:multistatus xmlns:D=\"DAV:\">{first}<D:response><D:href>/r/x</D:href>\
+             <D:status>HTTP/1.1 {status}</D:status></D:response></D:multistatus>"
+        )
+    };
+    for method in ["MOVE", "PUT", "MKCOL", "DELETE"] {
+        let full = write(method, 207, &inner("507 Insufficient Storage"));
+        assert_eq!(full, Err(StorageErrorKind::Full), "{method}");
+        let locked = write(method, 207, &inner("423 Locked"));
+        assert_eq!(locked, Err(StorageErrorKind::Busy), "{method}");
+        for (status, body) in [(207, ""), (202, ""), (226, "")] {
+            let vague = write(method, status, body);
+            assert_eq!(
+                vague,
+                Err(StorageErrorKind::Unavailable),
+                "{method} {status}"
+            );
+        }
+        for status in [200, 201, 204] {
+            assert_eq!(write(method, status, ""), Ok(()), "{method} {status}");
+        }
+    }
+}
