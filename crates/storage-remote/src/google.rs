@@ -61,6 +61,10 @@ struct Item {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Stored {
+    kind: String,
+    name: String,
+    /// A number as text.
+    size: String,
     md5_hash: Option<String>,
 }
 
@@ -269,10 +273,14 @@ impl Objects for Google {
             .header("content-type", "application/octet-stream")
             .body(bytes);
         let answer = self.send(request)?;
-        let stored: Stored =
-            serde_json::from_slice(&answer.body).map_err(|_| self.malformed("what was stored"))?;
+        let name = below(&self.prefix, &key.path());
+        // Any object of JSON, an empty one of some box in between as well, would do otherwise.
+        let stored: Option<Stored> = serde_json::from_slice(&answer.body).ok();
+        let stored = stored.filter(|stored| stored.kind == "storage#object" && stored.name == name);
+        let stored = stored.ok_or_else(|| self.malformed("what was stored"))?;
         let sum = STANDARD.encode(md5::Md5::digest(bytes));
-        if stored.md5_hash.is_some_and(|stored| stored != sum) {
+        let has_another_sum = stored.md5_hash.is_some_and(|stored| stored != sum);
+        if has_another_sum || stored.size != bytes.len().to_string() {
             // Another name for it could be published; this one must not stay.
             self.remove(key)?;
             return Err(self.malformed("it stored other bytes than were sent"));

@@ -4,7 +4,8 @@
 //!
 //! Invariant: the protocol has no conditional write, so a file that is there is looked for before
 //! one is written. A folder counts as empty only beside a config. What rclone does not find is
-//! looked for in a listing: it says the same when the cloud behind it fails.
+//! looked for in a listing: it says the same when the cloud behind it fails. A write is believed
+//! when the file is there with its length; of packs that is compared before a point is published.
 
 use refloat_storage::location::RemoteAddress;
 use refloat_storage::{FileKey, FileKind, Listed};
@@ -113,11 +114,43 @@ impl Rest {
 
     fn entries(&self, answer: &Answer) -> Result<Vec<Entry>, Failure> {
         let entries: Option<Vec<Entry>> =
-            serde_json::from_slice(&answer.body).map_err(|_| Failure::Malformed {
-                host: self.http.host().to_owned(),
-                what: "a listing",
-            })?;
+            serde_json::from_slice(&answer.body).map_err(|_| self.malformed("a listing"))?;
         Ok(entries.unwrap_or_default())
+    }
+
+    fn write(&self, key: &FileKey, bytes: &[u8]) -> Result<(), Failure> {
+        let request = self.object(Method::POST, key).body(bytes);
+        let answer = self.send(request.header("content-type", "application/octet-stream"))?;
+        // A success of some box in between stores nothing.
+        if !matches!(answer.status, 200 | 201 | 204) {
+            return Err(self.malformed("a write of which it is not said that it was done"));
+        }
+        if key.kind() == FileKind::Pack {
+            return Ok(());
+        }
+        let head = self.send(self.object(Method::HEAD, key));
+        let length = match &head {
+            Ok(head) => head.header("content-length"),
+            Err(failure) if failure.meaning() == Some(Meaning::NoFile) => Some("none"),
+            Err(_) => return head.map(drop),
+        };
+        let is_whole = match length {
+            Some(length) => length == bytes.len().to_string(),
+            // Boxes that compress leave it out.
+            None => self.send(self.object(Method::GET, key))?.body == bytes,
+        };
+        if is_whole {
+            Ok(())
+        } else {
+            Err(self.malformed("a write after which the file is not there as it was sent"))
+        }
+    }
+
+    fn malformed(&self, what: &'static str) -> Failure {
+        Failure::Malformed {
+            host: self.http.host().to_owned(),
+            what,
+        }
     }
 
     fn call(&self, mut request: Request<'_>) -> Result<Answer, Failure> {
@@ -195,20 +228,15 @@ impl Objects for Rest {
         if present == Present::Kept && self.is_taken(key)? {
             return Err(Failure::Exists);
         }
-        let write = || {
-            let request = self.object(Method::POST, key).body(bytes);
-            self.send(request.header("content-type", "application/octet-stream"))
-        };
-        match write() {
-            Ok(_) => Ok(()),
+        match self.write(key, bytes) {
             // The server replaces nothing by itself.
             Err(failure)
                 if present == Present::Replaced && failure.meaning() == Some(Meaning::Denied) =>
             {
                 self.remove(key)?;
-                write().map(|_answer| ())
+                self.write(key, bytes)
             }
-            Err(failure) => Err(failure),
+            other => other,
         }
     }
 

@@ -210,3 +210,64 @@ fn many_answers_in_one_are_no_success_of_webdav() {
         }
     }
 }
+
+#[test]
+fn google_has_to_say_what_it_stored() {
+    let write = |stored: &str| {
+        let stored = stored.replace("NAME", &format!("r/{}", PACK.path()));
+        let storage = of_service("gcs", move |_asked| Said::text(&*stored));
+        storage.write(&PACK, b"pack").map_err(|error| error.kind())
+    };
+    let kind = r#""kind": "storage#object""#;
+    let (name, size) = (r#""name": "NAME""#, r#""size": "4""#);
+    let sum = r#""md5Hash": "bHdiRuNaprzMJL5nUSHXlQ==""#;
+    assert_eq!(write(&format!("{{{kind}, {name}, {size}}}")), Ok(()));
+    for other in [
+        "{}".to_owned(),
+        format!("{{{sum}}}"),
+        format!("{{{kind}, {name}}}"),
+        format!("{{{kind}, {size}, \"name\": \"r/config\"}}"),
+        format!("{{\"kind\": \"storage#bucket\", {name}, {size}}}"),
+        format!("{{{kind}, {name}, \"size\": \"3\"}}"),
+        format!("{{{kind}, {name}, {size}, {sum}}}"),
+    ] {
+        assert_eq!(write(&other), Err(StorageErrorKind::Unavailable), "{other}");
+    }
+}
+
+/// Some box says yes to everything.
+#[test]
+fn a_rest_server_has_to_have_what_it_took() {
+    let write = |key: FileKey, taken: u16, kept: &'static [u8]| {
+        let took = Arc::new(Mutex::new(false));
+        let storage = of_service("rest", move |asked| match asked.method.as_str() {
+            "POST" => {
+                *took.lock().unwrap() = true;
+                Said::status(taken)
+            }
+            _ if *took.lock().unwrap() => Said::text(String::from_utf8_lossy(kept)),
+            _ => Said::status(404),
+        });
+        storage.write(&key, b"four").map_err(|error| error.kind())
+    };
+    for kind in [
+        FileKind::Key,
+        FileKind::Lock,
+        FileKind::Snapshot,
+        FileKind::Index,
+    ] {
+        let key = FileKey::new(kind, [7; 32]);
+        assert_eq!(write(key, 200, b"four"), Ok(()));
+        assert_eq!(write(key, 200, b""), Err(StorageErrorKind::Unavailable));
+    }
+    assert_eq!(
+        write(FileKey::CONFIG, 201, b"five!"),
+        Err(StorageErrorKind::Unavailable)
+    );
+    // Packs are compared with a listing before a point is published.
+    assert_eq!(write(PACK, 204, b""), Ok(()));
+    assert_eq!(
+        write(PACK, 202, b"four"),
+        Err(StorageErrorKind::Unavailable)
+    );
+}
