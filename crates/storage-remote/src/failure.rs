@@ -121,8 +121,11 @@ impl Meaning {
             409 | 412 => Self::Exists,
             416 => Self::OutOfRange,
             507 => Self::Full,
-            // 423: somebody else writes there at this moment.
-            408 | 423 | 425 | 429 | 500 | 502 | 503 | 504 => Self::Busy,
+            // What the server will not know the next time either.
+            501 | 505 => Self::Other,
+            // 423: somebody else writes there at this moment. Boxes in between have numbers of their
+            // own for a server that they cannot reach (Cloudflare 520 to 530).
+            408 | 423 | 425 | 429 | 500..=599 => Self::Busy,
             _ => Self::Other,
         }
     }
@@ -231,6 +234,18 @@ impl Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_server_suffers_from_passes_unless_it_is_what_it_lacks() {
+        for status in 500..600 {
+            let expected = match status {
+                501 | 505 => Meaning::Other,
+                507 => Meaning::Full,
+                _ => Meaning::Busy,
+            };
+            assert_eq!(Meaning::of_status(status), expected, "{status}");
+        }
+    }
 
     #[test]
     fn a_servers_words_are_shown_short_and_on_one_line() {
