@@ -35,6 +35,12 @@ pub(crate) enum Failure {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    #[error("what {host} answers is no HTTP")]
+    Garbled {
+        host: String,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     #[error("{host} answered {refusal}")]
     Refused { host: String, refusal: Refusal },
     #[error("the answer of {host} ends after {got} of {expected} bytes")]
@@ -200,7 +206,7 @@ impl Failure {
             Self::Exists => K::AlreadyExists,
             Self::KeptUntil(_) => K::Denied,
             // What broke in between, such as a page of a proxy, may be right the next time.
-            Self::Malformed { .. } => K::Unavailable,
+            Self::Malformed { .. } | Self::Garbled { .. } => K::Unavailable,
             Self::Protocol { .. }
             | Self::TooLarge { .. }
             | Self::Unfit(_)

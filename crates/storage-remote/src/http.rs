@@ -297,23 +297,66 @@ impl Http {
             return Failure::Interrupted;
         }
         match error {
-            // So come the errors of TLS handshakes; trying again does not change a certificate.
-            E::Io(source) if source.kind() == io::ErrorKind::InvalidData => {
-                Failure::Tls { host, source }
-            }
+            E::Io(source) if is_distrust(&source) => Failure::Tls { host, source },
             E::Io(source) if source.kind() == io::ErrorKind::TimedOut => Failure::Silent(host),
             E::Io(source) => Failure::Connection { host, source },
-            E::Timeout(_) | E::BodyStalled => Failure::Silent(host),
+            E::Rustls(error) => {
+                let source = io::Error::other(error);
+                match is_distrust(&source) {
+                    true => Failure::Tls { host, source },
+                    false => Failure::Connection { host, source },
+                }
+            }
+            E::Timeout(_) => Failure::Silent(host),
+            // So the client says that the connection ended in the middle of an answer.
+            E::BodyStalled => Failure::Connection {
+                host,
+                source: io::Error::from(io::ErrorKind::UnexpectedEof),
+            },
             E::HostNotFound => Failure::HostUnknown(host),
             E::ConnectionFailed => Failure::Connection {
                 host,
                 source: io::Error::from(io::ErrorKind::NotConnected),
+            },
+            // Noise on the line, or a box in between that fails; the next answer may be one.
+            E::Protocol(_) | E::LargeResponseHeader(..) => Failure::Garbled {
+                host,
+                source: Box::new(error),
             },
             other => Failure::Protocol {
                 host,
                 source: Box::new(other),
             },
         }
+    }
+}
+
+/// Whether an error of TLS says that one side does not believe the other's certificate, which trying
+/// again does not change. All else that can go wrong there may be right the next time: a server that
+/// restarts, a box that answers in its place, a broken record.
+fn is_distrust(error: &io::Error) -> bool {
+    use rustls::AlertDescription as A;
+    use rustls::Error as E;
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<E>());
+    match tls {
+        Some(E::InvalidCertificate(_) | E::NoCertificatesPresented | E::UnsupportedNameType) => {
+            true
+        }
+        Some(E::AlertReceived(alert)) => matches!(
+            alert,
+            A::NoCertificate
+                | A::BadCertificate
+                | A::UnsupportedCertificate
+                | A::CertificateRevoked
+                | A::CertificateExpired
+                | A::CertificateUnknown
+                | A::UnknownCA
+                | A::CertificateRequired
+                | A::CertificateUnobtainable
+                | A::BadCertificateStatusResponse
+                | A::BadCertificateHashValue
+        ),
+        _ => false,
     }
 }
 

@@ -6,6 +6,8 @@
 mod aside;
 mod azure;
 mod basic;
+#[cfg(test)]
+mod broken;
 mod failure;
 mod google;
 mod http;
