@@ -105,7 +105,8 @@ fn skew(answer: &Answer, now: jiff::Timestamp) -> String {
     }
 }
 
-fn meaning_of_code(code: &str) -> Option<Meaning> {
+/// What a code means, of the storage or of Amazon's token service.
+pub(super) fn meaning_of_code(code: &str) -> Option<Meaning> {
     Some(match code {
         "NoSuchBucket" => Meaning::NoPlace,
         "NoSuchKey" | "NoSuchVersion" => Meaning::NoFile,
@@ -132,6 +133,8 @@ fn meaning_of_code(code: &str) -> Option<Meaning> {
         | "ThrottlingException"
         | "Throttling"
         | "TooManyRequests"
+        | "RequestLimitExceeded"
+        | "IDPCommunicationError"
         | "BadDigest"
         | "XAmzContentSHA256Mismatch"
         | "IncompleteBody" => Meaning::Busy,
