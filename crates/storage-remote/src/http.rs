@@ -259,7 +259,8 @@ impl Http {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(self.broken(error, bytes.len() as u64, declared)),
             };
-            self.traffic.down(read);
+            let passed = self.traffic.down(read, &self.cancel);
+            passed.map_err(|_cancelled| Failure::Interrupted)?;
             bytes.extend_from_slice(buffer.get(..read).unwrap_or_default());
             if bytes.len() as u64 > limit {
                 return Err(Failure::TooLarge {

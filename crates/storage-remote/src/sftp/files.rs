@@ -82,7 +82,8 @@ impl Session {
             {
                 self.moved(&self.wait(&answer)?)?;
             }
-            self.traffic.up(piece.len());
+            let passed = self.traffic.up(piece.len(), &self.cancel);
+            passed.map_err(|_cancelled| Failure::Interrupted)?;
             under_way.push_back(self.begin(|id| {
                 let packet = Builder::new(kind::WRITE, id).bytes(handle);
                 packet.u64(offset).bytes(piece).done()
@@ -137,7 +138,8 @@ impl Session {
             let data = Fields(&rest).bytes().filter(|data| !data.is_empty());
             let data = data.filter(|data| data.len() <= piece);
             let data = data.ok_or_else(|| self.malformed("what was read"))?;
-            self.traffic.down(data.len());
+            let passed = self.traffic.down(data.len(), &self.cancel);
+            passed.map_err(|_cancelled| Failure::Interrupted)?;
             bytes.extend_from_slice(data);
             if data.len() < piece {
                 // Servers may give less at once than was asked for.

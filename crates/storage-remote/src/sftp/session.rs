@@ -11,6 +11,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use refloat_model::cancel::Cancel;
 use refloat_model::time::Timestamp;
 use refloat_storage::pace::Traffic;
 
@@ -43,6 +44,7 @@ pub(super) struct Session {
     /// When a byte last came or went.
     heard: Arc<Heard>,
     pub(super) traffic: Traffic,
+    pub(super) cancel: Cancel,
     pub(super) can_synchronise: AtomicBool,
 }
 
@@ -134,6 +136,7 @@ impl Session {
             silence_max: connect.silence_max,
             heard,
             traffic: connect.traffic.clone(),
+            cancel: connect.cancel.clone(),
             can_synchronise: AtomicBool::new(false),
         };
         // The first packet has no id; its place holds the version.
