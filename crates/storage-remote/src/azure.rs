@@ -196,6 +196,10 @@ impl Objects for Azure {
         self.connections
     }
 
+    fn now(&self) -> Option<jiff::Timestamp> {
+        self.http.now()
+    }
+
     /// Containers are made by people, with what belongs to them.
     fn create(&self) -> Result<(), Failure> {
         self.page(&below(&self.prefix, "config"), "")

@@ -208,6 +208,10 @@ impl Objects for Google {
         self.connections
     }
 
+    fn now(&self) -> Option<jiff::Timestamp> {
+        self.http.now()
+    }
+
     /// Buckets are made by people, with what belongs to them.
     fn create(&self) -> Result<(), Failure> {
         match self.page(&below(&self.prefix, "config"), None) {

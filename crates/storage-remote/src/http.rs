@@ -9,8 +9,10 @@ mod proxies;
 
 use std::io;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use refloat_http::{UnusableCertificates, trust, trust_nobody};
 use refloat_model::cancel::Cancel;
 use refloat_storage::location::{Endpoint, Transport};
@@ -103,6 +105,8 @@ pub(crate) struct Http {
     host: String,
     traffic: Traffic,
     cancel: Cancel,
+    /// The server's time in its last answer, and when that came.
+    told: Mutex<Option<(Timestamp, Instant)>>,
 }
 
 /// One request.
@@ -184,11 +188,29 @@ impl Http {
             host: endpoint.authority(),
             traffic: options.traffic.clone(),
             cancel: options.cancel.clone(),
+            told: Mutex::new(None),
         })
     }
 
     pub(crate) fn host(&self) -> &str {
         &self.host
+    }
+
+    /// The moment by the server's clock, once it told one; too early by as much as its answer was
+    /// under way, and by the rest of a second.
+    pub(crate) fn now(&self) -> Option<Timestamp> {
+        let (time, came) = (*self.told.lock().unwrap_or_else(PoisonError::into_inner))?;
+        time.checked_add(came.elapsed()).ok()
+    }
+
+    fn listen(&self, headers: &HeaderMap) {
+        // What a box in between had kept is of another time.
+        let date = headers.get("date").filter(|_| !headers.contains_key("age"));
+        let date = date.and_then(|date| date.to_str().ok());
+        if let Some(Ok(time)) = date.map(jiff::fmt::rfc2822::parse) {
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            *told = Some((time.timestamp(), Instant::now()));
+        }
     }
 
     /// Sends a request and reads its whole answer.
@@ -219,6 +241,7 @@ impl Http {
         };
         let answer = answer.map_err(|error| self.transport(error))?;
         let (parts, body) = answer.into_parts();
+        self.listen(&parts.headers);
         let is_head = request.method == Method::HEAD;
         let body = if is_head {
             Vec::new()

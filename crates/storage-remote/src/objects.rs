@@ -26,6 +26,9 @@ pub(crate) trait Objects: Send + Sync {
     /// How many calls at once make sense.
     fn connections(&self) -> usize;
 
+    /// The moment by the server's clock, once it answered.
+    fn now(&self) -> Option<jiff::Timestamp>;
+
     /// Makes what a new repository needs.
     fn create(&self) -> Result<(), Failure>;
 
@@ -311,6 +314,10 @@ impl<O: Objects> Storage for ObjectStorage<O> {
 
     fn settling(&self) -> Duration {
         SETTLING
+    }
+
+    fn now(&self) -> Option<Timestamp> {
+        self.0.now().map(Into::into)
     }
 
     fn protection(&self) -> Option<Protection> {

@@ -191,6 +191,10 @@ impl Objects for Rest {
         self.connections
     }
 
+    fn now(&self) -> Option<jiff::Timestamp> {
+        self.http.now()
+    }
+
     fn create(&self) -> Result<(), Failure> {
         let url = format!("{}?create=true", self.base);
         self.send(Request::new(Method::POST, url).body(&[]))

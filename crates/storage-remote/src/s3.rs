@@ -129,6 +129,10 @@ impl Objects for S3 {
         self.connections
     }
 
+    fn now(&self) -> Option<jiff::Timestamp> {
+        self.http.now()
+    }
+
     /// Buckets are made by people, with what belongs to them: versions, locks, rules. That this
     /// one is there is seen by listing it.
     fn create(&self) -> Result<(), Failure> {

@@ -271,3 +271,26 @@ fn a_rest_server_has_to_have_what_it_took() {
         Err(StorageErrorKind::Unavailable)
     );
 }
+
+/// Listings of REST servers have no times, so that theirs is all that there is beside our own.
+#[test]
+fn the_servers_clock_is_known_from_its_answers() {
+    for service in ["s3", "azblob", "gcs", "rest", "webdav"] {
+        let storage = of_service(service, |asked| {
+            let said = Said::status(404).header("date", "Wed, 25 Nov 2026 10:00:00 GMT");
+            match asked.method.as_str() {
+                // Of a box in between, which kept it for a day.
+                "DELETE" => Said::status(404)
+                    .header("date", "Tue, 24 Nov 2026 10:00:00 GMT")
+                    .header("age", "86400"),
+                _ => said,
+            }
+        });
+        assert_eq!(storage.now(), None);
+        let _absent = storage.read(&PACK).unwrap_err();
+        let _absent = storage.delete(&PACK);
+        let told: jiff::Timestamp = "2026-11-25T10:00:00Z".parse().unwrap();
+        let later = storage.now().unwrap().to_jiff().duration_since(told);
+        assert!((0..60).contains(&later.as_secs()), "{service}: {later}");
+    }
+}

@@ -313,6 +313,10 @@ impl Objects for WebDav {
         self.connections
     }
 
+    fn now(&self) -> Option<jiff::Timestamp> {
+        self.http.now()
+    }
+
     fn create(&self) -> Result<(), Failure> {
         let below_server = self.base.strip_prefix(&self.server).unwrap_or_default();
         let mut url = self.server.clone();
