@@ -143,7 +143,8 @@ impl Azure {
         let word = match code {
             _ if is_unknown => "AuthenticationFailed",
             Some(code) => code,
-            None => return refusal,
+            // So answers a box before the service while that cannot be reached.
+            None => return refusal.unvouched(),
         };
         let meaning = match word {
             "ContainerNotFound"
@@ -195,6 +196,10 @@ impl Objects for Azure {
         self.connections
     }
 
+    fn now(&self) -> Option<jiff::Timestamp> {
+        self.http.now()
+    }
+
     /// Containers are made by people, with what belongs to them.
     fn create(&self) -> Result<(), Failure> {
         self.page(&below(&self.prefix, "config"), "")
@@ -219,6 +224,18 @@ impl Objects for Azure {
             return self.attempt(&request, token.as_deref());
         }
         Err(failure)
+    }
+
+    fn is_listed(&self, key: &FileKey) -> Result<bool, Failure> {
+        let name = below(&self.prefix, &key.path());
+        let page = self.page(&name, "")?;
+        let blobs = page
+            .child("Blobs")
+            .ok_or_else(|| self.malformed("a listing"))?;
+        let mut names = blobs
+            .children_named("Blob")
+            .map(|blob| blob.text_of("Name"));
+        Ok(names.any(|listed| listed == Some(&name)))
     }
 
     fn put(&self, key: &FileKey, bytes: &[u8], present: Present) -> Result<(), Failure> {

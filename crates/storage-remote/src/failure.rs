@@ -35,6 +35,12 @@ pub(crate) enum Failure {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    #[error("what {host} answers is no HTTP")]
+    Garbled {
+        host: String,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     #[error("{host} answered {refusal}")]
     Refused { host: String, refusal: Refusal },
     #[error("the answer of {host} ends after {got} of {expected} bytes")]
@@ -54,6 +60,13 @@ pub(crate) enum Failure {
     /// Neither the folder that was asked for nor the config.
     #[error("{host} has neither this folder nor a repository there")]
     NoRepository { host: String },
+    /// Left out of a listing, it would read as deleted.
+    #[error("{host} has no plain {expected} at {path}; links are not followed")]
+    Strange {
+        host: String,
+        path: String,
+        expected: &'static str,
+    },
     #[error("{0}")]
     Credentials(String),
     #[error("cannot get credentials from {place}")]
@@ -90,6 +103,9 @@ pub(crate) struct Refusal {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Meaning {
     NoFile,
+    /// "Not found" without the service's own word for it: of the file, or of some box in between
+    /// that does not find the service.
+    Unvouched,
     NoPlace,
     Exists,
     Denied,
@@ -111,8 +127,11 @@ impl Meaning {
             409 | 412 => Self::Exists,
             416 => Self::OutOfRange,
             507 => Self::Full,
-            // 423: somebody else writes there at this moment.
-            408 | 423 | 425 | 429 | 500 | 502 | 503 | 504 => Self::Busy,
+            // What the server will not know the next time either.
+            501 | 505 => Self::Other,
+            // 423: somebody else writes there at this moment. Boxes in between have numbers of their
+            // own for a server that they cannot reach (Cloudflare 520 to 530).
+            408 | 423 | 425 | 429 | 500..=599 => Self::Busy,
             _ => Self::Other,
         }
     }
@@ -130,6 +149,14 @@ impl Refusal {
 
     pub(crate) fn meaning(self, meaning: Meaning) -> Self {
         Self { meaning, ..self }
+    }
+
+    /// A refusal without the service's own word: not even that there is no such file is believed.
+    pub(crate) fn unvouched(self) -> Self {
+        match self.meaning {
+            Meaning::NoFile => self.meaning(Meaning::Unvouched),
+            _ => self,
+        }
     }
 }
 
@@ -179,11 +206,12 @@ impl Failure {
             Self::Exists => K::AlreadyExists,
             Self::KeptUntil(_) => K::Denied,
             // What broke in between, such as a page of a proxy, may be right the next time.
-            Self::Malformed { .. } => K::Unavailable,
+            Self::Malformed { .. } | Self::Garbled { .. } => K::Unavailable,
             Self::Protocol { .. }
             | Self::TooLarge { .. }
             | Self::Unfit(_)
             | Self::Program { .. }
+            | Self::Strange { .. }
             | Self::Interrupted => K::Failed,
             Self::Refused { refusal, .. } => match refusal.meaning {
                 Meaning::NoFile => K::NotFound,
@@ -194,7 +222,7 @@ impl Failure {
                 Meaning::ClockSkew => K::ClockSkew,
                 Meaning::OutOfRange => K::ShortRead,
                 Meaning::Full => K::Full,
-                Meaning::Busy => K::Busy,
+                Meaning::Busy | Meaning::Unvouched => K::Busy,
                 Meaning::Other => K::Failed,
             },
         }
@@ -212,6 +240,18 @@ impl Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_server_suffers_from_passes_unless_it_is_what_it_lacks() {
+        for status in 500..600 {
+            let expected = match status {
+                501 | 505 => Meaning::Other,
+                507 => Meaning::Full,
+                _ => Meaning::Busy,
+            };
+            assert_eq!(Meaning::of_status(status), expected, "{status}");
+        }
+    }
 
     #[test]
     fn a_servers_words_are_shown_short_and_on_one_line() {

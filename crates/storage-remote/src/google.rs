@@ -61,6 +61,10 @@ struct Item {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Stored {
+    kind: String,
+    name: String,
+    /// A number as text.
+    size: String,
     md5_hash: Option<String>,
 }
 
@@ -189,7 +193,9 @@ fn refusal(answer: &Answer) -> Refusal {
         (403, Some("rateLimitExceeded" | "userRateLimitExceeded"), _) => {
             refusal.meaning(Meaning::Busy)
         }
-        _ => refusal,
+        // Its own words are JSON, or a line of text where a file's content would be.
+        _ if detail.is_some() || answer.body.starts_with(b"No such object") => refusal,
+        _ => refusal.unvouched(),
     }
 }
 
@@ -202,10 +208,17 @@ impl Objects for Google {
         self.connections
     }
 
+    fn now(&self) -> Option<jiff::Timestamp> {
+        self.http.now()
+    }
+
     /// Buckets are made by people, with what belongs to them.
     fn create(&self) -> Result<(), Failure> {
         match self.page(&below(&self.prefix, "config"), None) {
-            Err(Failure::Refused { host, refusal }) if refusal.meaning == Meaning::NoFile => {
+            // Emulators say no more of a bucket that is not there.
+            Err(Failure::Refused { host, refusal })
+                if matches!(refusal.meaning, Meaning::NoFile | Meaning::Unvouched) =>
+            {
                 let refusal = refusal.meaning(Meaning::NoPlace);
                 Err(Failure::Refused { host, refusal })
             }
@@ -242,6 +255,12 @@ impl Objects for Google {
         Err(failure)
     }
 
+    fn is_listed(&self, key: &FileKey) -> Result<bool, Failure> {
+        let name = below(&self.prefix, &key.path());
+        let page = self.page(&name, None)?;
+        Ok(page.items.iter().any(|item| item.name == name))
+    }
+
     fn put(&self, key: &FileKey, bytes: &[u8], present: Present) -> Result<(), Failure> {
         // Generation 0 is that of an object that is not there.
         let condition = match present {
@@ -258,10 +277,14 @@ impl Objects for Google {
             .header("content-type", "application/octet-stream")
             .body(bytes);
         let answer = self.send(request)?;
-        let stored: Stored =
-            serde_json::from_slice(&answer.body).map_err(|_| self.malformed("what was stored"))?;
+        let name = below(&self.prefix, &key.path());
+        // Any object of JSON, an empty one of some box in between as well, would do otherwise.
+        let stored: Option<Stored> = serde_json::from_slice(&answer.body).ok();
+        let stored = stored.filter(|stored| stored.kind == "storage#object" && stored.name == name);
+        let stored = stored.ok_or_else(|| self.malformed("what was stored"))?;
         let sum = STANDARD.encode(md5::Md5::digest(bytes));
-        if stored.md5_hash.is_some_and(|stored| stored != sum) {
+        let has_another_sum = stored.md5_hash.is_some_and(|stored| stored != sum);
+        if has_another_sum || stored.size != bytes.len().to_string() {
             // Another name for it could be published; this one must not stay.
             self.remove(key)?;
             return Err(self.malformed("it stored other bytes than were sent"));

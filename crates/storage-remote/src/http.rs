@@ -9,8 +9,10 @@ mod proxies;
 
 use std::io;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use refloat_http::{UnusableCertificates, trust, trust_nobody};
 use refloat_model::cancel::Cancel;
 use refloat_storage::location::{Endpoint, Transport};
@@ -103,6 +105,8 @@ pub(crate) struct Http {
     host: String,
     traffic: Traffic,
     cancel: Cancel,
+    /// The server's time in its last answer, and when that came.
+    told: Mutex<Option<(Timestamp, Instant)>>,
 }
 
 /// One request.
@@ -184,11 +188,29 @@ impl Http {
             host: endpoint.authority(),
             traffic: options.traffic.clone(),
             cancel: options.cancel.clone(),
+            told: Mutex::new(None),
         })
     }
 
     pub(crate) fn host(&self) -> &str {
         &self.host
+    }
+
+    /// The moment by the server's clock, once it told one; too early by as much as its answer was
+    /// under way, and by the rest of a second.
+    pub(crate) fn now(&self) -> Option<Timestamp> {
+        let (time, came) = (*self.told.lock().unwrap_or_else(PoisonError::into_inner))?;
+        time.checked_add(came.elapsed()).ok()
+    }
+
+    fn listen(&self, headers: &HeaderMap) {
+        // What a box in between had kept is of another time.
+        let date = headers.get("date").filter(|_| !headers.contains_key("age"));
+        let date = date.and_then(|date| date.to_str().ok());
+        if let Some(Ok(time)) = date.map(jiff::fmt::rfc2822::parse) {
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            *told = Some((time.timestamp(), Instant::now()));
+        }
     }
 
     /// Sends a request and reads its whole answer.
@@ -219,6 +241,7 @@ impl Http {
         };
         let answer = answer.map_err(|error| self.transport(error))?;
         let (parts, body) = answer.into_parts();
+        self.listen(&parts.headers);
         let is_head = request.method == Method::HEAD;
         let body = if is_head {
             Vec::new()
@@ -259,7 +282,8 @@ impl Http {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(self.broken(error, bytes.len() as u64, declared)),
             };
-            self.traffic.down(read);
+            let passed = self.traffic.down(read, &self.cancel);
+            passed.map_err(|_cancelled| Failure::Interrupted)?;
             bytes.extend_from_slice(buffer.get(..read).unwrap_or_default());
             if bytes.len() as u64 > limit {
                 return Err(Failure::TooLarge {
@@ -297,23 +321,66 @@ impl Http {
             return Failure::Interrupted;
         }
         match error {
-            // So come the errors of TLS handshakes; trying again does not change a certificate.
-            E::Io(source) if source.kind() == io::ErrorKind::InvalidData => {
-                Failure::Tls { host, source }
-            }
+            E::Io(source) if is_distrust(&source) => Failure::Tls { host, source },
             E::Io(source) if source.kind() == io::ErrorKind::TimedOut => Failure::Silent(host),
             E::Io(source) => Failure::Connection { host, source },
-            E::Timeout(_) | E::BodyStalled => Failure::Silent(host),
+            E::Rustls(error) => {
+                let source = io::Error::other(error);
+                match is_distrust(&source) {
+                    true => Failure::Tls { host, source },
+                    false => Failure::Connection { host, source },
+                }
+            }
+            E::Timeout(_) => Failure::Silent(host),
+            // So the client says that the connection ended in the middle of an answer.
+            E::BodyStalled => Failure::Connection {
+                host,
+                source: io::Error::from(io::ErrorKind::UnexpectedEof),
+            },
             E::HostNotFound => Failure::HostUnknown(host),
             E::ConnectionFailed => Failure::Connection {
                 host,
                 source: io::Error::from(io::ErrorKind::NotConnected),
+            },
+            // Noise on the line, or a box in between that fails; the next answer may be one.
+            E::Protocol(_) | E::LargeResponseHeader(..) => Failure::Garbled {
+                host,
+                source: Box::new(error),
             },
             other => Failure::Protocol {
                 host,
                 source: Box::new(other),
             },
         }
+    }
+}
+
+/// Whether an error of TLS says that one side does not believe the other's certificate, which trying
+/// again does not change. All else that can go wrong there may be right the next time: a server that
+/// restarts, a box that answers in its place, a broken record.
+fn is_distrust(error: &io::Error) -> bool {
+    use rustls::AlertDescription as A;
+    use rustls::Error as E;
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<E>());
+    match tls {
+        Some(E::InvalidCertificate(_) | E::NoCertificatesPresented | E::UnsupportedNameType) => {
+            true
+        }
+        Some(E::AlertReceived(alert)) => matches!(
+            alert,
+            A::NoCertificate
+                | A::BadCertificate
+                | A::UnsupportedCertificate
+                | A::CertificateRevoked
+                | A::CertificateExpired
+                | A::CertificateUnknown
+                | A::UnknownCA
+                | A::CertificateRequired
+                | A::CertificateUnobtainable
+                | A::BadCertificateStatusResponse
+                | A::BadCertificateHashValue
+        ),
+        _ => false,
     }
 }
 

@@ -6,6 +6,8 @@
 mod aside;
 mod azure;
 mod basic;
+#[cfg(test)]
+mod broken;
 mod failure;
 mod google;
 mod http;
@@ -20,6 +22,8 @@ mod sftp;
 mod stand_in;
 mod surroundings;
 mod tokens;
+#[cfg(test)]
+mod vouching;
 mod webdav;
 mod xml;
 

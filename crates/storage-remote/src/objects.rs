@@ -26,6 +26,9 @@ pub(crate) trait Objects: Send + Sync {
     /// How many calls at once make sense.
     fn connections(&self) -> usize;
 
+    /// The moment by the server's clock, once it answered.
+    fn now(&self) -> Option<jiff::Timestamp>;
+
     /// Makes what a new repository needs.
     fn create(&self) -> Result<(), Failure>;
 
@@ -35,13 +38,32 @@ pub(crate) trait Objects: Send + Sync {
     /// Signs and sends a request; refusals are failures with their meaning.
     fn send(&self, request: Request<'_>) -> Result<Answer, Failure>;
 
+    /// Whether the object of a file is in a fresh listing.
+    fn is_listed(&self, key: &FileKey) -> Result<bool, Failure>;
+
+    /// As [`send`](Self::send), of the object of this file: that it is not there is believed only
+    /// if the service says so in its own words, or by a listing without it.
+    fn ask(&self, key: &FileKey, request: Request<'_>) -> Result<Answer, Failure> {
+        match self.send(request.again()) {
+            Err(Failure::Refused { host, refusal }) if refusal.meaning == Meaning::Unvouched => {
+                if self.is_listed(key)? {
+                    // Somebody may have written it in between.
+                    return self.send(request);
+                }
+                let refusal = refusal.meaning(Meaning::NoFile);
+                Err(Failure::Refused { host, refusal })
+            }
+            sent => sent,
+        }
+    }
+
     /// Writes an object; [`Failure::Exists`] or a refusal of that meaning if one must not be
     /// replaced and is.
     fn put(&self, key: &FileKey, bytes: &[u8], present: Present) -> Result<(), Failure>;
 
     /// Removes an object; one that is not there is no failure.
     fn remove(&self, key: &FileKey) -> Result<(), Failure> {
-        match self.send(self.object(Method::DELETE, key)) {
+        match self.ask(key, self.object(Method::DELETE, key)) {
             Ok(_) => Ok(()),
             Err(failure) if failure.meaning() == Some(Meaning::NoFile) => Ok(()),
             Err(failure) => Err(failure),
@@ -125,12 +147,12 @@ impl<O: Objects> ObjectStorage<O> {
             .object(Method::GET, key)
             .header("range", format!("bytes={offset}-{}", end - 1));
         request.answer_bytes_max = length as u64;
-        match self.0.send(request) {
+        match self.0.ask(key, request) {
             Ok(answer) => self.checked_part(answer, offset, length),
             Err(failure) if failure.meaning() == Some(Meaning::OutOfRange) => Ok(Part::Beyond),
             // A server that ignores ranges sends the whole.
             Err(Failure::TooLarge { .. }) => {
-                let whole = self.0.send(self.0.object(Method::GET, key))?;
+                let whole = self.0.ask(key, self.0.object(Method::GET, key))?;
                 let whole = self.file(whole)?.body;
                 let start = usize::try_from(offset).unwrap_or(usize::MAX);
                 let bytes = whole.get(start..).and_then(|rest| rest.get(..length));
@@ -173,7 +195,7 @@ impl<O: Objects> ObjectStorage<O> {
     fn end(&self, key: &FileKey) -> Result<Option<u64>, Failure> {
         let mut request = self.0.object(Method::GET, key).header("range", "bytes=0-0");
         request.answer_bytes_max = 1;
-        match self.0.send(request) {
+        match self.0.ask(key, request) {
             Ok(answer) => match answer.header("content-range").and_then(content_range) {
                 Some((_, Some(size))) if answer.status == 206 => Ok(Some(size)),
                 _ if answer.status == 200 && is_of_a_file(&answer) => {
@@ -186,7 +208,7 @@ impl<O: Objects> ObjectStorage<O> {
                 // There is no first byte.
                 Some(Meaning::OutOfRange) => Ok(Some(0)),
                 _ if matches!(failure, Failure::TooLarge { .. }) => {
-                    let whole = self.0.send(self.0.object(Method::GET, key))?;
+                    let whole = self.0.ask(key, self.0.object(Method::GET, key))?;
                     Ok(Some(self.file(whole)?.body.len() as u64))
                 }
                 _ => Err(failure),
@@ -228,7 +250,7 @@ impl<O: Objects> ObjectStorage<O> {
             return Err(failure);
         }
         // A repetition of a write whose answer got lost, or a copy of the same content.
-        let present = self.0.send(self.0.object(Method::GET, key));
+        let present = self.0.ask(key, self.0.object(Method::GET, key));
         match present {
             Ok(answer) if answer.body == bytes => Ok(()),
             Ok(_) => self.0.put(key, bytes, Present::Replaced),
@@ -255,7 +277,7 @@ impl<O: Objects> Storage for ObjectStorage<O> {
     }
 
     fn read(&self, key: &FileKey) -> Result<Vec<u8>, StorageError> {
-        let answer = self.0.send(self.0.object(Method::GET, key));
+        let answer = self.0.ask(key, self.0.object(Method::GET, key));
         self.on("read", key, answer.map(|answer| answer.body))
     }
 
@@ -292,6 +314,10 @@ impl<O: Objects> Storage for ObjectStorage<O> {
 
     fn settling(&self) -> Duration {
         SETTLING
+    }
+
+    fn now(&self) -> Option<Timestamp> {
+        self.0.now().map(Into::into)
     }
 
     fn protection(&self) -> Option<Protection> {

@@ -115,7 +115,7 @@ impl S3 {
         }
         Err(Failure::Refused {
             host: self.http.host().to_owned(),
-            refusal: answers::refusal(&answer, now),
+            refusal: answers::refusal(&answer, &request.method, now),
         })
     }
 }
@@ -127,6 +127,10 @@ impl Objects for S3 {
 
     fn connections(&self) -> usize {
         self.connections
+    }
+
+    fn now(&self) -> Option<jiff::Timestamp> {
+        self.http.now()
     }
 
     /// Buckets are made by people, with what belongs to them: versions, locks, rules. That this
@@ -164,6 +168,12 @@ impl Objects for S3 {
         Err(failure)
     }
 
+    fn is_listed(&self, key: &FileKey) -> Result<bool, Failure> {
+        let name = below(&self.place.prefix, &key.path());
+        let page = self.listing_page(&name, None)?;
+        Ok(page.objects.iter().any(|object| object.key == name))
+    }
+
     fn put(&self, key: &FileKey, bytes: &[u8], present: Present) -> Result<(), Failure> {
         let mut request = self.object(Method::PUT, key).body(bytes);
         if present == Present::Kept {
@@ -195,7 +205,7 @@ impl Objects for S3 {
     }
 
     fn remove(&self, key: &FileKey) -> Result<(), Failure> {
-        match self.send(self.object(Method::DELETE, key)) {
+        match self.ask(key, self.object(Method::DELETE, key)) {
             Ok(_) => Ok(()),
             Err(failure) => match failure.meaning() {
                 Some(Meaning::NoFile) => Ok(()),

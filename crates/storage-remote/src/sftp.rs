@@ -5,7 +5,8 @@
 //!
 //! Invariant: a file gets its name by a rename that fails if the name is taken, after it was
 //! written whole and, where the server can, synchronised. A folder counts as empty only beside a
-//! config, and no entry is left out because the server does not say what it is.
+//! config, and no entry is left out because the server does not say what it is, or because it is
+//! no plain file.
 
 mod files;
 mod packet;
@@ -205,21 +206,60 @@ impl Sftp {
             };
         };
         if kind != FileKind::Pack {
-            return listed(&session, kind, &folder, entries);
+            return self.listed(&session, kind, &folder, entries);
         }
         let mut all = Vec::new();
         for entry in entries {
             let path = format!("{folder}/{}", entry.name);
-            if !is_pack_folder(&entry.name) || !known(&session, &path, &entry)?.is_folder() {
+            if !is_pack_folder(&entry.name) {
                 continue;
+            }
+            if !known(&session, &path, &entry)?.is_folder() {
+                return Err(self.strange(path, "folder"));
             }
             let entries = session.folder(&path)?;
             let entries = entries.ok_or_else(|| session.malformed("a folder that is gone"))?;
-            let packs = listed(&session, kind, &path, entries)?.into_iter();
+            let packs = self.listed(&session, kind, &path, entries)?.into_iter();
             // A pack in another's folder is not where it would be looked for.
             all.extend(packs.filter(|pack| pack.key.name().starts_with(&entry.name)));
         }
         Ok(all)
+    }
+
+    /// The files of a kind among the entries of a folder.
+    fn listed(
+        &self,
+        session: &Session,
+        kind: FileKind,
+        folder: &str,
+        entries: Vec<Entry>,
+    ) -> Result<Vec<Listed>, Failure> {
+        let mut files = Vec::new();
+        for entry in entries {
+            let Some(key) = file_of(kind, &entry.name) else {
+                continue;
+            };
+            let path = format!("{folder}/{}", entry.name);
+            let attributes = known(session, &path, &entry)?;
+            if !attributes.is_file() {
+                return Err(self.strange(path, "file"));
+            }
+            let size = attributes.size;
+            files.push(Listed {
+                key,
+                size: size.ok_or_else(|| session.malformed("a file without a size"))?,
+                modified: attributes.modified(),
+            });
+        }
+        Ok(files)
+    }
+
+    fn strange(&self, path: String, expected: &'static str) -> Failure {
+        Failure::Strange {
+            host: self.ssh.host.clone(),
+            path,
+            expected,
+        }
     }
 
     fn remove(&self, key: &FileKey) -> Result<(), Failure> {
@@ -291,32 +331,6 @@ impl Temporaries for Sftp {
         aside::remove_stale(self, &probe, older_than)
             .map_err(|failure| self.failed("remove", "temporary files".into(), failure))
     }
-}
-
-/// The files of a kind among the entries of a folder.
-fn listed(
-    session: &Session,
-    kind: FileKind,
-    folder: &str,
-    entries: Vec<Entry>,
-) -> Result<Vec<Listed>, Failure> {
-    let mut files = Vec::new();
-    for entry in entries {
-        let Some(key) = file_of(kind, &entry.name) else {
-            continue;
-        };
-        let attributes = known(session, &format!("{folder}/{}", entry.name), &entry)?;
-        if !attributes.is_file() {
-            continue;
-        }
-        let size = attributes.size;
-        files.push(Listed {
-            key,
-            size: size.ok_or_else(|| session.malformed("a file without a size"))?,
-            modified: attributes.modified(),
-        });
-    }
-    Ok(files)
 }
 
 /// What is known of an entry, asked for where the listing does not tell.

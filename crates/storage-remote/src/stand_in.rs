@@ -53,17 +53,25 @@ impl Said {
 
 /// Serves until the test ends; the server's URL.
 pub fn serve(answer: impl Fn(&Asked) -> Said + Send + Sync + 'static) -> String {
+    // A client that goes away early is the client's business.
+    let authority = listen(move |stream| {
+        let _answered = answer_one(stream, &answer);
+    });
+    format!("http://{authority}")
+}
+
+/// Hands out connections until the test ends; address and port.
+pub fn listen(talk: impl Fn(TcpStream) + Send + Sync + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let answer = Arc::new(answer);
+    let talk = Arc::new(talk);
     let _detached = std::thread::spawn(move || {
         for stream in listener.incoming() {
-            let (stream, answer) = (stream.unwrap(), Arc::clone(&answer));
-            // A client that goes away early is the client's business.
-            let _detached = std::thread::spawn(move || answer_one(stream, &*answer).ok());
+            let (stream, talk) = (stream.unwrap(), Arc::clone(&talk));
+            let _detached = std::thread::spawn(move || talk(stream));
         }
     });
-    format!("http://{address}")
+    address.to_string()
 }
 
 fn answer_one(mut stream: TcpStream, answer: &dyn Fn(&Asked) -> Said) -> std::io::Result<()> {

@@ -4,7 +4,7 @@
 //!
 //! Invariant: a file gets its name by a `MOVE` of one that was written whole; the protocol cannot
 //! keep two writers at the same moment from both finding the name free. A folder counts as empty
-//! only beside a config.
+//! only beside a config. A change was made only if the server says so of the whole of it.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
@@ -26,6 +26,9 @@ use crate::xml::{Element, parse};
 /// What listings ask for.
 const PROPERTIES: &[u8] = b"<?xml version=\"1.0\"?><D:propfind xmlns:D=\"DAV:\"><D:prop>\
     <D:resourcetype/><D:getcontentlength/><D:getlastmodified/></D:prop></D:propfind>";
+
+/// Methods that change what is there.
+const CHANGES: [&str; 4] = ["PUT", "MOVE", "MKCOL", "DELETE"];
 
 /// What a listing is called that is no document, or lacks something.
 const LISTING: &str = "a listing";
@@ -310,6 +313,10 @@ impl Objects for WebDav {
         self.connections
     }
 
+    fn now(&self) -> Option<jiff::Timestamp> {
+        self.http.now()
+    }
+
     fn create(&self) -> Result<(), Failure> {
         let below_server = self.base.strip_prefix(&self.server).unwrap_or_default();
         let mut url = self.server.clone();
@@ -336,18 +343,31 @@ impl Objects for WebDav {
             request = request.header("authorization", login.header());
         }
         let answer = self.http.call(&request)?;
-        if answer.is_success() {
-            return Ok(answer);
-        }
-        let refusal = Refusal::new(answer.status, None, None);
+        let changes = CHANGES.contains(&request.method.as_str());
+        let status = match answer.status {
+            200 | 201 | 204 => return Ok(answer),
+            207 if changes => failed_part(&answer)
+                .ok_or_else(|| self.malformed("a change of which it is not said what failed"))?,
+            200..=299 if changes => {
+                return Err(self.malformed("a change of which it is not said that it was made"));
+            }
+            200..=299 => return Ok(answer),
+            status => status,
+        };
+        let refusal = Refusal::new(status, None, None);
         Err(Failure::Refused {
             host: self.http.host().to_owned(),
             // Only a name that is taken is said with 412; 409 is said of a folder that is missing.
-            refusal: match answer.status {
+            refusal: match status {
                 409 => refusal.meaning(Meaning::NoPlace),
                 _ => refusal,
             },
         })
+    }
+
+    /// The protocol has no other word for it than the status.
+    fn is_listed(&self, key: &FileKey) -> Result<bool, Failure> {
+        self.is_there(key)
     }
 
     fn put(&self, key: &FileKey, bytes: &[u8], present: Present) -> Result<(), Failure> {
@@ -389,6 +409,16 @@ fn repeat_while<T>(
         }
     }
     work()
+}
+
+/// The status of the part of a change that failed: one that is no mere consequence of another's.
+fn failed_part(answer: &Answer) -> Option<u16> {
+    let root = parse(&answer.body).filter(|root| root.name == "multistatus")?;
+    let mut statuses = root.children_named("response").filter_map(|response| {
+        let part = response.child("propstat").unwrap_or(response);
+        part.text_of("status")?.split(' ').nth(1)?.parse().ok()
+    });
+    statuses.find(|status| (400..600).contains(status) && *status != 424)
 }
 
 fn entry(response: &Element) -> Option<Named> {

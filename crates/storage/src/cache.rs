@@ -190,6 +190,10 @@ impl Storage for CachedStorage {
         self.inner.settling()
     }
 
+    fn now(&self) -> Option<Timestamp> {
+        self.inner.now()
+    }
+
     fn protection(&self) -> Option<Protection> {
         self.inner.protection()
     }

@@ -120,6 +120,10 @@ impl Storage for LimitedStorage {
         self.inner.settling()
     }
 
+    fn now(&self) -> Option<Timestamp> {
+        self.inner.now()
+    }
+
     fn protection(&self) -> Option<Protection> {
         self.inner.protection()
     }

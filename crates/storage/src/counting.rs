@@ -195,6 +195,10 @@ impl Storage for CountingStorage {
         self.inner.settling()
     }
 
+    fn now(&self) -> Option<Timestamp> {
+        self.inner.now()
+    }
+
     fn protection(&self) -> Option<Protection> {
         self.inner.protection()
     }

@@ -41,7 +41,7 @@ pub const SETTLING: Duration = Duration::from_millis(200);
 /// Ordering: a write that returned is visible to every later call of any process.
 ///
 /// Every method is required: a decorator that forgets one would go round what it is there for. Only
-/// `read_range_into` is made of another.
+/// `read_range_into` is made of another, and `now` is left out by what has no clock.
 pub trait Storage: Send + Sync {
     /// The address without credentials, for messages.
     fn location(&self) -> String;
@@ -118,6 +118,13 @@ pub trait Storage: Send + Sync {
     /// time. By the ordering above not at all, and so it is on a file system of this machine;
     /// servers and what lies between are not always true to it ([`SETTLING`]).
     fn settling(&self) -> Duration;
+
+    /// The moment by the storage's own clock, as it told when it last answered; none if it tells no
+    /// time. Whoever compares it with other times asks right after a call: what passes while this
+    /// machine sleeps is not counted.
+    fn now(&self) -> Option<Timestamp> {
+        None
+    }
 
     /// How files are kept from deletion; none if they are not.
     fn protection(&self) -> Option<Protection>;

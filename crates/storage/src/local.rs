@@ -22,13 +22,16 @@ use rustix::io::Errno;
 
 use crate::protection::unprotected;
 use crate::temporaries::{StaleTemporaries, Temporaries};
-use crate::{FileKey, FileKind, Listed, Protection, SETTLING, Storage, StorageError};
+use crate::{
+    FileKey, FileKind, Listed, Protection, SETTLING, Storage, StorageError, StorageErrorKind,
+};
 use folder::Root;
 
 /// The files of one repository below a folder.
 ///
 /// Symbolic links inside the repository are not followed: whoever may write into it cannot point
-/// this process at files elsewhere. The folder itself may be reached through links.
+/// this process at files elsewhere. One in the place of a file or a folder of packs is an error of
+/// the listing. The folder itself may be reached through links.
 ///
 /// Files get mode 0600 and folders 0700.
 ///
@@ -82,7 +85,7 @@ impl LocalStorage {
     }
 
     fn short_read(&self, key: &FileKey) -> StorageError {
-        let kind = crate::StorageErrorKind::ShortRead;
+        let kind = StorageErrorKind::ShortRead;
         StorageError::new(kind, "read", key, self.location(), None)
     }
 
@@ -170,8 +173,17 @@ impl Storage for LocalStorage {
     }
 
     fn list(&self, kind: FileKind) -> Result<Vec<Listed>, StorageError> {
-        listing::list(&self.root, kind)
-            .map_err(|errno| self.failed_on("list", kind.folder(), errno))
+        use listing::Unlisted;
+        listing::list(&self.root, kind).map_err(|failure| match failure {
+            Unlisted::Errno(errno) => self.failed_on("list", kind.folder(), errno),
+            strange @ Unlisted::Strange { .. } => StorageError::on(
+                StorageErrorKind::Failed,
+                "list",
+                kind.folder(),
+                self.location(),
+                Some(Box::new(strange)),
+            ),
+        })
     }
 
     fn delete(&self, key: &FileKey) -> Result<(), StorageError> {

@@ -170,6 +170,10 @@ impl Storage for MemoryStorage {
         Duration::ZERO
     }
 
+    fn now(&self) -> Option<Timestamp> {
+        self.state().now
+    }
+
     fn protection(&self) -> Option<Protection> {
         self.state().protection
     }
@@ -212,6 +216,7 @@ fn later(time: Timestamp, by: std::time::Duration) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::SharedStorage;
 
     const AT_TEN: Timestamp = Timestamp {
         seconds: 10,
@@ -237,6 +242,35 @@ mod tests {
             storage.list(FileKind::Pack).unwrap(),
             [listed(old, 1, None), listed(new, 2, Some(AT_TEN))]
         );
+    }
+
+    /// The method has a default, which must not stand for what is decorated.
+    #[test]
+    fn every_decorator_tells_the_time_of_what_it_decorates() {
+        use crate::{cache, concurrency, counting, local, pace, read_only, retry};
+        let memory = MemoryStorage::new();
+        memory.set_clock(AT_TEN);
+        let inner: SharedStorage = Arc::new(memory);
+        let of = || Arc::clone(&inner);
+        let world = Arc::new(retry::SystemWorld::new(
+            refloat_model::cancel::Cancel::default(),
+        ));
+        let limits = retry::RetryLimits::default();
+        let decorated: [SharedStorage; 6] = [
+            Arc::new(retry::RetryStorage::new(of(), limits, world)),
+            Arc::new(pace::PacedStorage::new(of(), pace::Traffic::default())),
+            Arc::new(concurrency::LimitedStorage::new(of(), 1)),
+            Arc::new(counting::CountingStorage::new(of())),
+            Arc::new(read_only::ReadOnlyStorage::new(of())),
+            Arc::new(cache::CachedStorage::new(
+                of(),
+                local::LocalStorage::new("/not/there"),
+            )),
+        ];
+        for storage in decorated {
+            assert_eq!(storage.now(), Some(AT_TEN));
+        }
+        assert_eq!(local::LocalStorage::new("/not/there").now(), None);
     }
 
     #[test]

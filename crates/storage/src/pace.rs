@@ -1,16 +1,22 @@
 //! Limits of bandwidth: so many bytes in a second, for all who share the limit.
 //!
-//! Invariant: over any longer time no more passes than the limit allows and one burst.
+//! Invariant: over any longer time no more passes than the limit allows and one burst; whoever waits
+//! sees soon that the run is stopped.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use refloat_model::cancel::{Cancel, Cancelled};
 use refloat_model::time::Timestamp;
 
-use crate::{FileKey, FileKind, Listed, Protection, SharedStorage, Storage, StorageError};
+use crate::{
+    FileKey, FileKind, Listed, Protection, SharedStorage, Storage, StorageError, StorageErrorKind,
+};
 
 /// What may pass at once after a silence, as the time it would take.
 const BURST: Duration = Duration::from_millis(100);
+/// How long a wait goes on before it is looked whether the run was stopped.
+const LOOK_AFTER: Duration = Duration::from_millis(50);
 
 /// Lets so many bytes pass in a second and makes the rest wait.
 #[derive(Debug)]
@@ -31,16 +37,47 @@ impl Pace {
     }
 
     /// Waits until so many bytes may pass.
-    pub fn pass(&self, bytes: usize) {
-        let pause = self.book(bytes, Instant::now());
-        if !pause.is_zero() {
-            std::thread::sleep(pause);
+    ///
+    /// # Errors
+    /// The run was stopped meanwhile: then they do not pass.
+    pub fn pass(&self, bytes: usize, cancel: &Cancel) -> Result<(), Cancelled> {
+        let start = Instant::now();
+        let pause = self.book(bytes, start);
+        loop {
+            let left = pause.saturating_sub(start.elapsed());
+            if left.is_zero() {
+                return Ok(());
+            }
+            if let Err(cancelled) = cancel.check() {
+                self.give_back(bytes);
+                return Err(cancelled);
+            }
+            std::thread::sleep(left.min(LOOK_AFTER));
         }
+    }
+
+    /// What passes in a second: larger pieces would come in jolts.
+    #[must_use]
+    pub fn piece_bytes(&self) -> usize {
+        usize::try_from(self.bytes_per_second).unwrap_or(usize::MAX)
+    }
+
+    /// What these bytes take.
+    fn cost(&self, bytes: usize) -> Duration {
+        Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64)
+    }
+
+    /// Bytes that were booked and do not pass hold up nobody: the last calls of a stopped run are
+    /// yet to come.
+    fn give_back(&self, bytes: usize) {
+        let cost = self.cost(bytes);
+        let mut free_at = self.free_at.lock().unwrap_or_else(PoisonError::into_inner);
+        *free_at = free_at.checked_sub(cost).unwrap_or(*free_at);
     }
 
     /// Books the bytes, and tells how long their owner has to wait.
     fn book(&self, bytes: usize, now: Instant) -> Duration {
-        let cost = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
+        let cost = self.cost(bytes);
         let mut free_at = self.free_at.lock().unwrap_or_else(PoisonError::into_inner);
         let earliest = now.checked_sub(BURST).unwrap_or(now);
         *free_at = (*free_at).max(earliest) + cost;
@@ -59,17 +96,28 @@ pub struct Traffic {
 
 impl Traffic {
     /// Waits until so many bytes may be sent.
-    pub fn up(&self, bytes: usize) {
-        if let Some(pace) = &self.upload {
-            pace.pass(bytes);
-        }
+    ///
+    /// # Errors
+    /// The run was stopped meanwhile.
+    pub fn up(&self, bytes: usize, cancel: &Cancel) -> Result<(), Cancelled> {
+        let pace = self.upload.as_ref();
+        pace.map_or(Ok(()), |pace| pace.pass(bytes, cancel))
     }
 
     /// Waits until so many more bytes may be received.
-    pub fn down(&self, bytes: usize) {
-        if let Some(pace) = &self.download {
-            pace.pass(bytes);
-        }
+    ///
+    /// # Errors
+    /// The run was stopped meanwhile.
+    pub fn down(&self, bytes: usize, cancel: &Cancel) -> Result<(), Cancelled> {
+        let pace = self.download.as_ref();
+        pace.map_or(Ok(()), |pace| pace.pass(bytes, cancel))
+    }
+
+    /// How many bytes are best sent at once.
+    #[must_use]
+    pub fn up_piece_bytes(&self) -> usize {
+        let pace = self.upload.as_ref();
+        pace.map_or(usize::MAX, |pace| pace.piece_bytes())
     }
 }
 
@@ -78,18 +126,34 @@ impl Traffic {
 pub struct PacedStorage {
     inner: SharedStorage,
     traffic: Traffic,
+    cancel: Cancel,
 }
 
 impl PacedStorage {
     /// Limits a storage.
     #[must_use]
-    pub const fn new(inner: SharedStorage, traffic: Traffic) -> Self {
-        Self { inner, traffic }
+    pub fn new(inner: SharedStorage, traffic: Traffic) -> Self {
+        Self {
+            inner,
+            traffic,
+            cancel: Cancel::default(),
+        }
     }
 
-    fn received(&self, bytes: Vec<u8>) -> Vec<u8> {
-        self.traffic.down(bytes.len());
-        bytes
+    /// Ends waits of a run that is stopped, once this is raised.
+    #[must_use]
+    pub fn stopped_by(self, cancel: Cancel) -> Self {
+        Self { cancel, ..self }
+    }
+
+    fn received(&self, key: &FileKey, bytes: usize) -> Result<(), StorageError> {
+        let passed = self.traffic.down(bytes, &self.cancel);
+        passed.map_err(|cancelled| self.stopped("read", key, cancelled))
+    }
+
+    fn stopped(&self, operation: &'static str, key: &FileKey, by: Cancelled) -> StorageError {
+        let kind = StorageErrorKind::Failed;
+        StorageError::new(kind, operation, key, self.location(), Some(Box::new(by)))
     }
 }
 
@@ -103,12 +167,14 @@ impl Storage for PacedStorage {
     }
 
     fn write(&self, key: &FileKey, bytes: &[u8]) -> Result<(), StorageError> {
-        self.traffic.up(bytes.len());
+        let passed = self.traffic.up(bytes.len(), &self.cancel);
+        passed.map_err(|cancelled| self.stopped("write", key, cancelled))?;
         self.inner.write(key, bytes)
     }
 
     fn read(&self, key: &FileKey) -> Result<Vec<u8>, StorageError> {
-        self.inner.read(key).map(|bytes| self.received(bytes))
+        let bytes = self.inner.read(key)?;
+        self.received(key, bytes.len()).map(|()| bytes)
     }
 
     fn read_range(
@@ -117,8 +183,8 @@ impl Storage for PacedStorage {
         offset: u64,
         length: usize,
     ) -> Result<Vec<u8>, StorageError> {
-        let read = self.inner.read_range(key, offset, length);
-        read.map(|bytes| self.received(bytes))
+        let bytes = self.inner.read_range(key, offset, length)?;
+        self.received(key, bytes.len()).map(|()| bytes)
     }
 
     fn read_range_into(
@@ -128,8 +194,7 @@ impl Storage for PacedStorage {
         memory: &mut [u8],
     ) -> Result<(), StorageError> {
         self.inner.read_range_into(key, offset, memory)?;
-        self.traffic.down(memory.len());
-        Ok(())
+        self.received(key, memory.len())
     }
 
     fn size(&self, key: &FileKey) -> Result<Option<u64>, StorageError> {
@@ -150,6 +215,10 @@ impl Storage for PacedStorage {
 
     fn settling(&self) -> Duration {
         self.inner.settling()
+    }
+
+    fn now(&self) -> Option<Timestamp> {
+        self.inner.now()
     }
 
     fn protection(&self) -> Option<Protection> {
@@ -210,12 +279,45 @@ mod tests {
     }
 
     #[test]
+    fn a_stopped_run_waits_for_nothing_and_leaves_nothing_to_wait_for() {
+        let cancel = Cancel::default();
+        let storage = PacedStorage::new(
+            Arc::new(crate::memory::MemoryStorage::new()),
+            Traffic {
+                upload: Some(Arc::new(Pace::new(10))),
+                ..Traffic::default()
+            },
+        );
+        let storage = storage.stopped_by(cancel.clone());
+        let pack = FileKey::new(FileKind::Pack, [1; 32]);
+        let start = Instant::now();
+        std::thread::scope(|scope| {
+            let waiting: Vec<_> = (0..4)
+                .map(|_| scope.spawn(|| storage.write(&pack, &[7; 1_000])))
+                .collect();
+            std::thread::sleep(Duration::from_millis(100));
+            cancel.cancel();
+            for thread in waiting {
+                let error = thread.join().unwrap().unwrap_err();
+                assert!(!error.is_retryable());
+            }
+        });
+        // 400 seconds were booked.
+        assert!(start.elapsed() < Duration::from_secs(10));
+        let upload = storage.traffic.upload.as_ref().unwrap();
+        assert!(upload.book(0, Instant::now()) < Duration::from_secs(1));
+        assert_eq!(storage.size(&pack).unwrap(), None);
+    }
+
+    #[test]
     fn many_threads_share_one_limit() {
         let pace = Pace::new(1_000_000);
         let start = Instant::now();
         std::thread::scope(|scope| {
             for _thread in 0..4 {
-                scope.spawn(|| (0..10).for_each(|_| pace.pass(10_000)));
+                scope.spawn(|| {
+                    (0..10).for_each(|_| pace.pass(10_000, &Cancel::default()).unwrap());
+                });
             }
         });
         let took = start.elapsed();

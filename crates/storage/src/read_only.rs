@@ -94,6 +94,10 @@ impl Storage for ReadOnlyStorage {
         self.inner.settling()
     }
 
+    fn now(&self) -> Option<Timestamp> {
+        self.inner.now()
+    }
+
     fn protection(&self) -> Option<Protection> {
         self.inner.protection()
     }

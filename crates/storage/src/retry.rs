@@ -229,6 +229,10 @@ impl Storage for RetryStorage {
         self.inner.settling()
     }
 
+    fn now(&self) -> Option<Timestamp> {
+        self.inner.now()
+    }
+
     fn protection(&self) -> Option<Protection> {
         self.inner.protection()
     }

@@ -15,8 +15,8 @@ use ureq::http::Method;
 
 use super::sign;
 use crate::Surroundings;
-use crate::failure::Failure;
-use crate::http::{ConnectError, ConnectOptions, Http, PlainHttp, Request, Slash, encode};
+use crate::failure::{Failure, Meaning, Refusal};
+use crate::http::{Answer, ConnectError, ConnectOptions, Http, PlainHttp, Request, Slash, encode};
 use crate::machine;
 use crate::tokens::{self, TOKEN_BYTES_MAX, Token, Tokens, bearer, form};
 
@@ -154,7 +154,8 @@ impl Identity {
         let request = Request::new(Method::POST, url)
             .header("content-type", "application/x-www-form-urlencoded")
             .body(body.as_bytes());
-        self.ask(&host, request, &self.connect)
+        let (answer, place) = self.ask(&host, request, &self.connect)?;
+        tokens::read(&answer, &place, &self.around)
     }
 
     /// The identity that this machine or service has by itself.
@@ -174,7 +175,8 @@ impl Identity {
         if let (Some(place), Some(header)) = (place, header) {
             let url = format!("{place}?api-version=2019-08-01&resource={resource}{chosen}");
             let request = Request::new(Method::GET, url).header("x-identity-header", header);
-            return self.ask(&place, request, &connect);
+            let (answer, place) = self.ask(&place, request, &connect)?;
+            return tokens::read(&answer, &place, &self.around);
         }
         let url = format!(
             "{MACHINE}/metadata/identity/oauth2/token?api-version=2018-02-01&resource={resource}{chosen}"
@@ -182,7 +184,8 @@ impl Identity {
         let had_one = self.has_identity.load(Ordering::Relaxed);
         let token = machine::ask(had_one, || {
             let request = Request::new(Method::GET, url.clone()).header("metadata", "true");
-            self.ask(MACHINE, request, &connect)
+            let (answer, place) = self.ask(MACHINE, request, &connect)?;
+            of_machine(&answer, &place, had_one, &self.around)
         })?;
         self.has_identity.store(token.is_some(), Ordering::Relaxed);
         token.ok_or_else(|| {
@@ -199,13 +202,57 @@ impl Identity {
         host: &str,
         mut request: Request<'_>,
         connect: &ConnectOptions,
-    ) -> Result<Token, Failure> {
+    ) -> Result<(Answer, String), Failure> {
         let wrong = || Failure::Credentials(format!("{host} is no address of a token service"));
         let authority = host.split('/').take(3).collect::<Vec<_>>().join("/");
         let endpoint: Endpoint = authority.parse().map_err(|_| wrong())?;
         let http = Http::new(&endpoint, connect).map_err(|_| wrong())?;
         request.answer_bytes_max = TOKEN_BYTES_MAX;
-        let answer = http.call(&request)?;
-        tokens::read(&answer, &endpoint.authority(), &self.around)
+        Ok((http.call(&request)?, endpoint.authority()))
+    }
+}
+
+/// Reads the answer of a machine's own service. While it is updated, which takes a minute or so, it
+/// says 404 or 410. Other clouds' services say 404 as well: they will know no token later either.
+fn of_machine(
+    answer: &Answer,
+    place: &str,
+    had_one: bool,
+    around: &Surroundings,
+) -> Result<Token, Failure> {
+    let server = answer.header("server").unwrap_or_default();
+    let is_azures = had_one || server.starts_with("IMDS") || server.starts_with("Microsoft");
+    if answer.status == 410 || (answer.status == 404 && is_azures) {
+        return Err(Failure::Refused {
+            host: place.to_owned(),
+            refusal: Refusal::new(answer.status, None, None).meaning(Meaning::Busy),
+        });
+    }
+    tokens::read(answer, place, around)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use refloat_storage::StorageErrorKind;
+
+    #[test]
+    fn a_machines_service_that_is_updated_is_asked_again() {
+        let ask = |status, server: &str, had_one| {
+            let header = ("server".parse().unwrap(), server.parse().unwrap());
+            let answer = Answer {
+                status,
+                headers: [header].into_iter().collect(),
+                body: Vec::new(),
+            };
+            let token = of_machine(&answer, "machine", had_one, &Surroundings::empty());
+            token.map(drop).map_err(|failure| failure.kind())
+        };
+        use StorageErrorKind::{Busy, Unauthorized};
+        assert_eq!(ask(410, "", false), Err(Busy));
+        assert_eq!(ask(404, "IMDS/150.870.65.1854", false), Err(Busy));
+        assert_eq!(ask(404, "", true), Err(Busy));
+        assert_eq!(ask(404, "EC2ws", false), Err(Unauthorized));
+        assert_eq!(ask(400, "IMDS/150.870.65.1854", false), Err(Unauthorized));
     }
 }

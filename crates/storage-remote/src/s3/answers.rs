@@ -3,6 +3,7 @@
 //! Invariant: an answer that is not understood is never taken for an empty one.
 
 use refloat_model::time::Timestamp;
+use ureq::http::Method;
 
 use crate::failure::{Meaning, Refusal};
 use crate::http::Answer;
@@ -56,7 +57,7 @@ fn time(text: &str) -> Option<Timestamp> {
 }
 
 /// What a refusal says.
-pub(super) fn refusal(answer: &Answer, now: jiff::Timestamp) -> Refusal {
+pub(super) fn refusal(answer: &Answer, method: &Method, now: jiff::Timestamp) -> Refusal {
     let root = parse(&answer.body).filter(|root| root.name == "Error");
     let text = |name| root.as_ref().and_then(|root: &Element| root.text_of(name));
     let code = text("Code");
@@ -64,9 +65,14 @@ pub(super) fn refusal(answer: &Answer, now: jiff::Timestamp) -> Refusal {
     let skew = (meaning == Some(Meaning::ClockSkew)).then(|| skew(answer, now));
     let message = skew.as_deref().or_else(|| text("Message"));
     let refusal = Refusal::new(answer.status, code, message);
+    // An answer to HEAD has no body to say it in; what is sent with every answer says who it is.
+    let is_its_own =
+        code.is_some() || (*method == Method::HEAD && answer.header("x-amz-request-id").is_some());
     match meaning {
         Some(meaning) => refusal.meaning(meaning),
-        None => refusal,
+        None if is_its_own => refusal,
+        // So answers a box before the service while that restarts.
+        None => refusal.unvouched(),
     }
 }
 
@@ -99,7 +105,8 @@ fn skew(answer: &Answer, now: jiff::Timestamp) -> String {
     }
 }
 
-fn meaning_of_code(code: &str) -> Option<Meaning> {
+/// What a code means, of the storage or of Amazon's token service.
+pub(super) fn meaning_of_code(code: &str) -> Option<Meaning> {
     Some(match code {
         "NoSuchBucket" => Meaning::NoPlace,
         "NoSuchKey" | "NoSuchVersion" => Meaning::NoFile,
@@ -126,6 +133,8 @@ fn meaning_of_code(code: &str) -> Option<Meaning> {
         | "ThrottlingException"
         | "Throttling"
         | "TooManyRequests"
+        | "RequestLimitExceeded"
+        | "IDPCommunicationError"
         | "BadDigest"
         | "XAmzContentSHA256Mismatch"
         | "IncompleteBody" => Meaning::Busy,
@@ -181,7 +190,7 @@ mod tests {
         let now = "2026-11-25T10:31:00Z".parse().unwrap();
         let of = |status, code: &str| {
             let body = format!("<Error><Code>{code}</Code><Message>no</Message></Error>");
-            refusal(&answer(status, &body), now)
+            refusal(&answer(status, &body), &Method::GET, now)
         };
         for (status, code, meaning) in [
             (404, "NoSuchBucket", Meaning::NoPlace),

@@ -10,7 +10,7 @@ use refloat_storage::{FileKey, Protection};
 use ureq::http::Method;
 
 use super::S3;
-use crate::failure::Failure;
+use crate::failure::{Failure, Meaning};
 use crate::http::Request;
 use crate::objects::{Objects as _, below};
 use crate::xml::parse;
@@ -71,7 +71,7 @@ impl S3 {
     /// The header of an object's own answer is sent only to whoever may know it, so that its
     /// absence says nothing: then the retention is asked for by name, which is refused to others.
     pub(super) fn retained_until(&self, key: &FileKey) -> Result<Option<jiff::Timestamp>, Failure> {
-        let answer = self.send(self.object(Method::HEAD, key))?;
+        let answer = self.ask(key, self.object(Method::HEAD, key))?;
         if let Some(text) = answer.header("x-amz-object-lock-retain-until-date") {
             let until = text.parse().map_err(|_| self.malformed("a retention"))?;
             return Ok(Some(until));
@@ -113,7 +113,7 @@ impl S3 {
         let request = Request::new(Method::GET, self.place.url("", &parameters));
         let answer = match self.send(request) {
             Ok(answer) => answer,
-            Err(Failure::Refused { refusal, .. }) if refusal.status == 404 => return Ok(false),
+            Err(failure) if failure.meaning() == Some(Meaning::NoFile) => return Ok(false),
             Err(failure) => return Err(failure),
         };
         let root = parse(&answer.body);

@@ -38,10 +38,39 @@ impl Session {
                 let packet = Builder::new(kind::EXTENDED, id).bytes(b"fsync@openssh.com");
                 packet.bytes(&handle).done()
             })?;
-            self.status(&answer)
+            self.moved(&answer)
         });
         let closed = self.close(&handle);
-        written.and(closed)
+        let done = written.and(closed);
+        done.map_err(|failure| match failure {
+            Failure::Refused { host, refusal }
+                if refusal.meaning == Meaning::Busy && self.is_full(path, bytes.len()) =>
+            {
+                let refusal = refusal.meaning(Meaning::Full);
+                Failure::Refused { host, refusal }
+            }
+            other => other,
+        })
+    }
+
+    /// Whether the file system of a path has no room for so many bytes, as far as the server tells.
+    fn is_full(&self, path: &str, bytes: usize) -> bool {
+        let answer = self.ask(|id| {
+            let packet = Builder::new(kind::EXTENDED, id).bytes(b"statvfs@openssh.com");
+            packet.bytes(path.as_bytes()).done()
+        });
+        let Ok((kind::EXTENDED_REPLY, rest)) = answer else {
+            return false;
+        };
+        let mut fields = Fields(&rest);
+        let mut next = || fields.u64();
+        // Sizes of blocks, twice; how many; how many are free, for anybody and for us.
+        let (Some(_), Some(unit), Some(_), Some(_), Some(blocks)) =
+            (next(), next(), next(), next(), next())
+        else {
+            return false;
+        };
+        unit.saturating_mul(blocks) < bytes as u64
     }
 
     fn write_pieces(&self, handle: &[u8], bytes: &[u8]) -> Result<(), Failure> {
@@ -51,9 +80,10 @@ impl Session {
             if under_way.len() == PIECES_MAX
                 && let Some(answer) = under_way.pop_front()
             {
-                self.status(&self.wait(&answer)?)?;
+                self.moved(&self.wait(&answer)?)?;
             }
-            self.traffic.up(piece.len());
+            let passed = self.traffic.up(piece.len(), &self.cancel);
+            passed.map_err(|_cancelled| Failure::Interrupted)?;
             under_way.push_back(self.begin(|id| {
                 let packet = Builder::new(kind::WRITE, id).bytes(handle);
                 packet.u64(offset).bytes(piece).done()
@@ -61,7 +91,7 @@ impl Session {
             offset += piece.len() as u64;
         }
         for answer in under_way {
-            self.status(&self.wait(&answer)?)?;
+            self.moved(&self.wait(&answer)?)?;
         }
         Ok(())
     }
@@ -100,7 +130,7 @@ impl Session {
             };
             let answer = self.wait(&answer)?;
             let (kind::DATA, rest) = answer else {
-                return Err(match self.status(&answer) {
+                return Err(match self.moved(&answer) {
                     Err(failure) => failure,
                     Ok(()) => self.malformed("what was read"),
                 });
@@ -108,7 +138,8 @@ impl Session {
             let data = Fields(&rest).bytes().filter(|data| !data.is_empty());
             let data = data.filter(|data| data.len() <= piece);
             let data = data.ok_or_else(|| self.malformed("what was read"))?;
-            self.traffic.down(data.len());
+            let passed = self.traffic.down(data.len(), &self.cancel);
+            passed.map_err(|_cancelled| Failure::Interrupted)?;
             bytes.extend_from_slice(data);
             if data.len() < piece {
                 // Servers may give less at once than was asked for.

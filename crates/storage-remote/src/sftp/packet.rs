@@ -25,6 +25,7 @@ pub(super) mod kind {
     pub const NAME: u8 = 104;
     pub const ATTRS: u8 = 105;
     pub const EXTENDED: u8 = 200;
+    pub const EXTENDED_REPLY: u8 = 201;
 }
 
 /// Builds a packet.

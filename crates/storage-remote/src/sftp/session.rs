@@ -11,6 +11,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use refloat_model::cancel::Cancel;
 use refloat_model::time::Timestamp;
 use refloat_storage::pace::Traffic;
 
@@ -43,6 +44,7 @@ pub(super) struct Session {
     /// When a byte last came or went.
     heard: Arc<Heard>,
     pub(super) traffic: Traffic,
+    pub(super) cancel: Cancel,
     pub(super) can_synchronise: AtomicBool,
 }
 
@@ -134,6 +136,7 @@ impl Session {
             silence_max: connect.silence_max,
             heard,
             traffic: connect.traffic.clone(),
+            cancel: connect.cancel.clone(),
             can_synchronise: AtomicBool::new(false),
         };
         // The first packet has no id; its place holds the version.
@@ -234,7 +237,7 @@ impl Session {
 
     pub(super) fn close(&self, handle: &[u8]) -> Result<(), Failure> {
         let answer = self.ask(|id| Builder::new(kind::CLOSE, id).bytes(handle).done())?;
-        self.status(&answer)
+        self.moved(&answer)
     }
 
     pub(super) fn ask(&self, packet: impl FnOnce(u32) -> Vec<u8>) -> Result<Answer, Failure> {
@@ -291,19 +294,31 @@ impl Session {
         sent.map_err(|_| self.refused_to_begin())
     }
 
-    pub(super) fn status(&self, (kind, rest): &Answer) -> Result<(), Failure> {
+    pub(super) fn status(&self, answer: &Answer) -> Result<(), Failure> {
+        self.state(answer, Meaning::Other)
+    }
+
+    /// The state of a request that moves the bytes of an open file. The server could open it, so
+    /// what fails without a word of why is a disk or a file system that may recover.
+    pub(super) fn moved(&self, answer: &Answer) -> Result<(), Failure> {
+        self.state(answer, Meaning::Busy)
+    }
+
+    fn state(&self, (kind, rest): &Answer, failure: Meaning) -> Result<(), Failure> {
         let mut fields = Fields(rest);
         let code = (*kind == kind::STATUS).then(|| fields.u32()).flatten();
         let code = code.ok_or_else(|| self.malformed("the state of a request"))?;
         let message = fields.bytes().map(String::from_utf8_lossy);
         let (word, meaning) = match code {
             0 => return Ok(()),
+            1 => ("the file ends there", Meaning::OutOfRange),
             2 => ("no such file", Meaning::NoFile),
             3 => ("permission denied", Meaning::Denied),
+            4 => ("failure", failure),
             6 | 7 => ("connection lost", Meaning::Busy),
             _ => ("failure", Meaning::Other),
         };
-        // A full disk has no code of its own.
+        // A full disk has no code of its own, and OpenSSH not even a word ([`Session::is_full`]).
         let text = message.unwrap_or_default();
         let full = text.contains("space") || text.contains("quota");
         let mut refusal = Refusal::new(0, None, Some(&text)).meaning(meaning);

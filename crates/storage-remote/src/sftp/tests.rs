@@ -26,6 +26,23 @@ fn what_a_listing_does_not_tell_is_asked_for() {
     assert!(crate::stand_in::text(&error).contains("what it is"));
 }
 
+/// What a listing leaves out counts as deleted, and a prune goes by that.
+#[test]
+fn what_stands_in_a_files_place_and_is_none_is_named() {
+    for (mode, expected) in [
+        (
+            "linked",
+            format!("no plain file at /r/data/ab/{}", "ab".repeat(32)),
+        ),
+        ("linked-folder", "no plain folder at /r/data/ab".to_owned()),
+    ] {
+        let error = sftp(mode, "/r").list(FileKind::Pack).unwrap_err();
+        assert_eq!(error.kind(), StorageErrorKind::Failed);
+        let text = crate::stand_in::text(&error);
+        assert!(text.contains(&expected), "{text}");
+    }
+}
+
 #[test]
 fn a_folder_that_is_not_there_is_empty_only_beside_a_config() {
     for kind in FileKind::FOLDERS {
@@ -39,4 +56,23 @@ fn a_size_that_cannot_be_is_not_believed() {
     let pack = FileKey::new(FileKind::Pack, [0xab; 32]);
     let error = sftp("boasting", "/r").read(&pack).unwrap_err();
     assert!(crate::stand_in::text(&error).contains("is larger than"));
+}
+
+#[test]
+fn what_breaks_while_bytes_move_may_pass() {
+    use StorageErrorKind::{Busy, Failed, Full, ShortRead};
+    let pack = FileKey::new(FileKind::Pack, [0xab; 32]);
+    let absent = FileKey::new(FileKind::Pack, [0xcd; 32]);
+    let read = |mode| sftp(mode, "/r").read(&pack).unwrap_err();
+    let write = |mode| sftp(mode, "/r").write(&absent, b"pack").unwrap_err();
+    for (error, kind) in [
+        (read("ends"), ShortRead),
+        (read("unreadable"), Busy),
+        (write("unwritable"), Busy),
+        (write("unclosable"), Busy),
+        (write("full"), Full),
+        (write("forbidden"), Failed),
+    ] {
+        assert_eq!(error.kind(), kind, "{}", crate::stand_in::text(&error));
+    }
 }

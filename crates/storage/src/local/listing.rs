@@ -1,6 +1,7 @@
 //! Listing the files of a kind.
 //!
-//! Invariant: a listing is complete or an error; what vanishes meanwhile was deleted by somebody.
+//! Invariant: a listing is complete or an error; what vanishes meanwhile was deleted by somebody,
+//! and what stands in a file's place and is none is named, never passed over.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -12,7 +13,21 @@ use rustix::io::Errno;
 use super::folder::{self, Root};
 use crate::{FileKey, FileKind, Listed};
 
-pub(super) fn list(root: &Path, kind: FileKind) -> Result<Vec<Listed>, Errno> {
+/// Why a folder is not listed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unlisted {
+    #[error(transparent)]
+    Errno(#[from] Errno),
+    /// Left out, it would read as deleted, and a prune would take away what it needs.
+    #[error("{path} is {found} in the place of {expected}; links are not followed")]
+    Strange {
+        path: String,
+        found: &'static str,
+        expected: &'static str,
+    },
+}
+
+pub(super) fn list(root: &Path, kind: FileKind) -> Result<Vec<Listed>, Unlisted> {
     let root = Root::open(root)?;
     let mut files = Vec::new();
     match kind {
@@ -30,12 +45,12 @@ pub(super) fn list(root: &Path, kind: FileKind) -> Result<Vec<Listed>, Errno> {
     Ok(files)
 }
 
-fn list_config(root: &Root, files: &mut Vec<Listed>) -> Result<(), Errno> {
+fn list_config(root: &Root, files: &mut Vec<Listed>) -> Result<(), Unlisted> {
     files.extend(examine(root.fd(), "config", FileKey::CONFIG)?);
     Ok(())
 }
 
-fn list_packs(root: &Root, files: &mut Vec<Listed>) -> Result<(), Errno> {
+fn list_packs(root: &Root, files: &mut Vec<Listed>) -> Result<(), Unlisted> {
     let Some(data) = root.kind(FileKind::Pack)? else {
         return Ok(());
     };
@@ -46,11 +61,24 @@ fn list_packs(root: &Root, files: &mut Vec<Listed>) -> Result<(), Errno> {
         };
         match folder::open_below(&data, &name) {
             Ok(folder) => list_folder(&folder, FileKind::Pack, Some(shard), files)?,
-            Err(Errno::NOENT | Errno::NOTDIR) => {}
-            Err(errno) => return Err(errno),
+            Err(Errno::NOENT) => {}
+            Err(Errno::NOTDIR) => strange_folder(&data, &name)?,
+            Err(errno) => return Err(errno.into()),
         }
     }
     Ok(())
+}
+
+/// What is in the place of a folder of packs; it may have vanished by now.
+fn strange_folder(data: &OwnedFd, name: &str) -> Result<(), Unlisted> {
+    let stat = rustix::fs::statat(data, name, AtFlags::SYMLINK_NOFOLLOW);
+    folder::if_there(stat)?.map_or(Ok(()), |stat| {
+        Err(Unlisted::Strange {
+            path: format!("{}/{name}", FileKind::Pack.folder()),
+            found: described(FileType::from_raw_mode(stat.st_mode)),
+            expected: "a folder of packs",
+        })
+    })
 }
 
 /// Lists one folder; packs in a folder that is not theirs could not be read, so they are left out.
@@ -59,7 +87,7 @@ fn list_folder(
     kind: FileKind,
     shard: Option<u8>,
     files: &mut Vec<Listed>,
-) -> Result<(), Errno> {
+) -> Result<(), Unlisted> {
     for name in names(folder)? {
         let Some(id) = parse_hex(&name) else {
             continue;
@@ -88,19 +116,33 @@ pub(super) fn names(folder: &OwnedFd) -> Result<Vec<String>, Errno> {
     Ok(names)
 }
 
-fn examine(folder: &OwnedFd, name: &str, key: FileKey) -> Result<Option<Listed>, Errno> {
+fn examine(folder: &OwnedFd, name: &str, key: FileKey) -> Result<Option<Listed>, Unlisted> {
     let flags = AtFlags::SYMLINK_NOFOLLOW;
     let Some(stat) = folder::if_there(rustix::fs::statat(folder, name, flags))? else {
         return Ok(None);
     };
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Ok(None);
+    let found = FileType::from_raw_mode(stat.st_mode);
+    if found != FileType::RegularFile {
+        return Err(Unlisted::Strange {
+            path: key.path(),
+            found: described(found),
+            expected: "a file",
+        });
     }
     Ok(Some(Listed {
         key,
         size: u64::try_from(stat.st_size).map_err(|_negative| Errno::OVERFLOW)?,
         modified: Some(modified(&stat)),
     }))
+}
+
+const fn described(found: FileType) -> &'static str {
+    match found {
+        FileType::RegularFile => "a file",
+        FileType::Directory => "a folder",
+        FileType::Symlink => "a symbolic link",
+        _ => "something else",
+    }
 }
 
 /// When the file system last changed a file.

@@ -5,7 +5,6 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::time::{Duration, SystemTime};
 
 use super::*;
-use crate::StorageErrorKind;
 
 const PACK: FileKey = FileKey::new(FileKind::Pack, [0xab; 32]);
 const SNAPSHOT: FileKey = FileKey::new(FileKind::Snapshot, [0x0c; 32]);
@@ -99,11 +98,8 @@ fn listings_pass_over_everything_that_is_no_file_of_the_kind() {
     fs::write(data.join("ab").join(&misplaced), b"in a wrong folder").unwrap();
     fs::write(data.join("ab").join("AB".repeat(32)), b"upper case").unwrap();
     fs::write(data.join("ab/.refloat-tmp-0123456789abcdef"), b"").unwrap();
-    fs::create_dir(data.join("ab").join("ab".repeat(31) + "00")).unwrap();
-    symlink("x", data.join("ab").join("ab".repeat(31) + "01")).unwrap();
+    symlink("x", data.join("ab/notes")).unwrap();
     fs::create_dir_all(data.join("lost+found/ab")).unwrap();
-    fs::remove_dir(data.join("00")).unwrap();
-    fs::write(data.join("00"), b"a file instead of a folder").unwrap();
     let listed = storage.list(FileKind::Pack).unwrap();
     assert_eq!((listed.len(), listed[0].key, listed[0].size), (1, PACK, 4));
     let modified = fs::metadata(data.join("ab").join(PACK.name())).unwrap();
@@ -117,6 +113,58 @@ fn listings_pass_over_everything_that_is_no_file_of_the_kind() {
             since_epoch.subsec_nanos()
         )
     );
+}
+
+/// What a listing leaves out counts as deleted, and a prune goes by that.
+#[test]
+fn what_stands_in_a_files_place_and_is_none_is_named() {
+    let (_folder, storage) = created();
+    let root = storage.root();
+    let check = |listed, path: &str, place: &dyn Fn(&Path), found: &str| {
+        let at = root.join(path);
+        let _missing = fs::remove_dir(&at);
+        place(&at);
+        let error = storage.list(listed).unwrap_err();
+        assert_eq!(error.kind(), StorageErrorKind::Failed);
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert_eq!(cause, format!("{path} is {found}; links are not followed"));
+        fs::rename(&at, root.join("aside")).unwrap();
+        storage.list(listed).unwrap();
+        fs::rename(root.join("aside"), root.join(format!("aside-{found}"))).unwrap();
+    };
+    let file = root.join("real");
+    fs::write(&file, b"snapshot").unwrap();
+    let (pack, snapshot) = (PACK.path(), SNAPSHOT.path());
+    let a_link = "a symbolic link in the place of a file";
+    check(
+        FileKind::Pack,
+        &pack,
+        &|at| symlink("x", at).unwrap(),
+        a_link,
+    );
+    check(
+        FileKind::Snapshot,
+        &snapshot,
+        &|at| symlink(&file, at).unwrap(),
+        a_link,
+    );
+    let folder = |at: &Path| fs::create_dir(at).unwrap();
+    check(
+        FileKind::Snapshot,
+        &snapshot,
+        &folder,
+        "a folder in the place of a file",
+    );
+    let shard = "in the place of a folder of packs";
+    let linked = |at: &Path| symlink(root.join("data/01"), at).unwrap();
+    check(
+        FileKind::Pack,
+        "data/00",
+        &linked,
+        &format!("a symbolic link {shard}"),
+    );
+    let file = |at: &Path| fs::write(at, b"x").unwrap();
+    check(FileKind::Pack, "data/00", &file, &format!("a file {shard}"));
 }
 
 #[test]
@@ -198,7 +246,10 @@ fn links_and_fifos_under_a_files_name_are_never_opened() {
     .unwrap();
     assert!(fs::metadata(&fifo).unwrap().file_type().is_fifo());
     assert_eq!(kind(storage.read(&SNAPSHOT)), StorageErrorKind::Failed);
-    assert_eq!(storage.list(FileKind::Snapshot).unwrap(), []);
+    assert_eq!(
+        kind(storage.list(FileKind::Snapshot)),
+        StorageErrorKind::Failed
+    );
 }
 
 #[test]

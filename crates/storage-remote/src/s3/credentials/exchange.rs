@@ -10,8 +10,9 @@ use serde::Deserialize;
 use ureq::http::Method;
 
 use super::{Credentials, Provider, program};
-use crate::failure::{Failure, Refusal};
-use crate::http::{Http, Request, Slash, encode};
+use crate::failure::{Failure, Meaning, Refusal};
+use crate::http::{Answer, Http, Request, Slash, encode};
+use crate::s3::answers::meaning_of_code;
 use crate::s3::sign;
 use crate::xml::{Element, parse};
 
@@ -119,16 +120,7 @@ impl Provider {
         let answer = http.call(&request)?;
         let root = parse(&answer.body);
         if !answer.is_success() {
-            let error = root.as_ref().and_then(|root| root.child("Error"));
-            let text = |name| error.and_then(|error| error.text_of(name));
-            let refusal = Refusal::new(answer.status, text("Code"), text("Message"));
-            return Err(match refusal.meaning {
-                crate::failure::Meaning::Busy => Failure::Refused {
-                    host: endpoint.authority(),
-                    refusal,
-                },
-                _ => Failure::Credentials(format!("Amazon's token service answered {refusal}")),
-            });
+            return Err(refused(&answer, root.as_ref(), endpoint.authority()));
         }
         root.as_ref()
             .and_then(role_credentials)
@@ -156,6 +148,21 @@ impl Provider {
             host: format!("sts.{}.amazonaws.com{suffix}", self.region),
             port: None,
         })
+    }
+}
+
+/// What a refusal of the token service means: "too fast" comes with a status of 400.
+fn refused(answer: &Answer, root: Option<&Element>, host: String) -> Failure {
+    let error = root.and_then(|root| root.child("Error"));
+    let text = |name| error.and_then(|error| error.text_of(name));
+    let refusal = Refusal::new(answer.status, text("Code"), text("Message"));
+    let refusal = match text("Code").and_then(meaning_of_code) {
+        Some(meaning) => refusal.meaning(meaning),
+        None => refusal,
+    };
+    match refusal.meaning {
+        Meaning::Busy | Meaning::ClockSkew => Failure::Refused { host, refusal },
+        _ => Failure::Credentials(format!("Amazon's token service answered {refusal}")),
     }
 }
 

@@ -287,3 +287,38 @@ fn records_of_another_cloud_are_none_of_amazons() {
     let error = found(&around).unwrap_err();
     assert!(error.contains("no credentials for S3"), "{error}");
 }
+
+#[test]
+fn a_token_service_that_is_asked_too_fast_is_asked_again() {
+    let refused = |code: &'static str| {
+        let url = serve(move |_head, _body| {
+            let error = format!("<Error><Code>{code}</Code><Message>no</Message></Error>");
+            (400, format!("<ErrorResponse>{error}</ErrorResponse>"))
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let token = folder.path().join("token");
+        std::fs::write(&token, "T").unwrap();
+        let around = Surroundings::of(&[
+            ("AWS_ROLE_ARN", "arn:aws:iam::1:role/r"),
+            ("AWS_WEB_IDENTITY_TOKEN_FILE", token.to_str().unwrap()),
+            ("AWS_ENDPOINT_URL_STS", &url),
+        ]);
+        let failure = provider(&around, &S3Options::default()).get().unwrap_err();
+        failure.kind()
+    };
+    for code in [
+        "Throttling",
+        "RequestLimitExceeded",
+        "IDPCommunicationError",
+    ] {
+        assert_eq!(refused(code), StorageErrorKind::Busy, "{code}");
+    }
+    assert_eq!(refused("RequestExpired"), StorageErrorKind::ClockSkew);
+    for code in [
+        "AccessDenied",
+        "ExpiredTokenException",
+        "InvalidIdentityToken",
+    ] {
+        assert_eq!(refused(code), StorageErrorKind::Unauthorized, "{code}");
+    }
+}

@@ -3,7 +3,7 @@ import struct, sys, time
 
 MODE = sys.argv[1]
 OUT = sys.stdout.buffer
-FOLDER, FILE = 0o040700, 0o100600
+FOLDER, FILE, LINK = 0o040700, 0o100600, 0o120777
 
 
 def take(count):
@@ -42,6 +42,16 @@ SHOWN = {
     b"/r/data": [(b"ab", attributes()), (b"quarantine", attributes(mode=FOLDER))],
     b"/r/data/ab": [(PACK, attributes())],
 }
+# What requests of some kinds are answered with: READ 5, WRITE 6, CLOSE 4, and extensions 200, the last
+# of which is asked how much is free: nothing.
+BROKEN = {
+    "ends": {5: 1},
+    "unreadable": {5: 4},
+    "unwritable": {6: 4},
+    "unclosable": {4: 4},
+    "full": {6: 4, 200: None},
+    "forbidden": {3: 4},
+}
 opened = {}
 while True:
     (length,) = struct.unpack(">I", take(4))
@@ -55,14 +65,20 @@ while True:
     elif MODE == "slow":
         time.sleep(0.3)
         say(105, number, attributes(1, FILE))
+    elif MODE in BROKEN and kind in BROKEN[MODE]:
+        code = BROKEN[MODE][kind]
+        if code is None:
+            say(201, number, struct.pack(">11Q", *([4096] * 4), 0, *([0] * 6)))
+        else:
+            status(number, code)
     elif kind == 7 and MODE == "vague":
         say(105, number, attributes(1))
     elif kind == 7:
         if rest.endswith(PACK):
             size = 1 << 62 if MODE == "boasting" else 7
-            say(105, number, attributes(size, FILE))
+            say(105, number, attributes(size, LINK if MODE == "linked" else FILE))
         elif rest.endswith(b"/ab"):
-            say(105, number, attributes(mode=FOLDER))
+            say(105, number, attributes(mode=LINK if MODE == "linked-folder" else FOLDER))
         else:
             status(number, 2)
     elif kind == 11:
@@ -79,5 +95,7 @@ while True:
             entries = SHOWN[rest]
             data = b"".join(text(name) + text(b"") + about for name, about in entries)
             say(104, number, struct.pack(">I", len(entries)) + data)
+    elif kind == 3:
+        say(102, number, text(b"handle"))
     else:
         status(number, 0)
