@@ -137,6 +137,10 @@ impl Storage for Intercepted {
     fn settling(&self) -> Duration {
         self.settling
     }
+
+    fn now(&self) -> Option<Timestamp> {
+        self.inner.now()
+    }
     fn protection(&self) -> Option<Protection> {
         self.inner.protection()
     }

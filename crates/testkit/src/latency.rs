@@ -95,6 +95,10 @@ impl Storage for SlowStorage {
     fn settling(&self) -> Duration {
         self.inner.settling()
     }
+
+    fn now(&self) -> Option<Timestamp> {
+        self.inner.now()
+    }
     fn protection(&self) -> Option<Protection> {
         self.inner.protection()
     }

@@ -75,6 +75,10 @@ impl Storage for Swap {
     fn settling(&self) -> Duration {
         self.inner().settling()
     }
+
+    fn now(&self) -> Option<Timestamp> {
+        self.inner().now()
+    }
     fn protection(&self) -> Option<Protection> {
         self.inner().protection()
     }

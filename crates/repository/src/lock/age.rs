@@ -22,7 +22,8 @@ pub struct Ages {
     pub modified: Option<jiff::Timestamp>,
     /// The moment by our clock.
     pub now: jiff::Timestamp,
-    /// The moment by the storage's clock; none as long as we have written nothing.
+    /// The moment by the storage's clock; none as long as we have written nothing, unless it tells the moment and not the
+    /// times of files.
     pub storage_now: Option<jiff::Timestamp>,
 }
 
@@ -42,7 +43,11 @@ pub fn is_dead(ages: &Ages) -> bool {
     let judge = if agree { reference } else { ages.now };
     let claimed_old = |claimed| judge.duration_since(claimed) > STALE_AFTER;
     let Some(modified) = ages.modified else {
-        return ages.claimed.is_some_and(claimed_old);
+        // Storage that tells its time and not the files': old by both, so that a jump of ours alone kills nothing.
+        let stored_old = |claimed| reference.duration_since(claimed) > STALE_AFTER;
+        return ages
+            .claimed
+            .is_some_and(|claimed| claimed_old(claimed) && stored_old(claimed));
     };
     let stored_old = reference.duration_since(modified) > STALE_AFTER;
     let silent = |claimed: jiff::Timestamp| {
@@ -96,6 +101,11 @@ mod tests {
             (None, Some(0), 29, Some(29), false),
             (None, Some(0), DAY, Some(3), false),
             (None, None, DAY, None, false),
+            // Storage tells its own time and not the files'.
+            (Some(0), None, 31, Some(31), true),
+            (Some(0), None, 31, Some(3), false),
+            (Some(0), None, 3, Some(31), false),
+            (Some(0), None, 31, None, true),
             // The first look only passes over.
             (Some(0), Some(0), 16, None, true),
             (Some(0), Some(0), -16, None, true),

@@ -142,7 +142,13 @@ impl LockStore {
                 return Err(RepositoryError::LostLock);
             }
         }
-        let storage_now = own.and_then(|file| file.modified).map(|at| at.to_jiff());
+        let storage_now = own.and_then(|file| file.modified);
+        let tells_times = listed.iter().any(|file| file.modified.is_some());
+        let storage_now = match storage_now {
+            None if !tells_times => self.storage.now(),
+            told => told,
+        };
+        let storage_now = storage_now.map(|at| at.to_jiff());
         if let (Some(held), Some(stored)) = (held, storage_now) {
             self.prove_clock(ours, held, stored)?;
         }

@@ -138,7 +138,7 @@ fn report_of(written: &Written) -> PruneReport {
 fn require_equal_clocks(repository: &Repository, lock: &Lock) -> Result<(), PruneError> {
     let locks = repository.storage().list(FileKind::Lock)?;
     let newest = locks.iter().filter_map(|file| file.modified).max();
-    let Some(newest) = newest else {
+    let Some(newest) = newest.or_else(|| repository.storage().now()) else {
         return Ok(());
     };
     let seconds = lock.now().duration_since(newest.to_jiff()).as_secs();

@@ -264,6 +264,31 @@ fn a_lock_that_is_listed_counts_though_the_storage_says_that_it_is_not_there() {
 }
 
 #[test]
+fn where_files_have_no_times_the_storage_s_own_moment_outweighs_a_clock_that_is_ahead() {
+    let memory = Arc::new(MemoryStorage::new());
+    let storage = Arc::clone(&memory) as SharedStorage;
+    let repository = init(&storage, ChunkerChoice::Gear);
+    let now = jiff::Timestamp::now();
+    write_lock(&repository, now, false);
+    assert_eq!(storage.list(FileKind::Lock).unwrap()[0].modified, None);
+    let in_minutes = |minutes| now + jiff::SignedDuration::from_mins(minutes);
+    for (storage_minutes, our_minutes, is_dead) in [(3, 31, false), (31, 3, false), (31, 31, true)]
+    {
+        memory.set_clock(in_minutes(storage_minutes).into());
+        let taken = repository.lock(
+            LockMode::Exclusive,
+            owner("a"),
+            Hands::at(in_minutes(our_minutes)).clock(),
+        );
+        match taken {
+            Ok(_) => assert!(is_dead, "{storage_minutes}, {our_minutes}"),
+            Err(RepositoryError::Locked { .. }) => assert!(!is_dead),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
 fn a_dead_lock_that_nobody_may_delete_keeps_nobody_out() {
     let memory = Arc::new(MemoryStorage::new());
     let now = jiff::Timestamp::now();

@@ -319,6 +319,10 @@ impl Storage for FaultyStorage {
     fn settling(&self) -> Duration {
         self.inner.settling()
     }
+
+    fn now(&self) -> Option<Timestamp> {
+        self.inner.now()
+    }
     fn protection(&self) -> Option<Protection> {
         self.inner.protection()
     }
