@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use refloat_model::progress::Progress as _;
-use refloat_repository::check::{self, CheckFinding, CheckOptions, ReadData};
+use refloat_repository::check::{self, CheckFinding, CheckOptions, PackDamage, ReadData};
 use refloat_repository::lock::LockMode;
 use refloat_repository::repair::{PackRepairReport, repair_packs};
 use refloat_repository::{PackId, Repository};
@@ -145,6 +145,11 @@ fn damaged(
     };
     let report = check::check(repository, &options, progress.counters(), &signals.cancel)?;
     let packs = report.errors().filter_map(|finding| match finding {
+        // What may not be read may be whole.
+        CheckFinding::DamagedPack {
+            damage: PackDamage::Withheld { .. },
+            ..
+        } => None,
         CheckFinding::DamagedPack { pack, .. }
         | CheckFinding::PackSize { pack, .. }
         | CheckFinding::IndexMismatch { pack, .. } => Some(*pack),
@@ -156,7 +161,7 @@ fn damaged(
 fn text(report: &Report) -> String {
     let Some(done) = &report.done else {
         if report.packs.is_empty() {
-            return "no pack is damaged\n".to_owned();
+            return "no pack that can be read is damaged\n".to_owned();
         }
         let mut text = "what is undamaged in these packs is saved into new ones:\n".to_owned();
         for pack in &report.packs {
