@@ -222,7 +222,10 @@ impl Failure {
                 Meaning::ClockSkew => K::ClockSkew,
                 Meaning::OutOfRange => K::ShortRead,
                 Meaning::Full => K::Full,
-                Meaning::Busy | Meaning::Unvouched => K::Busy,
+                Meaning::Busy => K::Busy,
+                // An address that is wrong may answer so for ever: not for long before anything
+                // else was heard from there.
+                Meaning::Unvouched => K::Unavailable,
                 Meaning::Other => K::Failed,
             },
         }

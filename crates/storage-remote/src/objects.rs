@@ -46,12 +46,18 @@ pub(crate) trait Objects: Send + Sync {
     fn ask(&self, key: &FileKey, request: Request<'_>) -> Result<Answer, Failure> {
         match self.send(request.again()) {
             Err(Failure::Refused { host, refusal }) if refusal.meaning == Meaning::Unvouched => {
-                if self.is_listed(key)? {
-                    // Somebody may have written it in between.
-                    return self.send(request);
+                if !self.is_listed(key)? {
+                    let refusal = refusal.meaning(Meaning::NoFile);
+                    return Err(Failure::Refused { host, refusal });
                 }
-                let refusal = refusal.meaning(Meaning::NoFile);
-                Err(Failure::Refused { host, refusal })
+                // Somebody may have written it in between.
+                self.send(request).map_err(|failure| match failure {
+                    Failure::Refused { host, refusal } if refusal.meaning == Meaning::Unvouched => {
+                        let refusal = refusal.meaning(Meaning::Busy);
+                        Failure::Refused { host, refusal }
+                    }
+                    other => other,
+                })
             }
             sent => sent,
         }
