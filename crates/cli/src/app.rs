@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::FromArgMatches;
 
 use crate::args::{self, Cli};
+use crate::belonging;
 use crate::command_error::{CommandError, ErrorKind};
 use crate::commands;
 use crate::exit_status::ExitStatus;
@@ -24,14 +25,15 @@ pub fn run() -> ExitCode {
     let mut command = args::command();
     let parsed = command
         .try_get_matches_from_mut(&arguments)
-        .and_then(|matches| Cli::from_arg_matches(&matches));
-    let cli = match parsed {
-        Ok(cli) => cli,
+        .and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    let (cli, matches) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => return refuse(&error, &arguments),
     };
     let output = Output::from(&cli.global);
     let name = cli.command.name();
-    finish(name, output, listen_and_run(cli)).into()
+    let result = belonging::refuse_misplaced(&command, &matches);
+    finish(name, output, result.and_then(|()| listen_and_run(cli))).into()
 }
 
 /// Ends with what the argument parser says: help, the version, or a mistake.

@@ -1,6 +1,110 @@
 //! Command lines that would not do what they say are refused before anything is done.
 
+use std::fs;
+
 use crate::cli_env::CliEnv;
+
+/// Ends with 2 and says this.
+fn refused(env: &CliEnv, args: &[&str], message: &str) {
+    let (code, shown) = env.outcome(args);
+    assert_eq!(code, 2, "{args:?}: {shown}");
+    assert!(
+        shown.contains(&format!("\nerror: {message}\n")),
+        "{args:?}: {shown}"
+    );
+}
+
+#[test]
+fn options_of_one_way_to_restore_are_refused_with_the_other() {
+    let env = CliEnv::with_data();
+    env.back_up();
+    env.write("out/readme.txt", "precious");
+    let path = format!("latest:/files/local{}", env.path("data").display());
+    for (options, name) in [
+        (&["--only", "x"] as &[&str], "only"),
+        (&["--as", "volume:a=b"], "as"),
+        (&["--on-conflict", "skip"], "on-conflict"),
+        (&["--on-conflict", "fail"], "on-conflict"),
+        (&["--allow", "incomplete"], "allow"),
+        (&["--secret", "a=b"], "secret"),
+        (&["--leave-stopped"], "leave-stopped"),
+        (&["--yes"], "yes"),
+        (&["--plan", "x"], "plan"),
+        (&["--privileged", "x/*"], "privileged"),
+        (&["--gitops", "ignore"], "gitops"),
+        (&["--transforms", "x"], "transforms"),
+        (&["--plain-tcp"], "plain-tcp"),
+        (&["--etcd-token", "x"], "etcd-token"),
+        (&["--etcd-bump-revision", "7"], "etcd-bump-revision"),
+    ] {
+        let mut args = vec!["restore", &path, "--target", "out", "--into-existing"];
+        args.extend(options);
+        refused(&env, &args, &format!("--{name} has no effect without --to"));
+    }
+    let kept = fs::read_to_string(env.path("out/readme.txt")).unwrap();
+    assert_eq!(kept, "precious");
+    for (options, name) in [
+        (
+            &["--into-existing", "--with-privileges"] as &[&str],
+            "into-existing",
+        ),
+        (&["--with-privileges"], "with-privileges"),
+        (&["--no-space-check"], "no-space-check"),
+    ] {
+        let mut args = vec!["restore", "latest", "--to", "oci:images"];
+        args.extend(options);
+        refused(
+            &env,
+            &args,
+            &format!("--{name} has no effect without --target"),
+        );
+    }
+}
+
+#[test]
+fn options_of_sources_are_refused_without_one() {
+    let env = CliEnv::with_data();
+    let config = format!(
+        "sources: {{home: {{files: {{paths: [{}]}}}}}}\n\
+         policies: {{daily: {{select: [{{source: home}}]}}}}\n",
+        env.path("data").display()
+    );
+    env.write("refloat.yaml", &config);
+    for (options, name) in [
+        (&["--exclude", "*.md"] as &[&str], "exclude"),
+        (&["--one-file-system"], "one-file-system"),
+        (&["--registry-image", "a:1"], "registry-image"),
+        (&["--registry-repository", "a"], "registry-repository"),
+        (&["--registry-in-use-only"], "registry-in-use-only"),
+        (&["--etcd-user", "root"], "etcd-user"),
+        (&["--control-plane", "/x"], "control-plane"),
+    ] {
+        let message = format!("--{name} has no effect without --source");
+        refused(&env, &[&["backup", "daily"], options].concat(), &message);
+        refused(&env, &[&["backup"], options].concat(), &message);
+        refused(&env, &[&["discover"], options].concat(), &message);
+    }
+    assert_eq!(env.json(&["points"])["points"].as_array().unwrap().len(), 0);
+}
+
+#[test]
+fn a_policy_is_no_filter_of_a_point_that_is_named() {
+    let env = CliEnv::with_repository();
+    refused(
+        &env,
+        &["export", "latest", "--policy", "nope", "--git", "out"],
+        "--policy has no effect without --all",
+    );
+}
+
+#[test]
+fn a_password_is_refused_beside_a_token() {
+    let env = CliEnv::with_repository();
+    let source = ["backup", "--source", "registry:https://localhost:1"];
+    let token = ["--registry-token-command", "echo token"];
+    let password = ["--registry-password-file", "secret"];
+    assert_eq!(env.code(&[&source[..], &token, &password].concat()), 2);
+}
 
 #[test]
 fn a_wrong_command_line_is_a_document_too() {
@@ -22,6 +126,11 @@ fn a_wrong_command_line_is_a_document_too() {
             &["check", "--read-data-subset", "0/5"],
             "check",
             "invalid value '0/5' for '--read-data-subset <PART>': parts are numbered from 1",
+        ),
+        (
+            &["restore", "latest", "--target", "out", "--yes"],
+            "restore",
+            "--yes has no effect without --to",
         ),
     ] {
         let document = env.json(args);
