@@ -15,12 +15,15 @@ use refloat_model::tree_path::InvalidComponent;
 use refloat_repository::RepositoryError;
 use refloat_repository::prune::PruneError;
 use refloat_source::{SourceError, StoredError, TargetError};
-use refloat_storage::{StorageError, StorageErrorKind};
+use refloat_storage::{FileKind, StorageError, StorageErrorKind};
 
 use super::{CommandError, ErrorKind, one_line};
 
 /// How many failed items an error names; the report names all.
 const REASONS_MAX: usize = 5;
+/// Where a config comes from that is lost.
+const CONFIG_BACK: &str =
+    "put it back with `refloat key import FILE`, from an earlier `refloat key export`";
 
 impl From<StorageError> for CommandError {
     fn from(error: StorageError) -> Self {
@@ -59,6 +62,15 @@ impl From<RepositoryError> for CommandError {
             },
             R::NoRepository { .. } => {
                 of(ErrorKind::NoRepository).hint("make one with `refloat init`")
+            }
+            R::LostConfig { holds, .. } => {
+                let this = of(ErrorKind::Damaged).hint(CONFIG_BACK);
+                match holds {
+                    FileKind::Key => this.hint(
+                        "if it was an `init` that broke off, repeat it with the same password",
+                    ),
+                    _ => this,
+                }
             }
             R::AlreadyInitialized { .. } => of(ErrorKind::AlreadyInitialized)
                 .hint("it was not touched; choose another place for a new one"),

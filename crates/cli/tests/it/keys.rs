@@ -9,7 +9,7 @@ use refloat_repository::format::lock::LockFile;
 use refloat_storage::FileKind;
 use refloat_storage::local::LocalStorage;
 
-use crate::cli_env::{CliEnv, assert_cli};
+use crate::cli_env::{CliEnv, assert_cli, tree};
 
 #[test]
 fn keys_come_and_go_and_one_always_stays() {
@@ -86,6 +86,26 @@ fn keys_are_not_removed_beside_a_running_backup() {
     );
     drop(running);
     assert_eq!(env.code(&["key", "remove", &other]), 0);
+}
+
+#[test]
+fn a_lost_config_is_brought_back_and_not_made_anew() {
+    let env = CliEnv::with_data();
+    env.back_up();
+    env.succeed(&["key", "export", "escrow"]);
+    std::fs::remove_file(env.path("repo/config")).unwrap();
+    let before = tree(&env.path("repo"));
+    for command in ["init", "points"] {
+        let (code, shown) = env.outcome(&[command]);
+        assert_eq!(code, 1, "{shown}");
+        assert!(
+            shown.contains("[TMP]/repo is lost: files below snapshots are still there\nhint: put it back with `refloat key import FILE`"),
+            "{shown}"
+        );
+    }
+    assert_eq!(tree(&env.path("repo")), before);
+    env.succeed(&["key", "import", "escrow"]);
+    assert_eq!(env.code(&["check", "--read-data"]), 0);
 }
 
 /// A living exclusive lock of somebody who has the password.
