@@ -106,6 +106,62 @@ fn a_password_is_refused_beside_a_token() {
     assert_eq!(env.code(&[&source[..], &token, &password].concat()), 2);
 }
 
+/// Such a point would be taken for what a run did not finish, or for another policy's.
+#[test]
+fn tags_of_the_engine_and_empty_names_are_refused() {
+    let env = CliEnv::with_data();
+    let source = format!("files:{}", env.path("data").display());
+    let backup = ["backup", "--source", &source];
+    for tag in [
+        "refloat-partial",
+        "refloat",
+        "repaired",
+        "policy:zz",
+        "point:00",
+        "",
+    ] {
+        let (code, shown) = env.outcome(&[&backup[..], &["--tag", tag]].concat());
+        assert_eq!(code, 2, "{tag}: {shown}");
+        assert!(
+            shown.contains(&format!("'{tag}' for '--tag <TAG>'")),
+            "{shown}"
+        );
+    }
+    assert_eq!(env.code(&[&backup[..], &["--host", ""]].concat()), 2);
+    assert_eq!(env.json(&["points"])["points"].as_array().unwrap().len(), 0);
+    env.succeed(
+        &[
+            &backup[..],
+            &["--tag", "pointless", "--tag", "before:upgrade"],
+        ]
+        .concat(),
+    );
+    let tags = &env.json(&["points"])["points"][0]["tags"];
+    assert_eq!(*tags, serde_json::json!(["pointless", "before:upgrade"]));
+}
+
+#[test]
+fn an_empty_pattern_does_not_leave_out_everything() {
+    let env = CliEnv::with_data();
+    let source = format!("files:{}", env.path("data").display());
+    let backup = ["backup", "--source", &source, "--exclude"];
+    let said = "the pattern \"\" is empty\nhint: leave it away; a variable that it comes from may \
+                not be set";
+    refused(&env, &[&backup[..], &[""]].concat(), said);
+    refused(
+        &env,
+        &[&backup[..], &["*.md", "--exclude", ""]].concat(),
+        said,
+    );
+    let config = format!(
+        "sources: {{home: {{files: {{paths: [{}], exclude: [\"\"]}}}}}}\n\
+         policies: {{daily: {{select: [{{source: home}}]}}}}\n",
+        env.path("data").display()
+    );
+    env.write("refloat.yaml", &config);
+    refused(&env, &["backup", "daily"], said);
+}
+
 #[test]
 fn a_wrong_command_line_is_a_document_too() {
     let env = CliEnv::new();
