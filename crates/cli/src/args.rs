@@ -37,7 +37,9 @@ pub struct Cli {
 /// The whole command line with the list of environment variables, for parsing, manual pages and
 /// completions.
 pub fn command() -> clap::Command {
-    let line = |v: &environment::Variable| format!("  {:<28}{}\n", v.name, v.meaning);
+    let all = || environment::ALL.into_iter().chain(&environment::STORAGE);
+    let width = all().map(|v| v.name.len()).max().unwrap_or_default();
+    let line = |v: &environment::Variable| format!("  {:<width$}  {}\n", v.name, v.meaning);
     let ours: String = environment::ALL.iter().map(|v| line(v)).collect();
     let services: String = environment::STORAGE.iter().map(line).collect();
     let short = format!("Environment:\n{ours}");

@@ -163,6 +163,19 @@ fn an_empty_pattern_does_not_leave_out_everything() {
 }
 
 #[test]
+fn variables_and_their_meanings_stand_apart() {
+    let env = CliEnv::new();
+    let help = env.succeed(&["--help"]);
+    for line in [
+        "  AWS_CONTAINER_AUTHORIZATION_TOKEN  ",
+        "  REFLOAT_OTHER_PASSWORD_COMMAND  ",
+        "  HOME  ",
+    ] {
+        assert!(help.contains(line), "{help}");
+    }
+}
+
+#[test]
 fn a_wrong_command_line_is_a_document_too() {
     let env = CliEnv::new();
     for (args, command, message) in [
