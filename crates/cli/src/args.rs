@@ -110,8 +110,8 @@ pub struct GlobalArgs {
     /// else deletes or puts back is noticed [env: REFLOAT_LEDGER]
     #[arg(long, global = true, value_name = "FILE")]
     pub ledger: Option<PathBuf>,
-    /// The file with the key that forget, prune, repair and changes of keys take in a repository
-    /// that was made with --require-deleter-key [env: REFLOAT_DELETER_KEY]
+    /// The file with the key that forget, prune, repair, key remove and key passwd take in a
+    /// repository that was made with --require-deleter-key [env: REFLOAT_DELETER_KEY]
     #[arg(long, global = true, value_name = "FILE")]
     pub deleter_key: Option<PathBuf>,
     /// The configuration; ./refloat.yaml if it is there [env: REFLOAT_CONFIG]

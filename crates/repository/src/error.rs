@@ -137,7 +137,8 @@ pub enum RepositoryError {
     },
     /// Writers would not wait for us.
     #[error(
-        "only holders of its deleter key may forget, prune, repair and change keys in this repository"
+        "only holders of its deleter key may forget, prune, repair, and remove or replace keys in this \
+         repository"
     )]
     NotDeleter,
     /// Writers would take our lock for an old one that was stored again.

@@ -192,3 +192,9 @@ fn with_a_deleter_key_only_its_holder_keeps_others_out_and_deletes() {
     let again = ["init", "-r", "other", "--require-deleter-key", "deleter"];
     assert_eq!(env.json(&again)["deleter_key"], "deleter");
 }
+    // Adding takes nothing away, and whoever has the password could do it with any program.
+    env.succeed(&["key", "add", "--new-password-file", "second"]);
+    let help = env.succeed(&["init", "--help"]);
+    let help: Vec<&str> = help.split_whitespace().collect();
+    let words = "remove or replace keys, and backups wait for nobody else";
+    assert!(help.join(" ").contains(words), "{help:?}");
