@@ -29,9 +29,10 @@ impl From<StorageError> for CommandError {
     fn from(error: StorageError) -> Self {
         let this = Self::of(ErrorKind::Storage, &error);
         match error.kind() {
-            StorageErrorKind::Full => {
-                this.hint("make space there; what was already stored is used by the next run")
-            }
+            StorageErrorKind::Full => this.hint(
+                "make space there and run it again; packs that no index lists yet are not \
+                     used then, and go with a `refloat prune` a day later",
+            ),
             StorageErrorKind::Denied => {
                 this.hint("check who may read and write there: mode, owner, policy")
             }
