@@ -17,7 +17,7 @@ use crate::environment;
 ///
 /// Exit codes: 0 all done, 1 failed, 2 wrong usage, 3 incomplete (part was not saved or not
 /// restored, or a reference is missing), 4 differences found, 10 no repository, 11 locked,
-/// 12 wrong password, 130 and 143 interrupted.
+/// 12 wrong password, 129, 130 and 143 interrupted.
 #[derive(Debug, Parser)]
 #[command(
     name = "refloat",
