@@ -132,7 +132,8 @@ pub struct GlobalArgs {
 }
 
 fn parse_wait(text: &str) -> Result<Duration, String> {
-    if text == "0" {
+    // No period: it is longer than nothing.
+    if text == "0" || text.parse::<jiff::Span>().is_ok_and(|span| span.is_zero()) {
         return Ok(Duration::ZERO);
     }
     let period: Period = text.parse().map_err(|e| format!("{e}"))?;

@@ -162,6 +162,27 @@ fn an_empty_pattern_does_not_leave_out_everything() {
     refused(&env, &["backup", "daily"], said);
 }
 
+/// A repository would be made in a folder that nobody looks for.
+#[test]
+fn a_name_of_the_configuration_is_no_address() {
+    let env = CliEnv::new();
+    env.write("refloat.yaml", "repositories: {off: {url: /srv/off}}\n");
+    let said = "\"off\" is the name of a repository in refloat.yaml, and --repository takes an \
+                address\nhint: give its url and its password, or ./off for a folder of this name";
+    refused(&env, &["-r", "off", "init"], said);
+    assert!(!env.path("off").exists());
+    env.succeed(&["-r", "./off", "init"]);
+}
+
+#[test]
+fn not_waiting_for_a_lock_has_a_unit_or_none() {
+    let env = CliEnv::with_repository();
+    for none in ["0", "0s", "0m"] {
+        env.succeed(&["points", "--retry-lock", none]);
+    }
+    assert_eq!(env.code(&["points", "--retry-lock", "0x"]), 2);
+}
+
 #[test]
 fn variables_and_their_meanings_stand_apart() {
     let env = CliEnv::new();
