@@ -64,15 +64,7 @@ impl From<RepositoryError> for CommandError {
             R::NoRepository { .. } => {
                 of(ErrorKind::NoRepository).hint("make one with `refloat init`")
             }
-            R::LostConfig { holds, .. } => {
-                let this = of(ErrorKind::Damaged).hint(CONFIG_BACK);
-                match holds {
-                    FileKind::Key => this.hint(
-                        "if it was an `init` that broke off, repeat it with the same password",
-                    ),
-                    _ => this,
-                }
-            }
+            R::LostConfig { holds, .. } => without_config(of(ErrorKind::Damaged), *holds),
             R::AlreadyInitialized { .. } => of(ErrorKind::AlreadyInitialized)
                 .hint("it was not touched; choose another place for a new one"),
             R::WrongPassword { .. } => of(ErrorKind::WrongPassword).hint(
@@ -95,6 +87,12 @@ impl From<RepositoryError> for CommandError {
                 of(ErrorKind::Refused).hint("give the key's file with --deleter-key")
             }
             R::DeleterClock { .. } => of(ErrorKind::Refused).hint("set this machine's clock"),
+            // Not even a check gets further than this.
+            R::DamagedFile { file, .. }
+                if matches!(file.kind(), FileKind::Config | FileKind::Key) =>
+            {
+                of(ErrorKind::Damaged).hint(CONFIG_BACK)
+            }
             R::DamagedFile { .. }
             | R::DamagedBlob { .. }
             | R::MissingBlob { .. }
@@ -120,6 +118,16 @@ impl From<RepositoryError> for CommandError {
                 .hint("run it again, and see with `refloat check` whether that snapshot is whole"),
             _ => of(ErrorKind::Internal),
         }
+    }
+}
+
+fn without_config(error: CommandError, holds: FileKind) -> CommandError {
+    let error = error.hint(CONFIG_BACK);
+    match holds {
+        FileKind::Key => {
+            error.hint("if it was an `init` that broke off, repeat it with the same password")
+        }
+        _ => error,
     }
 }
 

@@ -108,6 +108,27 @@ fn a_lost_config_is_brought_back_and_not_made_anew() {
     assert_eq!(env.code(&["check", "--read-data"]), 0);
 }
 
+/// Even a check stops at it.
+#[test]
+fn a_damaged_config_or_key_names_what_brings_it_back() {
+    let env = CliEnv::with_data();
+    env.back_up();
+    env.succeed(&["key", "export", "escrow"]);
+    let key = std::fs::read_dir(env.path("repo/keys")).unwrap().next();
+    for file in [env.path("repo/config"), key.unwrap().unwrap().path()] {
+        std::fs::remove_file(&file).unwrap();
+        std::fs::write(&file, b"not what it was").unwrap();
+        let (code, shown) = env.outcome(&["check"]);
+        assert_eq!(code, 1, "{shown}");
+        assert!(
+            shown.contains("\nhint: put it back with `refloat key import FILE`"),
+            "{shown}"
+        );
+        env.succeed(&["key", "import", "escrow"]);
+        assert_eq!(env.code(&["check"]), 0);
+    }
+}
+
 /// A living exclusive lock of somebody who has the password.
 fn forge_lock(env: &CliEnv) {
     let storage = Arc::new(LocalStorage::new(env.path("repo")));
@@ -188,13 +209,13 @@ fn with_a_deleter_key_only_its_holder_keeps_others_out_and_deletes() {
         .unwrap();
     assert!(output.status.success(), "{}", env.show(&output));
     assert_eq!(env.code(&["check", "--read-data"]), 0);
-    // The same key for another repository.
-    let again = ["init", "-r", "other", "--require-deleter-key", "deleter"];
-    assert_eq!(env.json(&again)["deleter_key"], "deleter");
-}
     // Adding takes nothing away, and whoever has the password could do it with any program.
     env.succeed(&["key", "add", "--new-password-file", "second"]);
     let help = env.succeed(&["init", "--help"]);
     let help: Vec<&str> = help.split_whitespace().collect();
     let words = "remove or replace keys, and backups wait for nobody else";
     assert!(help.join(" ").contains(words), "{help:?}");
+    // The same key for another repository.
+    let again = ["init", "-r", "other", "--require-deleter-key", "deleter"];
+    assert_eq!(env.json(&again)["deleter_key"], "deleter");
+}
