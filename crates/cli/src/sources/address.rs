@@ -141,6 +141,7 @@ pub fn declared(
             }
         }
     }
+    args.refuse_unused(&declared)?;
     Ok(declared)
 }
 
@@ -160,6 +161,41 @@ impl SourceArgs {
             }
         }
         declared
+    }
+
+    /// Refuses options of a kind of which no source is named: more would be saved than was meant.
+    fn refuse_unused(&self, declared: &[Declared]) -> Result<(), CommandError> {
+        let has = |is: fn(&SourceConfig) -> bool| declared.iter().any(|d| is(&d.config));
+        let files = has(|config| matches!(config, SourceConfig::Files(_)));
+        let registry = has(|config| matches!(config, SourceConfig::Registry(_)));
+        let given = [
+            ("--exclude", "files:", files, !self.exclude.is_empty()),
+            ("--one-file-system", "files:", files, self.one_file_system),
+            (
+                "--registry-repository",
+                "registry:",
+                registry,
+                !self.registry_repository.is_empty(),
+            ),
+            (
+                "--registry-image",
+                "registry:",
+                registry,
+                !self.registry_image.is_empty(),
+            ),
+            (
+                "--registry-in-use-only",
+                "registry:",
+                registry,
+                self.registry_in_use_only,
+            ),
+        ];
+        match given.iter().find(|(_, _, has, given)| *given && !has) {
+            None => Ok(()),
+            Some((option, kind, ..)) => Err(CommandError::usage(format!(
+                "{option} has no effect without a {kind} source"
+            ))),
+        }
     }
 }
 

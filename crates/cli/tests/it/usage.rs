@@ -88,6 +88,51 @@ fn options_of_sources_are_refused_without_one() {
 }
 
 #[test]
+fn options_of_a_kind_of_source_are_refused_without_one_of_it() {
+    let env = CliEnv::with_data();
+    let files = format!("files:{}", env.path("data").display());
+    for (source, options, name, kind) in [
+        (
+            "docker:",
+            &["--exclude", "*.md"] as &[&str],
+            "exclude",
+            "files:",
+        ),
+        (
+            "docker:",
+            &["--one-file-system"],
+            "one-file-system",
+            "files:",
+        ),
+        (
+            &files,
+            &["--registry-image", "a:1"],
+            "registry-image",
+            "registry:",
+        ),
+        (
+            &files,
+            &["--registry-repository", "a"],
+            "registry-repository",
+            "registry:",
+        ),
+        (
+            &files,
+            &["--registry-in-use-only"],
+            "registry-in-use-only",
+            "registry:",
+        ),
+    ] {
+        let message = format!("--{name} has no effect without a {kind} source");
+        refused(
+            &env,
+            &[&["backup", "--source", source], options].concat(),
+            &message,
+        );
+    }
+}
+
+#[test]
 fn a_policy_is_no_filter_of_a_point_that_is_named() {
     let env = CliEnv::with_repository();
     refused(
