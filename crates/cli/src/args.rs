@@ -17,7 +17,7 @@ use crate::environment;
 ///
 /// Exit codes: 0 all done, 1 failed, 2 wrong usage, 3 incomplete (part was not saved or not
 /// restored, or a reference is missing), 4 differences found, 10 no repository, 11 locked,
-/// 12 wrong password, 130 and 143 interrupted.
+/// 12 wrong password, 129, 130 and 143 interrupted.
 #[derive(Debug, Parser)]
 #[command(
     name = "refloat",
@@ -37,7 +37,9 @@ pub struct Cli {
 /// The whole command line with the list of environment variables, for parsing, manual pages and
 /// completions.
 pub fn command() -> clap::Command {
-    let line = |v: &environment::Variable| format!("  {:<28}{}\n", v.name, v.meaning);
+    let all = || environment::ALL.into_iter().chain(&environment::STORAGE);
+    let width = all().map(|v| v.name.len()).max().unwrap_or_default();
+    let line = |v: &environment::Variable| format!("  {:<width$}  {}\n", v.name, v.meaning);
     let ours: String = environment::ALL.iter().map(|v| line(v)).collect();
     let services: String = environment::STORAGE.iter().map(line).collect();
     let short = format!("Environment:\n{ours}");
@@ -108,8 +110,8 @@ pub struct GlobalArgs {
     /// else deletes or puts back is noticed [env: REFLOAT_LEDGER]
     #[arg(long, global = true, value_name = "FILE")]
     pub ledger: Option<PathBuf>,
-    /// The file with the key that forget, prune, repair and changes of keys take in a repository
-    /// that was made with --require-deleter-key [env: REFLOAT_DELETER_KEY]
+    /// The file with the key that forget, prune, repair, key remove and key passwd take in a
+    /// repository that was made with --require-deleter-key [env: REFLOAT_DELETER_KEY]
     #[arg(long, global = true, value_name = "FILE")]
     pub deleter_key: Option<PathBuf>,
     /// The configuration; ./refloat.yaml if it is there [env: REFLOAT_CONFIG]
@@ -130,7 +132,8 @@ pub struct GlobalArgs {
 }
 
 fn parse_wait(text: &str) -> Result<Duration, String> {
-    if text == "0" {
+    // No period: it is longer than nothing.
+    if text == "0" || text.parse::<jiff::Span>().is_ok_and(|span| span.is_zero()) {
         return Ok(Duration::ZERO);
     }
     let period: Period = text.parse().map_err(|e| format!("{e}"))?;

@@ -101,6 +101,22 @@ impl CommandError {
         Self::new(ErrorKind::Usage, message)
     }
 
+    /// What the argument parser says of a command line; its text is paragraphs: what is wrong, tips,
+    /// how the command is used, where there is more.
+    pub fn command_line(error: &clap::Error) -> Self {
+        let text = error.render().to_string();
+        let mut paragraphs = text.split("\n\n").map(|paragraph| {
+            let lines: Vec<&str> = paragraph.lines().map(str::trim).collect();
+            lines.join(" ").trim().to_owned()
+        });
+        let message = paragraphs.next().unwrap_or_default();
+        let message = message.strip_prefix("error: ").unwrap_or(&message);
+        Self {
+            hints: paragraphs.filter(|hint| !hint.is_empty()).collect(),
+            ..Self::usage(message)
+        }
+    }
+
     /// A library's error with its chain of causes.
     pub fn of(kind: ErrorKind, error: &dyn Error) -> Self {
         let mut chain = texts(error);

@@ -23,6 +23,8 @@ pub enum ExitStatus {
     Locked = 11,
     /// No key opens with this password.
     WrongPassword = 12,
+    /// SIGHUP: the terminal went away.
+    HungUp = 129,
     /// SIGINT.
     Interrupted = 130,
     /// SIGTERM.

@@ -9,6 +9,7 @@
 mod allocator;
 mod app;
 mod args;
+mod belonging;
 mod command_error;
 mod commands;
 mod deleter;

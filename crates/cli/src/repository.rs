@@ -76,8 +76,7 @@ impl<'s> Closed<'s> {
     ) -> Result<Self, CommandError> {
         // Told before the password is asked for: a wrong path is not worth typing one.
         if storage.size(&refloat_storage::FileKey::CONFIG)?.is_none() {
-            let location = storage.location();
-            return Err(RepositoryError::NoRepository { location }.into());
+            return Err(RepositoryError::without_config(&storage).into());
         }
         Ok(Self {
             storage,

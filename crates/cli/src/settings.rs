@@ -272,6 +272,7 @@ fn repository_place(
         None => environment::text(&environment::REPOSITORY)?,
     };
     if let Some(url) = given {
+        refuse_name(&url, file)?;
         return place(&url, Path::new(""), options.clone()).map(Some);
     }
     let configured = file.and_then(|f| Some((f.config.repository.as_ref()?, &f.base)));
@@ -282,6 +283,20 @@ fn repository_place(
         return Ok(None);
     };
     place(url, base, options.clone().or(repository.options.clone())).map(Some)
+}
+
+/// A name of the configuration would be taken for a folder, and a repository be made there that
+/// nobody looks for.
+fn refuse_name(url: &str, file: Option<&LoadedConfig>) -> Result<(), CommandError> {
+    if !file.is_some_and(|file| file.config.repositories.contains_key(url)) {
+        return Ok(());
+    }
+    Err(CommandError::usage(format!(
+        "{url:?} is the name of a repository in refloat.yaml, and --repository takes an address"
+    ))
+    .hint(format!(
+        "give its url and its password, or ./{url} for a folder of this name"
+    )))
 }
 
 /// A place whose address stands in `base`; a configuration has no shell that expands `~/`.

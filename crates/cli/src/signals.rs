@@ -1,7 +1,8 @@
-//! SIGINT and SIGTERM.
+//! SIGINT, SIGTERM, and SIGHUP of a terminal that goes away.
 //!
 //! Invariant: the first signal asks the run to stop in good order (applications are resumed,
-//! nothing half is published, what came is kept); the second one ends the process at once.
+//! nothing half is published, what came is kept); the second one ends the process at once. SIGHUP
+//! stops too and never ends at once: terminals, shells and service managers send it beside others.
 
 use std::io;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
 
 use refloat_model::cancel::Cancel;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals as Incoming;
 
 use crate::exit_status::ExitStatus;
@@ -37,14 +38,25 @@ impl Signals {
     /// The system refuses.
     pub fn listen() -> io::Result<Self> {
         let this = Self::default();
-        let mut incoming = Incoming::new([SIGINT, SIGTERM])?;
+        let mut signals = vec![SIGINT, SIGTERM];
+        if hang_up_counts() {
+            signals.push(SIGHUP);
+        }
+        let mut incoming = Incoming::new(signals)?;
         let heard = this.clone();
         std::thread::Builder::new()
             .name("signals".to_owned())
             .spawn(move || {
+                let mut asked = false;
                 for signal in incoming.forever() {
+                    if signal != SIGHUP {
+                        if asked {
+                            std::process::exit(128 + signal);
+                        }
+                        asked = true;
+                    }
                     if heard.cancel.is_cancelled() {
-                        std::process::exit(128 + signal);
+                        continue;
                     }
                     heard.first.store(signal, Ordering::SeqCst);
                     heard.cancel.cancel();
@@ -79,10 +91,19 @@ impl Signals {
 
     /// How an interrupted run ends.
     pub fn status(&self) -> ExitStatus {
-        if self.first.load(Ordering::SeqCst) == SIGTERM {
-            ExitStatus::Terminated
-        } else {
-            ExitStatus::Interrupted
+        match self.first.load(Ordering::SeqCst) {
+            SIGTERM => ExitStatus::Terminated,
+            SIGHUP => ExitStatus::HungUp,
+            _ => ExitStatus::Interrupted,
         }
     }
+}
+
+/// Whether SIGHUP would end this process, as whoever started it with `nohup` does not want. Where
+/// that cannot be told it is left as it is.
+fn hang_up_counts() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    ignored.is_some_and(|mask| mask & (1 << (SIGHUP - 1)) == 0)
 }

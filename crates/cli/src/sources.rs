@@ -12,7 +12,7 @@ mod registry;
 mod target;
 
 pub use access::AccessArgs;
-pub use address::{Declared, SourceArgs, declared};
+pub use address::{Declared, SourceArgs, belonging, declared};
 pub use connect::{Connected, Purpose};
 pub use etcd::EtcdTargetArgs;
 pub use target::target;

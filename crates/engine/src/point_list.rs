@@ -7,6 +7,7 @@ use std::str::FromStr;
 use refloat_model::id::PointId;
 use refloat_model::time::Timestamp;
 use refloat_model::tree_path::{InvalidComponent, TreePath};
+use refloat_repository::repair::REPAIRED_TAG;
 use refloat_repository::{SnapshotFile, SnapshotId};
 use serde::Serialize;
 
@@ -45,6 +46,13 @@ pub const TAG_POLICY: &str = "policy";
 pub const AD_HOC_POLICY: &str = "default";
 /// The kind of source that is folders of this machine.
 pub const FILES: &str = "files";
+
+/// Whether a tag would be taken for one that the engine or a repair sets.
+#[must_use]
+pub fn is_reserved(tag: &str) -> bool {
+    let is_of = |name: &str| tag.strip_prefix(name).is_some_and(|t| t.starts_with(':'));
+    [TAG, TAG_PARTIAL, REPAIRED_TAG].contains(&tag) || is_of(TAG_POINT) || is_of(TAG_POLICY)
+}
 
 /// Whether a snapshot is what a run kept of unfinished items, and so no recovery point.
 #[must_use]

@@ -64,6 +64,9 @@ pub enum FilesError {
         /// The root that holds it.
         outer: PathBuf,
     },
+    /// A pattern that would fit everything: an empty word of a variable that is not set.
+    #[error("the pattern {0:?} is empty")]
+    EmptyPattern(String),
     /// A pattern that is none.
     #[error("{pattern:?} is not a valid pattern")]
     Pattern {

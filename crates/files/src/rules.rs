@@ -57,6 +57,9 @@ impl Rules {
                 None => (Verdict::LeaveOut, pattern),
             };
             let plain = body.trim_end_matches('/');
+            if plain.is_empty() {
+                return Err(FilesError::EmptyPattern(pattern.to_owned()));
+            }
             let rule = Rule {
                 order,
                 verdict,
@@ -232,6 +235,19 @@ mod tests {
             left_out(&["*.tmp"], &["# *.gz", "", "  ", "!logs/*\r\n"]),
             ["a.tmp", "big"]
         );
+    }
+
+    /// They would leave out everything.
+    #[test]
+    fn patterns_of_nothing_are_refused() {
+        for pattern in ["", "/", "!", "!//"] {
+            let options = FilesOptions {
+                exclude: vec!["ok".to_owned(), pattern.to_owned()],
+                ..FilesOptions::default()
+            };
+            let error = Rules::compile(&options).unwrap_err();
+            assert!(matches!(error, FilesError::EmptyPattern(p) if p == pattern));
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use refloat_model::cancel::Cancelled;
 use refloat_model::entry::SinkError;
-use refloat_storage::{FileKey, StorageError, StorageErrorKind};
+use refloat_storage::{FileKey, FileKind, StorageError, StorageErrorKind};
 
 use crate::crypto::CryptoError;
 use crate::id::BlobId;
@@ -24,6 +24,16 @@ pub enum RepositoryError {
     NoRepository {
         /// Where.
         location: String,
+    },
+    /// There is a repository that nothing opens any more.
+    #[error(
+        "the config of the repository at {location} is lost: files below {} are still there", .holds.folder()
+    )]
+    LostConfig {
+        /// Where.
+        location: String,
+        /// What is there all the same.
+        holds: FileKind,
     },
     /// `init` found a repository.
     #[error("there is a repository at {location} already")]
@@ -130,7 +140,8 @@ pub enum RepositoryError {
     MayNotLock(StorageError),
     /// Writers would not wait for us.
     #[error(
-        "only holders of its deleter key may forget, prune, repair and change keys in this repository"
+        "only holders of its deleter key may forget, prune, repair, and remove or replace keys in this \
+         repository"
     )]
     NotDeleter,
     /// Writers would take our lock for an old one that was stored again.

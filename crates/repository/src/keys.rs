@@ -81,6 +81,27 @@ pub fn open_any(
     }))
 }
 
+/// Whether there is no sound key that the password does not open.
+pub fn opens_each_sound(
+    storage: &SharedStorage,
+    password: &Secret,
+) -> Result<bool, RepositoryError> {
+    let keys = storage.list(FileKind::Key)?;
+    if keys.len() > KEYS_TRIED_MAX {
+        return Ok(false);
+    }
+    for listed in keys {
+        match read(storage, &listed.key) {
+            Ok(file) if file.open(password).is_ok() => {}
+            Ok(_others) => return Ok(false),
+            Err(RepositoryError::DamagedFile { .. }) => {}
+            Err(RepositoryError::Storage(e)) if e.kind() == StorageErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(true)
+}
+
 fn read(storage: &SharedStorage, key: &FileKey) -> Result<KeyFile, RepositoryError> {
     let json = storage.read(key)?;
     if sha256(&json) != *key.id() {

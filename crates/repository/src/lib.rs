@@ -39,6 +39,7 @@ mod pack_writing;
 mod parallel;
 pub mod protect;
 pub mod prune;
+mod remains;
 pub mod repair;
 mod repository;
 pub mod restore;

@@ -26,6 +26,7 @@ use crate::keys;
 use crate::other_places::OtherPlaces;
 use crate::pack_reading::sizes;
 use crate::parallel::{for_each, lock, threads};
+use crate::remains::refuse_remains;
 use crate::tree_blocks::TreeBlocks;
 
 /// Which chunker a new repository gets.
@@ -99,12 +100,12 @@ impl std::fmt::Debug for Repository {
 impl Repository {
     /// Makes a new repository and opens it.
     ///
-    /// Guarantees: an existing repository is never touched. Crash behaviour: the key is written
+    /// Guarantees: an existing repository is never touched, nor what is left of one. Crash behaviour: the key is written
     /// first, the config last; without a config there is no repository, and `init` can be
     /// repeated.
     ///
     /// # Errors
-    /// There is a repository already, or storage failed.
+    /// There is a repository already, or one without its config, or storage failed.
     pub fn init(
         storage: SharedStorage,
         password: &Secret,
@@ -119,6 +120,8 @@ impl Repository {
                 return Err(occupied());
             }
             storage.delete(&FileKey::CONFIG)?;
+        } else {
+            refuse_remains(&storage, password)?;
         }
         storage.create()?;
         let chunker = match options.chunker_parameters {
@@ -166,7 +169,7 @@ impl Repository {
         let sealed = match storage.read(&FileKey::CONFIG) {
             Ok(sealed) => sealed,
             Err(error) if error.kind() == StorageErrorKind::NotFound => {
-                return Err(RepositoryError::NoRepository { location });
+                return Err(RepositoryError::without_config(&storage));
             }
             Err(error) => return Err(error.into()),
         };

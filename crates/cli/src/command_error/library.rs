@@ -15,20 +15,24 @@ use refloat_model::tree_path::InvalidComponent;
 use refloat_repository::RepositoryError;
 use refloat_repository::prune::PruneError;
 use refloat_source::{SourceError, StoredError, TargetError};
-use refloat_storage::{StorageError, StorageErrorKind};
+use refloat_storage::{FileKind, StorageError, StorageErrorKind};
 
 use super::{CommandError, ErrorKind, one_line};
 
 /// How many failed items an error names; the report names all.
 const REASONS_MAX: usize = 5;
+/// Where a config comes from that is lost.
+const CONFIG_BACK: &str =
+    "put it back with `refloat key import FILE`, from an earlier `refloat key export`";
 
 impl From<StorageError> for CommandError {
     fn from(error: StorageError) -> Self {
         let this = Self::of(ErrorKind::Storage, &error);
         match error.kind() {
-            StorageErrorKind::Full => {
-                this.hint("make space there; what was already stored is used by the next run")
-            }
+            StorageErrorKind::Full => this.hint(
+                "make space there and run it again; packs that no index lists yet are not \
+                     used then, and go with a `refloat prune` a day later",
+            ),
             StorageErrorKind::Denied => {
                 this.hint("check who may read and write there: mode, owner, policy")
             }
@@ -60,6 +64,7 @@ impl From<RepositoryError> for CommandError {
             R::NoRepository { .. } => {
                 of(ErrorKind::NoRepository).hint("make one with `refloat init`")
             }
+            R::LostConfig { holds, .. } => without_config(of(ErrorKind::Damaged), *holds),
             R::AlreadyInitialized { .. } => of(ErrorKind::AlreadyInitialized)
                 .hint("it was not touched; choose another place for a new one"),
             R::WrongPassword { .. } => of(ErrorKind::WrongPassword).hint(
@@ -82,6 +87,12 @@ impl From<RepositoryError> for CommandError {
                 of(ErrorKind::Refused).hint("give the key's file with --deleter-key")
             }
             R::DeleterClock { .. } => of(ErrorKind::Refused).hint("set this machine's clock"),
+            // Not even a check gets further than this.
+            R::DamagedFile { file, .. }
+                if matches!(file.kind(), FileKind::Config | FileKind::Key) =>
+            {
+                of(ErrorKind::Damaged).hint(CONFIG_BACK)
+            }
             R::DamagedFile { .. }
             | R::DamagedBlob { .. }
             | R::MissingBlob { .. }
@@ -107,6 +118,16 @@ impl From<RepositoryError> for CommandError {
                 .hint("run it again, and see with `refloat check` whether that snapshot is whole"),
             _ => of(ErrorKind::Internal),
         }
+    }
+}
+
+fn without_config(error: CommandError, holds: FileKind) -> CommandError {
+    let error = error.hint(CONFIG_BACK);
+    match holds {
+        FileKind::Key => {
+            error.hint("if it was an `init` that broke off, repeat it with the same password")
+        }
+        _ => error,
     }
 }
 

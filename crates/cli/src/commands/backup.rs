@@ -7,13 +7,14 @@ mod copies;
 use std::fmt::Write as _;
 use std::panic::resume_unwind;
 
+use clap::builder::NonEmptyStringValueParser;
 use refloat_engine::backup::{
     self, BackupOptions, BackupPlan, BackupPolicy, BackupReport, BackupRun, Discovery, Selection,
     is_complete,
 };
 use refloat_engine::config::PolicyConfig;
 use refloat_engine::period::Period;
-use refloat_engine::point_list::AD_HOC_POLICY;
+use refloat_engine::point_list::{AD_HOC_POLICY, is_reserved};
 use refloat_model::cancel::Cancel;
 use refloat_model::finding::{Finding, Severity};
 use refloat_model::id::{PointId, RunId};
@@ -51,10 +52,10 @@ pub struct Args {
     #[command(flatten)]
     sources: SourceArgs,
     /// The host's name in the point; constant, so that points can be told apart by it
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     host: Option<String>,
     /// Mark the point; --keep-tag of forget keeps it
-    #[arg(long = "tag", value_name = "TAG")]
+    #[arg(long = "tag", value_name = "TAG", value_parser = parse_tag)]
     tags: Vec<String>,
     /// What is not finished after this time is named as failed: 90m, 2h
     #[arg(long, value_name = "PERIOD")]
@@ -80,6 +81,17 @@ enum CompressionArg {
     #[default]
     Auto,
     Max,
+}
+
+/// A point with a tag of the engine's would be taken for something else, or for none.
+fn parse_tag(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("a tag has at least one character".to_owned());
+    }
+    if is_reserved(text) {
+        return Err("Refloat sets such tags itself".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 #[derive(Default, Serialize)]

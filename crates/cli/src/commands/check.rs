@@ -2,6 +2,8 @@
 //!
 //! Invariant: anything lost or damaged ends with an exit code that is not 0.
 
+mod advice;
+
 use refloat_model::finding::Finding;
 use refloat_model::progress::Progress as _;
 use refloat_repository::check::{self, CheckOptions, CheckReport, ReadData};
@@ -172,12 +174,13 @@ fn text(report: &Report) -> String {
             table::count(report.report.lost.len() as u64, "path")
         )
     };
-    format!(
+    let done = format!(
         "{verdict}: {}, {}, {}, {} of {} read\n",
         table::count(counts.snapshots, "snapshot"),
         table::count(counts.packs, "pack"),
         table::count(counts.blobs, "blob"),
         table::bytes(counts.bytes_read),
         table::bytes(counts.bytes_listed),
-    )
+    );
+    done + &advice::advice(&report.report.findings)
 }

@@ -18,6 +18,7 @@ use refloat_model::progress::Progress as _;
 use refloat_repository::{BlobId, SnapshotFile, SnapshotId};
 use serde::Serialize;
 
+use crate::belonging::Belonging;
 use crate::command_error::{CommandError, ErrorKind};
 use crate::exit_status::ExitStatus;
 use crate::point;
@@ -46,7 +47,7 @@ pub struct Args {
     #[arg(long)]
     all: bool,
     /// With --all, only points of this policy
-    #[arg(long, value_name = "NAME", requires = "all")]
+    #[arg(long, value_name = "NAME")]
     policy: Option<String>,
     /// The Git repository; it is made, without a work tree, if the folder is empty or not there
     #[arg(long, value_name = "FOLDER", required = true)]
@@ -95,6 +96,14 @@ struct Asked {
     summary: PointSummary,
     id: PointId,
     root: BlobId,
+}
+
+/// A point that is named is exported whatever its policy is.
+pub fn belonging() -> Belonging {
+    Belonging {
+        options: vec!["policy".into()],
+        owner: "all",
+    }
 }
 
 /// Exports.

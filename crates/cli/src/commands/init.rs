@@ -29,9 +29,9 @@ pub struct Args {
     /// name under repositories in refloat.yaml, or an address
     #[arg(long, value_name = "REPOSITORY", conflicts_with = "chunker")]
     copy_chunker_params: Option<String>,
-    /// Only holders of the key in this file may forget, prune, repair and change keys, and backups
-    /// wait for nobody else; it is made if it is not there. No other program may prune this
-    /// repository then
+    /// Only holders of the key in this file may forget, prune, repair, and remove or replace keys,
+    /// and backups wait for nobody else; it is made if it is not there. Adding a key takes nothing
+    /// away, and whoever knows the password may. No other program may prune this repository then
     #[arg(long, value_name = "FILE")]
     require_deleter_key: Option<PathBuf>,
     #[command(flatten)]
@@ -107,8 +107,8 @@ pub fn run(args: &Args, settings: &Settings) -> Result<ExitStatus, CommandError>
 fn text(report: &Report) -> String {
     let deleter = report.deleter_key.as_ref().map(|file| {
         format!(
-            "forget, prune, repair and changes of keys take the deleter key in {file}: keep it away \
-             from machines\nthat back up, and a copy of it somewhere else; no other program may prune \
+            "forget, prune, repair, key remove and key passwd take the deleter key in {file}: keep it \
+             away from machines\nthat back up, and a copy of it somewhere else; no other program may prune \
              this repository\n"
         )
     });

@@ -14,6 +14,7 @@ use clap::ValueEnum;
 use refloat_model::glob::Glob;
 use refloat_model::plan::{GitKeepers, OnConflict, Permission, RestoreRequest};
 
+use crate::belonging::Belonging;
 use crate::command_error::{CommandError, ErrorKind};
 use crate::exit_status::ExitStatus;
 use crate::point;
@@ -54,16 +55,16 @@ pub struct Args {
 #[command(next_help_heading = "Into a folder")]
 struct FolderArgs {
     /// Write into a folder that holds something; entries of the same names are replaced
-    #[arg(long, requires = "target")]
+    #[arg(long)]
     into_existing: bool,
     /// Write even into / or the home folder
     #[arg(long, requires = "into_existing")]
     into_system_folder: bool,
     /// Restore set-id bits, device nodes and file capabilities too
-    #[arg(long, requires = "target")]
+    #[arg(long)]
     with_privileges: bool,
     /// Begin even if the space seems not to suffice, as for files with many holes
-    #[arg(long, requires = "target")]
+    #[arg(long)]
     no_space_check: bool,
 }
 
@@ -73,45 +74,44 @@ struct FolderArgs {
 struct SystemArgs {
     /// Only this workload, or one object: shop, volume:db-data, object:deployments.apps/shop/web,
     /// image:team/app:1.2, of a cluster also where:CONDITION (CEL)
-    #[arg(long, value_name = "NAME", requires = "to")]
+    #[arg(long, value_name = "NAME")]
     only: Vec<String>,
     /// Restore under a new name: volume:db-data=db-copy, namespace:shop=shop-copy,
     /// repository:team/=shop/, image:team/app:1=1-old, registry:hub=mirror/hub
-    #[arg(long = "as", value_name = "OLD=NEW", requires = "to")]
+    #[arg(long = "as", value_name = "OLD=NEW")]
     rename: Vec<String>,
     /// What to do about objects of the same name that differ
-    #[arg(long, value_enum, default_value_t, requires = "to")]
+    #[arg(long, value_enum, default_value_t)]
     on_conflict: OnConflictArg,
     /// Do what is refused otherwise
-    #[arg(long, value_enum, value_name = "WHAT", requires = "to")]
+    #[arg(long, value_enum, value_name = "WHAT")]
     allow: Vec<AllowArg>,
     /// The file with the value of a swarm secret, which no engine gives out: token=./token.txt
-    #[arg(long = "secret", value_name = "NAME=FILE", requires = "to")]
+    #[arg(long = "secret", value_name = "NAME=FILE")]
     secrets: Vec<String>,
     /// Do not start restored containers
-    #[arg(long, requires = "to")]
+    #[arg(long)]
     leave_stopped: bool,
     /// Do not ask before something is replaced
-    #[arg(long, requires = "to")]
+    #[arg(long)]
     yes: bool,
     /// Execute this plan, which --dry-run --json wrote, if the target is still as it was then
     #[arg(
         long,
         value_name = "FILE",
-        requires = "to",
         conflicts_with_all = ["only", "rename", "on_conflict", "leave_stopped", "dry_run",
                               "privileged", "transforms", "gitops"]
     )]
     plan: Option<PathBuf>,
     /// Restore what gives rights or changes a cluster too, named with its kind:
     /// roles.rbac.authorization.k8s.io/shop/*
-    #[arg(long, value_name = "KIND/NAME", requires = "to")]
+    #[arg(long, value_name = "KIND/NAME")]
     privileged: Vec<String>,
     /// What to do about Flux or Argo CD where they would undo what is restored
-    #[arg(long, value_enum, default_value_t, requires = "to")]
+    #[arg(long, value_enum, default_value_t)]
     gitops: GitopsArg,
     /// Change objects on their way back as this file says
-    #[arg(long, value_name = "FILE", requires = "to")]
+    #[arg(long, value_name = "FILE")]
     transforms: Vec<PathBuf>,
     #[command(flatten)]
     access: AccessArgs,
@@ -163,6 +163,15 @@ impl From<&AllowArg> for Permission {
     }
 }
 
+/// Which options are for which of the two ways to restore.
+pub fn belongings() -> Vec<Belonging> {
+    vec![
+        Belonging::all_of::<FolderArgs>("target"),
+        Belonging::all_of::<SystemArgs>("to"),
+        Belonging::all_of::<EtcdTargetArgs>("to"),
+    ]
+}
+
 /// Restores.
 pub fn run(
     args: &Args,
@@ -171,7 +180,6 @@ pub fn run(
 ) -> Result<ExitStatus, CommandError> {
     let locator = point::locator(&args.point)?;
     if let Some(target) = &args.target {
-        args.system.access.refuse_unused()?;
         return folder::run(args, target, &locator, settings, signals);
     }
     if !locator.path.components().is_empty() {

@@ -40,14 +40,20 @@ struct RegistryArgs {
     #[arg(long, value_name = "NAME")]
     registry_user: Option<String>,
     /// A file whose first line is the registry user's password
-    #[arg(long, value_name = "FILE", requires = "registry_user")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "registry_user",
+        conflicts_with_all = ["registry_token_command", "registry_config"]
+    )]
     registry_password_file: Option<PathBuf>,
     /// A command that prints the registry user's password: aws ecr get-login-password
     #[arg(
         long,
         value_name = "COMMAND",
         requires = "registry_user",
-        conflicts_with = "registry_password_file"
+        conflicts_with_all = ["registry_password_file", "registry_token_command",
+                              "registry_config"]
     )]
     registry_password_command: Option<String>,
     /// A command that prints a token for the registry

@@ -4,11 +4,13 @@
 
 use std::path::PathBuf;
 
+use clap::Id;
 use refloat_engine::config::{FilesConfig, Namespaces, SourceConfig};
 use refloat_model::glob::Glob;
 
 use super::access::AccessArgs;
 use super::etcd::EtcdSourceArgs;
+use crate::belonging::{Belonging, ids_of};
 use crate::command_error::{CommandError, ErrorKind};
 use crate::settings::LoadedConfig;
 
@@ -34,28 +36,22 @@ pub struct SourceArgs {
     #[arg(long, value_name = "[NAME=]KIND:ADDRESS")]
     pub source: Vec<String>,
     /// Leave out paths that fit this pattern; for files: sources given here
-    #[arg(long, value_name = "PATTERN", requires = "source")]
+    #[arg(long, value_name = "PATTERN")]
     pub exclude: Vec<String>,
     /// Leave out other file systems mounted below; for files: sources given here
-    #[arg(long, requires = "source")]
+    #[arg(long)]
     pub one_file_system: bool,
     /// Only repositories that fit this pattern; for registry: sources given here. Plain names
     /// need no catalogue
-    #[arg(long, value_name = "PATTERN", requires = "source", value_parser = Glob::new)]
+    #[arg(long, value_name = "PATTERN", value_parser = Glob::new)]
     pub registry_repository: Vec<Glob>,
     /// Only this image: team/app:1.2, team/app@sha256:…; for registry: sources given here
-    #[arg(
-        long,
-        value_name = "IMAGE",
-        requires = "source",
-        conflicts_with = "registry_repository"
-    )]
+    #[arg(long, value_name = "IMAGE", conflicts_with = "registry_repository")]
     pub registry_image: Vec<String>,
     /// Only images that containers of the other sources are made from; for registry: sources
     /// given here
     #[arg(
         long,
-        requires = "source",
         conflicts_with_all = ["registry_repository", "registry_image"]
     )]
     pub registry_in_use_only: bool,
@@ -65,6 +61,16 @@ pub struct SourceArgs {
     /// Options of etcd: sources.
     #[command(flatten)]
     pub etcd: EtcdSourceArgs,
+}
+
+/// What is for sources on the command line, but for [`AccessArgs`]: those are refused with the
+/// place in the configuration, and one of them counts for its sources too.
+pub fn belonging() -> Belonging {
+    let access = ids_of::<AccessArgs>();
+    let mut belonging = Belonging::all_of::<SourceArgs>("source");
+    let is_of_source = |id: &Id| id != "source" && !access.contains(id);
+    belonging.options.retain(is_of_source);
+    belonging
 }
 
 impl SourceArgs {
@@ -135,6 +141,7 @@ pub fn declared(
             }
         }
     }
+    args.refuse_unused(&declared)?;
     Ok(declared)
 }
 
@@ -154,6 +161,41 @@ impl SourceArgs {
             }
         }
         declared
+    }
+
+    /// Refuses options of a kind of which no source is named: more would be saved than was meant.
+    fn refuse_unused(&self, declared: &[Declared]) -> Result<(), CommandError> {
+        let has = |is: fn(&SourceConfig) -> bool| declared.iter().any(|d| is(&d.config));
+        let files = has(|config| matches!(config, SourceConfig::Files(_)));
+        let registry = has(|config| matches!(config, SourceConfig::Registry(_)));
+        let given = [
+            ("--exclude", "files:", files, !self.exclude.is_empty()),
+            ("--one-file-system", "files:", files, self.one_file_system),
+            (
+                "--registry-repository",
+                "registry:",
+                registry,
+                !self.registry_repository.is_empty(),
+            ),
+            (
+                "--registry-image",
+                "registry:",
+                registry,
+                !self.registry_image.is_empty(),
+            ),
+            (
+                "--registry-in-use-only",
+                "registry:",
+                registry,
+                self.registry_in_use_only,
+            ),
+        ];
+        match given.iter().find(|(_, _, has, given)| *given && !has) {
+            None => Ok(()),
+            Some((option, kind, ..)) => Err(CommandError::usage(format!(
+                "{option} has no effect without a {kind} source"
+            ))),
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use refloat_docker::{Address, Certificates, ConnectOptions, DockerSource, Docker
 use refloat_engine::backup::{self, Discovery, Selection};
 use refloat_engine::config::{DockerConfig, FilesConfig, SourceConfig};
 use refloat_etcd::Plain;
-use refloat_files::{FilesOptions, FilesSource, Mounts};
+use refloat_files::{FilesError, FilesOptions, FilesSource, Mounts};
 use refloat_model::cancel::Cancel;
 use refloat_source::{Source, SourceError, Target};
 
@@ -115,8 +115,11 @@ fn files(name: &str, config: &FilesConfig) -> Result<FilesSource, CommandError> 
         },
         ..FilesOptions::default()
     };
-    FilesSource::new(name, config.paths.iter().cloned(), options)
-        .map_err(|e| CommandError::of(ErrorKind::Usage, &e))
+    FilesSource::new(name, config.paths.iter().cloned(), options).map_err(|error| match error {
+        FilesError::EmptyPattern(_) => CommandError::of(ErrorKind::Usage, &error)
+            .hint("leave it away; a variable that it comes from may not be set"),
+        _ => CommandError::of(ErrorKind::Usage, &error),
+    })
 }
 
 /// The engine as something to restore into.

@@ -23,7 +23,7 @@ use crate::settings::PasswordSource;
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct EtcdSourceArgs {
     /// Who signs etcd's certificates, a file in PEM; for etcd: sources given here
-    #[arg(long, value_name = "FILE", requires_all = ["source", "etcd_cert", "etcd_key"])]
+    #[arg(long, value_name = "FILE", requires_all = ["etcd_cert", "etcd_key"])]
     etcd_ca: Option<PathBuf>,
     /// The client's certificate for etcd
     #[arg(long, value_name = "FILE", requires = "etcd_ca")]
@@ -33,14 +33,14 @@ pub struct EtcdSourceArgs {
     etcd_key: Option<PathBuf>,
     /// The etcd user, which needs the role root; the password comes from the next one or from
     /// REFLOAT_ETCD_PASSWORD
-    #[arg(long, value_name = "NAME", requires = "source")]
+    #[arg(long, value_name = "NAME")]
     etcd_user: Option<String>,
     /// A file whose first line is the etcd user's password
     #[arg(long, value_name = "FILE", requires = "etcd_user")]
     etcd_password_file: Option<PathBuf>,
     /// Save this control-plane folder of this host too, usually /etc/kubernetes; for etcd: sources
     /// given here
-    #[arg(long, value_name = "FOLDER", requires = "source")]
+    #[arg(long, value_name = "FOLDER")]
     control_plane: Option<PathBuf>,
 }
 
@@ -130,16 +130,16 @@ pub fn source(
 pub struct EtcdTargetArgs {
     /// A member of the new cluster, once for each: cp1=https://10.0.0.1:2380; a cluster of one
     /// member comes back as it was without
-    #[arg(long, value_name = "NAME=URL", requires = "to")]
+    #[arg(long, value_name = "NAME=URL")]
     etcd_member: Vec<String>,
     /// Make the folder of this member only; otherwise each gets one below FOLDER
     #[arg(long, value_name = "NAME", requires = "etcd_member")]
     etcd_name: Option<String>,
     /// What keeps clusters with equal URLs apart; derived from the point if not given
-    #[arg(long, value_name = "TOKEN", requires = "to")]
+    #[arg(long, value_name = "TOKEN")]
     etcd_token: Option<String>,
     /// How far revisions are raised beyond the snapshot's, so that no watch misses an event
-    #[arg(long, value_name = "N", default_value_t = BUMP_DEFAULT, requires = "to")]
+    #[arg(long, value_name = "N", default_value_t = BUMP_DEFAULT)]
     etcd_bump_revision: u64,
 }
 

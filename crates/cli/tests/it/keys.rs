@@ -9,7 +9,7 @@ use refloat_repository::format::lock::LockFile;
 use refloat_storage::FileKind;
 use refloat_storage::local::LocalStorage;
 
-use crate::cli_env::{CliEnv, assert_cli};
+use crate::cli_env::{CliEnv, assert_cli, tree};
 
 #[test]
 fn keys_come_and_go_and_one_always_stays() {
@@ -86,6 +86,47 @@ fn keys_are_not_removed_beside_a_running_backup() {
     );
     drop(running);
     assert_eq!(env.code(&["key", "remove", &other]), 0);
+}
+
+#[test]
+fn a_lost_config_is_brought_back_and_not_made_anew() {
+    let env = CliEnv::with_data();
+    env.back_up();
+    env.succeed(&["key", "export", "escrow"]);
+    std::fs::remove_file(env.path("repo/config")).unwrap();
+    let before = tree(&env.path("repo"));
+    for command in ["init", "points"] {
+        let (code, shown) = env.outcome(&[command]);
+        assert_eq!(code, 1, "{shown}");
+        assert!(
+            shown.contains("[TMP]/repo is lost: files below snapshots are still there\nhint: put it back with `refloat key import FILE`"),
+            "{shown}"
+        );
+    }
+    assert_eq!(tree(&env.path("repo")), before);
+    env.succeed(&["key", "import", "escrow"]);
+    assert_eq!(env.code(&["check", "--read-data"]), 0);
+}
+
+/// Even a check stops at it.
+#[test]
+fn a_damaged_config_or_key_names_what_brings_it_back() {
+    let env = CliEnv::with_data();
+    env.back_up();
+    env.succeed(&["key", "export", "escrow"]);
+    let key = std::fs::read_dir(env.path("repo/keys")).unwrap().next();
+    for file in [env.path("repo/config"), key.unwrap().unwrap().path()] {
+        std::fs::remove_file(&file).unwrap();
+        std::fs::write(&file, b"not what it was").unwrap();
+        let (code, shown) = env.outcome(&["check"]);
+        assert_eq!(code, 1, "{shown}");
+        assert!(
+            shown.contains("\nhint: put it back with `refloat key import FILE`"),
+            "{shown}"
+        );
+        env.succeed(&["key", "import", "escrow"]);
+        assert_eq!(env.code(&["check"]), 0);
+    }
 }
 
 /// A living exclusive lock of somebody who has the password.
@@ -168,6 +209,12 @@ fn with_a_deleter_key_only_its_holder_keeps_others_out_and_deletes() {
         .unwrap();
     assert!(output.status.success(), "{}", env.show(&output));
     assert_eq!(env.code(&["check", "--read-data"]), 0);
+    // Adding takes nothing away, and whoever has the password could do it with any program.
+    env.succeed(&["key", "add", "--new-password-file", "second"]);
+    let help = env.succeed(&["init", "--help"]);
+    let help: Vec<&str> = help.split_whitespace().collect();
+    let words = "remove or replace keys, and backups wait for nobody else";
+    assert!(help.join(" ").contains(words), "{help:?}");
     // The same key for another repository.
     let again = ["init", "-r", "other", "--require-deleter-key", "deleter"];
     assert_eq!(env.json(&again)["deleter_key"], "deleter");

@@ -36,3 +36,4 @@ mod repair;
 mod retention;
 mod there_and_back;
 mod unreadable;
+mod usage;

@@ -38,7 +38,12 @@ fn an_index_that_is_gone_is_built_anew() {
     for index in fs::read_dir(env.path("repo/index")).unwrap() {
         fs::remove_file(index.unwrap().path()).unwrap();
     }
-    assert_eq!(env.code(&["check"]), 1);
+    let (code, shown) = env.outcome(&["check"]);
+    assert_eq!(code, 1);
+    assert!(
+        shown.contains("\nnext: `refloat repair index`, or "),
+        "{shown}"
+    );
     let stored = || -> Vec<String> {
         // Locks come and go, and their folder's time with them.
         let lines = tree(&env.path("repo")).into_iter();
@@ -68,7 +73,12 @@ fn a_damaged_pack_is_saved_as_far_as_it_goes_and_the_rest_is_named() {
     let victim = packs(&env)[0].clone();
     damage(&victim, 3);
     assert_eq!(env.code(&["check"]), 0, "its size is right");
-    assert_eq!(env.code(&["check", "--read-data"]), 1);
+    let (code, shown) = env.outcome(&["check", "--read-data"]);
+    assert_eq!(code, 1);
+    assert!(
+        shown.contains("\nnext: `refloat repair packs`, then"),
+        "{shown}"
+    );
     let plan = env.json(&["repair", "packs", "--dry-run"]);
     let name = victim.file_name().unwrap().to_str().unwrap();
     assert_eq!(plan["packs"], serde_json::json!([name]));
@@ -83,7 +93,12 @@ fn a_damaged_pack_is_saved_as_far_as_it_goes_and_the_rest_is_named() {
         serde_json::json!([points[0]["snapshot"]])
     );
     assert!(!victim.exists());
-    assert_eq!(env.code(&["check"]), 1, "what is lost is lost");
+    let (code, shown) = env.outcome(&["check"]);
+    assert_eq!(code, 1, "what is lost is lost");
+    assert!(
+        shown.contains("for the rest `refloat repair snapshots`"),
+        "{shown}"
+    );
     let plan = env.json(&["repair", "snapshots", "--dry-run"]);
     let lost = plan["rewrite"][0]["lost"].as_array().unwrap();
     assert_eq!(lost.len(), 1, "{plan:#}");

@@ -98,6 +98,8 @@ fn what_nobody_needs_is_pruned_and_the_rest_stays_whole() {
         1,
         "nobody to ask"
     );
+    let shown = env.succeed(&["prune", "--max-unused", "0%", "--dry-run"]);
+    assert!(shown.ends_with(" that stay: 0\n"), "{shown:?}");
     let plan = env.json(&["prune", "--max-unused", "0%", "--dry-run"]);
     assert!(plan["plan"]["statistics"]["unused_blobs"].as_u64().unwrap() > 0);
     assert_eq!(plan["done"], serde_json::Value::Null);

@@ -33,7 +33,13 @@ fn damaged(bytes: &[u8]) -> (CliEnv, String) {
 fn what_cannot_be_read_is_dropped_by_name_and_then_all_is_well() {
     for bytes in [&b""[..], b"half of a record"] {
         let (env, victim) = damaged(bytes);
-        assert_eq!(env.code(&["check"]), 1);
+        let (code, shown) = env.outcome(&["check"]);
+        assert_eq!(code, 1);
+        let next = format!(
+            "or drop it with `refloat forget --unreadable {}`\n",
+            &victim[..8]
+        );
+        assert!(shown.contains(&next), "{shown}");
         assert_eq!(env.code(&["points"]), 3, "one is missing from the list");
         assert_eq!(env.code(&["forget", "--keep-last", "1", "--yes"]), 0);
         assert!(

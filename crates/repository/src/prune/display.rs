@@ -27,6 +27,6 @@ impl std::fmt::Display for PrunePlan {
         writeln!(f, "space that is freed: {freed} bytes")?;
         writeln!(f, "waste that stays: {} bytes", s.remaining_unused_bytes)?;
         let young = s.young_unindexed;
-        write!(f, "young packs without index that stay: {young}")
+        writeln!(f, "young packs without index that stay: {young}")
     }
 }

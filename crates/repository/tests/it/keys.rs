@@ -52,6 +52,39 @@ fn what_cannot_be_opened_says_why() {
     ));
 }
 
+/// A new master key would be written over what the lost config still opens.
+#[test]
+fn a_repository_that_lost_its_config_is_told_from_none_and_kept() {
+    let storage: SharedStorage = Arc::new(MemoryStorage::new());
+    drop(init(&storage, ChunkerChoice::Gear));
+    storage.delete(&FileKey::CONFIG).unwrap();
+    let init_with = |password: &str| {
+        let options = InitOptions::default();
+        Repository::init(Arc::clone(&storage), &Secret::new(password), options)
+    };
+    let is_lost = |result: Result<Repository, RepositoryError>, kind: FileKind| match result {
+        Err(RepositoryError::LostConfig { holds, .. }) => assert_eq!(holds, kind),
+        other => panic!("{kind:?}: {other:?}"),
+    };
+    // Its own password may repeat an `init` that left no more than this.
+    is_lost(try_open(&storage, PASSWORD), FileKind::Key);
+    is_lost(init_with("another"), FileKind::Key);
+    for kind in [FileKind::Pack, FileKind::Index, FileKind::Snapshot] {
+        storage
+            .write(&FileKey::new(kind, [7; 32]), b"sealed")
+            .unwrap();
+        is_lost(try_open(&storage, PASSWORD), kind);
+        is_lost(init_with(PASSWORD), kind);
+    }
+    assert_eq!(storage.list(FileKind::Key).unwrap().len(), 1);
+    assert_eq!(storage.size(&FileKey::CONFIG).unwrap(), None);
+    for kind in [FileKind::Pack, FileKind::Index, FileKind::Snapshot] {
+        storage.delete(&FileKey::new(kind, [7; 32])).unwrap();
+    }
+    drop(init_with(PASSWORD).unwrap());
+    drop(try_open(&storage, PASSWORD).unwrap());
+}
+
 #[test]
 fn a_repository_of_a_newer_version_is_refused_before_anything_else_is_read() {
     let storage: SharedStorage = Arc::new(MemoryStorage::new());
@@ -222,17 +255,20 @@ fn an_escrow_brings_back_destroyed_keys_and_config_and_harms_nothing() {
 
 #[test]
 fn an_init_beside_keys_of_one_that_died_makes_a_repository_that_opens() {
-    // Of the same password and of another one, as they are left before the config is written.
+    // Of the same password, as it is left before the config is written, and of another one that
+    // lost a race for the config and died before it took its key away.
     let storage: SharedStorage = Arc::new(MemoryStorage::new());
-    for password in [PASSWORD, "another"] {
+    let leave_key = |password: &str| {
         let other: SharedStorage = Arc::new(MemoryStorage::new());
         let dead = Repository::init(other, &Secret::new(password), Default::default()).unwrap();
         let key = FileKey::new(FileKind::Key, dead.key_id().0);
         storage
             .write(&key, &dead.storage().read(&key).unwrap())
             .unwrap();
-    }
+    };
+    leave_key(PASSWORD);
     let made = init(&storage, ChunkerChoice::Gear);
+    leave_key("another");
     assert_eq!(storage.list(FileKind::Key).unwrap().len(), 3);
     let again = open(&storage);
     assert_eq!(again.config().id, made.config().id);
