@@ -93,7 +93,7 @@ impl Place {
                 let folder = refloat_storage::open_folder(path)?;
                 match (&traffic.upload, &traffic.download) {
                     (None, None) => folder,
-                    _ => Arc::new(PacedStorage::new(folder, traffic)),
+                    _ => Arc::new(PacedStorage::new(folder, traffic).stopped_by(cancel.clone())),
                 }
             }
             Location::Remote(address) => {

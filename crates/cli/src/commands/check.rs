@@ -6,7 +6,7 @@ mod advice;
 
 use refloat_model::finding::Finding;
 use refloat_model::progress::Progress as _;
-use refloat_repository::check::{self, CheckOptions, CheckReport, ReadData};
+use refloat_repository::check::{self, CheckFinding, CheckOptions, CheckReport, ReadData};
 use refloat_repository::ledger::{LedgerFinding, Observation};
 use serde::Serialize;
 
@@ -158,6 +158,29 @@ pub fn run(
         .report("check", status, &report, || text(&report))
 }
 
+/// What cannot be had back, as far as it is known.
+fn losses(report: &CheckReport) -> String {
+    let is_unreadable = |f: &&CheckFinding| matches!(f, CheckFinding::UnreadableSnapshot { .. });
+    let snapshots = report.findings.iter().filter(is_unreadable).count() as u64;
+    let mut losses = Vec::new();
+    if snapshots > 0 {
+        losses.push(format!(
+            "{} cannot be read",
+            table::count(snapshots, "snapshot")
+        ));
+    }
+    if !report.lost.is_empty() {
+        let least = if report.lost_is_cut { "at least " } else { "" };
+        let paths = table::count(report.lost.len() as u64, "path");
+        losses.push(format!("{least}{paths} cannot be restored"));
+    }
+    if losses.is_empty() {
+        return "something is damaged or cannot be read, and no path is known to be lost by it"
+            .to_owned();
+    }
+    losses.join(", ")
+}
+
 fn text(report: &Report) -> String {
     let counts = &report.report.counts;
     let differences = report.ledger.as_ref().map_or(0, Vec::len) as u64;
@@ -169,10 +192,7 @@ fn text(report: &Report) -> String {
     } else if report.sound {
         "nothing is lost or damaged".to_owned()
     } else {
-        format!(
-            "{} cannot be restored",
-            table::count(report.report.lost.len() as u64, "path")
-        )
+        losses(&report.report)
     };
     let done = format!(
         "{verdict}: {}, {}, {}, {} of {} read\n",

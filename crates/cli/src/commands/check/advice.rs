@@ -4,7 +4,7 @@
 //! the check says more.
 
 use refloat_repository::SnapshotId;
-use refloat_repository::check::{BlobLoss, CheckFinding};
+use refloat_repository::check::{BlobLoss, CheckFinding, PackDamage};
 
 /// Names the next step, and what comes from elsewhere; empty if nothing is lost or damaged.
 pub fn advice(findings: &[CheckFinding]) -> String {
@@ -20,6 +20,11 @@ pub fn advice(findings: &[CheckFinding]) -> String {
             "next: bring what cannot be read back from a copy of the repository, or drop it with \
              `refloat forget --unreadable {short}`\n"
         ));
+    }
+    if has(findings, is_withheld) {
+        text.push_str(
+            "next: see why the storage does not give out what cannot be read now; it is not known to be damaged\n",
+        );
     }
     if let Some(repair) = repair(findings) {
         text.push_str(&format!("next: {repair}, then `refloat check` again\n"));
@@ -53,13 +58,26 @@ fn repair(findings: &[CheckFinding]) -> Option<&'static str> {
             "`refloat repair index`, or `refloat repair snapshots` if the index is as it should be",
         );
     }
-    if has(findings, |f| matches!(f, F::DamagedPack { .. })) {
+    if has(findings, |f| {
+        matches!(f, F::DamagedPack { .. }) && !is_withheld(f)
+    }) {
         return Some("`refloat repair packs`");
     }
     let is_lost = |f: &F| matches!(f, F::MissingBlob { .. } | F::InvalidTree { .. });
     has(findings, is_lost).then_some(
         "`refloat backup`, which stores again what is still there, and for the rest `refloat \
          repair snapshots`",
+    )
+}
+
+const fn is_withheld(finding: &CheckFinding) -> bool {
+    matches!(
+        finding,
+        CheckFinding::WithheldTree { .. }
+            | CheckFinding::DamagedPack {
+                damage: PackDamage::Withheld { .. },
+                ..
+            }
     )
 }
 
@@ -76,7 +94,6 @@ const fn unreadable(finding: &CheckFinding) -> Option<SnapshotId> {
 
 #[cfg(test)]
 mod tests {
-    use refloat_repository::check::PackDamage;
     use refloat_repository::{BlobId, BlobKind, IndexId, PackId};
 
     use super::*;
