@@ -39,6 +39,8 @@ struct PlanView {
     directories: u64,
     others: u64,
     bytes: u64,
+    /// Directories of which cannot be read what they hold.
+    unreadable: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     changes: Option<FolderChanges>,
 }
@@ -94,7 +96,7 @@ pub fn run(
             .err()
             .map(|error| Finding::error("space", error.message.clone()));
         settings.output.findings(lacks.as_slice());
-        let status = match (changes.blocked, room.is_ok()) {
+        let status = match (changes.blocked + changes.lost, room.is_ok()) {
             (0, true) => ExitStatus::Success,
             _ => ExitStatus::Incomplete,
         };
@@ -194,6 +196,7 @@ fn view(
         directories: survey.directories,
         others: survey.others,
         bytes: survey.bytes,
+        unreadable: survey.unreadable,
         changes: None,
     }
 }
@@ -225,10 +228,11 @@ fn changes_text(changes: &FolderChanges) -> String {
             ChangeKind::Create => "create ",
             ChangeKind::Replace => "replace",
             ChangeKind::Blocked => "BLOCKED",
+            ChangeKind::Lost => "LOST IN",
         };
         text.push_str(&format!("{word}  {}\n", table::printable(&change.path)));
     }
-    let all = changes.created + changes.replaced + changes.blocked;
+    let all = changes.created + changes.replaced + changes.blocked + changes.lost;
     let more = all.saturating_sub(changes.listed.len() as u64);
     if more > 0 {
         text.push_str(&format!("and {more} more\n"));
@@ -238,6 +242,12 @@ fn changes_text(changes: &FolderChanges) -> String {
          empty, none to delete\n",
         changes.created, changes.replaced, changes.unchanged, changes.blocked
     ));
+    if changes.lost > 0 {
+        text.push_str(&format!(
+            "directories whose entries cannot be read in the repository: {}\n",
+            changes.lost
+        ));
+    }
     text
 }
 
