@@ -25,6 +25,7 @@ mod kills;
 mod kubernetes;
 mod leaks;
 mod ledger;
+mod lost_tree;
 mod memory;
 mod power_cuts;
 mod registry;
