@@ -62,6 +62,8 @@ struct Report {
     /// Failures in all; `failures` names the first 1,000.
     failure_count: u64,
     findings: Vec<Finding>,
+    /// Whether the folder kept its own owner, mode, attributes and times.
+    folder_kept: bool,
     milliseconds: u64,
 }
 
@@ -121,9 +123,10 @@ pub fn run(
             false => Privileges::LeftOut,
         },
     };
+    let folder_kept = plan.has_metadata() && itself == FolderItself::Kept;
     let done = folder_restore::execute(&open.tree, plan, into, counters, &signals.cancel)?;
     drop(progress);
-    let report = report(view, done, begun);
+    let report = report(view, done, folder_kept, begun);
     let status = if report.complete {
         ExitStatus::Success
     } else {
@@ -135,7 +138,8 @@ pub fn run(
         .report("restore", status, &report, || text(&report))
 }
 
-/// Refuses folders that hold something or are too dear.
+/// Refuses folders that hold something or are too dear. What holds nothing of others has no metadata
+/// of its own to keep, unless it is such a dear one.
 fn check_target(args: &Args, target: &Path) -> Result<FolderItself, CommandError> {
     let failed = |e| CommandError::io("look at the folder", target.display(), &e);
     let mut entries = match std::fs::read_dir(target) {
@@ -145,21 +149,27 @@ fn check_target(args: &Args, target: &Path) -> Result<FolderItself, CommandError
     };
     let real = target.canonicalize().map_err(failed)?;
     let home = environment::path(&environment::HOME).and_then(|home| home.canonicalize().ok());
-    if (real == Path::new("/") || Some(&real) == home.as_ref()) && !args.folder.into_system_folder {
+    let is_dear = real == Path::new("/") || Some(&real) == home.as_ref();
+    if is_dear && !args.folder.into_system_folder {
         return Err(CommandError::new(
             ErrorKind::Refused,
             format!("{} is not a folder to restore into", real.display()),
         )
         .hint("restore elsewhere and move, or insist with --into-existing --into-system-folder"));
     }
-    if entries.next().is_some() && !args.folder.into_existing {
+    let is_empty = entries.next().is_none();
+    if !is_empty && !args.folder.into_existing {
         return Err(CommandError::new(
             ErrorKind::Refused,
             format!("the folder {} is not empty", target.display()),
         )
         .hint("choose another, or use --into-existing: entries of the same names are replaced"));
     }
-    Ok(FolderItself::Kept)
+    let is_ours = is_empty || folder_restore::was_interrupted(target);
+    Ok(match is_ours && !is_dear {
+        true => FolderItself::Restored,
+        false => FolderItself::Kept,
+    })
 }
 
 /// Refuses what will not fit, before anything is written.
@@ -259,7 +269,7 @@ fn expect(counters: &Counters, survey: Survey) {
     );
 }
 
-fn report(plan: PlanView, done: RestoreReport, begun: Instant) -> Report {
+fn report(plan: PlanView, done: RestoreReport, folder_kept: bool, begun: Instant) -> Report {
     Report {
         plan,
         complete: done.failure_count == 0 && done.findings.is_empty(),
@@ -277,6 +287,7 @@ fn report(plan: PlanView, done: RestoreReport, begun: Instant) -> Report {
             .collect(),
         failure_count: done.failure_count,
         findings: done.findings,
+        folder_kept,
         milliseconds: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
     }
 }
@@ -304,7 +315,7 @@ fn text(report: &Report) -> String {
     };
     format!(
         "restored {} of point {} into {}: {state} in {}\n  {} entries, {} written, {} were there, \
-         {} verified, {} failed\n",
+         {} verified, {} failed\n{}",
         table::printable(&report.plan.path),
         report.plan.point,
         report.plan.target.display(),
@@ -314,5 +325,9 @@ fn text(report: &Report) -> String {
         table::bytes(report.bytes_kept),
         table::bytes(report.bytes_verified),
         report.failure_count,
+        match report.folder_kept {
+            true => "  the folder itself was there and keeps its own owner, mode and times\n",
+            false => "",
+        },
     )
 }
