@@ -1,7 +1,8 @@
 //! One tree in the making: the sink that a source pushes into.
 //!
 //! Invariant: a file is taken over from the parent unread only if size, modification time, change
-//! time and inode are those of a real file and all its blobs are in the index.
+//! time and inode are those of a real file, it was settled when it was read, and all its blobs are in
+//! the index.
 
 use std::collections::HashSet;
 use std::io::Read;
@@ -16,7 +17,7 @@ use refloat_model::tree_path::is_valid_name;
 use super::Shared;
 use super::density::{Density, Earlier};
 use super::directory::{Directory, TreeState, TreeStatistics};
-use super::previous::Previous;
+use super::previous::{Known, ParentTree, Previous};
 use super::worker::{FileJob, FilePlace, Job, read_stream};
 use crate::blobs::BlobReader as _;
 use crate::error::RepositoryError;
@@ -62,7 +63,11 @@ impl std::fmt::Debug for TreeBuilder {
 }
 
 impl TreeBuilder {
-    pub(super) fn new(shared: Arc<Shared>, jobs: Option<Sender<Job>>, previous: Vec<Node>) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        jobs: Option<Sender<Job>>,
+        previous: Vec<ParentTree>,
+    ) -> Self {
         let previous = Previous::new(&shared, previous, 0);
         let state = Arc::new(TreeState::default());
         let (sender, done) = bounded(1);
@@ -188,7 +193,8 @@ impl TreeBuilder {
         Ok(read.map_err(|error| self.shared.told(error))?)
     }
 
-    fn is_unchanged(&self, entry: &Entry, previous: &Node) -> bool {
+    /// Whether a file has the size, times and inode that it had.
+    fn looks_unchanged(&self, entry: &Entry, previous: &Node) -> bool {
         let (new, old) = (&entry.metadata, &previous.entry.metadata);
         let real = new.inode != 0 && new.changed != Timestamp::EPOCH;
         real && !self.shared.options.read_unchanged
@@ -204,13 +210,13 @@ impl TreeBuilder {
     }
 
     /// What the parents hold under the name of a file that is read.
-    fn earlier(&self, previous: &[Node]) -> Earlier {
+    fn earlier(&self, previous: &[Known]) -> Earlier {
         let mut earlier = Earlier {
             known: !previous.is_empty(),
             ..Earlier::default()
         };
         let index = self.shared.repository.index();
-        let best = previous.first();
+        let best = previous.first().map(|known| &known.node);
         for blob in best.iter().flat_map(|node| node.content.iter()) {
             if let Some(stored) = index.get(BlobKind::Data, blob) {
                 earlier.density.add(Density::of_packed(&stored.blob));
@@ -303,7 +309,12 @@ impl TreeSink for TreeBuilder {
         };
         let counters = &self.state.counters;
         let previous = level.previous.find(&file.name);
-        if let Some(node) = previous.iter().find(|node| self.is_unchanged(&file, node)) {
+        let mut equal = previous
+            .iter()
+            .filter(|known| self.looks_unchanged(&file, &known.node));
+        let first = equal.next();
+        let settled = first.into_iter().chain(equal).find(|k| k.is_settled());
+        if let Some(Known { node, .. }) = settled {
             Counters::add(&counters.files_unmodified, 1);
             Counters::add(&counters.bytes, node.size());
             Counters::add(&self.shared.counters.bytes_done, node.size());
@@ -316,7 +327,11 @@ impl TreeSink for TreeBuilder {
             });
             return Ok(());
         }
-        let earlier = self.earlier(previous);
+        let unsettled = first.map(|known| Arc::clone(&known.node.content));
+        let earlier = Earlier {
+            unsettled,
+            ..self.earlier(previous)
+        };
         let slot = level.directory.reserve();
         let place = FilePlace {
             directory: Arc::clone(&level.directory),
@@ -401,7 +416,8 @@ impl TreeSink for TreeBuilder {
             .map_err(|error| self.shared.told(error))?;
         let level = self.level()?;
         let found = level.previous.find(name).iter();
-        let usable = found.into_iter().find(|node| self.is_whole(node));
+        let usable = found.map(|known| &known.node);
+        let usable = usable.into_iter().find(|node| self.is_whole(node));
         let Some(node) = usable else { return Ok(false) };
         Counters::add(&self.state.counters.reused, 1);
         Counters::add(&self.state.counters.bytes, node.size());

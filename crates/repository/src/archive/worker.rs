@@ -213,7 +213,9 @@ impl FilePlace {
             earlier,
         } = self;
         let counters = &directory.tree.counters;
+        let is_as_before = earlier.unsettled.as_ref() == Some(&content);
         let counter = match earlier.known {
+            true if is_as_before => &counters.files_unmodified,
             true => &counters.files_changed,
             false => &counters.files_new,
         };
