@@ -325,6 +325,13 @@ impl GroupCapture<'_, '_> {
             ..
         } = finished;
         self.done.findings.extend(capture.findings);
+        if statistics.files_vanished > 0 {
+            let message = format!(
+                "{} files were deleted before they could be read",
+                statistics.files_vanished
+            );
+            self.done.findings.push(Finding::note(title(item), message));
+        }
         let missing = failures.into_iter().take(MISSING_NAMED_MAX);
         let missing: Vec<String> = missing
             .map(|f| format!("{}: {}", String::from_utf8_lossy(&f.path), f.reason))

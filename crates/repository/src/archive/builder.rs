@@ -14,11 +14,11 @@ use refloat_model::progress::Counters;
 use refloat_model::time::Timestamp;
 use refloat_model::tree_path::is_valid_name;
 
-use super::Shared;
 use super::density::{Density, Earlier};
 use super::directory::{Directory, TreeState, TreeStatistics};
 use super::previous::{Known, ParentTree, Previous};
 use super::worker::{FileJob, FilePlace, Job, read_stream};
+use super::{ArchiveOptions, Shared};
 use crate::blobs::BlobReader as _;
 use crate::error::RepositoryError;
 use crate::failure::EntryFailure;
@@ -145,35 +145,13 @@ impl TreeBuilder {
         Ok(None)
     }
 
-    /// Brings metadata into the form that restic's trees have.
-    fn normalise(&self, entry: &mut Entry) {
-        let metadata = &mut entry.metadata;
-        if !self.shared.options.access_times {
-            metadata.accessed = metadata.modified;
-        }
-        // As restic since 0.17: device ids change between boots and matter only for hard links.
-        if metadata.links < 2 || entry.kind == EntryKind::Directory {
-            metadata.device_id = 0;
-        }
-        // restic records no link count for these; ours is recorded only where it matters, so that
-        // the usual trees stay equal.
-        let uncounted = match entry.kind {
-            EntryKind::Directory => true,
-            EntryKind::Fifo | EntryKind::Socket => metadata.links < 2,
-            _ => false,
-        };
-        if uncounted {
-            metadata.links = 0;
-        }
-    }
-
     fn read(
         &self,
         mut file: Entry,
         sha256: Option<[u8; 32]>,
         content: &mut dyn Read,
     ) -> Result<(), SinkError> {
-        self.normalise(&mut file);
+        normalise(&self.shared.options, &mut file);
         let Some(level) = self.accept(&file)? else {
             return Ok(());
         };
@@ -258,9 +236,31 @@ impl TreeBuilder {
     }
 }
 
+/// Brings metadata into the form that restic's trees have.
+pub fn normalise(options: &ArchiveOptions, entry: &mut Entry) {
+    let metadata = &mut entry.metadata;
+    if !options.access_times {
+        metadata.accessed = metadata.modified;
+    }
+    // As restic since 0.17: device ids change between boots and matter only for hard links.
+    if metadata.links < 2 || entry.kind == EntryKind::Directory {
+        metadata.device_id = 0;
+    }
+    // restic records no link count for these; ours is recorded only where it matters, so that
+    // the usual trees stay equal.
+    let uncounted = match entry.kind {
+        EntryKind::Directory => true,
+        EntryKind::Fifo | EntryKind::Socket => metadata.links < 2,
+        _ => false,
+    };
+    if uncounted {
+        metadata.links = 0;
+    }
+}
+
 impl TreeSink for TreeBuilder {
     fn enter(&mut self, mut directory: Entry) -> Result<(), SinkError> {
-        self.normalise(&mut directory);
+        normalise(&self.shared.options, &mut directory);
         let Some(level) = self.accept(&directory)? else {
             // Its entries still come; they go nowhere.
             let (nobody, _) = bounded(1);
@@ -303,7 +303,7 @@ impl TreeSink for TreeBuilder {
     }
 
     fn file(&mut self, mut file: Entry, content: Box<dyn Content>) -> Result<(), SinkError> {
-        self.normalise(&mut file);
+        normalise(&self.shared.options, &mut file);
         let Some(level) = self.accept(&file)? else {
             return Ok(());
         };
@@ -370,7 +370,7 @@ impl TreeSink for TreeBuilder {
             return Ok(false);
         }
         let mut entry = file.clone();
-        self.normalise(&mut entry);
+        normalise(&self.shared.options, &mut entry);
         let Some(level) = self.accept(&entry)? else {
             return Ok(true);
         };
@@ -390,7 +390,7 @@ impl TreeSink for TreeBuilder {
     }
 
     fn node(&mut self, mut entry: Entry) -> Result<(), SinkError> {
-        self.normalise(&mut entry);
+        normalise(&self.shared.options, &mut entry);
         let Some(level) = self.accept(&entry)? else {
             return Ok(());
         };
