@@ -1,6 +1,7 @@
 //! Finding entries by name or path in many recovery points.
 //!
-//! Invariant: a tree that several points share is searched once for names.
+//! Invariant: a tree that several points share is searched once for names; what could not be
+//! searched is told, for each point anew.
 
 use std::collections::HashSet;
 
@@ -27,13 +28,41 @@ pub struct Found {
     pub node: Node,
 }
 
+/// How many lost directories are kept for each search: enough to see what is wrong.
+const LOST_KEPT_MAX: usize = 100;
+
+/// What a search came to.
+#[derive(Debug, Default)]
+pub struct Search {
+    /// What fits.
+    pub found: Vec<Found>,
+    /// Directories that could not be searched, and why; the first 100.
+    pub lost: Vec<(TreePath, RepositoryError)>,
+    /// How many there are in all.
+    pub lost_count: usize,
+}
+
+impl Search {
+    /// How much there is to tell of what was searched.
+    fn told(&self) -> usize {
+        self.found.len() + self.lost_count
+    }
+
+    fn lose(&mut self, path: TreePath, error: RepositoryError) {
+        self.lost_count += 1;
+        if self.lost.len() < LOST_KEPT_MAX {
+            self.lost.push((path, error));
+        }
+    }
+}
+
 /// A directory on the way down.
 struct Level {
     tree: BlobId,
     path: TreePath,
     nodes: std::vec::IntoIter<Node>,
-    /// How many entries were found before it.
-    found_before: usize,
+    /// What was told before it.
+    told_before: usize,
 }
 
 impl Finder {
@@ -47,24 +76,24 @@ impl Finder {
         }
     }
 
-    /// All entries below `root` that fit.
+    /// All entries below `root` that fit. Directories that are lost are named, and all else is searched.
     ///
     /// # Errors
-    /// A tree cannot be read, or the run was cancelled.
+    /// The root or the storage as such cannot be read, or the run was cancelled.
     pub fn find(
         &mut self,
         repository: &IndexedRepository,
         root: BlobId,
         cancel: &Cancel,
-    ) -> Result<Vec<Found>, RepositoryError> {
-        let mut found = Vec::new();
+    ) -> Result<Search, RepositoryError> {
+        let mut search = Search::default();
         let mut levels = Vec::new();
         let trees = TreesAhead::new(repository);
         levels.extend(self.enter(&trees, root, TreePath::root(), 0)?);
         while let Some(level) = levels.last_mut() {
             cancel.check()?;
             let Some(node) = level.nodes.next() else {
-                if self.names_only && level.found_before == found.len() {
+                if self.names_only && level.told_before == search.told() {
                     self.barren.insert(level.tree);
                 }
                 levels.pop();
@@ -75,13 +104,17 @@ impl Finder {
             };
             let below = node.subtree.map(|tree| (tree, path.clone()));
             if self.fits(&path, &node) {
-                found.push(Found { path, node });
+                search.found.push(Found { path, node });
             }
             if let Some((tree, path)) = below {
-                levels.extend(self.enter(&trees, tree, path, found.len())?);
+                match self.enter(&trees, tree, path.clone(), search.told()) {
+                    Ok(level) => levels.extend(level),
+                    Err(error) if error.is_of_one_thing() => search.lose(path, error),
+                    Err(error) => return Err(error),
+                }
             }
         }
-        Ok(found)
+        Ok(search)
     }
 
     fn enter(
@@ -89,7 +122,7 @@ impl Finder {
         trees: &TreesAhead,
         tree: BlobId,
         path: TreePath,
-        found_before: usize,
+        told_before: usize,
     ) -> Result<Option<Level>, RepositoryError> {
         if self.barren.contains(&tree) {
             return Ok(None);
@@ -102,7 +135,7 @@ impl Finder {
             tree,
             path,
             nodes,
-            found_before,
+            told_before,
         }))
     }
 

@@ -12,7 +12,7 @@ use refloat_localfs::{FolderWriter, RelativePath};
 use refloat_model::cancel::Cancel;
 use refloat_model::entry::{Entry, EntryKind};
 use refloat_repository::restore::Survey;
-use refloat_repository::{BlobReader as _, IndexedRepository, Node};
+use refloat_repository::{BlobId, BlobReader as _, IndexedRepository, Node};
 use serde::Serialize;
 
 use crate::folder_restore::{FolderPlan, FolderRestoreError};
@@ -33,6 +33,8 @@ pub enum ChangeKind {
     Replace,
     /// A directory that is not empty has its name, and stays.
     Blocked,
+    /// What the directory holds cannot be read in the repository.
+    Lost,
 }
 
 /// One entry that would change.
@@ -55,6 +57,8 @@ pub struct FolderChanges {
     pub unchanged: u64,
     /// Entries that cannot be written.
     pub blocked: u64,
+    /// Directories of which cannot be read what they hold: it will be missing.
+    pub lost: u64,
     /// Space that is needed, in bytes; holes count as full unless they are long.
     pub bytes_needed: u64,
     /// The first [`LISTED_MAX`] that change.
@@ -64,7 +68,7 @@ pub struct FolderChanges {
 /// Looks at what executing `plan` into `folder` would change. A folder that is not there is empty.
 ///
 /// # Errors
-/// The folder or the repository cannot be read, or the run was cancelled.
+/// The folder or the storage as such cannot be read, or the run was cancelled.
 pub fn changes(
     tree: &StoredTree,
     plan: &FolderPlan,
@@ -121,7 +125,13 @@ impl Look<'_> {
                 if self.node(&path, &node, found.as_ref())?
                     && let Some(tree) = node.subtree
                 {
-                    below.push((path, self.repository.read_tree(tree)?, true));
+                    match self.read_tree(tree)? {
+                        Some(nodes) => below.push((path, nodes, true)),
+                        None => {
+                            self.changes.lost += 1;
+                            self.list(ChangeKind::Lost, &path);
+                        }
+                    }
                 }
             }
             open.extend(below.into_iter().rev());
@@ -152,7 +162,7 @@ impl Look<'_> {
         match change {
             ChangeKind::Create => self.changes.created += 1,
             ChangeKind::Replace => self.changes.replaced += 1,
-            ChangeKind::Blocked => {
+            ChangeKind::Blocked | ChangeKind::Lost => {
                 self.changes.blocked += 1;
                 return Ok(false);
             }
@@ -183,8 +193,10 @@ impl Look<'_> {
             others,
             bytes,
             hole_bytes,
+            unreadable,
         } = self.plan.survey_of(node);
         self.changes.created += (files + directories + others).saturating_sub(1);
+        self.changes.lost += unreadable;
         self.need(bytes.saturating_sub(hole_bytes));
         let mut open = vec![(path.clone(), node.subtree)];
         while let Some((directory, tree)) = open.pop() {
@@ -192,7 +204,11 @@ impl Look<'_> {
                 continue;
             };
             let mut below = Vec::new();
-            for node in self.repository.read_tree(tree)? {
+            let Some(nodes) = self.read_tree(tree)? else {
+                self.list(ChangeKind::Lost, &directory);
+                continue;
+            };
+            for node in nodes {
                 if let Ok(path) = directory.join(node.name()) {
                     self.list(ChangeKind::Create, &path);
                     below.push((path, node.subtree));
@@ -201,6 +217,15 @@ impl Look<'_> {
             open.extend(below.into_iter().rev());
         }
         Ok(())
+    }
+
+    /// None for a tree that is lost: what is beside it can still be restored.
+    fn read_tree(&self, tree: BlobId) -> Result<Option<Vec<Node>>, FolderRestoreError> {
+        match self.repository.read_tree(tree) {
+            Ok(nodes) => Ok(Some(nodes)),
+            Err(error) if error.is_of_one_thing() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn need(&mut self, bytes: u64) {

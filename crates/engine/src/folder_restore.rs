@@ -1,5 +1,8 @@
 //! Restoring the raw tree of a point into a folder.
 //!
+//! A folder that gets the metadata of what is restored into it holds a [`MARK`] meanwhile: should the
+//! restore be interrupted, who repeats it sees that the folder has nothing of its own to keep.
+//!
 //! Invariant: the plan tells what will be written before anything is; executing it writes below
 //! the folder only.
 
@@ -7,10 +10,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use refloat_localfs::write::LEFT_OUT;
-use refloat_localfs::{FolderWriter, WriteError};
+use refloat_localfs::{FolderWriter, Landing, RelativePath, WriteError};
 pub use refloat_localfs::{Privileges, bytes_free};
 use refloat_model::cancel::Cancel;
-use refloat_model::entry::Metadata;
+use refloat_model::entry::{EntryKind, Metadata};
 use refloat_model::progress::Counters;
 use refloat_model::tree_path::TreePath;
 use refloat_repository::restore::{
@@ -19,6 +22,9 @@ use refloat_repository::restore::{
 use refloat_repository::{BlobReader as _, Node, RepositoryError};
 
 use crate::stored::{StoredTree, TreePathError};
+
+/// The name of the mark: an empty file, of the names that a writer takes for what is not complete.
+const MARK: &str = ".refloat-restoring";
 
 /// What will be written into a folder.
 #[derive(Clone, Debug)]
@@ -37,6 +43,12 @@ impl FolderPlan {
     /// How much one of them, or one below them, is.
     pub(crate) fn survey_of(&self, node: &Node) -> Survey {
         self.surveys.of(node)
+    }
+
+    /// Whether the folder could get metadata: a single file has none for it, nor has a point's root.
+    #[must_use]
+    pub const fn has_metadata(&self) -> bool {
+        self.metadata.is_some()
     }
 
     /// How much it is.
@@ -89,7 +101,7 @@ pub fn plan(
 /// Whether the folder gets the metadata of the directory that is restored into it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FolderItself {
-    /// It was made for this restore.
+    /// It was made for this restore, or is empty, or [its restore was interrupted](was_interrupted).
     Restored,
     /// It was there and stays as it is.
     Kept,
@@ -106,9 +118,18 @@ pub struct IntoFolder<'a> {
     pub privileges: Privileges,
 }
 
+/// Whether a restore into the folder, which gets what is restored into it as its own metadata, did not
+/// come to its end.
+#[must_use]
+pub fn was_interrupted(folder: &Path) -> bool {
+    folder.join(MARK).symlink_metadata().is_ok()
+}
+
 /// Executes a plan into an existing folder.
 ///
 /// Guarantees: repeating it after a failure writes only what differs.
+///
+/// Crash behaviour: until the folder's own metadata is set, its [`MARK`] stays.
 ///
 /// # Errors
 /// The folder cannot be used or is full, or the run was cancelled. Single entries that failed are
@@ -129,7 +150,14 @@ pub fn execute(
     // Of a million directories, 150 MiB that nobody asks for any more.
     drop(surveys);
     let metadata = metadata.filter(|_| into.itself == FolderItself::Restored);
-    Ok(restore(
+    // An entry of the point that has the name is not ours.
+    let marked = metadata
+        .clone()
+        .filter(|_| nodes.iter().all(|node| node.name() != MARK.as_bytes()));
+    if marked.is_some() {
+        mark(&writer)?;
+    }
+    let report = restore(
         tree.repository(),
         nodes,
         metadata,
@@ -137,5 +165,29 @@ pub fn execute(
         RestoreOptions::default(),
         counters,
         cancel.clone(),
-    )?)
+    )?;
+    if let Some(metadata) = marked {
+        unmark(&writer, &metadata)?;
+    }
+    Ok(report)
+}
+
+fn mark(writer: &FolderWriter) -> Result<(), WriteError> {
+    let path = RelativePath::root().join(MARK.as_bytes())?;
+    let metadata = Metadata::synthetic(&EntryKind::File { size: 0 });
+    let file = writer.prepare_file(&path, 0, Landing::Atomic)?;
+    let _marked = writer.finish_file(file, &metadata)?;
+    // Nobody misses what could not be set of it.
+    drop(writer.take_findings());
+    Ok(())
+}
+
+/// Takes the mark away, which changes the folder's times, so that they are set once more.
+fn unmark(writer: &FolderWriter, metadata: &Metadata) -> Result<(), WriteError> {
+    let root = RelativePath::root();
+    let _removed = writer.remove(&root.join(MARK.as_bytes())?, &Cancel::default())?;
+    writer.set_directory_metadata(&root, metadata)?;
+    // Told when it was set before.
+    drop(writer.take_findings());
+    writer.sync()
 }

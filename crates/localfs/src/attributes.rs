@@ -26,6 +26,10 @@ impl Identity {
             inode: stat.st_ino,
         }
     }
+
+    pub(crate) const fn device(self) -> u64 {
+        self.device
+    }
 }
 
 pub(crate) fn file_type(stat: &Stat) -> FileType {

@@ -13,6 +13,7 @@
 //! about in it meanwhile: not by link, not by name, and not through a hard link that the folder
 //! shares with the outside.
 
+mod devices;
 mod error;
 mod existing;
 mod file;
@@ -36,7 +37,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use refloat_model::entry::Metadata;
 use rustix::fd::OwnedFd;
 use rustix::fs::{
-    Access, AtFlags, CWD, FileType, Mode, OFlags, access, chmodat, mkdirat, openat, statat, syncfs,
+    Access, AtFlags, CWD, FileType, Mode, OFlags, access, chmodat, mkdirat, openat, statat,
     unlinkat,
 };
 use rustix::io::Errno;
@@ -44,6 +45,7 @@ use rustix::io::Errno;
 use crate::attributes::{Identity, file_type, proc_path};
 use crate::findings::Findings;
 use crate::path::RelativePath;
+use devices::Devices;
 use error::Context;
 use pinned::Pinned;
 
@@ -69,6 +71,7 @@ pub struct FolderWriter {
     is_root_user: bool,
     /// Directories by path. Dropped as a whole when full, and when a directory is removed.
     open: Mutex<HashMap<Vec<u8>, Arc<OwnedFd>>>,
+    devices: Devices,
     /// Makes names for entries that have to take the place of others.
     names: AtomicU64,
     findings: Mutex<Findings>,
@@ -116,12 +119,15 @@ impl FolderWriter {
             path: folder.to_owned(),
             source: errno.into(),
         })?;
+        let (devices, at) = (Devices::default(), RelativePath::root());
+        devices.note_directory(&root, &at).context("open", &at)?;
         Ok(Self {
             root,
             resolution,
             privileges: Privileges::default(),
             is_root_user: rustix::process::geteuid().is_root(),
             open: Mutex::default(),
+            devices,
             names: AtomicU64::new(0),
             findings: Mutex::default(),
             nameless: AtomicBool::new(true),
@@ -234,12 +240,12 @@ impl FolderWriter {
         self.apply(&Pinned::new(&directory, path), path, metadata)
     }
 
-    /// Makes all that was restored survive a power cut, on the file system of the root.
+    /// Makes all that was restored survive a power cut, on every file system below the root.
     ///
     /// # Errors
     /// Something could not be written: then what was restored is not to be trusted.
     pub fn sync(&self) -> Result<(), WriteError> {
-        syncfs(&self.root).context("write out", &RelativePath::root())
+        self.devices.sync()
     }
 
     /// Applies metadata to an inode.
@@ -290,6 +296,7 @@ impl FolderWriter {
             return Ok(Arc::clone(open));
         }
         let directory = Arc::new(self.resolve(path)?);
+        self.devices.note_directory(&directory, path)?;
         let mut open = lock(&self.open);
         if open.len() >= DIRECTORIES_OPEN_MAX {
             open.clear();

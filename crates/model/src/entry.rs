@@ -173,6 +173,24 @@ pub trait Content: Send {
     /// # Errors
     /// The file is gone, or may not be read: the entry is then reported as failed.
     fn open(self: Box<Self>) -> io::Result<Box<dyn Reader + Send>>;
+
+    /// As [`open`](Self::open), for who can take what has become of the file since it was listed.
+    ///
+    /// # Errors
+    /// It may not be read, or something else than a file has its name.
+    fn open_now(self: Box<Self>) -> io::Result<Opened> {
+        Ok(Opened::Listed(self.open()?))
+    }
+}
+
+/// What a file turned out to be when it was opened.
+pub enum Opened {
+    /// The one that was listed.
+    Listed(Box<dyn Reader + Send>),
+    /// Another one that has taken its name, as programs do that replace files in one step.
+    Replaced(Box<Entry>, Box<dyn Reader + Send>),
+    /// It was deleted: in a live folder, no failure.
+    Gone,
 }
 
 impl<F, R> Content for F

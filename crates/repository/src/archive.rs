@@ -48,6 +48,7 @@ use crate::repository::IndexedRepository;
 pub use builder::{FinishedTree, TreeBuilder};
 pub use contents::{ContentIndex, EarlierContents, KnownContent};
 pub use directory::TreeStatistics;
+pub use previous::ParentTree;
 pub use publish::{Archived, Checkpoint};
 
 use buffers::SpareBuffers;
@@ -349,11 +350,11 @@ impl Archiver {
         })
     }
 
-    /// Begins a tree. `parent` is what the same directory held in an earlier point, or in several,
+    /// Begins a tree. `parents` is what the same directory held in an earlier point, or in several,
     /// the best first: files in it that did not change are not read.
     #[must_use]
-    pub fn tree(&self, parent: Vec<Node>) -> TreeBuilder {
-        TreeBuilder::new(Arc::clone(&self.shared), self.jobs.clone(), parent)
+    pub fn tree(&self, parents: Vec<ParentTree>) -> TreeBuilder {
+        TreeBuilder::new(Arc::clone(&self.shared), self.jobs.clone(), parents)
     }
 
     /// Says where contents of earlier points are found by their digest; the first call counts.

@@ -235,7 +235,8 @@ pub enum RepositoryError {
 impl RepositoryError {
     /// Whether an error says nothing about other files: without the storage or its credentials no
     /// further one can be read or written either.
-    pub(crate) fn is_of_one_thing(&self) -> bool {
+    #[must_use]
+    pub fn is_of_one_thing(&self) -> bool {
         use StorageErrorKind as K;
         match self {
             Self::Storage(error) if matches!(error.kind(), K::Denied | K::Failed) => true,

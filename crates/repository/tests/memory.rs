@@ -15,7 +15,7 @@ use refloat_model::entry::{Entry, EntryKind, Metadata, TreeSink};
 use refloat_model::progress::Counters;
 use refloat_model::secret::Secret;
 use refloat_model::time::Timestamp;
-use refloat_repository::archive::{ArchiveOptions, Archiver, TreeStatistics};
+use refloat_repository::archive::{ArchiveOptions, Archiver, ParentTree, TreeStatistics};
 use refloat_repository::restore::{RestoreOptions, restore};
 use refloat_repository::{BlobReader as _, InitOptions, Node, Repository};
 use refloat_storage::SharedStorage;
@@ -112,7 +112,15 @@ fn backup(storage: &SharedStorage, parent: Vec<Node>, files: u64) -> (Vec<Node>,
     let (counters, cancel) = (Arc::new(Counters::default()), Cancel::default());
     let indexed = repository.into_indexed().unwrap();
     let archiver = Archiver::start(indexed, options, counters, cancel).unwrap();
-    let mut builder = archiver.tree(parent);
+    let begun = Timestamp {
+        seconds: i64::MAX,
+        nanoseconds: 0,
+    };
+    let parent = ParentTree {
+        nodes: parent,
+        begun,
+    };
+    let mut builder = archiver.tree(vec![parent]);
     push(&mut builder, files);
     let tree = builder.finish().unwrap();
     let _root = archiver.store_directory(tree.nodes.clone()).unwrap();

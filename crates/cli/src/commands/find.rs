@@ -1,11 +1,13 @@
 //! `refloat find`.
 //!
-//! Invariant: a point that cannot be read is named, and the others are searched.
+//! Invariant: a point, or a directory of one, that cannot be read is named, and all else is searched.
 
-use refloat_engine::find::Finder;
+use refloat_engine::find::{Finder, Search};
 use refloat_engine::point_list::{self, PointSelector};
 use refloat_model::finding::Finding;
 use refloat_model::glob::Glob;
+use refloat_model::tree_path::TreePath;
+use refloat_repository::RepositoryError;
 use serde::Serialize;
 
 use super::ls::EntryView;
@@ -69,12 +71,17 @@ pub fn run(
             continue;
         };
         match finder.find(&repository, root, &signals.cancel) {
-            Ok(found) => report.matches.extend(found.iter().map(|found| Match {
-                point: summary.short(),
-                snapshot: id.to_string(),
-                taken: summary.time.to_string(),
-                entry: EntryView::of(&found.path, &found.node),
-            })),
+            Ok(search) => {
+                report.findings.extend(lost(&summary.short(), &search));
+                report
+                    .matches
+                    .extend(search.found.iter().map(|found| Match {
+                        point: summary.short(),
+                        snapshot: id.to_string(),
+                        taken: summary.time.to_string(),
+                        entry: EntryView::of(&found.path, &found.node),
+                    }));
+            }
             Err(error) if signals.cancel.is_cancelled() => return Err(error.into()),
             Err(error) => report.findings.push(Finding::error(
                 format!("point {}", summary.short()),
@@ -91,6 +98,21 @@ pub fn run(
     settings
         .output
         .result("find", status, &report, || text(&report.matches))
+}
+
+/// What could not be searched.
+fn lost<'s>(point: &str, search: &'s Search) -> impl Iterator<Item = Finding> + use<'s> {
+    let point = format!("point {point}");
+    let more = search.lost_count - search.lost.len();
+    let more = (more > 0).then(|| {
+        let message = format!("{more} more directories that cannot be read");
+        Finding::error(point.clone(), message)
+    });
+    let one = move |(path, error): &(TreePath, RepositoryError)| {
+        let message = format!("{path} was not searched: {}", one_line(error));
+        Finding::error(point.clone(), message)
+    };
+    search.lost.iter().map(one).chain(more)
 }
 
 fn text(matches: &[Match]) -> String {

@@ -1,17 +1,19 @@
 //! `refloat ls`.
 //!
-//! Invariant: names are printed so that they cannot drive the terminal; JSON has their bytes.
+//! Invariant: names are printed so that they cannot drive the terminal; JSON has their bytes. What
+//! cannot be read below the directory that is listed is named, and all else is listed.
 
 use std::fmt::Write as _;
 
 use refloat_engine::stored::StoredTree;
 use refloat_etcd::Depth;
 use refloat_model::entry::EntryKind;
+use refloat_model::finding::Finding;
 use refloat_model::tree_path::TreePath;
-use refloat_repository::{Node, TreesAhead};
+use refloat_repository::{Node, RepositoryError, TreesAhead};
 use serde::Serialize;
 
-use crate::command_error::CommandError;
+use crate::command_error::{CommandError, one_line};
 use crate::etcd_path::{self, Inside};
 use crate::exit_status::ExitStatus;
 use crate::output;
@@ -21,6 +23,8 @@ use crate::table;
 
 /// Text is printed whenever this much has come together, in bytes.
 const TEXT_BYTES_FLUSH: usize = 1 << 16;
+/// Directories that cannot be read and are named; all are counted.
+const LOST_KEPT_MAX: usize = 1000;
 
 /// List what a recovery point holds
 #[derive(Debug, clap::Args)]
@@ -63,6 +67,8 @@ pub struct EntryView {
 #[derive(Serialize)]
 struct Report {
     entries: Vec<EntryView>,
+    /// Directories whose entries cannot be read; the first 1,000.
+    findings: Vec<Finding>,
 }
 
 /// Lists.
@@ -74,6 +80,8 @@ pub fn run(args: &Args, settings: &Settings) -> Result<ExitStatus, CommandError>
         json: settings.output.json,
         entries: Vec::new(),
         text: String::new(),
+        lost: Vec::new(),
+        lost_count: 0,
     };
     if let Some(inside) = Inside::at(&open, &locator.path)? {
         return keys(args, &inside, settings);
@@ -87,15 +95,20 @@ pub fn run(args: &Args, settings: &Settings) -> Result<ExitStatus, CommandError>
         _ => listing.directory(&open.tree, &locator.path)?,
     }
     output::print(listing.text.as_bytes())?;
+    let findings = listing.findings();
+    settings.output.findings(&findings);
+    let status = match listing.lost_count {
+        0 => ExitStatus::Success,
+        _ => ExitStatus::Incomplete,
+    };
     if !settings.output.json {
-        return Ok(ExitStatus::Success);
+        return Ok(status);
     }
     let report = Report {
         entries: listing.entries,
+        findings,
     };
-    settings
-        .output
-        .result("ls", ExitStatus::Success, &report, String::new)
+    settings.output.result("ls", status, &report, String::new)
 }
 
 /// A key of an etcd snapshot, as JSON.
@@ -197,16 +210,28 @@ struct Listing<'a> {
     json: bool,
     entries: Vec<EntryView>,
     text: String,
+    /// Directories whose entries cannot be read; the first [`LOST_KEPT_MAX`].
+    lost: Vec<Finding>,
+    lost_count: usize,
 }
 
 impl Listing<'_> {
     fn directory(&mut self, tree: &StoredTree, path: &TreePath) -> Result<(), CommandError> {
         let mut waiting = vec![(path.clone(), tree.directory(path)?)];
         let trees = TreesAhead::new(tree.repository());
+        let mut is_root = true;
         while let Some((path, tree)) = waiting.pop() {
+            let is_asked_for = std::mem::take(&mut is_root);
+            let nodes = match trees.read_tree(tree) {
+                Err(error) if error.is_of_one_thing() && !is_asked_for => {
+                    self.lose(&path, &error);
+                    continue;
+                }
+                read => read?,
+            };
             let directory = Directory::new(path);
             let mut below = Vec::new();
-            for node in trees.read_tree(tree)? {
+            for node in nodes {
                 self.node(&directory, &node)?;
                 if let Some(tree) = node.subtree.filter(|_| self.args.recursive) {
                     below.push((directory.join(&node)?, tree));
@@ -217,6 +242,25 @@ impl Listing<'_> {
             waiting.extend(below.into_iter().rev());
         }
         Ok(())
+    }
+
+    fn lose(&mut self, path: &TreePath, error: &RepositoryError) {
+        self.lost_count += 1;
+        if self.lost.len() < LOST_KEPT_MAX {
+            let message = format!("what it holds cannot be read: {}", one_line(error));
+            self.lost.push(Finding::error(path.to_string(), message));
+        }
+    }
+
+    /// Takes what is to be told of what was lost.
+    fn findings(&mut self) -> Vec<Finding> {
+        let mut findings = std::mem::take(&mut self.lost);
+        let more = self.lost_count - findings.len();
+        if more > 0 {
+            let message = format!("{more} more directories that cannot be read");
+            findings.push(Finding::error("the listing", message));
+        }
+        findings
     }
 
     fn node(&mut self, directory: &Directory, node: &Node) -> Result<(), CommandError> {
@@ -333,6 +377,8 @@ mod tests {
             json: false,
             entries: Vec::new(),
             text: String::new(),
+            lost: Vec::new(),
+            lost_count: 0,
         };
         let is_directory = entry.kind == EntryKind::Directory;
         let node = Node {

@@ -142,6 +142,84 @@ fn what_does_not_fit_is_refused_before_anything_is_written() {
     );
 }
 
+/// The mode and the time of change of a folder, and whether a mark is in it.
+fn itself(env: &CliEnv, path: &str) -> (u32, i64, bool) {
+    let metadata = fs::metadata(env.path(path)).unwrap();
+    let mark = env.path(path).join(".refloat-restoring");
+    (metadata.mode() & 0o7777, metadata.mtime(), mark.exists())
+}
+
+/// Makes `data` a folder of its own kind, and a point of it.
+fn with_own_folder() -> CliEnv {
+    let env = CliEnv::with_data();
+    env.write("data/big", &"0123456789abcdef".repeat(512 * 1024));
+    let data = fs::File::open(env.path("data")).unwrap();
+    data.set_permissions(fs::Permissions::from_mode(0o751))
+        .unwrap();
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+    data.set_modified(time).unwrap();
+    env.back_up();
+    env
+}
+
+#[test]
+fn a_folder_with_nothing_of_its_own_becomes_as_stored_and_others_are_said_to_stay() {
+    let env = with_own_folder();
+    let stored = stored(&env);
+    fs::create_dir(env.path("empty")).unwrap();
+    for target in ["new", "empty"] {
+        let done = env.succeed(&["restore", &stored, "--target", target]);
+        assert_eq!(itself(&env, target), (0o751, 1_000_000_000, false));
+        assert!(!done.contains("keeps its own"), "{done}");
+    }
+    env.write("own/stranger", "mine");
+    let own = fs::Permissions::from_mode(0o710);
+    fs::set_permissions(env.path("own"), own).unwrap();
+    let into = ["restore", &stored, "--target", "own", "--into-existing"];
+    let done = env.succeed(&into);
+    assert_eq!(itself(&env, "own").0, 0o710);
+    assert!(
+        done.contains("the folder itself was there and keeps its own owner, mode and times\n"),
+        "{done}"
+    );
+    assert_eq!(env.json(&into)["folder_kept"], true);
+    // Neither a single file nor a point as a whole has anything for it.
+    for stored in [format!("{stored}/readme.txt").as_str(), "latest"] {
+        let into = ["restore", stored, "--target", "own", "--into-existing"];
+        assert_eq!(env.json(&into)["folder_kept"], false);
+    }
+}
+
+#[test]
+fn a_folder_whose_restore_was_interrupted_becomes_as_stored_when_it_is_repeated() {
+    let env = with_own_folder();
+    let Some(_room) = Room::of(&env) else {
+        return;
+    };
+    let stored = stored(&env);
+    let into = ["restore", &stored, "--target", "room/out"];
+    let full = env.run(&[&into[..], &["--no-space-check"]].concat());
+    assert!(full.contains("no space left"), "{full}");
+    assert!(itself(&env, "room/out").2, "what is not complete is marked");
+    let larger = std::process::Command::new("mount")
+        .args(["-o", "remount,size=16m"])
+        .arg(env.path("room"))
+        .status();
+    assert!(larger.unwrap().success());
+    let done = env.json(&[&into[..], &["--into-existing"]].concat());
+    assert_eq!(
+        (&done["exit_code"], &done["folder_kept"]),
+        (&0.into(), &false.into())
+    );
+    assert_eq!(itself(&env, "room/out"), (0o751, 1_000_000_000, false));
+    // From now on it has something of its own.
+    let own = fs::Permissions::from_mode(0o710);
+    fs::set_permissions(env.path("room/out"), own).unwrap();
+    let done = env.json(&[&into[..], &["--into-existing"]].concat());
+    assert_eq!(done["folder_kept"], true);
+    assert_eq!(itself(&env, "room/out").0, 0o710);
+}
+
 #[test]
 fn a_full_repository_is_told_as_such_whoever_meets_it_first() {
     let env = CliEnv::new();

@@ -25,6 +25,8 @@ mod kills;
 mod kubernetes;
 mod leaks;
 mod ledger;
+mod live_folder;
+mod lost_tree;
 mod memory;
 mod power_cuts;
 mod registry;

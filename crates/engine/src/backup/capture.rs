@@ -15,7 +15,7 @@ use refloat_model::item::{Capture, Item, ItemKind, Workload};
 use refloat_model::outcome::{Consistency, Outcome};
 use refloat_model::point::ItemRecord;
 use refloat_model::time::Timestamp;
-use refloat_repository::archive::{Archiver, FinishedTree};
+use refloat_repository::archive::{Archiver, FinishedTree, ParentTree};
 use refloat_repository::{Node, RepositoryError};
 use refloat_source::{NothingHeld, Quiesced, Source, SourceError};
 
@@ -272,11 +272,15 @@ impl GroupCapture<'_, '_> {
         run.progress.phase(&format!("capturing {}", title(item)));
         let parent = parents.by_path.get(&item.path);
         let left = parents.parts.get(&item.path).filter(|_| has_parts(item));
-        let nodes = parent
-            .map(|p| p.node.clone())
+        let known = parent.map(|p| (&p.node, p.time));
+        let known = known
             .into_iter()
-            .chain(left.cloned());
-        let mut builder = archiver.tree(nodes.collect());
+            .chain(left.map(|part| (&part.node, part.time)));
+        let known = known.map(|(node, begun)| ParentTree {
+            nodes: vec![node.clone()],
+            begun,
+        });
+        let mut builder = archiver.tree(known.collect());
         let folders = self.source.content_folders(item);
         let took = |sha256: &[u8; 32]| {
             if let Some(folder) = folders.first() {
@@ -321,6 +325,13 @@ impl GroupCapture<'_, '_> {
             ..
         } = finished;
         self.done.findings.extend(capture.findings);
+        if statistics.files_vanished > 0 {
+            let message = format!(
+                "{} files were deleted before they could be read",
+                statistics.files_vanished
+            );
+            self.done.findings.push(Finding::note(title(item), message));
+        }
         let missing = failures.into_iter().take(MISSING_NAMED_MAX);
         let missing: Vec<String> = missing
             .map(|f| format!("{}: {}", String::from_utf8_lossy(&f.path), f.reason))

@@ -140,7 +140,8 @@ impl<'a> Keeper<'a> {
     /// item only the newest part counts, and `forget` drops the older ones.
     fn carry(&self, part: &mut Part, archiver: &Archiver) {
         let path = &part.record.item.path;
-        let left = self.parents.parts.get(path).and_then(|node| node.subtree);
+        let left = self.parents.parts.get(path);
+        let left = left.and_then(|part| part.node.subtree);
         let way = part.folder.components().get(path.components().len()..);
         let (Some(left), Some(way)) = (left, way) else {
             return;

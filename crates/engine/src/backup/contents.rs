@@ -35,7 +35,7 @@ pub fn earlier(
         let Some(source) = source else { continue };
         for item in planned.groups.iter().flat_map(|group| group.items()) {
             let parent = parents.by_path.get(&item.path).map(|parent| &parent.node);
-            let part = parents.parts.get(&item.path);
+            let part = parents.parts.get(&item.path).map(|part| &part.node);
             for tree in parent
                 .into_iter()
                 .chain(part)

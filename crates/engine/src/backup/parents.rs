@@ -26,7 +26,16 @@ pub struct Parent {
     pub node: Node,
     /// Its manifest line.
     pub record: ItemRecord,
-    /// When it was taken.
+    /// When the run began that took it.
+    pub time: Timestamp,
+}
+
+/// What an unfinished capture left of an item.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// Its entry.
+    pub node: Node,
+    /// When its run began.
     pub time: Timestamp,
 }
 
@@ -36,7 +45,7 @@ pub struct Parents {
     /// By the item's path.
     pub by_path: BTreeMap<TreePath, Parent>,
     /// Newer than the saved copy: what unfinished captures left of an item.
-    pub parts: BTreeMap<TreePath, Node>,
+    pub parts: BTreeMap<TreePath, Part>,
     /// What was found on the way.
     pub findings: Vec<Finding>,
 }
@@ -147,7 +156,7 @@ impl Search<'_> {
                 let is_new =
                     record.outcome.is_incomplete() && !self.parents.parts.contains_key(&path);
                 if let Some(node) = tree.node(&path).ok().flatten().filter(|_| is_new) {
-                    self.parents.parts.insert(path, node);
+                    self.parents.parts.insert(path, Part { node, time });
                 }
                 continue;
             }

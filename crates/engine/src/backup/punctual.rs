@@ -8,7 +8,7 @@
 use std::io::{self, Read};
 
 use refloat_model::cancel::Cancel;
-use refloat_model::entry::{Content, Entry, Reader, SinkError, TreeSink};
+use refloat_model::entry::{Content, Entry, Opened, Reader, SinkError, TreeSink};
 
 /// See the module.
 pub struct Punctual<'s> {
@@ -101,6 +101,18 @@ impl Content for PunctualContent {
         in_time(&late)?;
         let reader = content.open()?;
         Ok(Box::new(PunctualReader { reader, late }))
+    }
+
+    fn open_now(self: Box<Self>) -> io::Result<Opened> {
+        let Self { content, late } = *self;
+        in_time(&late)?;
+        Ok(match content.open_now()? {
+            Opened::Listed(reader) => Opened::Listed(Box::new(PunctualReader { reader, late })),
+            Opened::Replaced(entry, reader) => {
+                Opened::Replaced(entry, Box::new(PunctualReader { reader, late }))
+            }
+            Opened::Gone => Opened::Gone,
+        })
     }
 }
 

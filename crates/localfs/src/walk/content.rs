@@ -1,18 +1,20 @@
 //! The content of a file, opened when somebody wants it.
 //!
 //! Invariant: what is read is the inode that was listed, or nothing: a file that was replaced in
-//! the meantime by a link, a device or another file is an error.
+//! the meantime by a link or a device is an error, and one that was replaced by another file is told
+//! as that, together with what the file system knows of it, all from one handle.
 
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use refloat_model::entry::{Content, Reader};
+use refloat_model::entry::{Content, Entry, EntryKind, Opened, Reader};
 use rustix::fd::OwnedFd;
-use rustix::fs::{FileType, Mode, OFlags, SeekFrom, fstat, fstatfs, openat, seek};
+use rustix::fs::{FileType, Mode, OFlags, SeekFrom, Stat, fstat, fstatfs, openat, seek};
 use rustix::io::{Errno, pread};
 
-use crate::attributes::{Identity, file_type, size};
+use crate::attributes::{ExtendedAttributes, Identity, InodeHandle, file_type, metadata, size};
+use crate::owners::Owners;
 
 /// Opens one name of a directory for reading without following it, and without leaving a trace
 /// in its access time where we may: only owners and root may ask for that.
@@ -36,20 +38,26 @@ pub(crate) struct ListedContent {
     directory: Arc<OwnedFd>,
     name: Box<[u8]>,
     identity: Identity,
+    owners: Arc<Owners>,
 }
 
 impl ListedContent {
-    pub(crate) fn new(directory: &Arc<OwnedFd>, name: &[u8], identity: Identity) -> Self {
+    pub(crate) fn new(
+        directory: &Arc<OwnedFd>,
+        name: &[u8],
+        identity: Identity,
+        owners: &Arc<Owners>,
+    ) -> Self {
         Self {
             directory: Arc::clone(directory),
             name: Box::from(name),
             identity,
+            owners: Arc::clone(owners),
         }
     }
-}
 
-impl Content for ListedContent {
-    fn open(self: Box<Self>) -> io::Result<Box<dyn Reader + Send>> {
+    /// The regular file that has the name now.
+    fn file(&self) -> io::Result<(OwnedFd, Stat)> {
         // Should a pipe have taken the file's place, NONBLOCK keeps us from waiting for a writer.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let fd = match open_noatime(&self.directory, &self.name, flags) {
@@ -57,10 +65,54 @@ impl Content for ListedContent {
             result => result?,
         };
         let stat = fstat(&fd)?;
-        if file_type(&stat) != FileType::RegularFile || Identity::of(&stat) != self.identity {
+        match file_type(&stat) {
+            FileType::RegularFile => Ok((fd, stat)),
+            _ => Err(replaced()),
+        }
+    }
+
+    /// What is told of a file that took the listed one's place.
+    fn entry(&self, fd: &OwnedFd, stat: &Stat) -> io::Result<Entry> {
+        let inode = InodeHandle::Open(fd.as_fd());
+        let (xattrs, failures) = ExtendedAttributes::new().read(inode);
+        // Nobody listens any more who could be told what a captured entry lacks.
+        if let Some(failure) = failures.first() {
+            let message = format!("it was replaced, and now: {}", failure.message());
+            return Err(io::Error::new(
+                io::Error::from(failure.errno).kind(),
+                message,
+            ));
+        }
+        Ok(Entry {
+            name: self.name.to_vec(),
+            kind: EntryKind::File { size: size(stat) },
+            metadata: metadata(stat, &self.owners, xattrs),
+        })
+    }
+}
+
+impl Content for ListedContent {
+    fn open(self: Box<Self>) -> io::Result<Box<dyn Reader + Send>> {
+        let (fd, stat) = self.file()?;
+        if Identity::of(&stat) != self.identity {
             return Err(replaced());
         }
         Ok(Box::new(FileReader::new(fd, &stat)))
+    }
+
+    fn open_now(self: Box<Self>) -> io::Result<Opened> {
+        let (fd, stat) = match self.file() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Opened::Gone),
+            file => file?,
+        };
+        if Identity::of(&stat) == self.identity {
+            return Ok(Opened::Listed(Box::new(FileReader::new(fd, &stat))));
+        }
+        let entry = Box::new(self.entry(&fd, &stat)?);
+        Ok(Opened::Replaced(
+            entry,
+            Box::new(FileReader::new(fd, &stat)),
+        ))
     }
 }
 
@@ -111,7 +163,7 @@ enum Extent {
 const BLOCK_BYTES: u64 = 512;
 
 impl FileReader {
-    fn new(fd: OwnedFd, stat: &rustix::fs::Stat) -> Self {
+    fn new(fd: OwnedFd, stat: &Stat) -> Self {
         let allocated = u64::try_from(stat.st_blocks).unwrap_or(0) * BLOCK_BYTES;
         let extent = if allocated < size(stat) {
             Extent::Unknown

@@ -315,7 +315,8 @@ impl<'a> Walker<'a> {
             metadata: metadata(&stat, &self.options.owners, rest.xattrs),
         };
         if matches!(candidate, CandidateKind::File { .. }) {
-            let content = ListedContent::new(parent, name, Identity::of(&stat));
+            let owners = &self.options.owners;
+            let content = ListedContent::new(parent, name, Identity::of(&stat), owners);
             self.file(entry, Box::new(content))?;
         } else {
             self.node(entry)?;

@@ -144,6 +144,9 @@ impl FolderWriter {
         if fstat(&file.fd).context("stat", path)?.st_nlink != 1 {
             return Err(WriteError::Shared(path.clone()));
         }
+        let device = file.identity.device();
+        let noted = self.devices.note_file(&file.fd, device, path);
+        noted.context("open", path)?;
         self.apply(&Pinned::open(&file.fd, path), path, metadata)?;
         Ok(restored)
     }

@@ -90,6 +90,10 @@ impl FolderWriter {
             None => self.open_apart(&parent, path)?,
         };
         let identity = Identity::of(&fstat(&fd).context("stat", path)?);
+        if matches!(landing, Landed::Existing) {
+            let noted = self.devices.note_file(&fd, identity.device(), path);
+            noted.context("open", path)?;
+        }
         let file = FileHandle {
             fd,
             parent,

@@ -200,7 +200,7 @@ impl<'a> Pinned<'a> {
                 Err(_nul) => Err(Errno::INVAL),
             };
             if let Err(errno) = set {
-                if !is_tolerable(errno) {
+                if !is_tolerable(errno) && !is_for_lack_of_room(errno) {
                     let operation = "set an extended attribute of";
                     return Err(Fatal { operation, errno });
                 }
@@ -258,6 +258,12 @@ fn is_tolerable(errno: Errno) -> bool {
         errno,
         Errno::PERM | Errno::ACCESS | Errno::NOTSUP | Errno::INVAL | Errno::TOOBIG
     )
+}
+
+/// Refusals of attributes that another file system had room for: ext4 keeps all of an inode's in one
+/// block and says that the disk is full. Should it be, the next file's content will meet that.
+fn is_for_lack_of_room(errno: Errno) -> bool {
+    matches!(errno, Errno::NOSPC | Errno::DQUOT | Errno::RANGE)
 }
 
 /// Attributes that a new file inherits or an old one had, and the point does not: labels that

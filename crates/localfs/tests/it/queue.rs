@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 
 use refloat_model::cancel::Cancel;
-use refloat_model::entry::{Content, Entry, SinkError, TreeSink};
+use refloat_model::entry::{Content, Entry, Opened, SinkError, TreeSink};
 
 /// Keeps contents unopened, and gives up after `room` files.
 pub struct Queue {
@@ -36,6 +36,10 @@ impl Queue {
         let mut bytes = Vec::new();
         self.take(name).open()?.read_to_end(&mut bytes)?;
         Ok(bytes)
+    }
+
+    pub fn open_now(&mut self, name: &str) -> io::Result<Opened> {
+        self.take(name).open_now()
     }
 
     /// Passes over each hole, `max` bytes at a time; how many bytes that was as well.

@@ -3,18 +3,18 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, symlink};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::time::Instant;
 
 use refloat_localfs::walk::{Caches, Candidate, CandidateKind, Mounts};
 use refloat_localfs::{WalkError, WalkOptions, WalkSummary, walk_contents, walk_entry};
 use refloat_model::cancel::Cancel;
-use refloat_model::entry::EntryKind;
+use refloat_model::entry::{EntryKind, Opened, Reader};
 
 use crate::hook::Hook;
-use crate::manifest::{self, is_root};
+use crate::manifest::{self, is_root, set_xattr};
 use crate::nasty;
 use crate::queue::Queue;
 use crate::recorder::Recorder;
@@ -288,6 +288,53 @@ fn content_is_the_listed_inode_or_an_error() {
         queue.open("gone").unwrap_err().kind(),
         io::ErrorKind::NotFound
     );
+}
+
+#[test]
+fn what_has_become_of_a_file_since_it_was_listed_is_told_to_who_can_take_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    for name in ["same", "gone", "link", "other"] {
+        fs::write(at(name), b"listed content").unwrap();
+    }
+    let (options, mut queue) = (WalkOptions::default(), Queue::new());
+    walk_contents(folder.path(), &options, &mut queue, &Cancel::default()).unwrap();
+    fs::remove_file(at("gone")).unwrap();
+    fs::remove_file(at("link")).unwrap();
+    symlink("same", at("link")).unwrap();
+    fs::write(at("new"), b"its own").unwrap();
+    fs::set_permissions(at("new"), fs::Permissions::from_mode(0o604)).unwrap();
+    set_xattr(&at("new"), "user.own", b"yes");
+    fs::rename(at("new"), at("other")).unwrap();
+
+    let read = |mut reader: Box<dyn Reader + Send>| {
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes).unwrap();
+        bytes
+    };
+    match queue.open_now("same").unwrap() {
+        Opened::Listed(reader) => assert_eq!(read(reader), b"listed content"),
+        _ => panic!("it is the same"),
+    }
+    assert!(matches!(queue.open_now("gone").unwrap(), Opened::Gone));
+    assert!(queue.open_now("link").is_err(), "it is no file");
+    let (entry, content) = match queue.open_now("other").unwrap() {
+        Opened::Replaced(entry, reader) => (entry, read(reader)),
+        _ => panic!("it is another one"),
+    };
+    assert_eq!(content, b"its own");
+    let now = fs::metadata(at("other")).unwrap();
+    let metadata = &entry.metadata;
+    assert_eq!(
+        (entry.name.as_slice(), &entry.kind),
+        (&b"other"[..], &EntryKind::File { size: 7 })
+    );
+    assert_eq!((metadata.mode, metadata.inode), (0o604, now.ino()));
+    assert_eq!(metadata.modified.seconds, now.mtime());
+    assert_eq!(metadata.xattrs.len(), 1);
+    assert_eq!(metadata.xattrs[0].name, b"user.own");
+    let user = WalkOptions::default().owners.user(metadata.uid);
+    assert_eq!(metadata.user, user);
 }
 
 /// Whether holes can be told from data there: not everywhere, and ZFS is not asked.

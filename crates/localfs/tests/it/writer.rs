@@ -397,7 +397,12 @@ impl Mounted {
         if !mounted {
             println!("skipped: a tmpfs cannot be mounted here");
         }
-        mounted.then(|| Self(at.to_owned()))
+        mounted.then(|| Self::at(at))
+    }
+
+    /// What somebody has mounted there.
+    pub fn at(at: &Path) -> Self {
+        Self(at.to_owned())
     }
 }
 

@@ -1,7 +1,8 @@
 //! One tree in the making: the sink that a source pushes into.
 //!
 //! Invariant: a file is taken over from the parent unread only if size, modification time, change
-//! time and inode are those of a real file and all its blobs are in the index.
+//! time and inode are those of a real file, it was settled when it was read, and all its blobs are in
+//! the index.
 
 use std::collections::HashSet;
 use std::io::Read;
@@ -13,11 +14,11 @@ use refloat_model::progress::Counters;
 use refloat_model::time::Timestamp;
 use refloat_model::tree_path::is_valid_name;
 
-use super::Shared;
 use super::density::{Density, Earlier};
 use super::directory::{Directory, TreeState, TreeStatistics};
-use super::previous::Previous;
+use super::previous::{Known, ParentTree, Previous};
 use super::worker::{FileJob, FilePlace, Job, read_stream};
+use super::{ArchiveOptions, Shared};
 use crate::blobs::BlobReader as _;
 use crate::error::RepositoryError;
 use crate::failure::EntryFailure;
@@ -62,7 +63,11 @@ impl std::fmt::Debug for TreeBuilder {
 }
 
 impl TreeBuilder {
-    pub(super) fn new(shared: Arc<Shared>, jobs: Option<Sender<Job>>, previous: Vec<Node>) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        jobs: Option<Sender<Job>>,
+        previous: Vec<ParentTree>,
+    ) -> Self {
         let previous = Previous::new(&shared, previous, 0);
         let state = Arc::new(TreeState::default());
         let (sender, done) = bounded(1);
@@ -140,35 +145,13 @@ impl TreeBuilder {
         Ok(None)
     }
 
-    /// Brings metadata into the form that restic's trees have.
-    fn normalise(&self, entry: &mut Entry) {
-        let metadata = &mut entry.metadata;
-        if !self.shared.options.access_times {
-            metadata.accessed = metadata.modified;
-        }
-        // As restic since 0.17: device ids change between boots and matter only for hard links.
-        if metadata.links < 2 || entry.kind == EntryKind::Directory {
-            metadata.device_id = 0;
-        }
-        // restic records no link count for these; ours is recorded only where it matters, so that
-        // the usual trees stay equal.
-        let uncounted = match entry.kind {
-            EntryKind::Directory => true,
-            EntryKind::Fifo | EntryKind::Socket => metadata.links < 2,
-            _ => false,
-        };
-        if uncounted {
-            metadata.links = 0;
-        }
-    }
-
     fn read(
         &self,
         mut file: Entry,
         sha256: Option<[u8; 32]>,
         content: &mut dyn Read,
     ) -> Result<(), SinkError> {
-        self.normalise(&mut file);
+        normalise(&self.shared.options, &mut file);
         let Some(level) = self.accept(&file)? else {
             return Ok(());
         };
@@ -188,7 +171,8 @@ impl TreeBuilder {
         Ok(read.map_err(|error| self.shared.told(error))?)
     }
 
-    fn is_unchanged(&self, entry: &Entry, previous: &Node) -> bool {
+    /// Whether a file has the size, times and inode that it had.
+    fn looks_unchanged(&self, entry: &Entry, previous: &Node) -> bool {
         let (new, old) = (&entry.metadata, &previous.entry.metadata);
         let real = new.inode != 0 && new.changed != Timestamp::EPOCH;
         real && !self.shared.options.read_unchanged
@@ -204,13 +188,13 @@ impl TreeBuilder {
     }
 
     /// What the parents hold under the name of a file that is read.
-    fn earlier(&self, previous: &[Node]) -> Earlier {
+    fn earlier(&self, previous: &[Known]) -> Earlier {
         let mut earlier = Earlier {
             known: !previous.is_empty(),
             ..Earlier::default()
         };
         let index = self.shared.repository.index();
-        let best = previous.first();
+        let best = previous.first().map(|known| &known.node);
         for blob in best.iter().flat_map(|node| node.content.iter()) {
             if let Some(stored) = index.get(BlobKind::Data, blob) {
                 earlier.density.add(Density::of_packed(&stored.blob));
@@ -252,9 +236,31 @@ impl TreeBuilder {
     }
 }
 
+/// Brings metadata into the form that restic's trees have.
+pub fn normalise(options: &ArchiveOptions, entry: &mut Entry) {
+    let metadata = &mut entry.metadata;
+    if !options.access_times {
+        metadata.accessed = metadata.modified;
+    }
+    // As restic since 0.17: device ids change between boots and matter only for hard links.
+    if metadata.links < 2 || entry.kind == EntryKind::Directory {
+        metadata.device_id = 0;
+    }
+    // restic records no link count for these; ours is recorded only where it matters, so that
+    // the usual trees stay equal.
+    let uncounted = match entry.kind {
+        EntryKind::Directory => true,
+        EntryKind::Fifo | EntryKind::Socket => metadata.links < 2,
+        _ => false,
+    };
+    if uncounted {
+        metadata.links = 0;
+    }
+}
+
 impl TreeSink for TreeBuilder {
     fn enter(&mut self, mut directory: Entry) -> Result<(), SinkError> {
-        self.normalise(&mut directory);
+        normalise(&self.shared.options, &mut directory);
         let Some(level) = self.accept(&directory)? else {
             // Its entries still come; they go nowhere.
             let (nobody, _) = bounded(1);
@@ -297,13 +303,18 @@ impl TreeSink for TreeBuilder {
     }
 
     fn file(&mut self, mut file: Entry, content: Box<dyn Content>) -> Result<(), SinkError> {
-        self.normalise(&mut file);
+        normalise(&self.shared.options, &mut file);
         let Some(level) = self.accept(&file)? else {
             return Ok(());
         };
         let counters = &self.state.counters;
         let previous = level.previous.find(&file.name);
-        if let Some(node) = previous.iter().find(|node| self.is_unchanged(&file, node)) {
+        let mut equal = previous
+            .iter()
+            .filter(|known| self.looks_unchanged(&file, &known.node));
+        let first = equal.next();
+        let settled = first.into_iter().chain(equal).find(|k| k.is_settled());
+        if let Some(Known { node, .. }) = settled {
             Counters::add(&counters.files_unmodified, 1);
             Counters::add(&counters.bytes, node.size());
             Counters::add(&self.shared.counters.bytes_done, node.size());
@@ -316,7 +327,11 @@ impl TreeSink for TreeBuilder {
             });
             return Ok(());
         }
-        let earlier = self.earlier(previous);
+        let unsettled = first.map(|known| Arc::clone(&known.node.content));
+        let earlier = Earlier {
+            unsettled,
+            ..self.earlier(previous)
+        };
         let slot = level.directory.reserve();
         let place = FilePlace {
             directory: Arc::clone(&level.directory),
@@ -355,7 +370,7 @@ impl TreeSink for TreeBuilder {
             return Ok(false);
         }
         let mut entry = file.clone();
-        self.normalise(&mut entry);
+        normalise(&self.shared.options, &mut entry);
         let Some(level) = self.accept(&entry)? else {
             return Ok(true);
         };
@@ -375,7 +390,7 @@ impl TreeSink for TreeBuilder {
     }
 
     fn node(&mut self, mut entry: Entry) -> Result<(), SinkError> {
-        self.normalise(&mut entry);
+        normalise(&self.shared.options, &mut entry);
         let Some(level) = self.accept(&entry)? else {
             return Ok(());
         };
@@ -401,7 +416,8 @@ impl TreeSink for TreeBuilder {
             .map_err(|error| self.shared.told(error))?;
         let level = self.level()?;
         let found = level.previous.find(name).iter();
-        let usable = found.into_iter().find(|node| self.is_whole(node));
+        let usable = found.map(|known| &known.node);
+        let usable = usable.into_iter().find(|node| self.is_whole(node));
         let Some(node) = usable else { return Ok(false) };
         Counters::add(&self.state.counters.reused, 1);
         Counters::add(&self.state.counters.bytes, node.size());

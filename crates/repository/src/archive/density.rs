@@ -2,8 +2,11 @@
 //!
 //! Invariant: measured from what is stored anyway; nothing is compressed for it.
 
+use std::sync::Arc;
+
 use crate::codec::sealed_length;
 use crate::format::pack::PackedBlob;
+use crate::id::BlobId;
 
 /// With less there is nothing to win by compressing, whatever it is.
 const PLAIN_BYTES_MIN: u64 = 512;
@@ -55,12 +58,14 @@ impl Density {
 }
 
 /// What the parent has under a file's name.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Earlier {
     /// Whether there is anything.
     pub known: bool,
-    /// Its content.
+    /// What of its content is left when that is compressed.
     pub density: Density,
+    /// Its content, if the file looks unchanged and is read only to be sure.
+    pub unsettled: Option<Arc<[BlobId]>>,
 }
 
 #[cfg(test)]

@@ -29,6 +29,8 @@ pub struct TreeStatistics {
     pub files_changed: u64,
     /// Files taken over unread.
     pub files_unmodified: u64,
+    /// Files that were deleted after they were listed and before they were read; not there, no failure.
+    pub files_vanished: u64,
     /// Directories that the parent did not have.
     pub directories_new: u64,
     /// Directories that differ from the parent's.
@@ -54,6 +56,7 @@ pub struct TreeCounters {
     pub files_new: AtomicU64,
     pub files_changed: AtomicU64,
     pub files_unmodified: AtomicU64,
+    pub files_vanished: AtomicU64,
     pub directories_new: AtomicU64,
     pub directories_changed: AtomicU64,
     pub directories_unmodified: AtomicU64,
@@ -70,6 +73,7 @@ impl TreeCounters {
             files_new: Counters::get(&self.files_new),
             files_changed: Counters::get(&self.files_changed),
             files_unmodified: Counters::get(&self.files_unmodified),
+            files_vanished: Counters::get(&self.files_vanished),
             directories_new: Counters::get(&self.directories_new),
             directories_changed: Counters::get(&self.directories_changed),
             directories_unmodified: Counters::get(&self.directories_unmodified),

@@ -10,11 +10,44 @@
 use std::collections::HashMap;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use refloat_model::time::Timestamp;
 
 use super::Shared;
 use crate::blobs::BlobReader as _;
 use crate::format::tree::Node;
 use crate::id::BlobId;
+
+/// What a directory held in an earlier point.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ParentTree {
+    /// Its entries.
+    pub nodes: Vec<Node>,
+    /// When the run that read it began, by the clock of the machine that it ran on.
+    pub begun: Timestamp,
+}
+
+/// A file that was changed less than so many seconds before the run that read it began, or after that,
+/// may hold something else since than what was read, and tell nothing of it: a second change within
+/// the clock's granularity (2 s at worst, where times are kept coarsely) leaves all times as they are,
+/// and so does one of a mapped page that is to be written out, for which the kernel takes up to 35 s
+/// (`vm.dirty_expire_centisecs` and `dirty_writeback_centisecs`). The rest is for clocks of file servers
+/// that are a little behind; of one that is ahead, what lies in the future is no older than this.
+const SETTLED_SECONDS_MIN: i64 = 60;
+
+/// An entry of an earlier point.
+pub struct Known {
+    pub node: Node,
+    begun: Timestamp,
+}
+
+impl Known {
+    /// Whether its times would tell of any change after it was read (git's rule for entries that are
+    /// "racily clean").
+    pub const fn is_settled(&self) -> bool {
+        let changed = self.node.entry.metadata.changed.seconds;
+        self.begun.seconds.saturating_sub(changed) >= SETTLED_SECONDS_MIN
+    }
+}
 
 /// Trees of one directory that are read ahead: one is in use while the next are decoded.
 const AHEAD_MAX: usize = 4;
@@ -44,26 +77,31 @@ impl TreeJob {
 #[derive(Default)]
 pub struct Previous {
     /// Sorted by name; of the same name, as the parents were given.
-    nodes: Vec<Node>,
+    known: Vec<Known>,
     /// Subtrees still to be asked for, the next at the end.
     later: Vec<BlobId>,
     asked: HashMap<BlobId, Receiver<Vec<Node>>>,
 }
 
 impl Previous {
-    /// Of a directory at this depth.
-    pub fn new(shared: &Shared, mut nodes: Vec<Node>, depth: usize) -> Self {
-        nodes.sort_by(|a, b| a.name().cmp(b.name()));
+    /// Of a directory at this depth, in its parents.
+    pub fn new(shared: &Shared, parents: Vec<ParentTree>, depth: usize) -> Self {
+        let known = parents.into_iter().flat_map(|ParentTree { nodes, begun }| {
+            let known = move |node| Known { node, begun };
+            nodes.into_iter().map(known)
+        });
+        let mut known: Vec<Known> = known.collect();
+        known.sort_by(|a, b| a.node.name().cmp(b.node.name()));
         let mut previous = Self {
-            nodes,
+            known,
             ..Self::default()
         };
         // Storage that takes one call at a time has nothing to win by more of them.
         if depth < AHEAD_LEVELS_MAX && shared.repository.storage().connections() > 1 {
             let mut subtrees: Vec<(u64, BlobId)> = previous
-                .nodes
+                .known
                 .iter()
-                .filter_map(|node| Some((node.entry.metadata.inode, node.subtree?)))
+                .filter_map(|known| Some((known.node.entry.metadata.inode, known.node.subtree?)))
                 .collect();
             // A walk comes to subdirectories in the order of their inodes.
             subtrees.sort_unstable_by_key(|(inode, _)| std::cmp::Reverse(*inode));
@@ -87,20 +125,23 @@ impl Previous {
     }
 
     /// Everything of a name: more than one where a directory has several parents, the best first.
-    pub fn find(&self, name: &[u8]) -> &[Node] {
-        let start = self.nodes.partition_point(|node| node.name() < name);
-        let rest = self.nodes.get(start..).unwrap_or_default();
-        let count = rest.partition_point(|node| node.name() == name);
+    pub fn find(&self, name: &[u8]) -> &[Known] {
+        let start = self.known.partition_point(|known| known.node.name() < name);
+        let rest = self.known.get(start..).unwrap_or_default();
+        let count = rest.partition_point(|known| known.node.name() == name);
         rest.get(..count).unwrap_or_default()
     }
 
     /// The tree of a subdirectory in the best parent, and what it holds in all of them.
-    pub fn enter(&mut self, shared: &Shared, name: &[u8]) -> (Option<BlobId>, Vec<Node>) {
+    pub fn enter(&mut self, shared: &Shared, name: &[u8]) -> (Option<BlobId>, Vec<ParentTree>) {
         let found = self.find(name).iter();
-        let mut trees: Vec<BlobId> = found.filter_map(|node| node.subtree).collect();
-        trees.dedup();
+        let mut trees: Vec<(BlobId, Timestamp)> = found
+            .filter_map(|known| Some((known.node.subtree?, known.begun)))
+            .collect();
+        // Of the same tree in two parents the better one counts; at worst files are read once more.
+        trees.dedup_by_key(|(tree, _)| *tree);
         let mut all = Vec::new();
-        for tree in &trees {
+        for (tree, begun) in &trees {
             let nodes = match self.asked.remove(tree) {
                 Some(answer) => wait(shared, &answer),
                 None => None,
@@ -108,12 +149,10 @@ impl Previous {
             self.later.retain(|later| later != tree);
             self.read_ahead(shared);
             let nodes = nodes.or_else(|| shared.repository.read_tree(*tree).ok());
-            match all.is_empty() {
-                true => all = nodes.unwrap_or_default(),
-                false => all.extend(nodes.unwrap_or_default()),
-            }
+            let (nodes, begun) = (nodes.unwrap_or_default(), *begun);
+            all.push(ParentTree { nodes, begun });
         }
-        (trees.first().copied(), all)
+        (trees.first().map(|(tree, _)| *tree), all)
     }
 }
 

@@ -11,11 +11,12 @@ use std::io::{self, Read};
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, select};
-use refloat_model::entry::{Content, Entry, EntryKind, Reader, Solid};
+use refloat_model::entry::{Content, Entry, EntryKind, Opened, Reader, Solid};
 use refloat_model::progress::Counters;
 
 use super::Shared;
 use super::buffers::Buffer;
+use super::builder::normalise;
 use super::chunks::{ChunkList, FileChunks};
 use super::cutter::cut_file;
 use super::density::{Density, Earlier};
@@ -139,9 +140,20 @@ fn read_file(shared: &Shared, job: FileJob, hand: &mut Hand) -> Result<(), Repos
     if hand.directory().is_some_and(|held| !job.goes_with(held)) {
         hand.finish(shared)?;
     }
-    let FileJob { place, content } = job;
-    match content.open() {
-        Ok(mut reader) => read_content(shared, place, &mut *reader, hand),
+    let FileJob { mut place, content } = job;
+    match content.open_now() {
+        Ok(Opened::Listed(mut reader)) => read_content(shared, place, &mut *reader, hand),
+        Ok(Opened::Replaced(entry, mut reader)) => {
+            place.entry = *entry;
+            normalise(&shared.options, &mut place.entry);
+            // Not the file that an earlier point has.
+            place.earlier.unsettled = None;
+            read_content(shared, place, &mut *reader, hand)
+        }
+        Ok(Opened::Gone) => {
+            Counters::add(&place.directory.tree.counters.files_vanished, 1);
+            place.directory.fill(shared, place.slot, None)
+        }
         Err(error) => fail_file(shared, &place, &error),
     }
 }
@@ -213,7 +225,9 @@ impl FilePlace {
             earlier,
         } = self;
         let counters = &directory.tree.counters;
+        let is_as_before = earlier.unsettled.as_ref() == Some(&content);
         let counter = match earlier.known {
+            true if is_as_before => &counters.files_unmodified,
             true => &counters.files_changed,
             false => &counters.files_new,
         };

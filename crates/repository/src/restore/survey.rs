@@ -28,6 +28,8 @@ pub struct Survey {
     pub bytes: u64,
     /// Those of them that are known to be zeros and are restored as holes.
     pub hole_bytes: u64,
+    /// Directories of which cannot be read what they hold: that is counted nowhere else.
+    pub unreadable: u64,
 }
 
 impl Survey {
@@ -37,6 +39,7 @@ impl Survey {
         self.others = self.others.saturating_add(other.others);
         self.bytes = self.bytes.saturating_add(other.bytes);
         self.hole_bytes = self.hole_bytes.saturating_add(other.hole_bytes);
+        self.unreadable = self.unreadable.saturating_add(other.unreadable);
     }
 
     /// What is in these entries, without what is below them.
@@ -93,13 +96,28 @@ struct Counted {
     is_summed: bool,
 }
 
+impl Counted {
+    fn unreadable() -> Self {
+        let survey = Survey {
+            unreadable: 1,
+            ..Survey::default()
+        };
+        Self {
+            survey,
+            below: Vec::new(),
+            is_summed: true,
+        }
+    }
+}
+
 /// Counts what is in and below `nodes`, reading on all processors.
 ///
 /// A hostile repository can state 2^40 paths in forty trees; since each tree is read once and
-/// counts are summed, that costs nothing.
+/// counts are summed, that costs nothing. A tree that is lost or damaged is
+/// [counted](Survey::unreadable): all else can be restored.
 ///
 /// # Errors
-/// A tree cannot be read, or the run was cancelled.
+/// The storage as such cannot be read, or the run was cancelled.
 pub fn survey(
     repository: &IndexedRepository,
     nodes: &[Node],
@@ -120,11 +138,14 @@ pub fn survey(
         threads,
         cancel,
         |tree, nodes| {
-            let nodes = nodes?;
-            let tree_counted = Counted {
-                survey: Survey::of(nodes),
-                below: subtrees(nodes),
-                is_summed: false,
+            let tree_counted = match nodes {
+                Ok(nodes) => Counted {
+                    survey: Survey::of(nodes),
+                    below: subtrees(nodes),
+                    is_summed: false,
+                },
+                Err(error) if error.is_of_one_thing() => Counted::unreadable(),
+                Err(error) => return Err(error),
             };
             lock(&counted).insert(tree, tree_counted);
             Ok(())

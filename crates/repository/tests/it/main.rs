@@ -11,6 +11,7 @@ mod forget;
 mod fuzz;
 mod keys;
 mod leaks;
+mod live;
 mod lock;
 mod lock_races;
 mod oracle;

@@ -38,7 +38,7 @@ fn backup_with_panic(inner: &SharedStorage, files: &Files, at: usize) -> bool {
     let archiver = archiver(&repository);
     left.store(at, Ordering::SeqCst);
     let ended = (|| {
-        let mut builder = archiver.tree(previous);
+        let mut builder = archiver.tree(settled(previous));
         // Whoever pushes meets the failure, or the end does.
         drop(try_push(&mut builder, files, &Arc::default()));
         let tree = builder.finish()?;

@@ -1,9 +1,13 @@
-//! Taking an entry over with everything below it: only if everything below it is there.
+//! Taking an entry over with everything below it: only if everything below it is there. Taking a file
+//! over unread: only if its times would tell of a change.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use refloat_model::entry::TreeSink as _;
+use refloat_model::time::Timestamp;
+use refloat_repository::archive::{ParentTree, TreeStatistics};
 use refloat_repository::{BlobKind, BlobReader as _, ChunkerChoice, PackId};
 use refloat_storage::memory::MemoryStorage;
 use refloat_storage::{FileKey, FileKind, SharedStorage};
@@ -63,7 +67,7 @@ fn an_entry_is_taken_over_only_if_nothing_below_it_is_lost() {
         let damaged = open(&swap.shared()).into_indexed().unwrap();
         let archiver = archiver(&damaged);
         // The entries of the root are known, whatever became of its tree.
-        let mut builder = archiver.tree(repository.read_tree(root).unwrap());
+        let mut builder = archiver.tree(settled(repository.read_tree(root).unwrap()));
         for name in ["first", "second"] {
             let is_whole = lost.is_none_or(|pack| !needs(name).contains(pack));
             let taken = builder.reuse(name.as_bytes()).unwrap();
@@ -73,4 +77,58 @@ fn an_entry_is_taken_over_only_if_nothing_below_it_is_lost() {
         assert!(!builder.reuse(b"third").unwrap(), "there is none");
     }
     assert!(refused >= 3, "{refused}");
+}
+
+/// A backup of one file beside a parent that began at `begun`: how often it was read, and the counts.
+fn beside(storage: &SharedStorage, begun: i64, file: &Files) -> (usize, TreeStatistics, Vec<u8>) {
+    let repository = open(storage);
+    let nodes = newest_tree(&repository);
+    let repository = repository.into_indexed().unwrap();
+    let nodes = repository.read_tree(nodes).unwrap();
+    let archiver = archiver(&repository);
+    let begun = Timestamp {
+        seconds: begun,
+        nanoseconds: 0,
+    };
+    let mut builder = archiver.tree(vec![ParentTree { nodes, begun }]);
+    let reads = Arc::default();
+    push(&mut builder, file, &reads);
+    let tree = builder.finish().unwrap();
+    let content = tree.nodes[0].content[0];
+    let before = repository.clone();
+    drop(archiver.finish().unwrap());
+    let repository = before.reload().unwrap();
+    let content = repository.read_blob(BlobKind::Data, content).unwrap();
+    (reads.load(Ordering::SeqCst), tree.statistics, content)
+}
+
+#[test]
+fn a_file_whose_times_could_not_tell_of_a_change_is_read_again() {
+    let file = |content: &[u8]| Files::from([("f".to_owned(), (1_000_000, content.to_vec()))]);
+    let storage: SharedStorage = Arc::new(MemoryStorage::new());
+    drop(init(&storage, ChunkerChoice::Gear));
+    let _first = backup(&storage, &file(b"before"));
+    // Of times that lie in the future of the run, on it, shortly before it, and long before it.
+    for (begun, is_read) in [
+        (0, true),
+        (999_000, true),
+        (1_000_000, true),
+        (1_000_059, true),
+        (1_000_060, false),
+        (2_000_000, false),
+    ] {
+        for content in [b"before", b"behind"] {
+            let (reads, statistics, stored) = beside(&storage, begun, &file(content));
+            assert_eq!(reads, usize::from(is_read), "{begun}");
+            let expected = if is_read { content } else { b"before" };
+            assert_eq!(stored, expected, "{begun}");
+            // What is found to be as before counts as that.
+            let is_unmodified = stored == b"before";
+            assert_eq!(
+                (statistics.files_unmodified, statistics.files_changed),
+                (u64::from(is_unmodified), u64::from(!is_unmodified)),
+                "{begun}"
+            );
+        }
+    }
 }

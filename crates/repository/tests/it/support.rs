@@ -10,7 +10,9 @@ use refloat_model::entry::{Entry, EntryKind, Metadata, SinkError, TreeSink};
 use refloat_model::progress::Counters;
 use refloat_model::secret::Secret;
 use refloat_model::time::Timestamp;
-use refloat_repository::archive::{ArchiveOptions, Archiver, FinishedTree, TreeBuilder};
+use refloat_repository::archive::{
+    ArchiveOptions, Archiver, FinishedTree, ParentTree, TreeBuilder,
+};
 use refloat_repository::format::snapshot::SnapshotFile;
 use refloat_repository::lock::{Clock, Lock, LockMode, LockOwner, Repetition, Timekeeper, Work};
 use refloat_repository::{
@@ -203,6 +205,15 @@ pub fn backup(storage: &SharedStorage, files: &Files) -> Backup {
     backup
 }
 
+/// Entries of an earlier point that is so much later than their files that their times tell all.
+pub fn settled(nodes: Vec<Node>) -> Vec<ParentTree> {
+    let begun = Timestamp {
+        seconds: i64::MAX,
+        nanoseconds: 0,
+    };
+    vec![ParentTree { nodes, begun }]
+}
+
 pub fn backup_with(storage: &SharedStorage, fill: impl FnOnce(&mut TreeBuilder)) -> Backup {
     let repository = open(storage);
     let lock = shared_lock(&repository);
@@ -212,7 +223,7 @@ pub fn backup_with(storage: &SharedStorage, fill: impl FnOnce(&mut TreeBuilder))
         .and_then(|(_, snapshot)| repository.read_tree(snapshot.tree.unwrap()).ok())
         .unwrap_or_default();
     let archiver = archiver(&repository);
-    let mut builder = archiver.tree(previous);
+    let mut builder = archiver.tree(settled(previous));
     fill(&mut builder);
     let tree = builder.finish().unwrap();
     let root = archiver.store_directory(tree.nodes.clone()).unwrap();

@@ -39,6 +39,8 @@ struct PlanView {
     directories: u64,
     others: u64,
     bytes: u64,
+    /// Directories of which cannot be read what they hold.
+    unreadable: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     changes: Option<FolderChanges>,
 }
@@ -60,6 +62,8 @@ struct Report {
     /// Failures in all; `failures` names the first 1,000.
     failure_count: u64,
     findings: Vec<Finding>,
+    /// Whether the folder kept its own owner, mode, attributes and times.
+    folder_kept: bool,
     milliseconds: u64,
 }
 
@@ -94,7 +98,7 @@ pub fn run(
             .err()
             .map(|error| Finding::error("space", error.message.clone()));
         settings.output.findings(lacks.as_slice());
-        let status = match (changes.blocked, room.is_ok()) {
+        let status = match (changes.blocked + changes.lost, room.is_ok()) {
             (0, true) => ExitStatus::Success,
             _ => ExitStatus::Incomplete,
         };
@@ -119,9 +123,10 @@ pub fn run(
             false => Privileges::LeftOut,
         },
     };
+    let folder_kept = plan.has_metadata() && itself == FolderItself::Kept;
     let done = folder_restore::execute(&open.tree, plan, into, counters, &signals.cancel)?;
     drop(progress);
-    let report = report(view, done, begun);
+    let report = report(view, done, folder_kept, begun);
     let status = if report.complete {
         ExitStatus::Success
     } else {
@@ -133,7 +138,8 @@ pub fn run(
         .report("restore", status, &report, || text(&report))
 }
 
-/// Refuses folders that hold something or are too dear.
+/// Refuses folders that hold something or are too dear. What holds nothing of others has no metadata
+/// of its own to keep, unless it is such a dear one.
 fn check_target(args: &Args, target: &Path) -> Result<FolderItself, CommandError> {
     let failed = |e| CommandError::io("look at the folder", target.display(), &e);
     let mut entries = match std::fs::read_dir(target) {
@@ -143,21 +149,27 @@ fn check_target(args: &Args, target: &Path) -> Result<FolderItself, CommandError
     };
     let real = target.canonicalize().map_err(failed)?;
     let home = environment::path(&environment::HOME).and_then(|home| home.canonicalize().ok());
-    if (real == Path::new("/") || Some(&real) == home.as_ref()) && !args.folder.into_system_folder {
+    let is_dear = real == Path::new("/") || Some(&real) == home.as_ref();
+    if is_dear && !args.folder.into_system_folder {
         return Err(CommandError::new(
             ErrorKind::Refused,
             format!("{} is not a folder to restore into", real.display()),
         )
         .hint("restore elsewhere and move, or insist with --into-existing --into-system-folder"));
     }
-    if entries.next().is_some() && !args.folder.into_existing {
+    let is_empty = entries.next().is_none();
+    if !is_empty && !args.folder.into_existing {
         return Err(CommandError::new(
             ErrorKind::Refused,
             format!("the folder {} is not empty", target.display()),
         )
         .hint("choose another, or use --into-existing: entries of the same names are replaced"));
     }
-    Ok(FolderItself::Kept)
+    let is_ours = is_empty || folder_restore::was_interrupted(target);
+    Ok(match is_ours && !is_dear {
+        true => FolderItself::Restored,
+        false => FolderItself::Kept,
+    })
 }
 
 /// Refuses what will not fit, before anything is written.
@@ -194,6 +206,7 @@ fn view(
         directories: survey.directories,
         others: survey.others,
         bytes: survey.bytes,
+        unreadable: survey.unreadable,
         changes: None,
     }
 }
@@ -225,10 +238,11 @@ fn changes_text(changes: &FolderChanges) -> String {
             ChangeKind::Create => "create ",
             ChangeKind::Replace => "replace",
             ChangeKind::Blocked => "BLOCKED",
+            ChangeKind::Lost => "LOST IN",
         };
         text.push_str(&format!("{word}  {}\n", table::printable(&change.path)));
     }
-    let all = changes.created + changes.replaced + changes.blocked;
+    let all = changes.created + changes.replaced + changes.blocked + changes.lost;
     let more = all.saturating_sub(changes.listed.len() as u64);
     if more > 0 {
         text.push_str(&format!("and {more} more\n"));
@@ -238,6 +252,12 @@ fn changes_text(changes: &FolderChanges) -> String {
          empty, none to delete\n",
         changes.created, changes.replaced, changes.unchanged, changes.blocked
     ));
+    if changes.lost > 0 {
+        text.push_str(&format!(
+            "directories whose entries cannot be read in the repository: {}\n",
+            changes.lost
+        ));
+    }
     text
 }
 
@@ -249,7 +269,7 @@ fn expect(counters: &Counters, survey: Survey) {
     );
 }
 
-fn report(plan: PlanView, done: RestoreReport, begun: Instant) -> Report {
+fn report(plan: PlanView, done: RestoreReport, folder_kept: bool, begun: Instant) -> Report {
     Report {
         plan,
         complete: done.failure_count == 0 && done.findings.is_empty(),
@@ -267,6 +287,7 @@ fn report(plan: PlanView, done: RestoreReport, begun: Instant) -> Report {
             .collect(),
         failure_count: done.failure_count,
         findings: done.findings,
+        folder_kept,
         milliseconds: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
     }
 }
@@ -294,7 +315,7 @@ fn text(report: &Report) -> String {
     };
     format!(
         "restored {} of point {} into {}: {state} in {}\n  {} entries, {} written, {} were there, \
-         {} verified, {} failed\n",
+         {} verified, {} failed\n{}",
         table::printable(&report.plan.path),
         report.plan.point,
         report.plan.target.display(),
@@ -304,5 +325,9 @@ fn text(report: &Report) -> String {
         table::bytes(report.bytes_kept),
         table::bytes(report.bytes_verified),
         report.failure_count,
+        match report.folder_kept {
+            true => "  the folder itself was there and keeps its own owner, mode and times\n",
+            false => "",
+        },
     )
 }

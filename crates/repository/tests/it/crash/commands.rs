@@ -49,7 +49,7 @@ pub fn back_up(
     };
     let counters = Arc::new(Counters::default());
     let archiver = Archiver::start(repository, options, counters, Cancel::default())?;
-    let mut builder = archiver.tree(previous);
+    let mut builder = archiver.tree(settled(previous));
     // Who meets the failure first is told what it was.
     if let Err(SinkError(cause)) = try_push(&mut builder, files, &Arc::default()) {
         return Err(*cause.downcast::<RepositoryError>().unwrap());
