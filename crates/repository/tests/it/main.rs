@@ -10,6 +10,7 @@ mod damage_matrix;
 mod forget;
 mod fuzz;
 mod keys;
+mod large_directory;
 mod leaks;
 mod live;
 mod lock;
