@@ -57,6 +57,8 @@ pub struct FolderChanges {
     pub unchanged: u64,
     /// Entries that cannot be written.
     pub blocked: u64,
+    /// Entries of which is not known what is there: it may not be looked at. They count as new.
+    pub unknown: u64,
     /// Directories of which cannot be read what they hold: it will be missing.
     pub lost: u64,
     /// Space that is needed, in bytes; holes count as full unless they are long.
@@ -119,7 +121,11 @@ impl Look<'_> {
                     continue;
                 };
                 let found = match &self.writer {
-                    Some(writer) if there => writer.existing(&path)?,
+                    // Whoever may not look may well write: a restore opens directories of one's own.
+                    Some(writer) if there => writer.existing(&path).unwrap_or_else(|_refused| {
+                        self.changes.unknown += 1;
+                        None
+                    }),
                     _ => None,
                 };
                 if self.node(&path, &node, found.as_ref())?
@@ -153,7 +159,7 @@ impl Look<'_> {
                 return Ok(wanted.kind == EntryKind::Directory);
             }
             None => ChangeKind::Create,
-            Some(found) if found.kind == EntryKind::Directory && self.is_filled(path)? => {
+            Some(found) if found.kind == EntryKind::Directory && self.is_filled(path) => {
                 ChangeKind::Blocked
             }
             Some(_) => ChangeKind::Replace,
@@ -239,11 +245,10 @@ impl Look<'_> {
         }
     }
 
-    fn is_filled(&self, path: &RelativePath) -> Result<bool, FolderRestoreError> {
-        match &self.writer {
-            Some(writer) => Ok(writer.is_filled_directory(path)?),
-            None => Ok(false),
-        }
+    /// What may not be looked into counts as filled: it will not be removed.
+    fn is_filled(&self, path: &RelativePath) -> bool {
+        let filled = |writer: &FolderWriter| writer.is_filled_directory(path).unwrap_or(true);
+        self.writer.as_ref().is_some_and(filled)
     }
 }
 
