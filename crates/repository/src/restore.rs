@@ -24,6 +24,7 @@ mod batch;
 mod compare;
 mod execute;
 mod holes;
+mod names;
 mod read_ahead;
 mod survey;
 mod turns;
@@ -44,6 +45,7 @@ use crate::failure::{EntryFailure, FailureLog};
 use crate::format::tree::Node;
 use crate::repository::IndexedRepository;
 
+pub use names::CountedFiles;
 pub use survey::{Survey, Surveys, survey};
 
 /// How to restore.
