@@ -6,12 +6,13 @@
 //! Invariant: a hostile tree with countless paths costs no more than what is listed and what is
 //! in the folder already: whole trees that are new are counted by their survey.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use refloat_localfs::{FolderWriter, RelativePath};
 use refloat_model::cancel::Cancel;
 use refloat_model::entry::{Entry, EntryKind};
-use refloat_repository::restore::Survey;
+use refloat_repository::restore::{CountedFiles, Survey};
 use refloat_repository::{BlobId, BlobReader as _, IndexedRepository, Node};
 use serde::Serialize;
 
@@ -87,6 +88,8 @@ pub fn changes(
         writer,
         cancel,
         changes: FolderChanges::default(),
+        files: CountedFiles::default(),
+        trees: HashSet::new(),
     };
     let there = look.writer.is_some();
     look.nodes(RelativePath::root(), plan.nodes(), there)?;
@@ -99,6 +102,10 @@ struct Look<'a> {
     writer: Option<FolderWriter>,
     cancel: &'a Cancel,
     changes: FolderChanges,
+    /// Files that were looked at one by one.
+    files: CountedFiles,
+    /// Trees that were counted as wholes.
+    trees: HashSet<BlobId>,
 }
 
 impl Look<'_> {
@@ -153,6 +160,7 @@ impl Look<'_> {
         found: Option<&Entry>,
     ) -> Result<bool, FolderRestoreError> {
         let wanted = &node.entry;
+        let of_entry = Survey::of(std::slice::from_ref(node), &self.files);
         let change = match found {
             Some(found) if looks_equal(wanted, found) => {
                 self.changes.unchanged += 1;
@@ -173,7 +181,9 @@ impl Look<'_> {
                 return Ok(false);
             }
         }
-        if let EntryKind::File { size } = wanted.kind {
+        if let EntryKind::File { .. } = wanted.kind {
+            // Nothing if another name of it came before.
+            let size = of_entry.bytes;
             let kept = match found.map(|found| &found.kind) {
                 Some(EntryKind::File { size: old }) if size >= IN_PLACE_BYTES_MIN => *old,
                 _ => 0,
@@ -181,7 +191,7 @@ impl Look<'_> {
             // In a file that is there holes have to be made, which not every file system can.
             let holes = match found {
                 Some(_) => 0,
-                None => Survey::of(std::slice::from_ref(node)).hole_bytes,
+                None => of_entry.hole_bytes,
             };
             self.need(size.saturating_sub(kept.max(holes)));
         }
@@ -200,7 +210,7 @@ impl Look<'_> {
             bytes,
             hole_bytes,
             unreadable,
-        } = self.plan.survey_of(node);
+        } = self.plan.survey_of(node, &mut self.trees);
         self.changes.created += (files + directories + others).saturating_sub(1);
         self.changes.lost += unreadable;
         self.need(bytes.saturating_sub(hole_bytes));

@@ -6,6 +6,7 @@
 //! Invariant: the plan tells what will be written before anything is; executing it writes below
 //! the folder only.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ use refloat_model::tree_path::TreePath;
 use refloat_repository::restore::{
     RestoreOptions, RestoreReport, Survey, Surveys, restore, survey,
 };
-use refloat_repository::{BlobReader as _, Node, RepositoryError};
+use refloat_repository::{BlobId, BlobReader as _, Node, RepositoryError};
 
 use crate::stored::{StoredTree, TreePathError};
 
@@ -40,9 +41,9 @@ impl FolderPlan {
         &self.nodes
     }
 
-    /// How much one of them, or one below them, is.
-    pub(crate) fn survey_of(&self, node: &Node) -> Survey {
-        self.surveys.of(node)
+    /// How much one of them, or one below them, is; see [`Surveys::of`].
+    pub(crate) fn survey_of(&self, node: &Node, met: &mut HashSet<BlobId>) -> Survey {
+        self.surveys.of(node, met)
     }
 
     /// Whether the folder could get metadata: a single file has none for it, nor has a point's root.

@@ -248,6 +248,42 @@ fn a_full_repository_is_told_as_such_whoever_meets_it_first() {
     }
 }
 
+#[test]
+fn a_file_with_several_names_needs_its_space_once() {
+    let env = CliEnv::with_data();
+    env.write("data/big", &"0123456789abcdef".repeat(128 * 1024));
+    for name in [
+        "data/big2",
+        "data/sub/big3",
+        "data/copy1/big",
+        "data/copy2/big",
+    ] {
+        let name = env.path(name);
+        fs::create_dir_all(name.parent().unwrap()).unwrap();
+        fs::hard_link(env.path("data/big"), name).unwrap();
+    }
+    env.back_up();
+    let Some(_room) = Room::of(&env) else {
+        return;
+    };
+    let stored = stored(&env);
+    env.succeed(&["restore", &stored, "--target", "room/out"]);
+    // And where only some of its names are there.
+    fs::remove_file(env.path("room/out/sub/big3")).unwrap();
+    fs::remove_file(env.path("room/out/big2")).unwrap();
+    let into = [
+        "restore",
+        &stored,
+        "--target",
+        "room/out",
+        "--into-existing",
+    ];
+    let plan = env.json(&[&into[..], &["--dry-run"]].concat());
+    assert_eq!(plan["changes"]["bytes_needed"], 0, "{plan:#}");
+    env.succeed(&into);
+    assert_eq!(fs::metadata(env.path("room/out/big")).unwrap().nlink(), 5);
+}
+
 /// A command as uid 1000, who owns all that is there; none if that cannot be.
 fn as_user(env: &CliEnv, args: &[&str]) -> Option<(i32, String)> {
     if !rustix::process::geteuid().is_root() {

@@ -15,6 +15,7 @@ mod leaks;
 mod live;
 mod lock;
 mod lock_races;
+mod names;
 mod oracle;
 mod panics;
 mod pauses;
