@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use refloat_localfs::write::DirectoryState;
 pub use refloat_localfs::write::LEFT_OUT;
 use refloat_localfs::{FolderWriter, Landing, RelativePath, WriteError};
 pub use refloat_localfs::{Privileges, bytes_free};
@@ -155,6 +156,10 @@ pub fn execute(
     let marked = metadata
         .clone()
         .filter(|_| nodes.iter().all(|node| node.name() != MARK.as_bytes()));
+    let folder = match writer.is_filled_directory(&RelativePath::root())? {
+        true => DirectoryState::Existing,
+        false => DirectoryState::Created,
+    };
     if marked.is_some() {
         mark(&writer)?;
     }
@@ -163,7 +168,10 @@ pub fn execute(
         nodes,
         metadata,
         &writer,
-        RestoreOptions::default(),
+        RestoreOptions {
+            folder,
+            ..RestoreOptions::default()
+        },
         counters,
         cancel.clone(),
     )?;

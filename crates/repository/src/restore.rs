@@ -35,6 +35,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use refloat_localfs::FolderWriter;
+use refloat_localfs::write::DirectoryState;
 use refloat_model::cancel::Cancel;
 use refloat_model::entry::Metadata;
 use refloat_model::finding::Finding;
@@ -55,6 +56,9 @@ pub struct RestoreOptions {
     pub workers: usize,
     /// Whether what was written is read back and compared.
     pub read_back: ReadBack,
+    /// Whether the folder holds nothing that has the name of an entry, so that one that is taken is taken
+    /// by another entry.
+    pub folder: DirectoryState,
 }
 
 /// Whether what was written is read back and compared.
@@ -72,6 +76,7 @@ impl Default for RestoreOptions {
         Self {
             workers,
             read_back: ReadBack::Everything,
+            folder: DirectoryState::Existing,
         }
     }
 }

@@ -123,6 +123,19 @@ struct FirstSpecial {
     restored: Restored,
 }
 
+/// Gives what was restored another name, which nothing may have unless its directory was there.
+pub fn link(
+    job: &Job<'_>,
+    (restored, first): (Restored, &RelativePath),
+    path: &RelativePath,
+    existing: bool,
+) -> Result<(), WriteError> {
+    match existing {
+        true => job.writer.hard_link(restored, first, path),
+        false => job.writer.new_hard_link(restored, first, path),
+    }
+}
+
 struct Walk<'j, 'r> {
     job: &'j Job<'r>,
     batches: Sender<(u64, Batch)>,
@@ -144,7 +157,7 @@ impl Walk<'_, '_> {
             path: root,
             metadata,
             nodes,
-            existing: true,
+            existing: self.job.options.folder == DirectoryState::Existing,
         }];
         while let Some(level) = levels.last_mut() {
             if self.job.is_stopped() {
@@ -201,15 +214,22 @@ impl Walk<'_, '_> {
             return None;
         }
         match &node.entry.kind {
-            EntryKind::Directory => return self.directory(path, node),
+            EntryKind::Directory => return self.directory(path, node, level.existing),
             EntryKind::File { .. } => self.file(path, node, level.existing),
-            _ => self.special(&path, node),
+            _ => self.special(&path, node, level.existing),
         }
         None
     }
 
-    fn directory(&mut self, path: RelativePath, node: Node) -> Option<Level> {
-        let state = match self.job.writer.create_directory(&path) {
+    fn directory(&mut self, path: RelativePath, node: Node, existing: bool) -> Option<Level> {
+        let writer = self.job.writer;
+        let state = match existing {
+            true => writer.create_directory(&path),
+            false => writer
+                .create_new_directory(&path)
+                .map(|()| DirectoryState::Created),
+        };
+        let state = match state {
             Ok(state) => state,
             Err(error) => {
                 self.write_failed(&path, error);
@@ -251,7 +271,11 @@ impl Walk<'_, '_> {
                     if first.content == node.content && may_be_one(&first.metadata, metadata) =>
                 {
                     let first = first.path.clone();
-                    self.batch.links.push(LinkTask { first, path });
+                    self.batch.links.push(LinkTask {
+                        first,
+                        path,
+                        existing,
+                    });
                     return;
                 }
                 Some(_) => {}
@@ -277,16 +301,19 @@ impl Walk<'_, '_> {
         });
     }
 
-    fn special(&mut self, path: &RelativePath, node: Node) {
+    fn special(&mut self, path: &RelativePath, node: Node, existing: bool) {
         let Entry { kind, metadata, .. } = node.entry;
         let inode = names::inode(&metadata);
         let first = inode.and_then(|inode| self.special_links.get(&inode));
         let same =
             |first: &&FirstSpecial| first.kind == kind && may_be_one(&first.metadata, &metadata);
         let made = match first.filter(same) {
-            Some(first) => self.job.writer.hard_link(first.restored, &first.path, path),
+            Some(first) => link(self.job, (first.restored, &first.path), path, existing),
             None => {
-                let made = self.job.writer.create_node(path, &kind, &metadata);
+                let made = match existing {
+                    true => self.job.writer.create_node(path, &kind, &metadata),
+                    false => self.job.writer.create_new_node(path, &kind, &metadata),
+                };
                 made.map(|restored| {
                     if let Some(inode) = inode {
                         let first = FirstSpecial {

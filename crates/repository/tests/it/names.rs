@@ -1,4 +1,4 @@
-//! Several names of one file, and files whose numbers only meet by chance.
+//! Several names of one file, files whose numbers only meet by chance, and entries whose names do.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 
 use refloat_localfs::FolderWriter;
+use refloat_localfs::write::DirectoryState;
 use refloat_model::cancel::Cancel;
 use refloat_model::entry::{Entry, EntryKind, Metadata, TreeSink as _, Xattr};
 use refloat_model::progress::Counters;
@@ -107,4 +108,58 @@ fn files_whose_numbers_meet_by_chance_keep_what_each_is() {
         (metadata("a").mtime(), metadata("time").mtime()),
         (100, 200)
     );
+}
+
+/// An entry of a kind, without content.
+fn entry(kind: EntryKind) -> Node {
+    let mut entry = real_file("same", 100, 0);
+    if kind == EntryKind::Directory {
+        entry.metadata.mode = 0o700;
+    }
+    entry.kind = kind;
+    Node {
+        entry,
+        content: Arc::default(),
+        subtree: None,
+        foreign: None,
+    }
+}
+
+/// As on a file system that takes two names for the same, which this one may not be.
+#[test]
+fn of_two_entries_with_the_same_name_one_is_restored_and_the_other_named() {
+    let storage: SharedStorage = Arc::new(MemoryStorage::new());
+    drop(init(&storage, ChunkerChoice::Gear));
+    let repository = open(&storage).into_indexed().unwrap();
+    let link = EntryKind::Symlink {
+        target: b"elsewhere".to_vec(),
+    };
+    let file = EntryKind::File { size: 0 };
+    let kinds = [file, EntryKind::Directory, EntryKind::Fifo, link];
+    for (first, second) in kinds.iter().flat_map(|a| kinds.iter().map(move |b| (a, b))) {
+        let target = tempfile::tempdir().unwrap();
+        let options = RestoreOptions {
+            folder: DirectoryState::Created,
+            ..RestoreOptions::default()
+        };
+        let report = restore(
+            &repository,
+            vec![entry(first.clone()), entry(second.clone())],
+            None,
+            &FolderWriter::open(target.path()).unwrap(),
+            options,
+            Arc::new(Counters::default()),
+            Cancel::default(),
+        )
+        .unwrap();
+        let what = format!("{first:?}, {second:?}");
+        let counts = (report.entries, report.failure_count);
+        assert_eq!(counts, (1, 1), "{what}");
+        let failure = &report.failures[0];
+        assert_eq!(failure.path, b"same", "{what}");
+        let reason = &failure.reason;
+        assert!(reason.starts_with("same is taken: "), "{what}: {reason}");
+        let there = fs::read_dir(target.path()).unwrap().count();
+        assert_eq!(there, 1, "{what}");
+    }
 }
