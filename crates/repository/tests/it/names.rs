@@ -17,9 +17,12 @@ use refloat_storage::memory::MemoryStorage;
 
 use crate::support::*;
 
+/// A directory, and what its entries have of their own.
+type Stored<'n> = (&'n str, fn(&mut Metadata));
+
 /// Files of 1,000 equal bytes and pipes, each said to be inode 7 of device 5 with two names, in
 /// directories of their own.
-fn stored(names: &[(&str, fn(&mut Metadata))]) -> (IndexedRepository, Vec<Node>) {
+fn stored(names: &[Stored]) -> (IndexedRepository, Vec<Node>) {
     let storage: SharedStorage = Arc::new(MemoryStorage::new());
     drop(init(&storage, ChunkerChoice::Gear));
     let _backup = backup_with(&storage, |builder| {
@@ -50,7 +53,7 @@ fn stored(names: &[(&str, fn(&mut Metadata))]) -> (IndexedRepository, Vec<Node>)
     (repository, nodes)
 }
 
-fn restored(names: &[(&str, fn(&mut Metadata))]) -> (tempfile::TempDir, usize, u64) {
+fn restored(names: &[Stored]) -> (tempfile::TempDir, usize, u64) {
     let (repository, nodes) = stored(names);
     let counted = survey(&repository, &nodes, &Cancel::default()).unwrap();
     let target = tempfile::tempdir().unwrap();
