@@ -6,12 +6,13 @@
 //! Invariant: a hostile tree with countless paths costs no more than what is listed and what is
 //! in the folder already: whole trees that are new are counted by their survey.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use refloat_localfs::{FolderWriter, RelativePath};
 use refloat_model::cancel::Cancel;
 use refloat_model::entry::{Entry, EntryKind};
-use refloat_repository::restore::Survey;
+use refloat_repository::restore::{CountedFiles, Survey};
 use refloat_repository::{BlobId, BlobReader as _, IndexedRepository, Node};
 use serde::Serialize;
 
@@ -57,6 +58,8 @@ pub struct FolderChanges {
     pub unchanged: u64,
     /// Entries that cannot be written.
     pub blocked: u64,
+    /// Entries of which is not known what is there: it may not be looked at. They count as new.
+    pub unknown: u64,
     /// Directories of which cannot be read what they hold: it will be missing.
     pub lost: u64,
     /// Space that is needed, in bytes; holes count as full unless they are long.
@@ -85,6 +88,8 @@ pub fn changes(
         writer,
         cancel,
         changes: FolderChanges::default(),
+        files: CountedFiles::default(),
+        trees: HashSet::new(),
     };
     let there = look.writer.is_some();
     look.nodes(RelativePath::root(), plan.nodes(), there)?;
@@ -97,6 +102,10 @@ struct Look<'a> {
     writer: Option<FolderWriter>,
     cancel: &'a Cancel,
     changes: FolderChanges,
+    /// Files that were looked at one by one.
+    files: CountedFiles,
+    /// Trees that were counted as wholes.
+    trees: HashSet<BlobId>,
 }
 
 impl Look<'_> {
@@ -119,7 +128,11 @@ impl Look<'_> {
                     continue;
                 };
                 let found = match &self.writer {
-                    Some(writer) if there => writer.existing(&path)?,
+                    // Whoever may not look may well write: a restore opens directories of one's own.
+                    Some(writer) if there => writer.existing(&path).unwrap_or_else(|_refused| {
+                        self.changes.unknown += 1;
+                        None
+                    }),
                     _ => None,
                 };
                 if self.node(&path, &node, found.as_ref())?
@@ -147,13 +160,14 @@ impl Look<'_> {
         found: Option<&Entry>,
     ) -> Result<bool, FolderRestoreError> {
         let wanted = &node.entry;
+        let of_entry = Survey::of(std::slice::from_ref(node), &self.files);
         let change = match found {
             Some(found) if looks_equal(wanted, found) => {
                 self.changes.unchanged += 1;
                 return Ok(wanted.kind == EntryKind::Directory);
             }
             None => ChangeKind::Create,
-            Some(found) if found.kind == EntryKind::Directory && self.is_filled(path)? => {
+            Some(found) if found.kind == EntryKind::Directory && self.is_filled(path) => {
                 ChangeKind::Blocked
             }
             Some(_) => ChangeKind::Replace,
@@ -167,7 +181,9 @@ impl Look<'_> {
                 return Ok(false);
             }
         }
-        if let EntryKind::File { size } = wanted.kind {
+        if let EntryKind::File { .. } = wanted.kind {
+            // Nothing if another name of it came before.
+            let size = of_entry.bytes;
             let kept = match found.map(|found| &found.kind) {
                 Some(EntryKind::File { size: old }) if size >= IN_PLACE_BYTES_MIN => *old,
                 _ => 0,
@@ -175,7 +191,7 @@ impl Look<'_> {
             // In a file that is there holes have to be made, which not every file system can.
             let holes = match found {
                 Some(_) => 0,
-                None => Survey::of(std::slice::from_ref(node)).hole_bytes,
+                None => of_entry.hole_bytes,
             };
             self.need(size.saturating_sub(kept.max(holes)));
         }
@@ -194,7 +210,7 @@ impl Look<'_> {
             bytes,
             hole_bytes,
             unreadable,
-        } = self.plan.survey_of(node);
+        } = self.plan.survey_of(node, &mut self.trees);
         self.changes.created += (files + directories + others).saturating_sub(1);
         self.changes.lost += unreadable;
         self.need(bytes.saturating_sub(hole_bytes));
@@ -239,11 +255,10 @@ impl Look<'_> {
         }
     }
 
-    fn is_filled(&self, path: &RelativePath) -> Result<bool, FolderRestoreError> {
-        match &self.writer {
-            Some(writer) => Ok(writer.is_filled_directory(path)?),
-            None => Ok(false),
-        }
+    /// What may not be looked into counts as filled: it will not be removed.
+    fn is_filled(&self, path: &RelativePath) -> bool {
+        let filled = |writer: &FolderWriter| writer.is_filled_directory(path).unwrap_or(true);
+        self.writer.as_ref().is_some_and(filled)
     }
 }
 

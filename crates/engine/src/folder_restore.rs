@@ -6,9 +6,11 @@
 //! Invariant: the plan tells what will be written before anything is; executing it writes below
 //! the folder only.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use refloat_localfs::write::DirectoryState;
 pub use refloat_localfs::write::LEFT_OUT;
 use refloat_localfs::{FolderWriter, Landing, RelativePath, WriteError};
 pub use refloat_localfs::{Privileges, bytes_free};
@@ -19,7 +21,7 @@ use refloat_model::tree_path::TreePath;
 use refloat_repository::restore::{
     RestoreOptions, RestoreReport, Survey, Surveys, restore, survey,
 };
-use refloat_repository::{BlobReader as _, Node, RepositoryError};
+use refloat_repository::{BlobId, BlobReader as _, Node, RepositoryError};
 
 use crate::stored::{StoredTree, TreePathError};
 
@@ -40,9 +42,9 @@ impl FolderPlan {
         &self.nodes
     }
 
-    /// How much one of them, or one below them, is.
-    pub(crate) fn survey_of(&self, node: &Node) -> Survey {
-        self.surveys.of(node)
+    /// How much one of them, or one below them, is; see [`Surveys::of`].
+    pub(crate) fn survey_of(&self, node: &Node, met: &mut HashSet<BlobId>) -> Survey {
+        self.surveys.of(node, met)
     }
 
     /// Whether the folder could get metadata: a single file has none for it, nor has a point's root.
@@ -154,6 +156,10 @@ pub fn execute(
     let marked = metadata
         .clone()
         .filter(|_| nodes.iter().all(|node| node.name() != MARK.as_bytes()));
+    let folder = match writer.is_filled_directory(&RelativePath::root())? {
+        true => DirectoryState::Existing,
+        false => DirectoryState::Created,
+    };
     if marked.is_some() {
         mark(&writer)?;
     }
@@ -162,7 +168,10 @@ pub fn execute(
         nodes,
         metadata,
         &writer,
-        RestoreOptions::default(),
+        RestoreOptions {
+            folder,
+            ..RestoreOptions::default()
+        },
         counters,
         cancel.clone(),
     )?;

@@ -46,7 +46,7 @@ use crate::attributes::{Identity, file_type, proc_path};
 use crate::findings::Findings;
 use crate::path::RelativePath;
 use devices::Devices;
-use error::Context;
+use error::{Context, not_new};
 use pinned::Pinned;
 
 pub use error::WriteError;
@@ -167,6 +167,16 @@ impl FolderWriter {
             Err(errno) => return Err(WriteError::new("open", &parent_path, errno)),
         };
         self.ensure_directory(&parent, name, path)
+    }
+
+    /// Makes a directory in one that this restore made, where nothing has its name.
+    ///
+    /// # Errors
+    /// The system refuses. [`Taken`](WriteError::Taken) if something has the name.
+    pub fn create_new_directory(&self, path: &RelativePath) -> Result<(), WriteError> {
+        let (parent, name) = self.place(path)?;
+        let made = mkdirat(&parent, name, Mode::RWXU);
+        made.map_err(|errno| not_new("create the directory", path, errno))
     }
 
     fn create_above(&self, path: &RelativePath) -> Result<Arc<OwnedFd>, WriteError> {

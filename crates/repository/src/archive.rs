@@ -40,7 +40,7 @@ use refloat_model::progress::Counters;
 use crate::codec::{Codec, Compression, Decrypted, Prepared};
 use crate::error::RepositoryError;
 use crate::format::pack::BlobKind;
-use crate::format::tree::{Node, encode};
+use crate::format::tree::{Node, TREE_BYTES_MAX, encode};
 use crate::id::BlobId;
 use crate::pack_reading::listed_packs;
 use crate::repository::IndexedRepository;
@@ -81,6 +81,8 @@ pub struct ArchiveOptions {
     pub access_times: bool,
     /// Whether files are read although the parent says that they are unchanged.
     pub read_unchanged: bool,
+    /// The largest tree that is written, in bytes of JSON; less than what is read back only in tests.
+    pub tree_bytes_max: usize,
 }
 
 impl Default for ArchiveOptions {
@@ -92,6 +94,7 @@ impl Default for ArchiveOptions {
             workers: std::thread::available_parallelism().map_or(2, usize::from),
             access_times: false,
             read_unchanged: false,
+            tree_bytes_max: TREE_BYTES_MAX,
         }
     }
 }
@@ -241,6 +244,10 @@ impl Shared {
     /// Stores a directory whose nodes are sorted and unique.
     fn store_tree(&self, nodes: &[Node]) -> Result<BlobId, RepositoryError> {
         let json = encode(nodes);
+        let (bytes, max) = (json.len(), self.options.tree_bytes_max);
+        if bytes > max {
+            return Err(RepositoryError::TreeTooLarge { bytes, max });
+        }
         let id = BlobId::of(&json);
         let _density = self.store_hashed(BlobKind::Tree, id, &json)?;
         Ok(id)

@@ -198,6 +198,16 @@ pub enum RepositoryError {
         #[source]
         cause: Cause,
     },
+    /// A directory has so many entries, or so long ones, that its tree could not be read back.
+    #[error(
+        "its entries take {bytes} bytes, more than the {max} of the largest directory that can be read back"
+    )]
+    TreeTooLarge {
+        /// How many it takes.
+        bytes: usize,
+        /// What readers take.
+        max: usize,
+    },
     /// The system starts no further thread.
     #[error("cannot start a thread that {does}")]
     NoThread {

@@ -24,6 +24,7 @@ mod batch;
 mod compare;
 mod execute;
 mod holes;
+mod names;
 mod read_ahead;
 mod survey;
 mod turns;
@@ -34,6 +35,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use refloat_localfs::FolderWriter;
+use refloat_localfs::write::DirectoryState;
 use refloat_model::cancel::Cancel;
 use refloat_model::entry::Metadata;
 use refloat_model::finding::Finding;
@@ -44,6 +46,7 @@ use crate::failure::{EntryFailure, FailureLog};
 use crate::format::tree::Node;
 use crate::repository::IndexedRepository;
 
+pub use names::CountedFiles;
 pub use survey::{Survey, Surveys, survey};
 
 /// How to restore.
@@ -53,6 +56,9 @@ pub struct RestoreOptions {
     pub workers: usize,
     /// Whether what was written is read back and compared.
     pub read_back: ReadBack,
+    /// Whether the folder holds nothing that has the name of an entry, so that one that is taken is taken
+    /// by another entry.
+    pub folder: DirectoryState,
 }
 
 /// Whether what was written is read back and compared.
@@ -70,6 +76,7 @@ impl Default for RestoreOptions {
         Self {
             workers,
             read_back: ReadBack::Everything,
+            folder: DirectoryState::Existing,
         }
     }
 }

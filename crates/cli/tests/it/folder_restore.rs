@@ -249,3 +249,105 @@ fn a_full_repository_is_told_as_such_whoever_meets_it_first() {
         assert!(full.contains(hint), "{full}");
     }
 }
+
+#[test]
+fn a_file_with_several_names_needs_its_space_once() {
+    let env = CliEnv::with_data();
+    env.write("data/big", &"0123456789abcdef".repeat(128 * 1024));
+    for name in [
+        "data/big2",
+        "data/sub/big3",
+        "data/copy1/big",
+        "data/copy2/big",
+    ] {
+        let name = env.path(name);
+        fs::create_dir_all(name.parent().unwrap()).unwrap();
+        fs::hard_link(env.path("data/big"), name).unwrap();
+    }
+    env.back_up();
+    let Some(_room) = Room::of(&env) else {
+        return;
+    };
+    let stored = stored(&env);
+    env.succeed(&["restore", &stored, "--target", "room/out"]);
+    // And where only some of its names are there.
+    fs::remove_file(env.path("room/out/sub/big3")).unwrap();
+    fs::remove_file(env.path("room/out/big2")).unwrap();
+    let into = [
+        "restore",
+        &stored,
+        "--target",
+        "room/out",
+        "--into-existing",
+    ];
+    let plan = env.json(&[&into[..], &["--dry-run"]].concat());
+    assert_eq!(plan["changes"]["bytes_needed"], 0, "{plan:#}");
+    env.succeed(&into);
+    assert_eq!(fs::metadata(env.path("room/out/big")).unwrap().nlink(), 5);
+}
+
+/// A command as uid 1000, who owns all that is there; none if that cannot be.
+fn as_user(env: &CliEnv, args: &[&str]) -> Option<(i32, String)> {
+    if !rustix::process::geteuid().is_root() {
+        return Some(env.outcome(args));
+    }
+    let program = env.path("program");
+    if !program.exists() {
+        fs::copy(env.command(&[]).get_program(), &program).unwrap();
+    }
+    let all = env.path("");
+    let owned = std::process::Command::new("chown")
+        .args(["-R", "1000:1000"])
+        .arg(&all)
+        .status();
+    assert!(owned.unwrap().success());
+    let given = env.command(args);
+    let mut command = std::process::Command::new("setpriv");
+    command
+        .args(["--reuid=1000", "--regid=1000", "--clear-groups"])
+        .arg(&program)
+        .args(args)
+        .current_dir(&all)
+        .env_clear();
+    for (name, value) in given.get_envs() {
+        if let Some(value) = value {
+            command.env(name, value);
+        }
+    }
+    match command.output() {
+        Ok(output) => Some((output.status.code().unwrap_or(-1), env.show(&output))),
+        Err(error) => {
+            refloat_testkit::skip(&format!("setpriv cannot be run: {error}"));
+            None
+        }
+    }
+}
+
+#[test]
+fn a_user_repeats_a_restore_of_a_directory_that_may_not_be_entered() {
+    let env = CliEnv::with_data();
+    let Some((0, _)) = as_user(&env, &["points"]) else {
+        return;
+    };
+    let source = format!("files:{}", env.path("data").display());
+    let backed_up = as_user(&env, &["backup", "--host", "testhost", "--source", &source]);
+    assert!(matches!(backed_up, Some((0, _))), "{backed_up:?}");
+    let stored = stored(&env);
+    let into = ["restore", &stored, "--target", "out", "--into-existing"];
+    let done = as_user(&env, &into);
+    assert!(matches!(done, Some((0, _))), "{done:?}");
+    // As a point has it that was made by root.
+    let closed = fs::Permissions::from_mode(0o600);
+    fs::set_permissions(env.path("out/sub"), closed).unwrap();
+    let plan = as_user(&env, &[&into[..], &["--dry-run"]].concat()).unwrap();
+    assert_eq!(plan.0, 0, "{}", plan.1);
+    assert!(
+        plan.1
+            .contains("1 of them may be there: their directories may not be looked into\n"),
+        "{}",
+        plan.1
+    );
+    let again = as_user(&env, &into);
+    assert!(matches!(again, Some((0, _))), "{again:?}");
+    assert!(env.path("out/sub/numbers").exists());
+}

@@ -51,6 +51,12 @@ pub enum WriteError {
     /// A directory that is not empty has the name: what it holds is not ours to delete.
     #[error("{0} is in the way: a directory that is not empty")]
     Occupied(RelativePath),
+    /// Something has the name in a directory that was new: another entry of the same restore, whose name
+    /// the file system takes for the same, or somebody else's.
+    #[error(
+        "{0} is taken: another entry was restored under this name, or one that is the same here"
+    )]
+    Taken(RelativePath),
     /// The file has other names, perhaps outside the folder, so it is not changed in place.
     #[error("{0} has other hard links, so it is not changed in place")]
     Shared(RelativePath),
@@ -107,6 +113,14 @@ impl WriteError {
     #[must_use]
     pub fn is_out_of_space(&self) -> bool {
         matches!(self, Self::NoSpace { .. })
+    }
+}
+
+/// Why something that should be new could not be made.
+pub(super) fn not_new(operation: &'static str, path: &RelativePath, errno: Errno) -> WriteError {
+    match errno {
+        Errno::EXIST => WriteError::Taken(path.clone()),
+        errno => WriteError::new(operation, path, errno),
     }
 }
 

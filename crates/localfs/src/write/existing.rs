@@ -69,8 +69,12 @@ impl FolderWriter {
     /// # Errors
     /// The system refuses.
     pub fn is_filled_directory(&self, path: &RelativePath) -> Result<bool, WriteError> {
-        let Some((parent, name)) = self.existing_place(path)? else {
-            return Ok(false);
+        let (parent, name) = match split(path) {
+            None => (self.directory(path).context("open", path)?, &b"."[..]),
+            Some(_) => match self.existing_place(path)? {
+                Some(place) => place,
+                None => return Ok(false),
+            },
         };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let directory = match openat(&parent, name, flags, Mode::empty()) {

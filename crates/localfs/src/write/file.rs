@@ -14,7 +14,7 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, pread, pwrite, retry_on_intr};
 
-use super::error::Context;
+use super::error::{Context, not_new};
 use super::holes::{Piece, are_zeros, pieces};
 use super::pinned::Pinned;
 use super::{FolderWriter, Restored, WriteError};
@@ -40,6 +40,9 @@ pub enum Landing {
     /// holds. After a crash the file is a mixture. Falls back to [`Atomic`](Self::Atomic) where
     /// the existing entry is no regular file, has other hard links, or may not be changed.
     InPlace,
+    /// Written under its final name, with mode 0600 until it is finished. In a directory that this
+    /// restore made nothing has the name; if something does, it is not touched.
+    New,
 }
 
 /// A file being restored. Dropping it unfinished leaves nothing behind, unless it is in place.
@@ -73,7 +76,7 @@ impl FolderWriter {
     /// Opens a file of `size` bytes for writing. Its directory must have been created.
     ///
     /// # Errors
-    /// The system refuses, or is out of space.
+    /// The system refuses, or is out of space. [`Taken`](WriteError::Taken), of what should be new.
     pub fn prepare_file(
         &self,
         path: &RelativePath,
@@ -84,6 +87,7 @@ impl FolderWriter {
         let in_place = match landing {
             Landing::Atomic => None,
             Landing::InPlace => self.open_in_place(&parent, name),
+            Landing::New => Some(Self::open_new(&parent, path, name)?),
         };
         let (fd, landing) = match in_place {
             Some(opened) => opened,
@@ -129,6 +133,17 @@ impl FolderWriter {
         let (name, fd) =
             self.with_temporary_name(path, |name| openat(parent, name, flags, PRIVATE))?;
         Ok((fd, Landed::Temporary(name)))
+    }
+
+    fn open_new(
+        parent: &OwnedFd,
+        path: &RelativePath,
+        name: &[u8],
+    ) -> Result<(OwnedFd, Landed), WriteError> {
+        let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let create = flags | OFlags::CREATE | OFlags::EXCL;
+        let fd = openat(parent, name, create, PRIVATE).map_err(|e| not_new("create", path, e))?;
+        Ok((fd, Landed::New))
     }
 
     /// None where writing in place is not possible or not safe.

@@ -2,16 +2,20 @@
 //!
 //! Invariant: a hard link is made only to an inode that this writer restored or kept.
 
+use std::os::fd::AsFd;
+
 use refloat_model::entry::{EntryKind, Metadata};
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, mknodat, openat, symlinkat, unlinkat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, fstat, linkat, mknodat, openat, symlinkat, unlinkat,
+};
 use rustix::io::Errno;
 
-use super::error::Context;
+use super::error::{Context, not_new};
 use super::pinned::Pinned;
 use super::privileges::{Privileges, is_device};
 use super::{FolderWriter, Restored, WriteError};
-use crate::attributes::{Identity, file_type};
+use crate::attributes::{Identity, file_type, proc_path};
 use crate::path::RelativePath;
 
 /// Devices and pipes are nobody's until their metadata is set.
@@ -30,26 +34,12 @@ impl FolderWriter {
         kind: &EntryKind,
         metadata: &Metadata,
     ) -> Result<Restored, WriteError> {
-        let node = Node::of(kind).ok_or_else(|| WriteError::Kind {
-            operation: "create",
-            path: path.clone(),
-        })?;
-        if self.privileges == Privileges::LeftOut && is_device(kind) {
-            return Err(WriteError::Withheld(path.clone()));
+        match self.create_new_node(path, kind, metadata) {
+            Err(WriteError::Taken(_)) => {}
+            result => return result,
         }
+        let node = self.node(path, kind)?;
         let (parent, name) = self.place(path)?;
-        match node.create(&parent, name) {
-            Ok(()) => {
-                let fd = self.complete(&parent, name, &node, path, metadata);
-                if fd.is_err() {
-                    // Not as it should be, so it should not be: the error is what is reported.
-                    let _leftover = unlinkat(&parent, name, AtFlags::empty());
-                }
-                return fd;
-            }
-            Err(Errno::EXIST) => {}
-            Err(errno) => return Err(WriteError::new("create", path, errno)),
-        }
         let (temporary, ()) = self.with_temporary_name(path, |name| node.create(&parent, name))?;
         match self.complete(&parent, &temporary, &node, path, metadata) {
             Ok(restored) => {
@@ -61,6 +51,40 @@ impl FolderWriter {
                 let _leftover = unlinkat(&parent, temporary.as_slice(), AtFlags::empty());
                 Err(error)
             }
+        }
+    }
+
+    /// As [`create_node`](Self::create_node), in a directory that this restore made, where nothing has
+    /// its name.
+    ///
+    /// # Errors
+    /// As [`create_node`](Self::create_node). [`Taken`](WriteError::Taken) if something has the name.
+    pub fn create_new_node(
+        &self,
+        path: &RelativePath,
+        kind: &EntryKind,
+        metadata: &Metadata,
+    ) -> Result<Restored, WriteError> {
+        let node = self.node(path, kind)?;
+        let (parent, name) = self.place(path)?;
+        let made = node.create(&parent, name);
+        made.map_err(|errno| not_new("create", path, errno))?;
+        let fd = self.complete(&parent, name, &node, path, metadata);
+        if fd.is_err() {
+            // Not as it should be, so it should not be: the error is what is reported.
+            let _leftover = unlinkat(&parent, name, AtFlags::empty());
+        }
+        fd
+    }
+
+    fn node<'k>(&self, path: &RelativePath, kind: &'k EntryKind) -> Result<Node<'k>, WriteError> {
+        let node = Node::of(kind).ok_or_else(|| WriteError::Kind {
+            operation: "create",
+            path: path.clone(),
+        })?;
+        match self.privileges == Privileges::LeftOut && is_device(kind) {
+            true => Err(WriteError::Withheld(path.clone())),
+            false => Ok(node),
         }
     }
 
@@ -100,17 +124,45 @@ impl FolderWriter {
         from: &RelativePath,
         to: &RelativePath,
     ) -> Result<(), WriteError> {
-        let (from_parent, from_name) = self.place(from)?;
+        let fd = self.open_restored(restored, from)?;
         let (parent, name) = self.place(to)?;
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = openat(&from_parent, from_name, flags, Mode::empty()).context("open", from)?;
-        if Identity::of(&fstat(&fd).context("stat", from)?) != restored.identity {
-            return Err(WriteError::Replaced(from.clone()));
-        }
         if Self::is_at(&parent, name, restored.identity) {
             return Ok(());
         }
         self.link_to(&fd, &parent, name, to)
+    }
+
+    /// As [`hard_link`](Self::hard_link), into a directory that this restore made, where nothing has the
+    /// name.
+    ///
+    /// # Errors
+    /// As [`hard_link`](Self::hard_link). [`Taken`](WriteError::Taken) if something has the name.
+    pub fn new_hard_link(
+        &self,
+        restored: Restored,
+        from: &RelativePath,
+        to: &RelativePath,
+    ) -> Result<(), WriteError> {
+        let fd = self.open_restored(restored, from)?;
+        let (parent, name) = self.place(to)?;
+        let inode = proc_path(fd.as_fd());
+        let flags = AtFlags::SYMLINK_FOLLOW;
+        let linked = linkat(CWD, inode.as_c_str(), &parent, name, flags);
+        linked.map_err(|errno| not_new("create", to, errno))
+    }
+
+    fn open_restored(
+        &self,
+        restored: Restored,
+        path: &RelativePath,
+    ) -> Result<OwnedFd, WriteError> {
+        let (parent, name) = self.place(path)?;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = openat(&parent, name, flags, Mode::empty()).context("open", path)?;
+        match Identity::of(&fstat(&fd).context("stat", path)?) == restored.identity {
+            true => Ok(fd),
+            false => Err(WriteError::Replaced(path.clone())),
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use refloat_model::progress::Counters;
 use super::Shared;
 use super::contents::KnownContent;
 use crate::error::RepositoryError;
-use crate::failure::FailureLog;
+use crate::failure::{FailureLog, chain};
 use crate::format::tree::Node;
 use crate::id::BlobId;
 
@@ -244,18 +244,22 @@ impl Directory {
                         entry,
                         previous,
                     } = &**below;
-                    let subtree = shared.store_tree(&nodes)?;
-                    directory.count(*previous, subtree);
-                    let node = Node {
-                        entry: entry.clone(),
-                        content: Arc::default(),
-                        subtree: Some(subtree),
-                        foreign: None,
+                    let node = match shared.store_tree(&nodes) {
+                        Ok(subtree) => {
+                            directory.count(*previous, subtree);
+                            Some(directory_node(entry, subtree))
+                        }
+                        // All else can be stored without it.
+                        Err(error @ RepositoryError::TreeTooLarge { .. }) => {
+                            above.record_failure(&entry.name, chain(&error));
+                            None
+                        }
+                        Err(error) => return Err(error),
                     };
                     (Arc::clone(above), *slot, node)
                 }
             };
-            if !above.fill_slot(slot, Some(node)) {
+            if !above.fill_slot(slot, node) {
                 return Ok(());
             }
             directory = above;
@@ -285,6 +289,15 @@ impl Directory {
             Some(_) => &counters.directories_changed,
         };
         Counters::add(counter, 1);
+    }
+}
+
+fn directory_node(entry: &Entry, subtree: BlobId) -> Node {
+    Node {
+        entry: entry.clone(),
+        content: Arc::default(),
+        subtree: Some(subtree),
+        foreign: None,
     }
 }
 

@@ -40,6 +40,8 @@ pub struct FileTask {
 pub struct LinkTask {
     pub first: RelativePath,
     pub path: RelativePath,
+    /// Whether something of its name may be there.
+    pub existing: bool,
 }
 
 /// Work that is executed together.

@@ -13,7 +13,7 @@ use refloat_model::progress::Counters;
 
 use super::batch::{Batch, BlobUses, FileTask, Run, RunPlanner, Unavailable, Use};
 use super::turns::Turn;
-use super::{Job, ReadBack, compare, holes, read_ahead};
+use super::{Job, ReadBack, compare, holes, read_ahead, walk};
 use crate::blobs::BlobReader as _;
 use crate::error::RepositoryError;
 use crate::failure::chain;
@@ -90,7 +90,10 @@ pub fn run(job: &Job<'_>, batch: Batch, turn: &Turn<'_>, links: &Links) {
     }
     for link in batch.links {
         let linked = match links.get(link.first.as_bytes()) {
-            Some(restored) => job.writer.hard_link(*restored, &link.first, &link.path),
+            Some(restored) => {
+                let first = (*restored, &link.first);
+                walk::link(job, first, &link.path, link.existing)
+            }
             None => {
                 let reason = format!("its other name {} was not restored", link.first);
                 job.failures
@@ -321,12 +324,14 @@ impl Execution<'_, '_> {
     }
 
     /// In a directory that this restore made nobody else looks, so a file may grow under its own
-    /// name: that spares the file system an orphan and a link for each, a third of its work.
+    /// name: that spares the file system an orphan and a link for each, a third of its work. If that is
+    /// taken all the same, by an entry whose name the file system takes for the same, neither may go
+    /// over the other.
     fn landing(file: &FileState) -> Landing {
-        if file.task.size >= IN_PLACE_BYTES_MIN || !file.task.existing {
-            Landing::InPlace
-        } else {
-            Landing::Atomic
+        match (file.task.existing, file.task.size) {
+            (false, _) => Landing::New,
+            (true, IN_PLACE_BYTES_MIN..) => Landing::InPlace,
+            (true, _) => Landing::Atomic,
         }
     }
 

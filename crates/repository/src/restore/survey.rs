@@ -1,12 +1,15 @@
 //! Counting what a tree holds, for dry runs and checks of space.
 //!
-//! Invariant: every distinct tree is read once, however often it occurs.
+//! Invariant: every distinct tree is read once, however often it occurs. A file with several names is
+//! counted once with its bytes, since it is written once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use refloat_model::cancel::Cancel;
+use refloat_model::entry::EntryKind;
 
+use super::names::CountedFiles;
 use crate::error::RepositoryError;
 use crate::format::tree::Node;
 use crate::id::BlobId;
@@ -24,7 +27,7 @@ pub struct Survey {
     pub directories: u64,
     /// Links, devices, pipes, sockets.
     pub others: u64,
-    /// Content bytes.
+    /// Content bytes; of a file with several names once.
     pub bytes: u64,
     /// Those of them that are known to be zeros and are restored as holes.
     pub hole_bytes: u64,
@@ -42,24 +45,37 @@ impl Survey {
         self.unreadable = self.unreadable.saturating_add(other.unreadable);
     }
 
-    /// What is in these entries, without what is below them.
+    /// What is in these entries, without what is below them; bytes of files that `counted` does not know.
     #[must_use]
-    pub fn of(nodes: &[Node]) -> Self {
-        let mut survey = Self::default();
+    pub fn of(nodes: &[Node], counted: &CountedFiles) -> Self {
+        let [mut survey, linked] = Self::apart(nodes, counted);
+        survey.add(linked);
+        survey
+    }
+
+    /// As [`of`](Self::of); second the bytes of files that have several names.
+    fn apart(nodes: &[Node], counted: &CountedFiles) -> [Self; 2] {
+        let (mut survey, mut linked) = (Self::default(), Self::default());
         for node in nodes {
             match node.entry.kind {
-                refloat_model::entry::EntryKind::Directory => survey.directories += 1,
-                refloat_model::entry::EntryKind::File { size } => {
+                EntryKind::Directory => survey.directories += 1,
+                EntryKind::File { size } => {
                     survey.files += 1;
-                    survey.bytes = survey.bytes.saturating_add(size);
-                    // A hostile tree may state any size beside its content.
-                    let holes = hole_bytes(&node.content).min(size);
-                    survey.hole_bytes = survey.hole_bytes.saturating_add(holes);
+                    let into = match CountedFiles::has_names(node) {
+                        true => &mut linked,
+                        false => &mut survey,
+                    };
+                    if counted.is_first(node) {
+                        into.bytes = into.bytes.saturating_add(size);
+                        // A hostile tree may state any size beside its content.
+                        let holes = hole_bytes(&node.content).min(size);
+                        into.hole_bytes = into.hole_bytes.saturating_add(holes);
+                    }
                 }
                 _ => survey.others += 1,
             }
         }
-        survey
+        [survey, linked]
     }
 }
 
@@ -68,6 +84,8 @@ impl Survey {
 pub struct Surveys {
     total: Survey,
     trees: HashMap<BlobId, Counted>,
+    /// Whether any file below them has several names.
+    has_linked: bool,
 }
 
 impl Surveys {
@@ -77,12 +95,23 @@ impl Surveys {
         self.total
     }
 
-    /// What one of the entries, or one below them, holds: itself and all below it.
+    /// What one of the entries, or one below them, holds: itself and all below it. Files with several
+    /// names count with trees that are not among `met`, which these trees then are.
     #[must_use]
-    pub fn of(&self, node: &Node) -> Survey {
-        let mut survey = Survey::of(std::slice::from_ref(node));
+    pub fn of(&self, node: &Node, met: &mut HashSet<BlobId>) -> Survey {
+        let mut survey = Survey::of(std::slice::from_ref(node), &CountedFiles::default());
         if let Some(below) = node.subtree.and_then(|tree| self.trees.get(&tree)) {
             survey.add(below.survey);
+        }
+        let mut open: Vec<BlobId> = match self.has_linked {
+            true => node.subtree.into_iter().collect(),
+            false => Vec::new(),
+        };
+        while let Some(tree) = open.pop() {
+            if let Some(counted) = self.trees.get(&tree).filter(|_| met.insert(tree)) {
+                survey.add(counted.linked);
+                open.extend(&counted.below);
+            }
         }
         survey
     }
@@ -91,12 +120,26 @@ impl Surveys {
 /// A tree that was read: itself, and once that is summed up, with all below it.
 #[derive(Clone, Debug)]
 struct Counted {
+    /// Without the bytes of files that have several names.
     survey: Survey,
+    /// Those bytes, as far as they count here and not in another tree; never summed up, since copies
+    /// made of hard links are one tree in many places.
+    linked: Survey,
     below: Vec<BlobId>,
     is_summed: bool,
 }
 
 impl Counted {
+    fn of(nodes: &[Node], files: &CountedFiles) -> Self {
+        let [survey, linked] = Survey::apart(nodes, files);
+        Self {
+            survey,
+            linked,
+            below: subtrees(nodes),
+            is_summed: false,
+        }
+    }
+
     fn unreadable() -> Self {
         let survey = Survey {
             unreadable: 1,
@@ -104,6 +147,7 @@ impl Counted {
         };
         Self {
             survey,
+            linked: Survey::default(),
             below: Vec::new(),
             is_summed: true,
         }
@@ -124,10 +168,11 @@ pub fn survey(
     cancel: &Cancel,
 ) -> Result<Surveys, RepositoryError> {
     let roots = subtrees(nodes);
-    let mut total = Survey::of(nodes);
+    let files = CountedFiles::default();
+    let mut total = Survey::of(nodes, &files);
     if roots.is_empty() {
-        let trees = HashMap::new();
-        return Ok(Surveys { total, trees });
+        let trees = Surveys::default();
+        return Ok(Surveys { total, ..trees });
     }
     let counted = Mutex::new(HashMap::new());
     let trees = IndexedTrees::new(repository);
@@ -139,11 +184,7 @@ pub fn survey(
         cancel,
         |tree, nodes| {
             let tree_counted = match nodes {
-                Ok(nodes) => Counted {
-                    survey: Survey::of(nodes),
-                    below: subtrees(nodes),
-                    is_summed: false,
-                },
+                Ok(nodes) => Counted::of(nodes, &files),
                 Err(error) if error.is_of_one_thing() => Counted::unreadable(),
                 Err(error) => return Err(error),
             };
@@ -162,9 +203,13 @@ pub fn survey(
                 .unwrap_or_default(),
         );
     }
+    let mut linked = Survey::default();
+    counted.values().for_each(|tree| linked.add(tree.linked));
+    total.add(linked);
     Ok(Surveys {
         total,
         trees: counted,
+        has_linked: linked.bytes > 0,
     })
 }
 
@@ -190,7 +235,7 @@ fn sum_up(root: BlobId, counted: &mut HashMap<BlobId, Counted>) {
         let parts = below.iter().filter_map(|tree| counted.get(tree));
         parts.for_each(|part| sum.add(part.survey));
         if let Some(this) = counted.get_mut(&tree) {
-            (this.survey, this.is_summed) = (sum, true);
+            (this.survey, this.below, this.is_summed) = (sum, below, true);
         }
     }
 }

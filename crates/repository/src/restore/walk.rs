@@ -14,15 +14,13 @@ use refloat_model::progress::Counters;
 
 use super::batch::{Batch, FileTask, LinkTask};
 use super::execute::Links;
+use super::names::{self, Inode, may_be_one};
 use super::turns::Turns;
 use super::{Job, execute};
 use crate::failure::chain;
 use crate::format::tree::Node;
 use crate::id::BlobId;
 use crate::trees_ahead::TreesAhead;
-
-/// Device and inode number as stored.
-type Inode = (u64, u64);
 
 /// A directory the walk is inside of.
 struct Level {
@@ -110,15 +108,43 @@ fn write_out(job: &Job<'_>, ended: &Receiver<()>) {
     }
 }
 
+/// The first name of a regular file.
+struct FirstName {
+    path: RelativePath,
+    content: Arc<[BlobId]>,
+    metadata: Metadata,
+}
+
+/// The first name of another entry.
+struct FirstSpecial {
+    path: RelativePath,
+    kind: EntryKind,
+    metadata: Metadata,
+    restored: Restored,
+}
+
+/// Gives what was restored another name, which nothing may have unless its directory was there.
+pub fn link(
+    job: &Job<'_>,
+    (restored, first): (Restored, &RelativePath),
+    path: &RelativePath,
+    existing: bool,
+) -> Result<(), WriteError> {
+    match existing {
+        true => job.writer.hard_link(restored, first, path),
+        false => job.writer.new_hard_link(restored, first, path),
+    }
+}
+
 struct Walk<'j, 'r> {
     job: &'j Job<'r>,
     batches: Sender<(u64, Batch)>,
     sent: u64,
     batch: Batch,
     /// The first path of each regular file that has several names.
-    links: HashMap<Inode, (RelativePath, Arc<[BlobId]>)>,
+    links: HashMap<Inode, FirstName>,
     /// The same of links, devices, pipes and sockets, which are made at once.
-    special_links: HashMap<Inode, (RelativePath, EntryKind, Restored)>,
+    special_links: HashMap<Inode, FirstSpecial>,
     trees: TreesAhead,
 }
 
@@ -131,7 +157,7 @@ impl Walk<'_, '_> {
             path: root,
             metadata,
             nodes,
-            existing: true,
+            existing: self.job.options.folder == DirectoryState::Existing,
         }];
         while let Some(level) = levels.last_mut() {
             if self.job.is_stopped() {
@@ -188,15 +214,22 @@ impl Walk<'_, '_> {
             return None;
         }
         match &node.entry.kind {
-            EntryKind::Directory => return self.directory(path, node),
+            EntryKind::Directory => return self.directory(path, node, level.existing),
             EntryKind::File { .. } => self.file(path, node, level.existing),
-            _ => self.special(&path, node),
+            _ => self.special(&path, node, level.existing),
         }
         None
     }
 
-    fn directory(&mut self, path: RelativePath, node: Node) -> Option<Level> {
-        let state = match self.job.writer.create_directory(&path) {
+    fn directory(&mut self, path: RelativePath, node: Node, existing: bool) -> Option<Level> {
+        let writer = self.job.writer;
+        let state = match existing {
+            true => writer.create_directory(&path),
+            false => writer
+                .create_new_directory(&path)
+                .map(|()| DirectoryState::Created),
+        };
+        let state = match state {
             Ok(state) => state,
             Err(error) => {
                 self.write_failed(&path, error);
@@ -232,19 +265,26 @@ impl Walk<'_, '_> {
     fn file(&mut self, path: RelativePath, node: Node, existing: bool) {
         let (metadata, size) = (&node.entry.metadata, node.size());
         let mut first_name = false;
-        if metadata.links > 1 && metadata.inode != 0 {
-            let inode = (metadata.device_id, metadata.inode);
+        if let Some(inode) = names::inode(metadata) {
             match self.links.get(&inode) {
-                // A point holds trees of several machines and runs, whose numbers may meet by
-                // chance: only equal files are names of one.
-                Some((first, content)) if *content == node.content => {
-                    let first = first.clone();
-                    self.batch.links.push(LinkTask { first, path });
+                Some(first)
+                    if first.content == node.content && may_be_one(&first.metadata, metadata) =>
+                {
+                    let first = first.path.clone();
+                    self.batch.links.push(LinkTask {
+                        first,
+                        path,
+                        existing,
+                    });
                     return;
                 }
                 Some(_) => {}
                 None => {
-                    let first = (path.clone(), Arc::clone(&node.content));
+                    let first = FirstName {
+                        path: path.clone(),
+                        content: Arc::clone(&node.content),
+                        metadata: metadata.clone(),
+                    };
                     self.links.insert(inode, first);
                     first_name = true;
                 }
@@ -261,18 +301,27 @@ impl Walk<'_, '_> {
         });
     }
 
-    fn special(&mut self, path: &RelativePath, node: Node) {
+    fn special(&mut self, path: &RelativePath, node: Node, existing: bool) {
         let Entry { kind, metadata, .. } = node.entry;
-        let inode = (metadata.device_id, metadata.inode);
-        let has_names = metadata.links > 1 && metadata.inode != 0;
-        let same = |(_, first, _): &&(_, EntryKind, _)| has_names && *first == kind;
-        let made = match self.special_links.get(&inode).filter(same) {
-            Some((first, _, restored)) => self.job.writer.hard_link(*restored, first, path),
+        let inode = names::inode(&metadata);
+        let first = inode.and_then(|inode| self.special_links.get(&inode));
+        let same =
+            |first: &&FirstSpecial| first.kind == kind && may_be_one(&first.metadata, &metadata);
+        let made = match first.filter(same) {
+            Some(first) => link(self.job, (first.restored, &first.path), path, existing),
             None => {
-                let made = self.job.writer.create_node(path, &kind, &metadata);
+                let made = match existing {
+                    true => self.job.writer.create_node(path, &kind, &metadata),
+                    false => self.job.writer.create_new_node(path, &kind, &metadata),
+                };
                 made.map(|restored| {
-                    if has_names {
-                        let first = (path.clone(), kind, restored);
+                    if let Some(inode) = inode {
+                        let first = FirstSpecial {
+                            path: path.clone(),
+                            kind,
+                            metadata,
+                            restored,
+                        };
                         self.special_links.entry(inode).or_insert(first);
                     }
                 })

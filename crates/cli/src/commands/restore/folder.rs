@@ -252,6 +252,12 @@ fn changes_text(changes: &FolderChanges) -> String {
          empty, none to delete\n",
         changes.created, changes.replaced, changes.unchanged, changes.blocked
     ));
+    if changes.unknown > 0 {
+        text.push_str(&format!(
+            "{} of them may be there: their directories may not be looked into\n",
+            changes.unknown
+        ));
+    }
     if changes.lost > 0 {
         text.push_str(&format!(
             "directories whose entries cannot be read in the repository: {}\n",
