@@ -163,10 +163,15 @@ pub fn execute(
     if marked.is_some() {
         mark(&writer)?;
     }
-    let report = restore(
+    // It may take away the right to write: while the mark is there, it waits.
+    let (at_once, at_the_end) = match marked {
+        Some(metadata) => (None, Some(metadata)),
+        None => (metadata, None),
+    };
+    let mut report = restore(
         tree.repository(),
         nodes,
-        metadata,
+        at_once,
         &writer,
         RestoreOptions {
             folder,
@@ -175,13 +180,18 @@ pub fn execute(
         counters,
         cancel.clone(),
     )?;
-    if let Some(metadata) = marked {
+    if let Some(metadata) = at_the_end {
         unmark(&writer, &metadata)?;
+        report.entries += 1;
+        report
+            .findings
+            .extend(writer.take_findings().into_list("restored files"));
     }
     Ok(report)
 }
 
 fn mark(writer: &FolderWriter) -> Result<(), WriteError> {
+    writer.make_root_accessible();
     let path = RelativePath::root().join(MARK.as_bytes())?;
     let metadata = Metadata::synthetic(&EntryKind::File { size: 0 });
     let file = writer.prepare_file(&path, 0, Landing::Atomic)?;
@@ -191,12 +201,10 @@ fn mark(writer: &FolderWriter) -> Result<(), WriteError> {
     Ok(())
 }
 
-/// Takes the mark away, which changes the folder's times, so that they are set once more.
+/// Takes the mark away, and sets the folder's own metadata.
 fn unmark(writer: &FolderWriter, metadata: &Metadata) -> Result<(), WriteError> {
     let root = RelativePath::root();
     let _removed = writer.remove(&root.join(MARK.as_bytes())?, &Cancel::default())?;
     writer.set_directory_metadata(&root, metadata)?;
-    // Told when it was set before.
-    drop(writer.take_findings());
     writer.sync()
 }

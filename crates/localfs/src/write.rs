@@ -37,7 +37,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use refloat_model::entry::Metadata;
 use rustix::fd::OwnedFd;
 use rustix::fs::{
-    Access, AtFlags, CWD, FileType, Mode, OFlags, access, chmodat, mkdirat, openat, statat,
+    Access, AtFlags, CWD, FileType, Mode, OFlags, access, chmodat, fstat, mkdirat, openat, statat,
     unlinkat,
 };
 use rustix::io::Errno;
@@ -248,6 +248,14 @@ impl FolderWriter {
     ) -> Result<(), WriteError> {
         let directory = self.directory(path).context("open", path)?;
         self.apply(&Pinned::new(&directory, path), path, metadata)
+    }
+
+    /// Gives us what we need to write into the root, if it is ours: a restore that was interrupted may have left it
+    /// without.
+    pub fn make_root_accessible(&self) {
+        if let Ok(stat) = fstat(&self.root) {
+            self.make_accessible(&self.root, b".", stat.st_mode);
+        }
     }
 
     /// Makes all that was restored survive a power cut, on every file system below the root.

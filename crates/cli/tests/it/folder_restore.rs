@@ -351,3 +351,35 @@ fn a_user_repeats_a_restore_of_a_directory_that_may_not_be_entered() {
     assert!(matches!(again, Some((0, _))), "{again:?}");
     assert!(env.path("out/sub/numbers").exists());
 }
+
+#[test]
+fn a_user_restores_a_folder_that_may_not_be_written_and_repeats_it() {
+    let env = CliEnv::with_data();
+    let Some((0, _)) = as_user(&env, &["points"]) else {
+        return;
+    };
+    let closed = fs::Permissions::from_mode(0o555);
+    fs::set_permissions(env.path("data"), closed).unwrap();
+    let source = format!("files:{}", env.path("data").display());
+    let backed_up = as_user(&env, &["backup", "--host", "testhost", "--source", &source]);
+    assert!(matches!(backed_up, Some((0, _))), "{backed_up:?}");
+    let stored = stored(&env);
+    let into = ["restore", &stored, "--target", "out", "--into-existing"];
+    for _ in 0..2 {
+        let done = as_user(&env, &into);
+        assert!(matches!(done, Some((0, _))), "{done:?}");
+        let folder = fs::metadata(env.path("out")).unwrap();
+        assert_eq!(folder.mode() & 0o7777, 0o555);
+        assert!(!env.path("out/.refloat-restoring").exists());
+        assert!(env.path("out/sub/numbers").exists());
+    }
+    // What was interrupted goes on where the folder may not be written, either.
+    fs::write(env.path("out/.refloat-restoring"), "").unwrap();
+    let done = as_user(&env, &into);
+    assert!(matches!(done, Some((0, _))), "{done:?}");
+    assert!(!env.path("out/.refloat-restoring").exists());
+    for folder in ["out", "data"] {
+        let open = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(env.path(folder), open).unwrap();
+    }
+}

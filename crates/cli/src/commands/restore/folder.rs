@@ -3,6 +3,7 @@
 //! Invariant: a folder that holds anything is not written into unasked, `/` and the home folder
 //! not without a second flag.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -165,7 +166,12 @@ fn check_target(args: &Args, target: &Path) -> Result<FolderItself, CommandError
         )
         .hint("choose another, or use --into-existing: entries of the same names are replaced"));
     }
-    let is_ours = is_empty || folder_restore::was_interrupted(target);
+    let is_own = {
+        let user = rustix::process::geteuid();
+        let owner = std::fs::metadata(target).map_err(failed)?.uid();
+        user.is_root() || user.as_raw() == owner
+    };
+    let is_ours = is_own && (is_empty || folder_restore::was_interrupted(target));
     Ok(match is_ours && !is_dear {
         true => FolderItself::Restored,
         false => FolderItself::Kept,
