@@ -9,6 +9,7 @@ use super::{
     Config, DockerConfig, EtcdConfig, FilesConfig, HookCommand, KubernetesConfig, PolicyConfig,
     RegistryConfig, SourceConfig, StorageConfig,
 };
+use crate::point_list::AD_HOC_POLICY;
 use crate::suggest::closest;
 
 /// Kinds of sources that the design names and that this version does not have.
@@ -52,7 +53,7 @@ fn check(config: &Config) -> Result<(), ConfigError> {
         }
     }
     for (name, policy) in &config.policies {
-        check_name("policy", name)?;
+        check_policy_name(name)?;
         if policy.select.is_empty() {
             return Err(unplaced(format!("policy {name:?} selects nothing")));
         }
@@ -100,6 +101,16 @@ fn check_name(what: &str, name: &str) -> Result<(), ConfigError> {
         "{what} name {name:?} is not 1 to 100 letters, digits, '-', '_' or '.' after a letter or \
          digit"
     )))
+}
+
+/// Runs with sources on the command line have that name, and are told apart by what they cover.
+fn check_policy_name(name: &str) -> Result<(), ConfigError> {
+    if name == AD_HOC_POLICY {
+        return Err(unplaced(format!(
+            "{name:?} is the policy of runs whose sources are named on the command line: call this one something else"
+        )));
+    }
+    check_name("policy", name)
 }
 
 fn check_files(name: &str, files: &FilesConfig) -> Result<(), ConfigError> {

@@ -65,6 +65,11 @@ impl Coverage {
         Self(covered.collect())
     }
 
+    /// Whether all that another one covers is covered. A partial snapshot holds a part of what its run was of.
+    pub(super) fn includes(&self, part: &Self) -> bool {
+        self.is_empty() == part.is_empty() && part.0.iter().all(|covered| self.0.contains(covered))
+    }
+
     /// Whether it is the policy that says what is covered.
     #[must_use]
     pub const fn is_empty(&self) -> bool {

@@ -68,7 +68,7 @@ fn is_in_newer(path: &TreePath, newer: &[PartialCandidate]) -> bool {
     newer.any(|items| items.contains_key(path))
 }
 
-/// Whether the newest point of a run that began when the partial one's did or later, covers the same and tells of the
+/// Whether the newest point of a run that began when the partial one's did or later, covers as much and tells of the
 /// item's source still misses the item.
 fn is_wanted(
     path: &TreePath,
@@ -79,7 +79,7 @@ fn is_wanted(
     let accounts = points
         .iter()
         .filter(|point| point.point.time >= partial.started)
-        .filter(|point| point.coverage == partial.coverage);
+        .filter(|point| point.coverage.includes(&partial.coverage));
     let newest = accounts
         .filter_map(|point| Some((point.point.time, point.holdings.as_ref()?)))
         .filter(|(_, items)| items.values().any(|other| other.source == item.source))

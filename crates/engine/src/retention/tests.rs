@@ -108,6 +108,23 @@ fn only_points_that_cover_the_same_count_as_newer_copies() {
 }
 
 #[test]
+fn a_part_of_what_a_run_covers_is_of_the_points_that_cover_it_all() {
+    let of = |folders: &[&str]| {
+        let mut candidate = candidate(1, TIMES[0], &[]);
+        candidate.point.policy = Some(AD_HOC_POLICY.to_owned());
+        candidate.point.paths = folders.iter().map(|&folder| folder.to_owned()).collect();
+        Coverage::of_snapshot(&candidate.point)
+    };
+    let (both, one, other) = (of(&["/a", "/b"]), of(&["/a"]), of(&["/c"]));
+    assert!(both.includes(&one) && both.includes(&both));
+    assert!(!one.includes(&both) && !both.includes(&other));
+    // Of a policy of the configuration, and none of them.
+    let of_policy = Coverage::default();
+    assert!(of_policy.includes(&of_policy));
+    assert!(!both.includes(&of_policy) && !of_policy.includes(&one));
+}
+
+#[test]
 fn each_rule_keeps_what_it_says() {
     let keep = |change: &dyn Fn(&mut Keep)| {
         let mut keep = Keep::default();

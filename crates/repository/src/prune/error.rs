@@ -74,9 +74,8 @@ impl PruneError {
     /// Whether it is what somebody sees who looks while another one prunes.
     pub(super) fn may_be_of_a_change(&self) -> bool {
         match self {
-            Self::MissingPacks { .. } | Self::MissingBlob { .. } | Self::UnreadableTree { .. } => {
-                true
-            }
+            Self::MissingPacks { .. } | Self::MissingBlob { .. } => true,
+            Self::UnreadableTree { source, .. } => source.is_damage(),
             Self::Repository(error) => error.is_damage(),
             _ => false,
         }

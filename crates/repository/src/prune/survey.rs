@@ -69,8 +69,9 @@ impl Survey {
             // Another prune that ended meanwhile took away what these named.
             let before: BTreeSet<_> = index_files.iter().map(|file| file.key).collect();
             let now = repository.storage().list(FileKind::Index)?;
-            let changed = now.iter().map(|file| file.key).collect::<BTreeSet<_>>() != before;
-            Err(if changed && error.may_be_of_a_change() {
+            let now: BTreeSet<_> = now.iter().map(|file| file.key).collect();
+            // What others add takes nothing away.
+            Err(if !before.is_subset(&now) && error.may_be_of_a_change() {
                 PruneError::StateChanged
             } else {
                 error

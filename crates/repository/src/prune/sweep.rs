@@ -222,7 +222,8 @@ fn needed_again(
                     && added.copies(kind, &id).is_empty()
                     && !copies.any(|copy| {
                         let other = catalogue.rows()[copy].pack();
-                        choice.fates[other] == Fate::Keep || needed[other]
+                        let stays = choice.fates[other] == Fate::Keep || needed[other];
+                        stays && !survey.bad.contains(copy)
                     })
             });
     }
