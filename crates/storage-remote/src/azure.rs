@@ -235,7 +235,11 @@ impl Objects for Azure {
         let mut names = blobs
             .children_named("Blob")
             .map(|blob| blob.text_of("Name"));
-        Ok(names.any(|listed| listed == Some(&name)))
+        // A page may hold less than there is, and say so.
+        let is_cut = page
+            .text_of("NextMarker")
+            .is_some_and(|marker| !marker.is_empty());
+        Ok(is_cut || names.any(|listed| listed == Some(&name)))
     }
 
     fn put(&self, key: &FileKey, bytes: &[u8], present: Present) -> Result<(), Failure> {

@@ -258,7 +258,9 @@ impl Objects for Google {
     fn is_listed(&self, key: &FileKey) -> Result<bool, Failure> {
         let name = below(&self.prefix, &key.path());
         let page = self.page(&name, None)?;
-        Ok(page.items.iter().any(|item| item.name == name))
+        // A page may hold less than there is, and say so.
+        let is_cut = page.next_page_token.is_some();
+        Ok(is_cut || page.items.iter().any(|item| item.name == name))
     }
 
     fn put(&self, key: &FileKey, bytes: &[u8], present: Present) -> Result<(), Failure> {

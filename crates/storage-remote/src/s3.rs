@@ -171,7 +171,8 @@ impl Objects for S3 {
     fn is_listed(&self, key: &FileKey) -> Result<bool, Failure> {
         let name = below(&self.place.prefix, &key.path());
         let page = self.listing_page(&name, None)?;
-        Ok(page.objects.iter().any(|object| object.key == name))
+        // A page may hold less than there is, and say so.
+        Ok(page.is_cut || page.objects.iter().any(|object| object.key == name))
     }
 
     fn put(&self, key: &FileKey, bytes: &[u8], present: Present) -> Result<(), Failure> {

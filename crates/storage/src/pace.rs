@@ -9,9 +9,7 @@ use std::time::{Duration, Instant};
 use refloat_model::cancel::{Cancel, Cancelled};
 use refloat_model::time::Timestamp;
 
-use crate::{
-    FileKey, FileKind, Listed, Protection, SharedStorage, Storage, StorageError, StorageErrorKind,
-};
+use crate::{FileKey, FileKind, Listed, Protection, SharedStorage, Storage, StorageError};
 
 /// What may pass at once after a silence, as the time it would take.
 const BURST: Duration = Duration::from_millis(100);
@@ -140,20 +138,11 @@ impl PacedStorage {
         }
     }
 
-    /// Ends waits of a run that is stopped, once this is raised.
+    /// Ends waits of a run that is stopped, once this is raised: what is left passes at once, since it is what the run
+    /// keeps.
     #[must_use]
     pub fn stopped_by(self, cancel: Cancel) -> Self {
         Self { cancel, ..self }
-    }
-
-    fn received(&self, key: &FileKey, bytes: usize) -> Result<(), StorageError> {
-        let passed = self.traffic.down(bytes, &self.cancel);
-        passed.map_err(|cancelled| self.stopped("read", key, cancelled))
-    }
-
-    fn stopped(&self, operation: &'static str, key: &FileKey, by: Cancelled) -> StorageError {
-        let kind = StorageErrorKind::Failed;
-        StorageError::new(kind, operation, key, self.location(), Some(Box::new(by)))
     }
 }
 
@@ -167,14 +156,14 @@ impl Storage for PacedStorage {
     }
 
     fn write(&self, key: &FileKey, bytes: &[u8]) -> Result<(), StorageError> {
-        let passed = self.traffic.up(bytes.len(), &self.cancel);
-        passed.map_err(|cancelled| self.stopped("write", key, cancelled))?;
+        let _or_stopped = self.traffic.up(bytes.len(), &self.cancel);
         self.inner.write(key, bytes)
     }
 
     fn read(&self, key: &FileKey) -> Result<Vec<u8>, StorageError> {
         let bytes = self.inner.read(key)?;
-        self.received(key, bytes.len()).map(|()| bytes)
+        let _or_stopped = self.traffic.down(bytes.len(), &self.cancel);
+        Ok(bytes)
     }
 
     fn read_range(
@@ -184,7 +173,8 @@ impl Storage for PacedStorage {
         length: usize,
     ) -> Result<Vec<u8>, StorageError> {
         let bytes = self.inner.read_range(key, offset, length)?;
-        self.received(key, bytes.len()).map(|()| bytes)
+        let _or_stopped = self.traffic.down(bytes.len(), &self.cancel);
+        Ok(bytes)
     }
 
     fn read_range_into(
@@ -194,7 +184,8 @@ impl Storage for PacedStorage {
         memory: &mut [u8],
     ) -> Result<(), StorageError> {
         self.inner.read_range_into(key, offset, memory)?;
-        self.received(key, memory.len())
+        let _or_stopped = self.traffic.down(memory.len(), &self.cancel);
+        Ok(())
     }
 
     fn size(&self, key: &FileKey) -> Result<Option<u64>, StorageError> {
@@ -298,15 +289,14 @@ mod tests {
             std::thread::sleep(Duration::from_millis(100));
             cancel.cancel();
             for thread in waiting {
-                let error = thread.join().unwrap().unwrap_err();
-                assert!(!error.is_retryable());
+                thread.join().unwrap().unwrap();
             }
         });
         // 400 seconds were booked.
         assert!(start.elapsed() < Duration::from_secs(10));
         let upload = storage.traffic.upload.as_ref().unwrap();
         assert!(upload.book(0, Instant::now()) < Duration::from_secs(1));
-        assert_eq!(storage.size(&pack).unwrap(), None);
+        assert_eq!(storage.size(&pack).unwrap(), Some(1_000), "it is kept");
     }
 
     #[test]
