@@ -1,6 +1,6 @@
 //! Options that mean something only beside another one, such as `--only` beside `--to`.
 //!
-//! Invariant: an option that would have no effect is refused, never passed over.
+//! Invariant: an option of the groups below that would have no effect is refused, never passed over.
 //!
 //! `requires` of clap is not enough: it is not looked at where the option that is required excludes
 //! one that is given, and so `restore --target … --only …` overwrote what was to be left alone.

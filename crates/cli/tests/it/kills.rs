@@ -107,7 +107,7 @@ fn a_command_that_is_killed_loses_nothing_and_the_next_one_works() {
         let before = points_before(&env);
         let line = &commands(&env)[(turn % 3) as usize];
         let line: Vec<&str> = line.iter().map(String::as_str).collect();
-        let mut child = start(&env, &line, Duration::from_millis(60 + random.below(250)));
+        let mut child = start(&env, &line, Duration::from_millis(20 + random.below(180)));
         let _gone = child.kill();
         if child.wait().unwrap().signal() == Some(9) {
             died += 1;

@@ -110,7 +110,7 @@ fn a_damaged_pack_is_saved_as_far_as_it_goes_and_the_rest_is_named() {
     assert_eq!(again, "no recovery point lacks anything\n");
     assert_eq!(
         env.succeed(&["repair", "packs", "--yes"]),
-        "no pack is damaged\n"
+        "no pack that can be read is damaged\n"
     );
 }
 
