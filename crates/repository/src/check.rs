@@ -31,7 +31,7 @@ use crate::format::pack::BlobKind;
 use crate::id::{IndexId, PackId};
 use crate::parallel::threads;
 use crate::repository::Repository;
-use crate::tree_walk::{BitSet, CatalogueTrees};
+use crate::tree_walk::{BitSet, CatalogueTrees, CopyFailure};
 
 pub use finding::{BlobLoss, CheckFinding, PackDamage};
 pub use report::{CheckCounts, CheckReport, LostEntry, LostPath};
@@ -123,16 +123,19 @@ pub fn check(
 }
 
 /// A copy of a tree that could not be read, whether or not another one could.
-fn damaged_copy((pack, error): (PackId, RepositoryError)) -> CheckFinding {
-    let damage = match &error {
-        RepositoryError::DamagedBlob { blob, cause, .. } => PackDamage::Blob {
+fn damaged_copy((pack, failure): (PackId, CopyFailure)) -> CheckFinding {
+    let CopyFailure {
+        is_of_its_bytes,
+        tree,
+        cause,
+    } = failure;
+    let damage = match is_of_its_bytes {
+        true => PackDamage::Blob {
             kind: BlobKind::Tree,
-            blob: *blob,
-            cause: finding::chain(cause.as_ref()),
+            blob: tree,
+            cause,
         },
-        other => PackDamage::Unreadable {
-            cause: finding::chain(other),
-        },
+        false => PackDamage::Unreadable { cause },
     };
     CheckFinding::DamagedPack { pack, damage }
 }

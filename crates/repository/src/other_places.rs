@@ -1,25 +1,31 @@
 //! Other places of a blob, for when the one that the index in memory knows does not serve.
 //!
 //! An index keeps one place of each blob, which is all that nearly every run needs. Where that one is damaged or withheld,
-//! the index files are read once more, for all places.
+//! the index files are read once more, for the places beside the known ones.
 //!
 //! Invariant: what is handed out hashes to its id; a failure is told as the known place's.
 
-use std::sync::OnceLock;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 
-use crate::catalogue::Catalogue;
+use refloat_storage::FileKind;
+
 use crate::error::RepositoryError;
-use crate::format::pack::BlobKind;
+use crate::format::pack::{BlobKind, PackedBlob};
 use crate::id::BlobId;
+use crate::index::Location;
 use crate::pack_reading::pack_file_for;
-use crate::parallel::threads;
-use crate::repository::{IndexedRepository, Repository};
+use crate::parallel::lock;
+use crate::repository::IndexedRepository;
 
-/// All places of all blobs, once somebody asked; nothing if they cannot be read.
+/// The places of blobs beside those that the index in memory knows.
+type Places = HashMap<(BlobKind, BlobId), Vec<Location>>;
+
+/// See the module. Nothing is read before somebody asks.
 ///
-/// Memory: 52 bytes a place.
+/// Memory: some 100 bytes for each place beside the known ones, of which healthy repositories have few.
 #[derive(Default)]
-pub struct OtherPlaces(OnceLock<Option<Catalogue>>);
+pub struct OtherPlaces(Mutex<Option<Arc<Places>>>);
 
 impl std::fmt::Debug for OtherPlaces {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -28,10 +34,42 @@ impl std::fmt::Debug for OtherPlaces {
 }
 
 impl OtherPlaces {
-    fn load(&self, repository: &Repository) -> Option<&Catalogue> {
-        let load = || Catalogue::load(repository, threads(repository.storage())).ok();
-        self.0.get_or_init(load).as_ref()
+    /// Whoever comes first reads, others wait; what failed is tried again by the next.
+    fn of(&self, repository: &IndexedRepository) -> Result<Arc<Places>, RepositoryError> {
+        let mut places = lock(&self.0);
+        if let Some(places) = &*places {
+            return Ok(Arc::clone(places));
+        }
+        let read = Arc::new(read(repository)?);
+        *places = Some(Arc::clone(&read));
+        Ok(read)
     }
+}
+
+/// Reads one index file after the other, so that no more than one is in memory.
+fn read(repository: &IndexedRepository) -> Result<Places, RepositoryError> {
+    let mut places = Places::new();
+    for listed in repository.storage().list(FileKind::Index)? {
+        let file = match repository.read_index(&listed.key) {
+            Ok(file) => file,
+            // Others may name another place.
+            Err(error) if error.is_damage() => continue,
+            Err(error) => return Err(error),
+        };
+        for pack in file.packs {
+            for blob in pack.blobs {
+                let place = Location {
+                    pack: pack.id,
+                    blob: PackedBlob::from(blob),
+                };
+                let key = (place.blob.kind, place.blob.id);
+                if repository.index().get(key.0, &key.1) != Some(place) {
+                    places.entry(key).or_default().push(place);
+                }
+            }
+        }
+    }
+    Ok(places)
 }
 
 impl IndexedRepository {
@@ -45,23 +83,16 @@ impl IndexedRepository {
         id: BlobId,
         failure: RepositoryError,
     ) -> Result<Vec<u8>, RepositoryError> {
-        let known = self.index().get(kind, &id);
-        let Some(known) = known.filter(|_| failure.is_of_one_thing()) else {
+        if !failure.is_of_one_thing() || self.index().get(kind, &id).is_none() {
             return Err(failure);
-        };
-        let Some(catalogue) = self.other_places().load(self) else {
-            return Err(failure);
-        };
-        for number in catalogue.copies(kind, &id) {
-            let row = &catalogue.rows()[number];
-            let (pack, blob) = (catalogue.pack_of(row), row.blob());
-            if (pack, blob.offset) == (known.pack, known.blob.offset) {
-                continue;
-            }
-            if let Ok(plaintext) = self.read_place(&pack_file_for(pack, kind), &blob) {
-                return Ok(plaintext);
-            }
         }
-        Err(failure)
+        let Ok(places) = self.other_places().of(self) else {
+            return Err(failure);
+        };
+        let others = places.get(&(kind, id)).into_iter().flatten();
+        let mut read = others
+            .map(|place| self.read_place(&pack_file_for(place.pack, kind), &place.blob))
+            .filter_map(Result::ok);
+        read.next().ok_or(failure)
     }
 }

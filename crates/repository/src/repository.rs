@@ -308,10 +308,14 @@ impl Repository {
         self.storage.write(&file, &sealed)?;
         // Packs are looked at before a snapshot is written; what names them is looked at here. Servers were seen to
         // accept what they do not keep.
-        if self.storage.size(&file)? != Some(sealed.len() as u64) {
-            return Err(RepositoryError::NotStored { file });
-        }
-        Ok(file)
+        let failure = match self.storage.size(&file) {
+            Ok(Some(size)) if size == sealed.len() as u64 => return Ok(file),
+            Ok(_) => RepositoryError::NotStored { file },
+            Err(error) => error.into(),
+        };
+        // Nobody is told of it, so it should not be found later.
+        drop(self.storage.delete(&file));
+        Err(failure)
     }
 
     /// All snapshots that can be read, oldest first, and what is wrong with the others.

@@ -12,6 +12,7 @@ use refloat_model::cancel::Cancel;
 use crate::blobs::BlobReader as _;
 use crate::catalogue::Catalogue;
 use crate::error::RepositoryError;
+use crate::failure::chain;
 use crate::format::pack::BlobKind;
 use crate::format::tree::{Node, decode};
 use crate::id::{BlobId, PackId};
@@ -152,6 +153,14 @@ impl BitSet {
     }
 }
 
+/// Why a copy of a tree could not be read.
+pub struct CopyFailure {
+    /// Its bytes are not that tree; otherwise they are gone.
+    pub is_of_its_bytes: bool,
+    pub tree: BlobId,
+    pub cause: String,
+}
+
 /// Trees through a catalogue: every copy of a tree is tried before it counts as lost.
 ///
 /// A copy whose bytes are gone or are not that tree is added to what is bad, and noted.
@@ -161,10 +170,24 @@ pub struct CatalogueTrees<'a> {
     /// Rows that are known to be lost.
     pub bad: &'a BitSet,
     /// Copies that could not be read, by row, and why: whether or not another copy could.
-    failures: Mutex<BTreeMap<usize, RepositoryError>>,
+    failures: Mutex<BTreeMap<usize, CopyFailure>>,
     blocks: TreeBlocks,
     seen: BitSet,
     unknown: Mutex<HashSet<BlobId>>,
+}
+
+impl CopyFailure {
+    fn of(tree: BlobId, error: &RepositoryError) -> Self {
+        let (is_of_its_bytes, cause) = match error {
+            RepositoryError::DamagedBlob { cause, .. } => (true, chain(cause.as_ref())),
+            other => (false, chain(other)),
+        };
+        Self {
+            is_of_its_bytes,
+            tree,
+            cause,
+        }
+    }
 }
 
 impl<'a> CatalogueTrees<'a> {
@@ -181,13 +204,13 @@ impl<'a> CatalogueTrees<'a> {
     }
 
     /// Each copy that could not be read, with its pack, and why.
-    pub fn into_failures(self) -> impl Iterator<Item = (PackId, RepositoryError)> + use<'a> {
+    pub fn into_failures(self) -> impl Iterator<Item = (PackId, CopyFailure)> + use<'a> {
         let failures = self.failures.into_inner();
         let failures = failures.unwrap_or_else(PoisonError::into_inner);
         let catalogue = self.catalogue;
         failures
             .into_iter()
-            .map(move |(row, error)| (catalogue.pack_of(&catalogue.rows()[row]), error))
+            .map(move |(row, failure)| (catalogue.pack_of(&catalogue.rows()[row]), failure))
     }
 
     /// Reads one copy; once more before it counts as damaged: the transfer may have been.
@@ -215,7 +238,7 @@ impl TreeSource for CatalogueTrees<'_> {
 
     fn read(&self, tree: BlobId) -> Result<Vec<Node>, RepositoryError> {
         // A copy that nobody may read just now outweighs all that are lost: the tree may be there.
-        let mut unknown = None;
+        let (mut unknown, mut damage) = (None, None);
         for number in self.catalogue.copies(BlobKind::Tree, &tree) {
             if self.bad.contains(number) {
                 continue;
@@ -229,12 +252,13 @@ impl TreeSource for CatalogueTrees<'_> {
                 }
                 Err(error) if error.is_damage() => {
                     let _newly = self.bad.insert(number);
-                    lock(&self.failures).insert(number, error);
+                    lock(&self.failures).insert(number, CopyFailure::of(tree, &error));
+                    damage = Some(error);
                 }
                 Err(error) => unknown = Some(error),
             }
         }
-        Err(unknown.unwrap_or(RepositoryError::MissingBlob {
+        Err(unknown.or(damage).unwrap_or(RepositoryError::MissingBlob {
             kind: BlobKind::Tree.word(),
             blob: tree,
         }))

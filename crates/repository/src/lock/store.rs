@@ -46,8 +46,9 @@ enum Found {
     Unknown,
     /// Its bytes do not hash to its name: it may be on its way.
     Torn,
-    /// It is listed, and storage says that it is not there. Whatever answers so (some servers do for any failure) says
-    /// nothing about who holds it.
+    /// It is listed, and storage says that it is not there. Some servers say so for any failure, so it may be held, and
+    /// whoever wants to be alone waits. Writers pass over it: a listing may lag behind deletions, of locks that are refreshed
+    /// above all.
     Withheld,
 }
 
@@ -150,7 +151,9 @@ impl LockStore {
         };
         let storage_now = storage_now.map(|at| at.to_jiff());
         if let (Some(held), Some(stored)) = (held, storage_now) {
-            self.prove_clock(ours, held, stored)?;
+            let is_of_the_file = own.is_some_and(|file| file.modified.is_some());
+            let ours_then = if is_of_the_file { held.refreshed } else { now };
+            self.prove_clock(ours, ours_then, stored)?;
         }
         let is_other = |file: &&Listed| !held.is_some_and(|held| held.is_own(&file.key));
         let others: Vec<&Listed> = listed.iter().filter(is_other).collect();
@@ -162,14 +165,14 @@ impl LockStore {
     fn prove_clock(
         &self,
         ours: &LockFile,
-        held: &Held,
+        ours_then: jiff::Timestamp,
         stored: jiff::Timestamp,
     ) -> Result<(), RepositoryError> {
         let vouches = ours.exclusive && self.deleters.vouches();
-        if !vouches || is_fresh(held.refreshed, Some(stored)) {
+        if !vouches || is_fresh(ours_then, Some(stored)) {
             return Ok(());
         }
-        let apart = held.refreshed.duration_since(stored).abs();
+        let apart = ours_then.duration_since(stored).abs();
         Err(RepositoryError::DeleterClock {
             minutes: apart.as_mins(),
         })
@@ -222,7 +225,6 @@ impl LockStore {
                 None if found == Some(&Found::Unknown) && !self.deleters.vouches() => {
                     return Err(locked_by(None, modified));
                 }
-                None if found == Some(&Found::Withheld) => return Err(locked_by(None, modified)),
                 // No lock of this repository: a holder that could not write one did not go on.
                 None => {}
             }
