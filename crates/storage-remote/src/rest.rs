@@ -220,8 +220,16 @@ impl Objects for Rest {
             return Ok(self.list(kind)?.iter().any(|listed| listed.key == *key));
         }
         // No folder of a kind holds it, and rclone's listing of the whole has names without folders: those of repositories
-        // below, too. Whoever misses a config looks at what else is there before one is made.
-        Ok(false)
+        // below, too. A repository of its own has keys.
+        let Ok(keys) = self.success(self.folder(&format!("{}/", FileKind::Key.folder()))?) else {
+            return Ok(false);
+        };
+        if self.entries(&keys)?.is_empty() {
+            return Ok(false);
+        }
+        let whole = self.success(self.folder("")?)?;
+        let name = key.name();
+        Ok(self.entries(&whole)?.iter().any(|entry| entry.name == name))
     }
 
     fn put(&self, key: &FileKey, bytes: &[u8], present: Present) -> Result<(), Failure> {

@@ -150,7 +150,7 @@ fn what_rclone_does_not_find_is_looked_for_in_a_listing() {
 /// Content that is written once more is the same; another config is a lost repository.
 #[test]
 fn a_config_that_rclone_does_not_find_is_not_written_over() {
-    let init = |listed: &'static str| {
+    let init = |listed: &'static str, keys: &'static str| {
         let written = Arc::new(Mutex::new(0));
         let log = Arc::clone(&written);
         let storage = of_service("rest", move |asked| match asked.method.as_str() {
@@ -159,6 +159,7 @@ fn a_config_that_rclone_does_not_find_is_not_written_over() {
                 Said::status(200)
             }
             "GET" if asked.path == "/r/" => Said::text(listed),
+            "GET" if asked.path == "/r/keys/" => Said::text(keys),
             _ => match *log.lock().unwrap() {
                 0 => Said::status(404).header("server", "rclone/v1.71.0"),
                 length => Said::status(200).body("x".repeat(length)),
@@ -168,9 +169,15 @@ fn a_config_that_rclone_does_not_find_is_not_written_over() {
         let written = *written.lock().unwrap();
         (done.map_err(|error| error.kind()), written)
     };
-    let there = init(r#"[{"name": "config", "size": 7}]"#);
-    assert_eq!(there, (Err(StorageErrorKind::Busy), 0));
-    assert_eq!(init("[]"), (Ok(()), 6));
+    let (config, keys) = (
+        r#"[{"name": "config", "size": 7}]"#,
+        r#"[{"name": "a", "size": 9}]"#,
+    );
+    assert_eq!(init(config, keys), (Err(StorageErrorKind::Busy), 0));
+    assert_eq!(init("[]", "[]"), (Ok(()), 6));
+    // Of a repository below, and of an init that was interrupted.
+    assert_eq!(init(config, "[]"), (Ok(()), 6));
+    assert_eq!(init("[]", keys), (Ok(()), 6));
 }
 
 /// What a server says of a change that was not made as a whole.
