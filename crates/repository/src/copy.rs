@@ -178,13 +178,12 @@ fn carry(
 ) -> Result<Result<Archived, RepositoryError>, RepositoryError> {
     let options = ArchiveOptions::default();
     let archiver = Archiver::start(to.renewed()?, options, Arc::clone(counters), cancel.clone())?;
-    let unreadable = Mutex::new(None);
     let source = Source {
         from,
-        unreadable: &unreadable,
+        unreadable: Mutex::default(),
     };
     let copied = copy_blobs(&source, &archiver, roots, counters, cancel);
-    match (copied, std::mem::take(&mut *lock(&unreadable))) {
+    match (copied, std::mem::take(&mut *lock(&source.unreadable))) {
         // If it was the other side that failed, this says so.
         (Err(_stopped), Some(error)) => archiver.finish().map(|_stored| Err(error)),
         (Err(error), None) => Err(error),
@@ -196,7 +195,7 @@ fn carry(
 /// not that of others.
 struct Source<'a> {
     from: &'a IndexedRepository,
-    unreadable: &'a Mutex<Option<RepositoryError>>,
+    unreadable: Mutex<Option<RepositoryError>>,
 }
 
 impl Source<'_> {
@@ -205,7 +204,7 @@ impl Source<'_> {
         if !error.is_of_one_thing() {
             return error;
         }
-        lock(self.unreadable).get_or_insert(error);
+        lock(&self.unreadable).get_or_insert(error);
         RepositoryError::Stopped
     }
 }

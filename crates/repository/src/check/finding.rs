@@ -157,6 +157,19 @@ pub enum BlobLoss {
 }
 
 impl CheckFinding {
+    /// Whether something is not given out, which says nothing about whether it is whole.
+    #[must_use]
+    pub const fn is_withheld(&self) -> bool {
+        matches!(
+            self,
+            Self::WithheldTree { .. }
+                | Self::DamagedPack {
+                    damage: PackDamage::Withheld { .. },
+                    ..
+                }
+        )
+    }
+
     /// Whether this is waste that the next prune removes, and nothing is lost or damaged.
     #[must_use]
     pub const fn is_remark(&self) -> bool {

@@ -217,18 +217,19 @@ pub fn locate(
     Ok(located)
 }
 
-/// All snapshots that need something lost, also those whose paths were too many to list. Each tree is read once.
+/// All snapshots, with their roots, that need something lost, also those whose paths were too many to list. Each tree is
+/// read once.
 pub fn affected(
     trees: &impl TreeSource,
     roots: &[(SnapshotId, BlobId)],
     losses: &Losses,
     cancel: &Cancel,
-) -> Result<Vec<SnapshotId>, RepositoryError> {
+) -> Result<Vec<(SnapshotId, BlobId)>, RepositoryError> {
     let mut known = HashMap::new();
     let mut affected = Vec::new();
     for (snapshot, root) in roots {
         if lacks_something(trees, *root, losses, &mut known, cancel)? {
-            affected.push(*snapshot);
+            affected.push((*snapshot, *root));
         }
     }
     Ok(affected)

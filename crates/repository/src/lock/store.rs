@@ -143,16 +143,15 @@ impl LockStore {
                 return Err(RepositoryError::LostLock);
             }
         }
-        let storage_now = own.and_then(|file| file.modified);
+        let modified = own.and_then(|file| file.modified);
         let tells_times = listed.iter().any(|file| file.modified.is_some());
-        let storage_now = match storage_now {
+        let storage_now = match modified {
             None if !tells_times => self.storage.now(),
             told => told,
         };
         let storage_now = storage_now.map(|at| at.to_jiff());
         if let (Some(held), Some(stored)) = (held, storage_now) {
-            let is_of_the_file = own.is_some_and(|file| file.modified.is_some());
-            let ours_then = if is_of_the_file { held.refreshed } else { now };
+            let ours_then = modified.map_or(now, |_| held.refreshed);
             self.prove_clock(ours, ours_then, stored)?;
         }
         let is_other = |file: &&Listed| !held.is_some_and(|held| held.is_own(&file.key));

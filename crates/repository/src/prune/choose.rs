@@ -4,8 +4,8 @@
 //! Packs all of whose used blobs are elsewhere go first, the most wasteful and the smallest before
 //! others: so what an interrupted prune repacked stays and its old packs go.
 //!
-//! Invariant: a place that is known to be damaged is kept only if no other is known to be better. Every used blob has exactly one kept place, and it is in a pack that is kept or
-//! repacked.
+//! Invariant: every used blob has exactly one kept place, and it is in a pack that is kept or
+//! repacked; one that is known to be damaged only if all others are.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;

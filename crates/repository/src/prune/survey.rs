@@ -12,6 +12,7 @@ use refloat_storage::{FileKind, Listed};
 
 use super::RepositoryState;
 use super::error::PruneError;
+use super::execute::ids;
 use crate::catalogue::Catalogue;
 use crate::check::{Snapshots, load_snapshots};
 use crate::error::RepositoryError;
@@ -67,15 +68,15 @@ impl Survey {
         let survey = Self::by(repository, snapshots, &index_files, counters, cancel);
         survey.or_else(|error| {
             // Another prune that ended meanwhile took away what these named.
-            let before: BTreeSet<_> = index_files.iter().map(|file| file.key).collect();
-            let now = repository.storage().list(FileKind::Index)?;
-            let now: BTreeSet<_> = now.iter().map(|file| file.key).collect();
+            let now = ids(repository, FileKind::Index, IndexId)?;
             // What others add takes nothing away.
-            Err(if !before.is_subset(&now) && error.may_be_of_a_change() {
-                PruneError::StateChanged
-            } else {
-                error
-            })
+            Err(
+                if !ids_of(&index_files).is_subset(&now) && error.may_be_of_a_change() {
+                    PruneError::StateChanged
+                } else {
+                    error
+                },
+            )
         })
     }
 
@@ -114,10 +115,7 @@ impl Survey {
         need.mark(roots, threads, counters, cancel)?;
         Ok(Self {
             snapshots: snapshots.readable.iter().map(|(id, _)| *id).collect(),
-            indexes: index_files
-                .iter()
-                .map(|file| IndexId(*file.key.id()))
-                .collect(),
+            indexes: ids_of(index_files),
             torn_indexes: catalogue.unreadable.iter().map(|(id, _)| *id).collect(),
             catalogue,
             packs,
@@ -206,6 +204,11 @@ impl PackListing {
             })
         })
     }
+}
+
+fn ids_of(index_files: &[Listed]) -> BTreeSet<IndexId> {
+    let ids = index_files.iter().map(|file| IndexId(*file.key.id()));
+    ids.collect()
 }
 
 /// Marks what trees need.

@@ -4,8 +4,8 @@
 //! half a file, or an empty directory where data was, would look like what was saved. The new
 //! snapshot names the old one as its `original` and is tagged.
 //!
-//! Invariant: every path that the new snapshot lacks is in the plan, up to a bound that is told; the old snapshot is deleted
-//! only when asked, and only after the new one is stored.
+//! Invariant: every path that the new snapshot lacks is in the plan, up to a bound that is told; the old
+//! snapshot is deleted only when asked, and only after the new one is stored.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -132,9 +132,8 @@ pub fn plan_snapshot_repair(
         }
     }
     if plan.lost_is_cut {
-        for snapshot in lost::affected(&trees, &roots, &losses, cancel)? {
-            let root = roots.iter().find(|(id, _)| *id == snapshot);
-            if !root.is_some_and(|(_, root)| losses.has_tree(root)) {
+        for (snapshot, root) in lost::affected(&trees, &roots, &losses, cancel)? {
+            if !losses.has_tree(&root) {
                 plan.rewrite.entry(snapshot).or_default();
             } else if !plan.hopeless.contains(&snapshot) {
                 plan.hopeless.push(snapshot);

@@ -4,7 +4,7 @@
 //! the check says more.
 
 use refloat_repository::SnapshotId;
-use refloat_repository::check::{BlobLoss, CheckFinding, PackDamage};
+use refloat_repository::check::{BlobLoss, CheckFinding};
 
 /// Names the next step, and what comes from elsewhere; empty if nothing is lost or damaged.
 pub fn advice(findings: &[CheckFinding]) -> String {
@@ -21,7 +21,7 @@ pub fn advice(findings: &[CheckFinding]) -> String {
              `refloat forget --unreadable {short}`\n"
         ));
     }
-    if has(findings, is_withheld) {
+    if has(findings, CheckFinding::is_withheld) {
         text.push_str(
             "next: see why the storage does not give out what cannot be read now; it is not known to be damaged\n",
         );
@@ -59,7 +59,7 @@ fn repair(findings: &[CheckFinding]) -> Option<&'static str> {
         );
     }
     if has(findings, |f| {
-        matches!(f, F::DamagedPack { .. }) && !is_withheld(f)
+        matches!(f, F::DamagedPack { .. }) && !f.is_withheld()
     }) {
         return Some("`refloat repair packs`");
     }
@@ -67,17 +67,6 @@ fn repair(findings: &[CheckFinding]) -> Option<&'static str> {
     has(findings, is_lost).then_some(
         "`refloat backup`, which stores again what is still there, and for the rest `refloat \
          repair snapshots`",
-    )
-}
-
-const fn is_withheld(finding: &CheckFinding) -> bool {
-    matches!(
-        finding,
-        CheckFinding::WithheldTree { .. }
-            | CheckFinding::DamagedPack {
-                damage: PackDamage::Withheld { .. },
-                ..
-            }
     )
 }
 
@@ -94,6 +83,7 @@ const fn unreadable(finding: &CheckFinding) -> Option<SnapshotId> {
 
 #[cfg(test)]
 mod tests {
+    use refloat_repository::check::PackDamage;
     use refloat_repository::{BlobId, BlobKind, IndexId, PackId};
 
     use super::*;

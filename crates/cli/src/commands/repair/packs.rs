@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use refloat_model::progress::Progress as _;
-use refloat_repository::check::{self, CheckFinding, CheckOptions, PackDamage, ReadData};
+use refloat_repository::check::{self, CheckFinding, CheckOptions, ReadData};
 use refloat_repository::lock::LockMode;
 use refloat_repository::repair::{PackRepairReport, repair_packs};
 use refloat_repository::{PackId, Repository};
@@ -146,10 +146,7 @@ fn damaged(
     let report = check::check(repository, &options, progress.counters(), &signals.cancel)?;
     let packs = report.errors().filter_map(|finding| match finding {
         // What may not be read may be whole.
-        CheckFinding::DamagedPack {
-            damage: PackDamage::Withheld { .. },
-            ..
-        } => None,
+        withheld if withheld.is_withheld() => None,
         CheckFinding::DamagedPack { pack, .. }
         | CheckFinding::PackSize { pack, .. }
         | CheckFinding::IndexMismatch { pack, .. } => Some(*pack),
