@@ -213,6 +213,21 @@ impl<'a> CatalogueTrees<'a> {
             .map(move |(row, failure)| (catalogue.pack_of(&catalogue.rows()[row]), failure))
     }
 
+    /// Reads a tree, and each further copy of it, for whoever chooses among them. One that cannot be read is not to be
+    /// chosen, whyever.
+    pub fn read_all_copies(&self, tree: BlobId) -> Result<Vec<Node>, RepositoryError> {
+        let nodes = self.read(tree)?;
+        let copies = self.catalogue.copies(BlobKind::Tree, &tree);
+        if copies.len() > 1 {
+            for number in copies {
+                if !self.bad.contains(number) && self.read_copy(number).is_err() {
+                    let _newly = self.bad.insert(number);
+                }
+            }
+        }
+        Ok(nodes)
+    }
+
     /// Reads one copy; once more before it counts as damaged: the transfer may have been.
     fn read_copy(&self, number: usize) -> Result<Vec<u8>, RepositoryError> {
         let row = &self.catalogue.rows()[number];

@@ -306,7 +306,8 @@ impl TreeSource for NeedTrees<'_> {
             .is_empty();
         match &self.added {
             Some(added) if !known => added.read(tree),
-            _ => self.known.read(tree),
+            // Of several places one will be kept, and that must be whole.
+            _ => self.known.read_all_copies(tree),
         }
     }
 }

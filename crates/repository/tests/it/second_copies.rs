@@ -24,9 +24,8 @@ use crate::pruning::*;
 use crate::restore::restore_newest;
 use crate::support::*;
 
-/// A repository of which each blob is in two packs. Of each kind one pack is damaged, a byte of one blob, in the place
-/// that the index in memory knows.
-fn half_damaged() -> (SharedStorage, Vec<PackId>) {
+/// A repository of which each blob is in two packs.
+fn doubled() -> SharedStorage {
     let storage: SharedStorage = Arc::new(MemoryStorage::new());
     generations(&storage);
     let repository = open(&storage).into_indexed().unwrap();
@@ -46,19 +45,43 @@ fn half_damaged() -> (SharedStorage, Vec<PackId>) {
     repository
         .write_json(FileKind::Index, "an index", &file)
         .unwrap();
-    let known = repository.reload().unwrap();
+    storage
+}
+
+/// As [`doubled`]. Of each kind one pack is damaged, a byte of one blob, in the place that the index in memory knows.
+fn half_damaged() -> (SharedStorage, Vec<PackId>) {
+    let storage = doubled();
+    let known = open(&storage).into_indexed().unwrap();
     let mut damaged = Vec::new();
     let (root, data) = needed(&known);
     for (kind, id) in [(BlobKind::Data, data), (BlobKind::Tree, root)] {
         let place = known.index().get(kind, &id).unwrap();
-        let key = FileKey::new(FileKind::Pack, place.pack.0);
-        let mut bytes = storage.read(&key).unwrap();
-        bytes[place.blob.offset as usize + 20] ^= 1;
-        storage.delete(&key).unwrap();
-        storage.write(&key, &bytes).unwrap();
+        damage(&storage, place.pack, place.blob.offset);
         damaged.push(place.pack);
     }
     (storage, damaged)
+}
+
+fn damage(storage: &SharedStorage, pack: PackId, blob_offset: u32) {
+    let key = FileKey::new(FileKind::Pack, pack.0);
+    let mut bytes = storage.read(&key).unwrap();
+    bytes[blob_offset as usize + 20] ^= 1;
+    storage.delete(&key).unwrap();
+    storage.write(&key, &bytes).unwrap();
+}
+
+/// The packs that hold a tree, and where in each.
+fn places(repository: &Repository, tree: BlobId) -> Vec<(PackId, u32)> {
+    let files = repository.storage().list(FileKind::Index).unwrap();
+    let files = files.iter().map(|file| repository.read_json(&file.key));
+    let mut places = BTreeSet::new();
+    for file in files.map(Result::<IndexFile, _>::unwrap) {
+        for pack in file.packs {
+            let found = pack.blobs.iter().find(|blob| blob.id == tree);
+            places.extend(found.map(|blob| (pack.id, blob.offset)));
+        }
+    }
+    places.into_iter().collect()
 }
 
 /// The root of a snapshot, and a blob of a file below it.
@@ -139,14 +162,22 @@ fn the_whole_one_is_read_restored_and_copied_and_check_names_the_other() {
 
 #[test]
 fn prune_keeps_the_copy_of_a_tree_that_it_could_read() {
-    let (storage, _) = half_damaged();
-    let before = all_snapshots(&storage);
-    for options in [frugal(), thorough()] {
-        let report = prune(&storage, options);
-        let text = format!("{report:?}");
-        assert!(all_snapshots(&storage) == before, "{text}");
-        let lost = check_with(&open(&storage), ReadData::None).lost;
-        assert_eq!(lost, [], "{text}");
+    for damaged in 0..2 {
+        let storage = doubled();
+        let before = all_snapshots(&storage);
+        let repository = open(&storage).into_indexed().unwrap();
+        let (root, _) = needed(&repository);
+        let places = places(&repository, root);
+        assert_eq!(places.len(), 2);
+        let (pack, offset) = places[damaged];
+        damage(&storage, pack, offset);
+        for options in [frugal(), thorough()] {
+            let report = prune(&storage, options);
+            let text = format!("{damaged}: {report:?}");
+            assert!(all_snapshots(&storage) == before, "{text}");
+            let lost = check_with(&open(&storage), ReadData::None).lost;
+            assert_eq!(lost, [], "{text}");
+        }
     }
 }
 
