@@ -62,9 +62,10 @@ fn a_lock_that_a_listing_does_not_show_proves_nothing_and_buries_nobody() {
     let living = others
         .lock(LockMode::Exclusive, owner("living"), clock())
         .unwrap();
-    let hiding = Arc::new(Hiding {
+    let earlier = storage.list(FileKind::Lock).unwrap();
+    let hiding = Arc::new(Retelling {
         inner: Arc::clone(&storage),
-        shown: storage.list(FileKind::Lock).unwrap(),
+        retell: move |_| earlier.clone(),
     });
     let ours = open(&(hiding as SharedStorage));
     for mode in [LockMode::Shared, LockMode::Exclusive] {
@@ -78,13 +79,13 @@ fn a_lock_that_a_listing_does_not_show_proves_nothing_and_buries_nobody() {
     assert_eq!(storage.list(FileKind::Lock).unwrap().len(), 1);
 }
 
-/// Storage whose listings show the locks of earlier only.
-struct Hiding {
+/// Storage that lists other locks than there are.
+struct Retelling<F> {
     inner: SharedStorage,
-    shown: Vec<Listed>,
+    retell: F,
 }
 
-impl Storage for Hiding {
+impl<F: Fn(Vec<Listed>) -> Vec<Listed> + Send + Sync> Storage for Retelling<F> {
     fn location(&self) -> String {
         self.inner.location()
     }
@@ -110,7 +111,7 @@ impl Storage for Hiding {
     }
     fn list(&self, kind: FileKind) -> Result<Vec<Listed>, StorageError> {
         match kind {
-            FileKind::Lock => Ok(self.shown.clone()),
+            FileKind::Lock => self.inner.list(kind).map(&self.retell),
             kind => self.inner.list(kind),
         }
     }
@@ -122,6 +123,9 @@ impl Storage for Hiding {
     }
     fn settling(&self) -> Duration {
         self.inner.settling()
+    }
+    fn now(&self) -> Option<Timestamp> {
+        self.inner.now()
     }
     fn protection(&self) -> Option<Protection> {
         None
@@ -269,7 +273,21 @@ fn a_lock_that_is_listed_counts_though_the_storage_says_that_it_is_not_there() {
 fn where_files_have_no_times_the_storage_s_own_moment_outweighs_a_clock_that_is_ahead() {
     let memory = Arc::new(MemoryStorage::new());
     let storage = Arc::clone(&memory) as SharedStorage;
-    let repository = init(&storage, ChunkerChoice::Gear);
+    drop(init(&storage, ChunkerChoice::Gear));
+    // As a REST server: it lists no times, and each of its answers tells the moment.
+    let timeless = |listed: Vec<Listed>| {
+        let without = |file: Listed| Listed {
+            modified: None,
+            ..file
+        };
+        listed.into_iter().map(without).collect()
+    };
+    let repository = open(
+        &(Arc::new(Retelling {
+            inner: Arc::clone(&storage),
+            retell: timeless,
+        }) as SharedStorage),
+    );
     let now = jiff::Timestamp::now();
     write_lock(&repository, now, false);
     assert_eq!(storage.list(FileKind::Lock).unwrap()[0].modified, None);
