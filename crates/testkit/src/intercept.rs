@@ -2,11 +2,12 @@
 //!
 //! Invariant: a call that the function lets pass gets the inner storage's answer.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use refloat_model::time::Timestamp;
 use refloat_storage::{
-    FileKey, FileKind, Listed, Protection, SharedStorage, Storage, StorageError,
+    FileKey, FileKind, Listed, Protection, SharedStorage, Storage, StorageError, StorageErrorKind,
 };
 
 /// A call that is about to happen.
@@ -56,6 +57,7 @@ pub struct Intercepted {
     gate: Gate,
     connections: usize,
     settling: Duration,
+    bad_sectors: Option<(FileKey, Range<u64>)>,
 }
 
 impl Intercepted {
@@ -68,6 +70,7 @@ impl Intercepted {
             gate,
             connections,
             settling,
+            bad_sectors: None,
         }
     }
 
@@ -83,6 +86,30 @@ impl Intercepted {
     pub const fn with_settling(mut self, settling: Duration) -> Self {
         self.settling = settling;
         self
+    }
+
+    /// The same, which fails whatever reads one of these bytes of a file, as a disk with bad sectors does.
+    #[must_use]
+    pub fn with_bad_sectors(mut self, key: FileKey, bytes: Range<u64>) -> Self {
+        self.bad_sectors = Some((key, bytes));
+        self
+    }
+
+    fn pass_over_sectors(&self, key: &FileKey, read: Range<u64>) -> Result<(), StorageError> {
+        match &self.bad_sectors {
+            Some((bad, sectors))
+                if bad == key && read.start < sectors.end && sectors.start < read.end =>
+            {
+                Err(StorageError::new(
+                    StorageErrorKind::Failed,
+                    "read",
+                    key,
+                    self.location(),
+                    Some("Input/output error".into()),
+                ))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -103,6 +130,7 @@ impl Storage for Intercepted {
 
     fn read(&self, key: &FileKey) -> Result<Vec<u8>, StorageError> {
         (self.gate)(Call::Read(*key))?;
+        self.pass_over_sectors(key, 0..u64::MAX)?;
         self.inner.read(key)
     }
 
@@ -113,6 +141,7 @@ impl Storage for Intercepted {
         length: usize,
     ) -> Result<Vec<u8>, StorageError> {
         (self.gate)(Call::Read(*key))?;
+        self.pass_over_sectors(key, offset..offset.saturating_add(length as u64))?;
         self.inner.read_range(key, offset, length)
     }
 

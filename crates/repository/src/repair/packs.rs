@@ -15,6 +15,7 @@ use super::salvage::{SalvagedPack, is_sound, salvage};
 use crate::catalogue::Catalogue;
 use crate::deletion::delete_all;
 use crate::error::RepositoryError;
+use crate::failure::chain;
 use crate::id::PackId;
 use crate::lock::Lock;
 use crate::pack_reading::pack_file;
@@ -35,13 +36,17 @@ pub struct PackRepairReport {
     pub sound: Vec<PackId>,
     /// New packs.
     pub packs_written: u64,
-    /// Damaged packs that storage keeps; no index names them any more.
+    /// Damaged packs that are kept, by storage, or since part of them cannot be read now; no index names them any
+    /// more.
     pub kept: BTreeSet<PackId>,
+    /// Packs that were left alone, since storage gives no byte of them and does not say that they are gone: why.
+    pub withheld: Vec<(PackId, String)>,
 }
 
 /// Saves what is undamaged in these packs and removes them. Needs an exclusive lock.
 ///
-/// Guarantees: no undamaged blob is given up. Crash behaviour: see the module.
+/// Guarantees: no undamaged blob is given up; of a pack that storage gives in part only, what it gives is saved,
+/// and the pack stays. Crash behaviour: see the module.
 ///
 /// # Errors
 /// An index file is damaged (repair the index first), the lock is lost, or storage failed.
@@ -60,10 +65,13 @@ pub fn repair_packs(
     let mut damaged = Vec::new();
     for pack in packs.iter().copied().collect::<BTreeSet<_>>() {
         cancel.check()?;
-        if is_sound(repository, &catalogue, pack)? {
-            report.sound.push(pack);
-        } else {
-            damaged.push(pack);
+        match is_sound(repository, &catalogue, pack, cancel) {
+            Ok(true) => report.sound.push(pack),
+            Ok(false) => damaged.push(pack),
+            Err(error) if error.is_of_one_thing() && !error.is_damage() => {
+                report.withheld.push((pack, chain(&error)));
+            }
+            Err(error) => return Err(error),
         }
     }
     if damaged.is_empty() {
@@ -84,8 +92,14 @@ pub fn repair_packs(
         return Ok(report);
     }
     lock.prove()?;
-    let files: Vec<FileKey> = damaged.iter().map(|pack| pack_file(*pack)).collect();
+    // What cannot be read today may be tomorrow, or by other means.
+    let (unread, read): (Vec<_>, Vec<_>) = report
+        .salvaged
+        .iter()
+        .partition(|pack| pack.withheld_bytes > 0);
+    let files: Vec<FileKey> = read.iter().map(|pack| pack_file(pack.pack)).collect();
     let kept = delete_all(repository, &files)?;
-    report.kept = kept.into_iter().map(|file| PackId(*file.id())).collect();
+    let kept = kept.into_iter().map(|file| PackId(*file.id()));
+    report.kept = kept.chain(unread.iter().map(|pack| pack.pack)).collect();
     Ok(report)
 }

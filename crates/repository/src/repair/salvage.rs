@@ -8,7 +8,7 @@ use std::sync::Mutex;
 
 use refloat_model::cancel::Cancel;
 use refloat_model::progress::Counters;
-use refloat_storage::StorageErrorKind;
+use refloat_storage::{FileKey, SharedStorage, StorageErrorKind};
 
 use crate::catalogue::Catalogue;
 use crate::error::RepositoryError;
@@ -28,28 +28,94 @@ pub struct SalvagedPack {
     pub saved: u64,
     /// Blobs that no bytes of this pack are any more. Another pack may hold them.
     pub lost: Vec<(BlobKind, BlobId)>,
+    /// Bytes that storage does not give, as a disk with bad sectors. Others were read around them.
+    pub withheld_bytes: u64,
 }
 
-/// The bytes of a pack; empty if it is gone. A second time if the first transfer was damaged.
-pub fn read_pack(repository: &Repository, pack: PackId) -> Result<Vec<u8>, RepositoryError> {
-    let read = || match repository.storage().read(&pack_file(pack)) {
-        Err(error) if error.kind() == StorageErrorKind::NotFound => Ok(Vec::new()),
-        read => read,
-    };
-    let first = read()?;
-    if sha256(&first) == pack.0 {
-        return Ok(first);
+/// What storage gives of a pack.
+struct PackBytes {
+    /// Empty if the pack is gone; zeros where storage gives nothing.
+    bytes: Vec<u8>,
+    /// How many bytes it does not give.
+    withheld: u64,
+}
+
+/// The smallest stretch that is asked for around what cannot be read, in bytes: a sector of most disks.
+const SECTOR_BYTES: usize = 4096;
+
+/// The bytes of a pack. A second time if the first transfer was damaged.
+///
+/// # Errors
+/// Storage failed, or gives no byte and does not say that the pack is gone.
+fn read_pack(
+    repository: &Repository,
+    pack: PackId,
+    cancel: &Cancel,
+) -> Result<PackBytes, RepositoryError> {
+    let storage = repository.storage();
+    let file = pack_file(pack);
+    let mut bytes = Vec::new();
+    for _attempt in 0..2 {
+        bytes = match storage.read(&file) {
+            Ok(read) => read,
+            Err(error) if error.kind() == StorageErrorKind::NotFound => Vec::new(),
+            Err(error) if error.kind() == StorageErrorKind::Failed => {
+                let around = read_around(storage, &file, cancel)?;
+                return around.ok_or_else(|| error.into());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if sha256(&bytes) == pack.0 {
+            break;
+        }
     }
-    Ok(read()?)
+    Ok(PackBytes { bytes, withheld: 0 })
+}
+
+/// All of a file but the sectors that storage does not give, as of a failing disk; none if it gives nothing at all.
+fn read_around(
+    storage: &SharedStorage,
+    file: &FileKey,
+    cancel: &Cancel,
+) -> Result<Option<PackBytes>, RepositoryError> {
+    let size = storage.size(file)?.unwrap_or_default();
+    let size = usize::try_from(size).unwrap_or(usize::MAX);
+    let (mut bytes, mut withheld) = (Vec::new(), 0);
+    let mut stretches = vec![0..size];
+    while let Some(stretch) = stretches.pop() {
+        cancel.check()?;
+        let length = stretch.len();
+        match storage.read_range(file, stretch.start as u64, length) {
+            Ok(read) => bytes.extend_from_slice(&read),
+            Err(error) if error.is_of_the_storage() => return Err(error.into()),
+            Err(_) if length > SECTOR_BYTES => {
+                let middle = stretch.start + (length / 2).next_multiple_of(SECTOR_BYTES);
+                // The front half is next.
+                stretches.extend([middle..stretch.end, stretch.start..middle]);
+            }
+            Err(_) => {
+                withheld += length;
+                bytes.resize(stretch.end, 0);
+            }
+        }
+    }
+    Ok((withheld < size).then_some(PackBytes {
+        bytes,
+        withheld: withheld as u64,
+    }))
 }
 
 /// Whether a pack is what its name, its header and the index say.
+///
+/// # Errors
+/// As [`salvage`].
 pub fn is_sound(
     repository: &Repository,
     catalogue: &Catalogue,
     pack: PackId,
+    cancel: &Cancel,
 ) -> Result<bool, RepositoryError> {
-    let bytes = read_pack(repository, pack)?;
+    let PackBytes { bytes, .. } = read_pack(repository, pack, cancel)?;
     if sha256(&bytes) != pack.0 {
         return Ok(false);
     }
@@ -65,6 +131,9 @@ pub fn is_sound(
 }
 
 /// Copies every undamaged blob of these packs; the packs themselves are not touched.
+///
+/// # Errors
+/// Storage failed, or gives no byte of a pack and does not say that it is gone.
 pub fn salvage(
     repository: &Repository,
     catalogue: &Catalogue,
@@ -76,7 +145,7 @@ pub fn salvage(
     let salvaged = Mutex::new(Vec::new());
     for_each(packs, threads(repository.storage()), |pack| {
         cancel.check()?;
-        let bytes = read_pack(repository, *pack)?;
+        let PackBytes { bytes, withheld } = read_pack(repository, *pack, cancel)?;
         let entries = entries(repository, catalogue, *pack, &bytes);
         let mut keep = |blob: &PackedBlob, sealed: &[u8]| writer.add(*blob, sealed);
         let found = open_entries(repository, &entries, &bytes, &mut keep)?;
@@ -86,6 +155,7 @@ pub fn salvage(
             pack: *pack,
             saved,
             lost: lost.map(|(blob, _)| blob).collect(),
+            withheld_bytes: withheld,
         });
         Counters::add(&counters.bytes_done, bytes.len() as u64);
         Ok(())

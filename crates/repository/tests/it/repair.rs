@@ -19,6 +19,7 @@ use refloat_storage::memory::MemoryStorage;
 use refloat_storage::{FileKey, FileKind, SharedStorage};
 use refloat_testkit::damage::Damage;
 use refloat_testkit::faults::{FaultPlan, FaultyStorage, MutationEffect};
+use refloat_testkit::intercept::Intercepted;
 use refloat_testkit::random::Random;
 
 use crate::oracle::*;
@@ -241,6 +242,59 @@ fn a_sound_pack_is_left_alone_and_an_unknown_one_is_no_error() {
     drop(lock);
     assert_eq!(storage.list(FileKind::Pack).unwrap(), packs);
     require_spotless(&storage);
+}
+
+/// What a failing disk still gives is saved, and the pack is not given up, since the rest may be read another day.
+#[test]
+fn a_pack_with_bad_sectors_gives_what_can_be_read_of_it() {
+    let storage: SharedStorage = Arc::new(MemoryStorage::new());
+    fill(&storage);
+    let packs = storage.list(FileKind::Pack).unwrap();
+    let largest = packs.iter().max_by_key(|pack| pack.size).unwrap();
+    let (pack, middle) = (PackId(*largest.key.id()), largest.size / 2);
+    let broken = |bytes| -> SharedStorage {
+        let intercepted = Intercepted::new(Arc::clone(&storage), Box::new(|_| Ok(())));
+        Arc::new(intercepted.with_bad_sectors(largest.key, bytes))
+    };
+    let repair = |bytes| {
+        let repository = open(&broken(bytes));
+        let lock = exclusive(&repository, jiff::Timestamp::now()).unwrap();
+        let (counters, cancel) = (Counters::default(), Cancel::default());
+        repair_packs(&repository, &lock, &[pack], &counters, &cancel).unwrap()
+    };
+
+    let report = repair(0..largest.size);
+    assert_eq!((report.withheld[0].0, report.salvaged.len()), (pack, 0));
+    assert!(report.withheld[0].1.ends_with("Input/output error"));
+    require_spotless(&storage);
+
+    let report = repair(middle..middle + 1);
+    let [salvaged] = &report.salvaged[..] else {
+        panic!("{report:?}");
+    };
+    assert_eq!(salvaged.withheld_bytes, 4096);
+    let [(_, lost)] = &salvaged.lost[..] else {
+        panic!("one blob lies there: {report:?}");
+    };
+    assert!(salvaged.saved > 3, "{report:?}");
+    assert_eq!(report.kept, BTreeSet::from([pack]));
+    assert_eq!(storage.size(&largest.key).unwrap(), Some(largest.size));
+    let lost_only = |finding: &&CheckFinding| !matches!(finding, CheckFinding::MissingBlob { blob, .. } if blob == lost);
+    let left: Vec<_> = check_all(&storage)
+        .errors()
+        .filter(lost_only)
+        .cloned()
+        .collect();
+    assert_eq!(left, []);
+
+    // The disk gave in: nothing is lost any more.
+    let repository = open(&storage);
+    let (counters, cancel) = (Counters::default(), Cancel::default());
+    let plan = plan_index_repair(&repository, HeaderReading::Doubtful, &counters, &cancel).unwrap();
+    let lock = exclusive(&repository, jiff::Timestamp::now()).unwrap();
+    plan.execute(&repository, &lock, &counters, &cancel)
+        .unwrap();
+    assert_eq!(check_all(&storage).errors().count(), 0);
 }
 
 #[test]

@@ -23,7 +23,8 @@ pub fn advice(findings: &[CheckFinding]) -> String {
     }
     if has(findings, CheckFinding::is_withheld) {
         text.push_str(
-            "next: see why the storage does not give out what cannot be read now; it is not known to be damaged\n",
+            "next: see why the storage does not give out what cannot be read now; it is not known to be damaged, and \
+             of a pack on a failing disk `refloat repair packs PACK` saves what can still be read\n",
         );
     }
     if let Some(repair) = repair(findings) {

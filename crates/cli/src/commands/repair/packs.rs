@@ -36,6 +36,8 @@ struct Report {
     dry_run: bool,
     /// Packs to be repaired.
     packs: Vec<String>,
+    /// Packs that cannot be read now and were not named: they are left alone.
+    unread: Vec<String>,
     /// None if nothing was carried out.
     done: Option<Done>,
     /// Snapshots that need what is lost.
@@ -48,8 +50,17 @@ struct Done {
     /// Packs that were not damaged and were left alone.
     sound: Vec<String>,
     packs_written: u64,
-    /// Damaged packs that storage keeps; no index names them any more.
+    /// Damaged packs that are kept, by storage, or since part of them cannot be read now; no index names them any
+    /// more.
     kept: Vec<String>,
+    /// Packs of which nothing can be read now; they were left alone.
+    withheld: Vec<Withheld>,
+}
+
+#[derive(Serialize)]
+struct Withheld {
+    pack: String,
+    reason: String,
 }
 
 #[derive(Serialize)]
@@ -57,6 +68,8 @@ struct Salvaged {
     pack: String,
     saved: u64,
     lost: Vec<String>,
+    /// Bytes of it that cannot be read now.
+    withheld_bytes: u64,
 }
 
 impl Done {
@@ -71,12 +84,18 @@ impl From<PackRepairReport> for Done {
             pack: pack.pack.to_string(),
             saved: pack.saved,
             lost: pack.lost.iter().map(|(_, blob)| blob.to_string()).collect(),
+            withheld_bytes: pack.withheld_bytes,
+        });
+        let withheld = report.withheld.into_iter().map(|(pack, reason)| Withheld {
+            pack: pack.to_string(),
+            reason,
         });
         Self {
             packs: salvaged.collect(),
             sound: report.sound.iter().map(ToString::to_string).collect(),
             packs_written: report.packs_written,
             kept: report.kept.iter().map(ToString::to_string).collect(),
+            withheld: withheld.collect(),
         }
     }
 }
@@ -87,17 +106,18 @@ pub fn run(
     signals: &Signals,
 ) -> Result<ExitStatus, CommandError> {
     let repository = repository::open_uncached(settings)?;
-    let packs = if args.packs.is_empty() {
+    let (packs, unread) = if args.packs.is_empty() {
         let _lock = repository::lock_for_reading(&repository, settings)?;
         damaged(&repository, settings, signals)?
     } else {
-        args.packs.iter().copied().collect()
+        (args.packs.iter().copied().collect(), BTreeSet::new())
     };
     let Carrying { dry_run, yes } = args.carrying;
     let mut report = Report {
         repair: "packs",
         dry_run,
         packs: packs.iter().map(ToString::to_string).collect(),
+        unread: unread.iter().map(ToString::to_string).collect(),
         done: None,
         affected_points: Vec::new(),
     };
@@ -118,10 +138,10 @@ pub fn run(
     if report.done.as_ref().is_some_and(Done::has_lost) {
         report.affected_points = affected(&repository, settings, signals)?;
     }
-    let is_partly = report
-        .done
-        .as_ref()
-        .is_some_and(|done| !done.kept.is_empty() || done.has_lost());
+    let is_partly = !report.unread.is_empty()
+        || report.done.as_ref().is_some_and(|done| {
+            !done.kept.is_empty() || !done.withheld.is_empty() || done.has_lost()
+        });
     let status = if is_partly {
         ExitStatus::Incomplete
     } else {
@@ -132,54 +152,74 @@ pub fn run(
         .report("repair", status, &report, || text(&report))
 }
 
-/// The packs that a check of all data finds damaged.
+/// The packs that a check of all data finds damaged, and those that cannot be read now.
 fn damaged(
     repository: &Repository,
     settings: &Settings,
     signals: &Signals,
-) -> Result<BTreeSet<PackId>, CommandError> {
+) -> Result<(BTreeSet<PackId>, BTreeSet<PackId>), CommandError> {
     let progress = Shown::start(settings);
     progress.phase("reading all data");
     let options = CheckOptions {
         read_data: ReadData::All,
     };
     let report = check::check(repository, &options, progress.counters(), &signals.cancel)?;
-    let packs = report.errors().filter_map(|finding| match finding {
-        // What may not be read may be whole.
-        withheld if withheld.is_withheld() => None,
-        CheckFinding::DamagedPack { pack, .. }
-        | CheckFinding::PackSize { pack, .. }
-        | CheckFinding::IndexMismatch { pack, .. } => Some(*pack),
-        _ => None,
-    });
-    Ok(packs.collect())
+    let (mut packs, mut unread) = (BTreeSet::new(), BTreeSet::new());
+    for finding in report.errors() {
+        match finding {
+            // It may be whole.
+            CheckFinding::DamagedPack { pack, .. } if finding.is_withheld() => unread.insert(*pack),
+            CheckFinding::DamagedPack { pack, .. }
+            | CheckFinding::PackSize { pack, .. }
+            | CheckFinding::IndexMismatch { pack, .. } => packs.insert(*pack),
+            _ => false,
+        };
+    }
+    unread.retain(|pack| !packs.contains(pack));
+    Ok((packs, unread))
 }
 
 fn text(report: &Report) -> String {
+    let mut text = String::new();
+    for pack in &report.unread {
+        text.push_str(&format!(
+            "pack {pack} cannot be read now and is left alone; name it to save what can be read of it\n"
+        ));
+    }
     let Some(done) = &report.done else {
         if report.packs.is_empty() {
-            return "no pack that can be read is damaged\n".to_owned();
+            text.push_str("no pack that can be read is damaged\n");
+            return text;
         }
-        let mut text = "what is undamaged in these packs is saved into new ones:\n".to_owned();
+        text.push_str("what is undamaged in these packs is saved into new ones:\n");
         for pack in &report.packs {
             text.push_str(&format!("  {pack}\n"));
         }
         return text;
     };
-    let mut text = String::new();
     for pack in &done.packs {
         text.push_str(&format!(
-            "pack {}: saved {}, lost {}\n",
+            "pack {}: saved {}, lost {}{}\n",
             pack.pack.get(..8).unwrap_or_default(),
             table::count(pack.saved, "blob"),
             table::count(pack.lost.len() as u64, "blob"),
+            match pack.withheld_bytes {
+                0 => String::new(),
+                bytes => format!(", {} cannot be read", table::bytes(bytes)),
+            },
         ));
     }
     for pack in &done.sound {
         text.push_str(&format!("pack {pack} is not damaged\n"));
     }
+    for Withheld { pack, reason } in &done.withheld {
+        text.push_str(&format!(
+            "pack {pack} is left alone, since nothing of it can be read: {}\n",
+            table::printable(reason)
+        ));
+    }
     for pack in &done.kept {
-        text.push_str(&format!("pack {pack} is kept by the storage\n"));
+        text.push_str(&format!("pack {pack} is kept, and no index names it\n"));
     }
     text.push_str(&affected_text(&report.affected_points));
     text
