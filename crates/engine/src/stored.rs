@@ -4,9 +4,11 @@
 
 mod content;
 mod folder;
+mod gaps;
 mod lookup;
 mod point;
 
 pub use content::BlobStream;
+pub use gaps::gaps;
 pub use lookup::{StoredTree, TreePathError};
 pub use point::RepositoryPoint;

@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod backup;
+mod gaps;
 mod parents;
 mod partial;
 mod playground;

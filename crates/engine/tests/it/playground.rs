@@ -328,6 +328,8 @@ pub struct Playground {
     pub quiesce_fails: bool,
     pub waivers: Vec<Waiver>,
     pub identity: String,
+    /// What discovery finds worth telling.
+    pub findings: Vec<Finding>,
     runs: u8,
 }
 
@@ -346,6 +348,7 @@ impl Playground {
             quiesce_fails: false,
             waivers: Vec::new(),
             identity: "machine-1".into(),
+            findings: Vec::new(),
             runs: 0,
         }
     }
@@ -368,6 +371,7 @@ impl Playground {
                     requires: requires.iter().map(|r| subject(r)).collect(),
                 }],
                 items: items.iter().map(|(item, _)| item.clone()).collect(),
+                findings: self.findings.clone(),
                 ..Inventory::default()
             },
             behaviours: items
