@@ -17,6 +17,7 @@ use crate::error::RepositoryError;
 use crate::format::config::Config;
 use crate::format::key::{KeyError, KeyFile};
 use crate::id::{KeyId, sha256};
+use crate::keys::KeyRecord;
 use crate::repository::Repository;
 
 /// The version of the file.
@@ -65,6 +66,16 @@ impl From<refloat_storage::StorageError> for EscrowError {
     }
 }
 
+/// Which keys that are gone are put back. Nobody can tell whether one was destroyed or removed since the export.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum KeyChoice {
+    /// The one that the password opens. So are others whose file is there and damaged: those were not removed.
+    #[default]
+    Opened,
+    /// Every one.
+    All,
+}
+
 /// What putting an escrow back came to.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Restored {
@@ -72,10 +83,36 @@ pub struct Restored {
     pub keys: Vec<KeyId>,
     /// Whether the config was gone or damaged.
     pub config: bool,
+    /// Keys that are gone and were not put back.
+    pub left_out: Vec<KeyRecord>,
+}
+
+/// A key file that can be read as one.
+struct StoredKey {
+    id: KeyId,
+    bytes: Vec<u8>,
+    file: KeyFile,
+}
+
+impl StoredKey {
+    /// None if these bytes are no key file.
+    fn of(bytes: Vec<u8>) -> Option<Self> {
+        let file = serde_json::from_slice(&bytes).ok()?;
+        let id = KeyId(sha256(&bytes));
+        Some(Self { id, bytes, file })
+    }
+
+    fn record(&self) -> KeyRecord {
+        KeyRecord {
+            id: self.id,
+            origin: self.file.origin(),
+            current: false,
+        }
+    }
 }
 
 impl Escrow {
-    /// Takes the config and all sound keys of a repository.
+    /// Takes the config and all sound keys of a repository; what else lies there is not taken.
     ///
     /// # Errors
     /// Storage failed.
@@ -84,9 +121,8 @@ impl Escrow {
         let mut keys = Vec::new();
         for listed in storage.list(FileKind::Key)? {
             let bytes = storage.read(&listed.key)?;
-            if sha256(&bytes) == *listed.key.id() {
-                keys.push(BASE64.encode(bytes));
-            }
+            let key = StoredKey::of(bytes).filter(|key| key.id.0 == *listed.key.id());
+            keys.extend(key.map(|key| BASE64.encode(key.bytes)));
         }
         Ok(Self {
             version: VERSION,
@@ -124,11 +160,14 @@ impl Escrow {
         &self,
         storage: &SharedStorage,
         password: &Secret,
+        choice: KeyChoice,
     ) -> Result<Restored, EscrowError> {
         let decode = |text: &String| BASE64.decode(text).map_err(|_| EscrowError::Invalid);
         let config = decode(&self.config)?;
         let keys: Vec<Vec<u8>> = self.keys.iter().map(decode).collect::<Result<_, _>>()?;
-        let cipher = prove(&config, &keys, password)?;
+        // Earlier exports took whatever lay among the keys.
+        let keys: Vec<StoredKey> = keys.into_iter().filter_map(StoredKey::of).collect();
+        let (opened, cipher) = prove(&config, &keys, password)?;
         let mut restored = Restored::default();
         match storage.read(&FileKey::CONFIG) {
             Ok(found) if found == config || cipher.open(&found).is_ok() => {}
@@ -146,22 +185,9 @@ impl Escrow {
             }
             Err(error) => return Err(error.into()),
         }
-        for bytes in &keys {
-            let id = sha256(bytes);
-            let file = FileKey::new(FileKind::Key, id);
-            let found = match storage.read(&file) {
-                Ok(found) => Some(found),
-                Err(error) if error.kind() == StorageErrorKind::NotFound => None,
-                Err(error) => return Err(error.into()),
-            };
-            if found.as_ref() == Some(bytes) {
-                continue;
-            }
-            if found.is_some() {
-                storage.delete(&file)?;
-            }
-            storage.write(&file, bytes)?;
-            restored.keys.push(KeyId(id));
+        for key in &keys {
+            let is_wanted = choice == KeyChoice::All || key.id == opened;
+            restored.take(storage, key, is_wanted)?;
         }
         if restored.config {
             storage.write(&FileKey::CONFIG, &config)?;
@@ -172,31 +198,69 @@ impl Escrow {
     }
 }
 
+impl Restored {
+    /// Puts a key back if it is damaged, or gone and wanted.
+    fn take(
+        &mut self,
+        storage: &SharedStorage,
+        key: &StoredKey,
+        is_wanted: bool,
+    ) -> Result<(), EscrowError> {
+        let file = FileKey::new(FileKind::Key, key.id.0);
+        match storage.read(&file) {
+            Ok(found) if found == key.bytes => return Ok(()),
+            Ok(_damaged) => storage.delete(&file)?,
+            Err(error) if error.kind() != StorageErrorKind::NotFound => return Err(error.into()),
+            Err(_gone) if is_wanted => {}
+            Err(_gone) => {
+                self.left_out.push(key.record());
+                return Ok(());
+            }
+        }
+        storage.write(&file, &key.bytes)?;
+        self.keys.push(key.id);
+        Ok(())
+    }
+}
+
 /// Whether there is a sound key that the escrow does not hold: then what looks damaged may be
 /// somebody's repository, whose password we do not know.
-fn has_other_keys(storage: &SharedStorage, keys: &[Vec<u8>]) -> Result<bool, RepositoryError> {
+fn has_other_keys(storage: &SharedStorage, keys: &[StoredKey]) -> Result<bool, RepositoryError> {
     for listed in storage.list(FileKind::Key)? {
         let bytes = storage.read(&listed.key)?;
-        if sha256(&bytes) == *listed.key.id() && !keys.contains(&bytes) {
+        let is_known = keys.iter().any(|key| key.bytes == bytes);
+        if sha256(&bytes) == *listed.key.id() && !is_known {
             return Ok(true);
         }
     }
     Ok(false)
 }
 
-/// A cipher of the key that the password opens and that opens the config.
-fn prove(config: &[u8], keys: &[Vec<u8>], password: &Secret) -> Result<Cipher, EscrowError> {
-    for bytes in keys.iter().take(KEYS_MAX) {
-        let file: KeyFile = serde_json::from_slice(bytes).map_err(|_| EscrowError::Invalid)?;
-        let master: Key = match file.open(password) {
+/// The key that the password opens and that opens the config, and its cipher. Others may be of an `init` that died,
+/// or of somebody who may write.
+fn prove(
+    config: &[u8],
+    keys: &[StoredKey],
+    password: &Secret,
+) -> Result<(KeyId, Cipher), EscrowError> {
+    let (mut is_wrong, mut is_foreign) = (false, false);
+    for key in keys.iter().take(KEYS_MAX) {
+        let master: Key = match key.file.open(password) {
             Ok(master) => master,
-            Err(KeyError::WrongPassword) => continue,
-            Err(_damaged) => return Err(EscrowError::Invalid),
+            Err(error) => {
+                is_wrong |= matches!(error, KeyError::WrongPassword);
+                continue;
+            }
         };
         let cipher = Cipher::new(&master).map_err(RepositoryError::from)?;
-        let opened = cipher.open(config).map_err(|_| EscrowError::Invalid)?;
-        let _config: Config = serde_json::from_slice(&opened).map_err(|_| EscrowError::Invalid)?;
-        return Ok(cipher);
+        let opened = cipher.open(config).ok();
+        if opened.is_some_and(|json| serde_json::from_slice::<Config>(&json).is_ok()) {
+            return Ok((key.id, cipher));
+        }
+        is_foreign = true;
     }
-    Err(EscrowError::WrongPassword)
+    Err(match is_wrong && !is_foreign {
+        true => EscrowError::WrongPassword,
+        false => EscrowError::Invalid,
+    })
 }

@@ -16,7 +16,7 @@ use crate::repository::Repository;
 const KEYS_TRIED_MAX: usize = 64;
 
 /// A key as it is listed.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeyRecord {
     /// Its id.
     pub id: KeyId,
@@ -123,14 +123,9 @@ impl Repository {
         for listed in self.storage().list(FileKind::Key)? {
             let file = read(self.storage(), &listed.key)?;
             let id = KeyId(*listed.key.id());
-            let origin = KeyOrigin {
-                created: file.created.instant(),
-                username: file.username,
-                hostname: file.hostname,
-            };
             records.push(KeyRecord {
                 id,
-                origin,
+                origin: file.origin(),
                 current: id == self.key_id(),
             });
         }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 use refloat_model::id::RunId;
+use refloat_repository::escrow::KeyChoice;
 use refloat_repository::lock::{Lock, LockMode};
 use refloat_repository::{KeyId, KeyRecord, Repository};
 use serde::Serialize;
@@ -48,10 +49,13 @@ enum Action {
         /// The file
         file: PathBuf,
     },
-    /// Put config and keys back that are gone or damaged, from an exported file
+    /// Put the config, the key that the password opens, and damaged keys back from an exported file
     Import {
         /// The file
         file: PathBuf,
+        /// Put all other keys of the export back too, those among them that were removed since
+        #[arg(long)]
+        all: bool,
     },
 }
 
@@ -72,6 +76,18 @@ struct KeyView {
     current: bool,
 }
 
+impl From<KeyRecord> for KeyView {
+    fn from(key: KeyRecord) -> Self {
+        Self {
+            id: key.id.to_string(),
+            created: key.origin.created.to_string(),
+            username: key.origin.username,
+            hostname: key.origin.hostname,
+            current: key.current,
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct ListReport {
     keys: Vec<KeyView>,
@@ -86,13 +102,17 @@ struct ChangeReport<'a> {
 /// Runs one of the actions.
 pub fn run(args: Args, settings: &Settings) -> Result<ExitStatus, CommandError> {
     let output = settings.output;
-    if let Action::Import { file } = &args.action {
-        return escrow::import(file, settings);
+    let choice = |all: bool| match all {
+        true => KeyChoice::All,
+        false => KeyChoice::Opened,
+    };
+    if let Action::Import { file, all } = &args.action {
+        return escrow::import(file, choice(*all), settings);
     }
     let repository = repository::open(settings)?;
     match args.action {
         Action::Export { file } => escrow::export(&repository, &file, output),
-        Action::Import { file } => escrow::import(&file, settings),
+        Action::Import { file, all } => escrow::import(&file, choice(all), settings),
         Action::List => list(&repository, output),
         Action::Add(new) => {
             let password = new.get()?;
@@ -153,13 +173,7 @@ fn without_terminal() -> CommandError {
 }
 
 fn list(repository: &Repository, output: Output) -> Result<ExitStatus, CommandError> {
-    let keys = repository.keys()?.into_iter().map(|key| KeyView {
-        id: key.id.to_string(),
-        created: key.origin.created.to_string(),
-        username: key.origin.username,
-        hostname: key.origin.hostname,
-        current: key.current,
-    });
+    let keys = repository.keys()?.into_iter().map(KeyView::from);
     let report = ListReport {
         keys: keys.collect(),
     };

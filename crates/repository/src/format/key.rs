@@ -104,6 +104,15 @@ impl KeyFile {
         })
     }
 
+    /// Who made it, and when.
+    pub fn origin(&self) -> KeyOrigin {
+        KeyOrigin {
+            created: self.created.instant(),
+            username: self.username.clone(),
+            hostname: self.hostname.clone(),
+        }
+    }
+
     /// Opens the master key with a password.
     ///
     /// # Errors

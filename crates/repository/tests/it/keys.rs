@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use refloat_model::secret::Secret;
+use refloat_repository::escrow::{Escrow, EscrowError, KeyChoice};
 use refloat_repository::format::key::KeyOrigin;
 use refloat_repository::lock::{Lock, LockMode};
 use refloat_repository::{ChunkerChoice, InitOptions, KeyId, Repository, RepositoryError};
@@ -191,7 +192,6 @@ fn the_last_key_that_opens_stays_when_the_one_in_use_was_damaged() {
 
 #[test]
 fn an_escrow_brings_back_destroyed_keys_and_config_and_harms_nothing() {
-    use refloat_repository::escrow::{Escrow, EscrowError};
     let memory = Arc::new(MemoryStorage::new());
     let storage: SharedStorage = Arc::clone(&memory) as SharedStorage;
     let repository = init(&storage, ChunkerChoice::Gear);
@@ -203,8 +203,9 @@ fn an_escrow_brings_back_destroyed_keys_and_config_and_harms_nothing() {
     let text = serde_json::to_vec(&Escrow::of(&repository).unwrap()).unwrap();
     let escrow = Escrow::parse(&text).unwrap();
     assert!(!String::from_utf8(text.clone()).unwrap().contains(PASSWORD));
-    let put =
-        |storage: &SharedStorage, password: &str| escrow.put_back(storage, &Secret::new(password));
+    let put = |storage: &SharedStorage, password: &str| {
+        escrow.put_back(storage, &Secret::new(password), KeyChoice::Opened)
+    };
 
     // Nothing is wrong: nothing is written.
     let restored = put(&storage, PASSWORD).unwrap();
@@ -251,6 +252,70 @@ fn an_escrow_brings_back_destroyed_keys_and_config_and_harms_nothing() {
     for cut in [0, 1, 10, text.len() / 2, text.len() - 1] {
         assert!(Escrow::parse(&text[..cut]).is_err());
     }
+}
+
+/// Whoever imports after an accident cannot tell which keys were removed since the export, and by whom.
+#[test]
+fn keys_that_were_removed_come_back_only_when_all_are_asked_for() {
+    let storage: SharedStorage = Arc::new(MemoryStorage::new());
+    let repository = init(&storage, ChunkerChoice::Gear);
+    let leaver = KeyOrigin {
+        username: "leaver".to_owned(),
+        ..KeyOrigin::default()
+    };
+    let removed = repository.add_key(&Secret::new("left"), leaver).unwrap();
+    let escrow = Escrow::of(&repository).unwrap();
+    let lock = exclusive(&repository).unwrap();
+    repository.remove_key(removed, &lock).unwrap();
+    drop(lock);
+
+    let put = |choice| escrow.put_back(&storage, &Secret::new(PASSWORD), choice);
+    let restored = put(KeyChoice::Opened).unwrap();
+    assert_eq!((restored.keys, restored.config), (Vec::new(), false));
+    let [left_out] = &restored.left_out[..] else {
+        panic!("{:?}", restored.left_out);
+    };
+    assert_eq!(
+        (left_out.id, &*left_out.origin.username),
+        (removed, "leaver")
+    );
+    assert!(try_open(&storage, "left").is_err());
+
+    let restored = put(KeyChoice::All).unwrap();
+    assert_eq!(
+        (restored.keys, restored.left_out),
+        (vec![removed], Vec::new())
+    );
+    assert!(try_open(&storage, "left").is_ok());
+}
+
+/// A key of an `init` that died, and what somebody who may write put there under its right name.
+#[test]
+fn an_escrow_comes_back_whatever_else_lay_among_the_keys() {
+    let storage: SharedStorage = Arc::new(MemoryStorage::new());
+    let junk = |bytes: &[u8]| {
+        let key = FileKey::new(FileKind::Key, refloat_repository::BlobId::of(bytes).0);
+        storage.write(&key, bytes).unwrap();
+    };
+    for _dead in 0..6 {
+        let other: SharedStorage = Arc::new(MemoryStorage::new());
+        let dead = Repository::init(other, &Secret::new(PASSWORD), Default::default()).unwrap();
+        let key = FileKey::new(FileKind::Key, dead.key_id().0);
+        junk(&dead.storage().read(&key).unwrap());
+    }
+    let repository = init(&storage, ChunkerChoice::Gear);
+    (0_u8..8).for_each(|byte| junk(&[byte; 40]));
+    let escrow = Escrow::of(&repository).unwrap();
+    assert_eq!(escrow.keys(), 7, "what is no key is not taken");
+    storage.delete(&FileKey::CONFIG).unwrap();
+    for key in storage.list(FileKind::Key).unwrap() {
+        storage.delete(&key.key).unwrap();
+    }
+    let put = |password| escrow.put_back(&storage, &Secret::new(password), KeyChoice::Opened);
+    assert!(matches!(put("wrong"), Err(EscrowError::WrongPassword)));
+    let restored = put(PASSWORD).unwrap();
+    assert_eq!((restored.keys.len(), restored.config), (1, true));
+    assert_eq!(open(&storage).config().id, repository.config().id);
 }
 
 #[test]

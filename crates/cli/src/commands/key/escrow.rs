@@ -8,9 +8,10 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use refloat_repository::Repository;
-use refloat_repository::escrow::{Escrow, EscrowError};
+use refloat_repository::escrow::{Escrow, EscrowError, KeyChoice};
 use serde::Serialize;
 
+use super::KeyView;
 use crate::command_error::{CommandError, ErrorKind};
 use crate::exit_status::ExitStatus;
 use crate::output::Output;
@@ -31,6 +32,8 @@ struct ImportReport {
     action: &'static str,
     keys: Vec<String>,
     config: bool,
+    /// Keys of the export that are gone and stay so.
+    left_out: Vec<KeyView>,
 }
 
 pub fn export(
@@ -68,24 +71,43 @@ pub fn export(
     })
 }
 
-pub fn import(file: &Path, settings: &Settings) -> Result<ExitStatus, CommandError> {
+pub fn import(
+    file: &Path,
+    choice: KeyChoice,
+    settings: &Settings,
+) -> Result<ExitStatus, CommandError> {
     let text =
         std::fs::read(file).map_err(|e| CommandError::io("read the export", file.display(), &e))?;
     let escrow = Escrow::parse(&text)?;
     let storage = repository::storage(settings)?;
     let password = password::get(&settings.password)?;
-    let restored = escrow.put_back(&storage, &password)?;
+    let restored = escrow.put_back(&storage, &password, choice)?;
     let report = ImportReport {
         action: "imported",
         keys: restored.keys.iter().map(ToString::to_string).collect(),
         config: restored.config,
+        left_out: restored.left_out.into_iter().map(Into::into).collect(),
     };
     settings
         .output
         .report("key", ExitStatus::Success, &report, || {
             let config = if report.config { "the config and " } else { "" };
             let keys = table::count(report.keys.len() as u64, "key");
-            format!("put back {config}{keys}; the repository opens\n")
+            let mut text = format!("put back {config}{keys}; the repository opens\n");
+            for key in &report.left_out {
+                text.push_str(&table::printable(&format!(
+                    "left out, since it may have been removed: key {}, made {} by {} on {}",
+                    key.id.get(..8).unwrap_or_default(),
+                    key.created,
+                    key.username,
+                    key.hostname
+                )));
+                text.push('\n');
+            }
+            if !report.left_out.is_empty() {
+                text.push_str("--all puts these back too\n");
+            }
+            text
         })
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use refloat_model::secret::Secret;
-use refloat_repository::escrow::{Escrow, EscrowError};
+use refloat_repository::escrow::{Escrow, EscrowError, KeyChoice};
 use refloat_repository::format::key::KeyOrigin;
 use refloat_repository::lock::LockMode;
 use refloat_repository::{InitOptions, Repository, RepositoryError};
@@ -125,7 +125,7 @@ fn a_key_import_that_dies_anywhere_can_be_repeated() {
         memory
     };
     let import = |storage: &SharedStorage| {
-        let put = escrow.put_back(storage, &Secret::new(PASSWORD));
+        let put = escrow.put_back(storage, &Secret::new(PASSWORD), KeyChoice::All);
         put.map(drop).map_err(|error| match error {
             EscrowError::Repository(error) => error,
             other => panic!("{other:?}"),
