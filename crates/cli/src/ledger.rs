@@ -54,6 +54,8 @@ pub struct Book {
     /// What was recorded.
     pub ledger: Ledger,
     key: LedgerKey,
+    /// How many bytes are whole lines, if a run that died left part of one behind them.
+    torn_at: Option<u64>,
 }
 
 impl Book {
@@ -86,18 +88,18 @@ impl Book {
         file.seek(SeekFrom::Start(0)).map_err(failed)?;
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(failed)?;
-        let (length, text) = (text.len(), whole_lines(&text));
+        let (whole, rest) = whole_lines(&text);
         let key = repository.ledger_key().map_err(|e| untrusted(path, &e))?;
-        let ledger = Ledger::parse(text, &key).map_err(|e| untrusted(path, &e))?;
-        // What a run that died left of a line would spoil the next one.
-        if text.len() < length {
-            file.set_len(text.len() as u64).map_err(failed)?;
+        let ledger = Ledger::parse(whole, &key).map_err(|e| untrusted(path, &e))?;
+        if ledger.lines() == 0 && !Ledger::may_begin_with(rest) {
+            return Err(no_ledger(path));
         }
         Ok(Self {
             path: path.to_owned(),
             file,
             ledger,
             key,
+            torn_at: (!rest.is_empty()).then_some(whole.len() as u64),
         })
     }
 
@@ -105,10 +107,13 @@ impl Book {
         let Some(line) = line else {
             return Ok(());
         };
+        let failed = |e| CommandError::io("write to the ledger", self.path.display(), &e);
+        // What is left of a line would spoil this one.
+        if let Some(whole) = self.torn_at.take() {
+            self.file.set_len(whole).map_err(failed)?;
+        }
         let written = self.file.write_all(format!("{line}\n").as_bytes());
-        written
-            .and_then(|()| self.file.sync_all())
-            .map_err(|e| CommandError::io("write to the ledger", self.path.display(), &e))
+        written.and_then(|()| self.file.sync_all()).map_err(failed)
     }
 
     /// Records what a command did.
@@ -155,9 +160,17 @@ impl Book {
     }
 }
 
-/// Everything up to the last line break.
-fn whole_lines(text: &str) -> &str {
-    text.rfind('\n').map_or("", |end| &text[..=end])
+/// Everything up to the last line break, and what comes after it.
+fn whole_lines(text: &str) -> (&str, &str) {
+    text.split_at(text.rfind('\n').map_or(0, |end| end + 1))
+}
+
+fn no_ledger(path: &Path) -> CommandError {
+    CommandError::new(
+        ErrorKind::Refused,
+        format!("{} is no ledger, and was not touched", path.display()),
+    )
+    .hint("give a file that is not there yet, or one that refloat began")
 }
 
 fn untrusted(path: &Path, error: &LedgerError) -> CommandError {

@@ -182,6 +182,12 @@ impl Ledger {
         Ok(ledger)
     }
 
+    /// Whether a run that died while it wrote a ledger's first line may have left this.
+    #[must_use]
+    pub fn may_begin_with(text: &str) -> bool {
+        text.starts_with(entry::FIRST) || entry::FIRST.starts_with(text)
+    }
+
     /// The SHA-256 of the last line, in hex; empty for an empty ledger. Who notes it elsewhere can
     /// tell whether the ledger itself was cut.
     #[must_use]

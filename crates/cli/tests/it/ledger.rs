@@ -167,6 +167,57 @@ fn a_person_can_accept_and_nobody_can_forge_or_cut_unnoticed() {
     assert_eq!(with(&env, &["audit"]), 1, "there is none");
 }
 
+/// A path that was given by mistake: of the file that holds the password, say.
+#[test]
+fn what_is_no_ledger_is_not_touched() {
+    let env = CliEnv::with_data();
+    let ledger = |args: &[&str]| {
+        let output = env
+            .command(args)
+            .env("REFLOAT_LEDGER", "mine")
+            .output()
+            .unwrap();
+        (
+            output.status.code().unwrap(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    for text in [
+        "secret words",
+        "secret words\nmore",
+        "{\"version\":1,\"sequence\":7",
+    ] {
+        env.write("mine", text);
+        let source = format!("files:{}", env.path("data").display());
+        for args in [&["backup", "--source", &source][..], &["audit"], &["check"]] {
+            let (code, shown) = ledger(args);
+            assert_ne!(code, 0, "{args:?}");
+            assert!(
+                shown.contains("ledger") && !shown.contains("secret"),
+                "{shown}"
+            );
+            assert_eq!(fs::read_to_string(env.path("mine")).unwrap(), text);
+        }
+    }
+    // What a run left that died while it began one is no reason to refuse.
+    for text in [
+        "",
+        "{",
+        "{\"version\":1,\"sequence\":0,\"previous\":\"\",\"ti",
+    ] {
+        env.write("mine", text);
+        assert_eq!(ledger(&["audit"]).0, 0, "{text}");
+        assert_eq!(
+            fs::read_to_string(env.path("mine")).unwrap(),
+            text,
+            "audit writes nothing"
+        );
+        let source = format!("files:{}", env.path("data").display());
+        assert_eq!(ledger(&["backup", "--source", &source]).0, 0, "{text}");
+        assert_eq!(ledger(&["audit"]).0, 0, "{text}");
+    }
+}
+
 #[test]
 fn restic_does_not_mind_our_ledger_and_escrow_beside_the_repository() {
     let (env, with) = recorded();
@@ -215,4 +266,38 @@ fn destroyed_keys_and_config_are_put_back_from_an_export() {
     assert_ne!(env.code(&["points"]), 0);
     env.succeed(&["key", "import", "escrow"]);
     assert_eq!(env.code(&["check", "--read-data"]), 0);
+}
+
+#[test]
+fn a_removed_key_comes_back_only_with_all() {
+    let env = CliEnv::with_data();
+    env.write("second", "another secret\n");
+    env.succeed(&["key", "add", "--new-password-file", "second"]);
+    env.succeed(&["key", "export", "escrow"]);
+    let keys = env.json(&["key", "list"])["keys"].clone();
+    let other = keys
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|key| key["current"] == false);
+    let id = other.unwrap()["id"].as_str().unwrap().to_owned();
+    env.succeed(&["key", "remove", &id]);
+    let shown = env.succeed(&["key", "import", "escrow"]);
+    assert!(
+        shown.contains(
+            "put back 0 keys; the repository opens\nleft out, since it may have been removed: key "
+        ),
+        "{shown}"
+    );
+    let report = env.json(&["key", "import", "escrow"]);
+    assert_eq!(report["left_out"][0]["id"], id.as_str());
+    assert_eq!(
+        env.json(&["key", "list"])["keys"].as_array().unwrap().len(),
+        1
+    );
+    env.succeed(&["key", "import", "--all", "escrow"]);
+    assert_eq!(
+        env.json(&["key", "list"])["keys"].as_array().unwrap().len(),
+        2
+    );
 }

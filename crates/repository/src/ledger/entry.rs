@@ -13,6 +13,8 @@ use crate::id::{KeyId, SnapshotId};
 
 /// The version of the lines.
 pub const VERSION: u32 = 1;
+/// How the first line of every ledger begins.
+pub const FIRST: &str = r#"{"version":1,"sequence":0,"#;
 
 /// What a command changed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

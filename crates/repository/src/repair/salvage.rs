@@ -81,7 +81,7 @@ fn read_around(
     let size = storage.size(file)?.unwrap_or_default();
     let size = usize::try_from(size).unwrap_or(usize::MAX);
     let (mut bytes, mut withheld) = (Vec::new(), 0);
-    let mut stretches = vec![0..size];
+    let mut stretches: Vec<_> = std::iter::once(0..size).collect();
     while let Some(stretch) = stretches.pop() {
         cancel.check()?;
         let length = stretch.len();
