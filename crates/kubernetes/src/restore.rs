@@ -34,5 +34,6 @@ mod stored;
 mod target;
 mod transform;
 mod version;
+mod volumes;
 
 pub use target::KubernetesTarget;

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::hold;
 use super::prepare::Prepared;
 use super::sanitise::{HELD, remove, sanitise};
+use super::volumes::PLACE;
 use crate::kind::{annotation, elements};
 
 /// How many differing fields are named.
@@ -37,7 +38,7 @@ pub(super) fn compare(prepared: &Prepared, live: &Value) -> Likeness {
     sanitise(&prepared.id, &mut have, None);
     remove(&mut have, "/metadata", &["ownerReferences"]);
     if prepared.id == "persistentvolumeclaims" {
-        remove(&mut want, "/spec", &["volumeName"]);
+        remove(&mut want, "/spec", &PLACE);
     }
     let mut paths = Vec::new();
     if prepared.is_shared() {

@@ -20,7 +20,7 @@ use super::finish::{self, Last};
 use super::layer::Layer;
 use super::prepare::Prepared;
 use super::sanitise::map_at;
-use super::{gitops, hold};
+use super::{gitops, hold, volumes};
 use crate::client::{Api, Call};
 use crate::error::ApiError;
 use crate::kind::text;
@@ -273,6 +273,9 @@ async fn replace(api: &Api, prepared: &Prepared) -> Result<Remarks, StepError> {
         Likeness::Unfinished(_) => return Ok(Vec::new()),
         Likeness::Different(_) => {}
     }
+    if volumes::other_claim(prepared, &live).is_some() {
+        return Err(StepError::Changed);
+    }
     let wanted = wanted(prepared, &live)?;
     match api
         .bytes(&Call::replace(prepared.object_path(), &wanted))
@@ -292,6 +295,7 @@ fn wanted(prepared: &Prepared, live: &Value) -> Result<Value, StepError> {
     if prepared.fields.is_empty() {
         let mut wanted = held(prepared);
         keep(&mut wanted, live);
+        volumes::keep_claim(&mut wanted, live);
         return Ok(wanted);
     }
     let mut wanted = live.clone();
@@ -340,11 +344,13 @@ fn keep(wanted: &mut Value, live: &Value) {
             }
         }
     }
-    const SPEC: [&str; 5] = [
+    const SPEC: [&str; 7] = [
         "clusterIP",
         "clusterIPs",
         "ipFamilies",
         "volumeName",
+        "dataSource",
+        "dataSourceRef",
         "nodeName",
     ];
     if let (Some(spec), Some(theirs)) = (map_at(wanted, "/spec"), live.get("spec")) {

@@ -7,11 +7,12 @@ use std::collections::BTreeSet;
 use refloat_model::finding::{Finding, Severity};
 use refloat_model::item::ItemKind;
 use refloat_model::plan::{Action, OnConflict, Permission, RestorePlan, RestoreRequest, Step};
+use serde_json::Value;
 
 use super::compare::{Likeness, compare};
 use super::prepare::{Prepared, Wish};
 use super::situation::Situation;
-use super::{checks, gitops};
+use super::{checks, gitops, volumes};
 use crate::client::Api;
 use crate::error::ApiError;
 use crate::kind::text;
@@ -32,6 +33,7 @@ pub(super) async fn plan(
         .iter()
         .map(|p| decide(p, &situation, request.on_conflict))
         .collect();
+    findings.extend(volumes::release(prepared, &actions));
     findings.extend(checks::classes(api, prepared, &mut actions).await?);
     checks::node_ports(api, prepared, &mut actions).await?;
     let goes_on = request.allow.contains(&Permission::Incomplete);
@@ -113,9 +115,22 @@ fn decide(prepared: &Prepared, situation: &Situation, on_conflict: OnConflict) -
             Action::Rename { to: title }
         };
     };
+    beside(prepared, live, on_conflict)
+}
+
+/// What is done with an object that is there already.
+fn beside(prepared: &Prepared, live: &Value, on_conflict: OnConflict) -> Action {
     if live.pointer("/metadata/deletionTimestamp").is_some() {
         return Action::Conflict {
             why: "it is being deleted: wait until it is gone, then plan again".to_owned(),
+        };
+    }
+    if let Some(claim) = volumes::other_claim(prepared, live) {
+        return Action::Conflict {
+            why: format!(
+                "here it belongs to claim {claim}, which would lose its data: leave the volume \
+                 out, and the claim that comes back gets a new one"
+            ),
         };
     }
     match compare(prepared, live) {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use refloat_model::glob::Glob;
 use refloat_model::plan::RestoreRequest;
 use refloat_model::tree_path::TreePath;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::change::Changes;
 use super::hold::{Hold, hold};
@@ -17,6 +17,7 @@ use super::privileged::{SPACE_RIGHTS, is_named, stays_out};
 use super::sanitise::{map_at, sanitise};
 use super::stored::{Selected, Stored};
 use super::version;
+use super::volumes::take_place;
 use crate::catalogue::Catalogue;
 use crate::kind::{Kind, annotation, elements, name, namespace, text};
 
@@ -111,7 +112,6 @@ pub(super) fn prepare(
     }
     let mut prepared: Vec<Prepared> = unique.into_values().collect();
     admit_defined(&mut prepared);
-    release_volumes(&mut prepared);
     leave_snapshots(&mut prepared);
     hold_operators(&mut prepared);
     prepared
@@ -141,7 +141,11 @@ fn one(
     let (id, stored_name) = (stored.id(), stored.name());
     let workload = stored.folder.namespace.clone();
     let mut object = stored.object;
-    let volume = text(&object, "/spec/volumeName").map(str::to_owned);
+    let place = if id == "persistentvolumeclaims" {
+        take_place(&mut object)
+    } else {
+        Map::new()
+    };
     let is_named = names.objects.contains(&stored_name)
         || names.fields.contains_key(&stored_name)
         || is_named(names.patterns, &stored_name);
@@ -166,10 +170,8 @@ fn one(
     };
     // After conversion: the mapping knows the fields of today.
     changes.mapping.apply(&kind.id(), &mut object);
-    if id == "persistentvolumeclaims"
-        && let (Some(volume), Some(spec)) = (volume, map_at(&mut object, "/spec"))
-    {
-        spec.insert("volumeName".into(), volume.into());
+    if let Some(spec) = map_at(&mut object, "/spec") {
+        spec.extend(place);
     }
     if request.leave_stopped {
         stop(&id, &mut object);
@@ -328,21 +330,6 @@ fn leave_snapshots(prepared: &mut [Prepared]) {
                  name the volumesnapshotcontents.snapshot.storage.k8s.io"
                     .to_owned(),
             );
-        }
-    }
-}
-
-/// P7: a claim keeps its volume only if the volume comes back with it.
-fn release_volumes(prepared: &mut [Prepared]) {
-    let volumes: BTreeSet<String> = prepared
-        .iter()
-        .filter(|p| p.id == "persistentvolumes" && p.wish == Wish::Wanted)
-        .map(|p| p.name().to_owned())
-        .collect();
-    for p in prepared {
-        let volume = text(&p.object, "/spec/volumeName").unwrap_or_default();
-        if p.id == "persistentvolumeclaims" && !volumes.contains(volume) {
-            super::sanitise::remove(&mut p.object, "/spec", &["volumeName"]);
         }
     }
 }

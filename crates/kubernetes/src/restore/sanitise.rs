@@ -13,6 +13,7 @@ mod workload;
 
 use serde_json::{Map, Value};
 
+use super::volumes::PLACE;
 use crate::kind::{annotation, name};
 use crate::rules::{is_issued_name, is_issued_pull_secret};
 
@@ -140,10 +141,10 @@ fn service_account(object: &mut Value) {
     }
 }
 
-/// P7: a claim without its volume is bound anew. (Whoever restores the volume too puts
-/// `volumeName` back.)
+/// P7: a claim without its volume is bound anew, and from nothing: what the old volume was made
+/// from may be gone. (Whoever restores the volume too puts its place back.)
 fn claim(object: &mut Value) {
-    remove(object, "/spec", &["volumeName"]);
+    remove(object, "/spec", &PLACE);
 }
 
 /// P7: a volume is bound to the claim of that name, not to one that is gone.

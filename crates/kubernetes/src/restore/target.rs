@@ -2,16 +2,19 @@
 //!
 //! Invariant: nothing is written before a plan without conflicts says so.
 
+use std::collections::BTreeMap;
+
 use refloat_model::cancel::Cancel;
 use refloat_model::finding::Severity;
 use refloat_model::plan::{Action, RestorePlan, RestoreReport, RestoreRequest};
 use refloat_model::progress::Progress;
+use refloat_model::tree_path::TreePath;
 use refloat_source::{Description, StoredPoint, Target, TargetError};
 
 use super::change::Changes;
 use super::execute::Execution;
 use super::prepare::{Prepared, prepare};
-use super::{execute, plan, stored};
+use super::{execute, plan, stored, volumes};
 use crate::catalogue::Catalogue;
 use crate::client::{Access, Client};
 use crate::error::ApiError;
@@ -91,7 +94,9 @@ impl Target for KubernetesTarget {
         if !plan.is_executable() {
             return Err(TargetError::NotExecutable(obstacles(plan)));
         }
-        let prepared = self.prepared(point, request, cancel)?;
+        let mut prepared = self.prepared(point, request, cancel)?;
+        let actions = planned(plan, &prepared);
+        let _told_by_the_plan = volumes::release(&mut prepared, &actions);
         // A cancelled run still reports what it did: steps look at the flag themselves.
         let never = Cancel::default();
         self.client
@@ -108,6 +113,24 @@ impl Target for KubernetesTarget {
             })
             .map_err(|error: ApiError| self.failed("restore into", error))
     }
+}
+
+/// The actions of a plan, one for each object; what the plan does not have is not written.
+fn planned(plan: &RestorePlan, prepared: &[Prepared]) -> Vec<Action> {
+    let by_path: BTreeMap<&TreePath, &Action> = plan
+        .steps
+        .iter()
+        .map(|step| (&step.path, &step.action))
+        .collect();
+    let unplanned = || Action::Skip { why: String::new() };
+    prepared
+        .iter()
+        .map(|p| {
+            by_path
+                .get(&p.path)
+                .map_or_else(unplanned, |a| (*a).clone())
+        })
+        .collect()
 }
 
 fn obstacles(plan: &RestorePlan) -> usize {

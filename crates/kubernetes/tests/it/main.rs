@@ -20,3 +20,4 @@ mod openshift;
 mod selection;
 mod speed;
 mod target_checks;
+mod volumes;

@@ -1,5 +1,7 @@
 use super::*;
 use crate::layout::Folder;
+use crate::restore::volumes::release;
+use refloat_model::plan::Action;
 use serde_json::json;
 
 fn catalogue() -> Catalogue {
@@ -117,26 +119,47 @@ fn p14_what_ran_to_its_end_stays_out() {
 
 #[test]
 fn p7_a_claim_keeps_its_volume_only_if_that_comes_back_too() {
+    let source = json!({"kind": "VolumeSnapshot", "name": "s"});
     let objects = || {
+        let claim = json!({"metadata": {"name": "d", "namespace": "n"},
+            "spec": {"volumeName": "pv", "dataSource": source}});
+        let volume = json!({"metadata": {"name": "pv"}});
         vec![
-            stored(
-                "",
-                "persistentvolumeclaims",
-                json!({"metadata": {"name": "d", "namespace": "n"}, "spec": {"volumeName": "pv"}}),
-            ),
-            stored("", "persistentvolumes", json!({"metadata": {"name": "pv"}})),
+            stored("", "persistentvolumeclaims", claim),
+            stored("", "persistentvolumes", volume),
         ]
     };
-    let volume = |include: &[&str]| {
-        let prepared = run(objects(), &RestoreRequest::default(), include);
-        let claim = prepared
-            .iter()
-            .find(|p| p.id == "persistentvolumeclaims")
-            .unwrap();
-        text(&claim.object, "/spec/volumeName").map(str::to_owned)
+    let check = |privileged: &[&str], action: Action, spec: &Value, told: &[&str]| {
+        let mut prepared = run(objects(), &RestoreRequest::default(), privileged);
+        let actions = prepared.iter().map(|p| match p.id.as_str() {
+            "persistentvolumes" => action.clone(),
+            _ => Action::Create,
+        });
+        let actions: Vec<Action> = actions.collect();
+        let findings = release(&mut prepared, &actions);
+        let messages: Vec<&str> = findings.iter().map(|f| f.message.as_str()).collect();
+        assert_eq!(messages, told);
+        let mut claims = prepared.iter().filter(|p| p.layer == Layer::Claims);
+        assert_eq!(claims.next().unwrap().object.get("spec"), Some(spec));
     };
-    assert_eq!(volume(&[]), None);
-    assert_eq!(volume(&["persistentvolumes/pv"]), Some("pv".to_owned()));
+    let why = || String::new();
+    let source_is_left = "its volume was made from VolumeSnapshot s, which is left out: the new one is \
+                          made without it";
+    let other = "its volume pv does not come with it: it gets a new one";
+    let kept = json!({"volumeName": "pv", "dataSource": source});
+    let named = ["persistentvolumes/pv"];
+    check(
+        &[],
+        Action::Skip { why: why() },
+        &json!({}),
+        &[source_is_left],
+    );
+    check(&named, Action::Create, &kept, &[]);
+    check(&named, Action::Reuse, &kept, &[]);
+    check(&named, Action::Replace { why: why() }, &kept, &[]);
+    let told = [other, source_is_left];
+    check(&named, Action::Skip { why: why() }, &json!({}), &told);
+    check(&named, Action::Conflict { why: why() }, &json!({}), &told);
 }
 
 #[test]

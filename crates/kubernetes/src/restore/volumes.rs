@@ -1,0 +1,113 @@
+//! Claims and their volumes (P7).
+//!
+//! Invariant: a volume is never taken from a claim that has it, and a claim names a volume only if
+//! that will be there for it.
+
+use std::collections::BTreeSet;
+
+use refloat_model::finding::Finding;
+use refloat_model::plan::Action;
+use serde_json::{Map, Value};
+
+use super::prepare::{Prepared, Wish};
+use super::sanitise::{map_at, remove};
+use crate::kind::text;
+
+/// What says where a claim's data is: its volume, and what a new one would be filled from.
+pub(super) const PLACE: [&str; 3] = ["volumeName", "dataSource", "dataSourceRef"];
+
+/// Takes out of a claim where its data is.
+pub(super) fn take_place(claim: &mut Value) -> Map<String, Value> {
+    let Some(spec) = map_at(claim, "/spec") else {
+        return Map::new();
+    };
+    PLACE
+        .iter()
+        .filter_map(|key| Some(((*key).to_owned(), spec.remove(*key)?)))
+        .collect()
+}
+
+/// The claim that a volume is for.
+fn claim(volume: &Value) -> Option<(&str, &str)> {
+    let field = |key| text(volume, key);
+    Some((
+        field("/spec/claimRef/namespace")?,
+        field("/spec/claimRef/name")?,
+    ))
+}
+
+/// The claim that would lose the live volume if it were replaced.
+pub(super) fn other_claim(prepared: &Prepared, live: &Value) -> Option<String> {
+    const FIELD: &str = "/spec/claimRef";
+    let touches = |field: &String| field.starts_with(FIELD) || FIELD.starts_with(field.as_str());
+    let is_touched = prepared.fields.is_empty() || prepared.fields.iter().any(touches);
+    if prepared.id != "persistentvolumes" || !is_touched {
+        return None;
+    }
+    let theirs = claim(live)?;
+    (claim(&prepared.object) != Some(theirs)).then(|| format!("{}/{}", theirs.0, theirs.1))
+}
+
+/// Leaves a volume bound as it is: a claim whose volume no longer knows its UID is lost for good.
+pub(super) fn keep_claim(wanted: &mut Value, live: &Value) {
+    if claim(wanted).is_none() || claim(wanted) != claim(live) {
+        return;
+    }
+    if let (Some(spec), Some(theirs)) = (map_at(wanted, "/spec"), live.pointer("/spec/claimRef")) {
+        spec.insert("claimRef".into(), theirs.clone());
+    }
+}
+
+/// A claim keeps its volume only if that is there for it, or comes: `actions` are those of the
+/// objects. What a claim loses is told where a new one is made.
+pub(super) fn release(prepared: &mut [Prepared], actions: &[Action]) -> Vec<Finding> {
+    let comes = |action: &Action| !matches!(action, Action::Skip { .. } | Action::Conflict { .. });
+    let volumes: Vec<(String, bool)> = prepared
+        .iter()
+        .zip(actions)
+        .filter(|(p, _)| p.id == "persistentvolumes" && p.wish == Wish::Wanted)
+        .map(|(p, action)| (p.name().to_owned(), comes(action)))
+        .collect();
+    let (mut coming, mut asked) = (BTreeSet::new(), BTreeSet::new());
+    for (name, comes) in volumes {
+        if comes {
+            coming.insert(name);
+        } else {
+            asked.insert(name);
+        }
+    }
+    let mut findings = Vec::new();
+    for (p, action) in prepared.iter_mut().zip(actions) {
+        let volume = text(&p.object, "/spec/volumeName").unwrap_or_default();
+        if p.id != "persistentvolumeclaims" || coming.contains(volume) {
+            continue;
+        }
+        if matches!(action, Action::Create | Action::Rename { .. }) {
+            findings.extend(lost(p, asked.contains(volume).then_some(volume)));
+        }
+        remove(&mut p.object, "/spec", &PLACE);
+    }
+    findings
+}
+
+/// What a new claim will not have of what the stored one had.
+fn lost(claim: &Prepared, volume: Option<&str>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if let Some(volume) = volume {
+        let message = format!("its volume {volume} does not come with it: it gets a new one");
+        findings.push(Finding::warning(claim.title(), message));
+    }
+    let source = ["/spec/dataSourceRef", "/spec/dataSource"]
+        .iter()
+        .find_map(|field| claim.object.pointer(field));
+    if let Some(source) = source {
+        let field = |key| text(source, key).unwrap_or_default();
+        let message = format!(
+            "its volume was made from {} {}, which is left out: the new one is made without it",
+            field("/kind"),
+            field("/name"),
+        );
+        findings.push(Finding::warning(claim.title(), message));
+    }
+    findings
+}
