@@ -6,7 +6,7 @@ mod hold;
 
 use std::collections::BTreeMap;
 
-pub(crate) use hold::{HoldRequest, Holds, hold};
+pub(crate) use hold::{HeldBy, HoldRequest, Holds, hold};
 
 const PREFIX: &str = "refloat.";
 const BEFORE: &str = "refloat.before";

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::Session;
 use crate::client::encode;
+use crate::consistency::HeldBy;
 use crate::definition::MountDefinition;
 
 /// Everybody who has a mount writable, as they were at one moment.
@@ -55,13 +56,37 @@ impl Session<'_> {
         states.max().unwrap_or(Consistency::Application)
     }
 
+    /// Asks about the only one who writes to a container's own filesystem.
+    pub(super) fn writer_alone(&self, container: &str) -> Writers {
+        let writer = (container.to_owned(), self.writer(container));
+        Writers(BTreeMap::from([writer]))
+    }
+
+    /// How consistent a copy of a container's own filesystem is that was made since `before`.
+    pub(super) fn consistency_of(&self, before: &Writers, container: &str) -> Consistency {
+        let now = self.writer_alone(container);
+        if now != *before {
+            return Consistency::Crash;
+        }
+        let states = now.0.values().map(|writer| writer.consistency);
+        states.max().unwrap_or(Consistency::Crash)
+    }
+
     fn writer(&self, container: &str) -> Writer {
-        if self.source.holds.holds(container) {
+        let held = self.source.holds.how(container);
+        if held == Some(HeldBy::Command) {
             return Writer::at(Consistency::Quiesced);
         }
+        // Held by us does not mean that nobody else started it again: the engine says what it does.
         let target = format!("/containers/{}/json", encode(container));
         match self.client().get(&target) {
-            Ok(inspect) => Writer::of(inspect.get("State").unwrap_or(&Value::Null)),
+            Ok(inspect) => {
+                let mut writer = Writer::of(inspect.get("State").unwrap_or(&Value::Null));
+                if held.is_some() && writer.consistency == Consistency::Application {
+                    writer.consistency = Consistency::Quiesced;
+                }
+                writer
+            }
             Err(error) if error.is_not_found() => Writer::at(Consistency::Application),
             Err(_) => Writer::at(Consistency::Crash),
         }

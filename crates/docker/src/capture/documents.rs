@@ -59,6 +59,13 @@ impl Session<'_> {
             .definition(inspect, &names, &|mount| discovered.data_path(mount));
         // Somebody held now runs all the same, as far as a restore is concerned.
         definition.started |= self.source.holds.holds(id);
+        let ran = discovered.container(id).is_some_and(|c| c.is_running());
+        if ran && !definition.started {
+            self.warn(
+                "it was stopped during the backup, by a person or by another backup: a restore \
+                 does not start it",
+            );
+        }
         self.document(self.name, &definition)?;
         Ok(Self::definition())
     }

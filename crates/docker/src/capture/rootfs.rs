@@ -25,6 +25,7 @@ impl Session<'_> {
             .container(id)
             .ok_or_else(|| failed("find", self.item, Unknown))?;
         let mounts = &container.definition.mounts;
+        let writer = self.writer_alone(id);
         let target = format!("/containers/{}/changes", encode(id));
         let answer = self
             .client()
@@ -50,11 +51,7 @@ impl Session<'_> {
         let losses = pushed.map_err(|error| self.fail_archive(error))?;
         self.report(&losses);
         self.leave()?;
-        Ok(if container.is_running() && !self.source.holds.holds(id) {
-            Consistency::Crash
-        } else {
-            Consistency::Quiesced
-        })
+        Ok(self.consistency_of(&writer, id))
     }
 }
 

@@ -24,30 +24,45 @@ const STOP_MARGIN: Duration = Duration::from_secs(60);
 /// How much a hook may print before the rest is dropped.
 const HOOK_OUTPUT_BYTES_MAX: u64 = 4096;
 
-/// Containers held at the moment, by id, and how often each.
+/// How a container is held.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum HeldBy {
+    /// Its own command prepared it.
+    Command,
+    Pause,
+    Stop,
+}
+
+/// Containers held at the moment, by id and by what, and how often each.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Holds(Arc<Mutex<HashMap<String, usize>>>);
+pub(crate) struct Holds(Arc<Mutex<HashMap<(String, HeldBy), usize>>>);
 
 impl Holds {
     /// Whether the container is paused, stopped or prepared by its command.
     pub(crate) fn holds(&self, container: &str) -> bool {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains_key(container)
+        self.how(container).is_some()
     }
 
-    fn add(&self, container: &str) {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *held.entry(container.to_owned()).or_default() += 1;
+    /// By what the container is held; what the engine can confirm comes first.
+    pub(crate) fn how(&self, container: &str) -> Option<HeldBy> {
+        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        [HeldBy::Stop, HeldBy::Pause, HeldBy::Command]
+            .into_iter()
+            .find(|how| held.contains_key(&(container.to_owned(), *how)))
     }
 
-    fn remove(&self, container: &str) {
+    fn add(&self, container: &str, how: HeldBy) {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = held.get_mut(container) {
+        *held.entry((container.to_owned(), how)).or_default() += 1;
+    }
+
+    fn remove(&self, container: &str, how: HeldBy) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (container.to_owned(), how);
+        if let Some(count) = held.get_mut(&key) {
             *count -= 1;
             if *count == 0 {
-                held.remove(container);
+                held.remove(&key);
             }
         }
     }
@@ -68,7 +83,7 @@ enum Undo {
     Command(HookCommand),
     Unpause,
     Start,
-    Forget,
+    Forget(HeldBy),
 }
 
 /// A workload that is held; see [`Quiesced`].
@@ -77,6 +92,8 @@ pub(crate) struct Held {
     holds: Holds,
     command_timeout: Duration,
     undo: Vec<(HoldRequest, Undo)>,
+    /// What a person should know, told at the end.
+    findings: Vec<Finding>,
 }
 
 /// Why a workload could not be held, and what undoing came to.
@@ -124,6 +141,7 @@ pub(crate) fn hold(
         holds: holds.clone(),
         command_timeout,
         undo: Vec::new(),
+        findings: Vec::new(),
     };
     let mut attempt = || -> Result<(), (&'static str, &HoldRequest, HoldCause)> {
         for request in requests {
@@ -163,31 +181,80 @@ impl Held {
         }
         if let Some(before) = &request.consistency.before {
             self.command(request, before)?;
-            self.holds.add(&request.id);
-            self.record(request, Undo::Forget);
+            self.holds.add(&request.id, HeldBy::Command);
+            self.record(request, Undo::Forget(HeldBy::Command));
         }
         Ok(())
     }
 
+    /// Only what runs at this moment is held: who stopped or paused the rest, be it a person or
+    /// another backup, ends that, too.
     fn stop_or_pause(&mut self, request: &HoldRequest) -> Result<(), EngineError> {
-        let id = encode(&request.id);
-        match request.consistency.hold {
-            Hold::Run => return Ok(()),
-            Hold::Pause => {
-                self.record(request, Undo::Unpause);
-                self.client.post(&format!("/containers/{id}/pause"), None)?;
-            }
-            Hold::Stop => {
-                self.record(request, Undo::Start);
-                let seconds = STOP_SECONDS_MIN.max(request.stop_seconds.unwrap_or(0));
-                let patience = Duration::from_secs(seconds) + STOP_MARGIN;
-                let target = format!("/containers/{id}/stop?t={seconds}");
-                self.client.post_within(&target, None, patience)?;
-            }
+        if request.consistency.hold == Hold::Run {
+            return Ok(());
         }
-        self.holds.add(&request.id);
-        self.record(request, Undo::Forget);
+        let state = self.state(request)?;
+        if state.paused {
+            self.is_anothers(request);
+            return Ok(());
+        }
+        if !state.running {
+            return Ok(());
+        }
+        let how = match request.consistency.hold {
+            Hold::Stop => self.stop(request)?,
+            _ => self.pause(request)?,
+        };
+        if let Some(how) = how {
+            self.holds.add(&request.id, how);
+            self.record(request, Undo::Forget(how));
+        }
         Ok(())
+    }
+
+    /// None if somebody else was faster.
+    fn pause(&mut self, request: &HoldRequest) -> Result<Option<HeldBy>, EngineError> {
+        self.record(request, Undo::Unpause);
+        let target = format!("/containers/{}/pause", encode(&request.id));
+        match self.client.post(&target, None) {
+            Ok(_) => Ok(Some(HeldBy::Pause)),
+            Err(EngineError::Refused { status, message })
+                if status == 409 || message.contains("already paused") =>
+            {
+                // Refused: nothing of it happened.
+                let _unpause = self.undo.pop();
+                if self.state(request)?.paused {
+                    self.is_anothers(request);
+                    return Ok(None);
+                }
+                Err(EngineError::Refused { status, message })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// None if somebody else was faster.
+    fn stop(&mut self, request: &HoldRequest) -> Result<Option<HeldBy>, EngineError> {
+        self.record(request, Undo::Start);
+        let seconds = STOP_SECONDS_MIN.max(request.stop_seconds.unwrap_or(0));
+        let patience = Duration::from_secs(seconds) + STOP_MARGIN;
+        let target = format!("/containers/{}/stop?t={seconds}", encode(&request.id));
+        match self.client.post_within(&target, None, patience) {
+            Ok(_) => Ok(Some(HeldBy::Stop)),
+            // It does not run any more.
+            Err(EngineError::Refused { status: 304, .. }) => {
+                let _start = self.undo.pop();
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn is_anothers(&mut self, request: &HoldRequest) {
+        self.findings.push(Finding::warning(
+            format!("container {}", request.name),
+            "somebody else paused it: it is not held by this run, and left as it is",
+        ));
     }
 
     fn record(&mut self, request: &HoldRequest, undo: Undo) {
@@ -210,11 +277,11 @@ impl Held {
     }
 
     fn undo_all(&mut self) -> Vec<Finding> {
-        let mut findings = Vec::new();
+        let mut findings = std::mem::take(&mut self.findings);
         while let Some((request, undo)) = self.undo.pop() {
             let (what, result) = match undo {
-                Undo::Forget => {
-                    self.holds.remove(&request.id);
+                Undo::Forget(how) => {
+                    self.holds.remove(&request.id, how);
                     continue;
                 }
                 Undo::Command(command) => ("run refloat.after", self.command(&request, &command)),
@@ -236,7 +303,7 @@ impl Held {
         let result = self.client.post(&format!("/containers/{id}/unpause"), None);
         match result {
             // The pause itself had failed: it is not paused. Anything else is told.
-            Err(_) if !self.state(request, "Paused")? => Ok(()),
+            Err(_) if !self.state(request)?.paused => Ok(()),
             other => other.map(drop),
         }
     }
@@ -249,15 +316,22 @@ impl Held {
             .map(drop)
     }
 
-    fn state(&self, request: &HoldRequest, flag: &str) -> Result<bool, EngineError> {
+    fn state(&self, request: &HoldRequest) -> Result<State, EngineError> {
         let id = encode(&request.id);
         let inspect = self.client.get(&format!("/containers/{id}/json"))?;
-        inspect
-            .get("State")
-            .and_then(|state| state.get(flag))
-            .and_then(serde_json::Value::as_bool)
-            .ok_or(EngineError::Incomplete("state of a container"))
+        let state = inspect.get("State");
+        let flag = |name: &str| state.and_then(|state| state.get(name)?.as_bool());
+        Ok(State {
+            running: flag("Running").ok_or(EngineError::Incomplete("state of a container"))?,
+            paused: flag("Paused") == Some(true),
+        })
     }
+}
+
+/// What the engine says of a container at this moment.
+struct State {
+    running: bool,
+    paused: bool,
 }
 
 impl Quiesced for Held {

@@ -84,6 +84,85 @@ fn containers_are_held_while_they_are_captured_and_let_go_always() {
 }
 
 #[test]
+fn two_runs_that_hold_the_same_container_leave_it_to_the_first() {
+    let Some(engine) = engine() else { return };
+    run(&engine, "paused", &["refloat.pause=true"]);
+    run(&engine, "stopped", &["refloat.stop=true"]);
+    let cancel = Cancel::default();
+    let (first, second) = (
+        connect(&engine, Options::default()),
+        connect(&engine, Options::default()),
+    );
+    let inventories = [discover(&first), discover(&second)];
+    for (name, held_state, after) in [
+        ("paused", "paused", Consistency::Quiesced),
+        ("stopped", "exited", Consistency::Application),
+    ] {
+        let hold = |source: &refloat_docker::DockerSource, inventory| {
+            source.quiesce(workload(inventory, name), &cancel).unwrap()
+        };
+        let held = hold(&first, &inventories[0]);
+        let late = hold(&second, &inventories[1]);
+        let path = format!("/docker/web/volumes/{name}");
+        let mut tree = Tree::default();
+        let made = try_capture(&second, &inventories[1], &path, &mut tree).unwrap();
+        assert_eq!(made.consistency, after, "what it is, {name}");
+        let findings = late.resume();
+        assert_eq!(state(&engine, name), held_state, "{name}");
+        let told = usize::from(name == "paused");
+        assert_eq!(findings.len(), told, "{findings:?}");
+        assert_eq!(held.resume(), [], "{name}");
+        assert_eq!(state(&engine, name), "running", "{name}");
+    }
+}
+
+#[test]
+fn a_hold_that_another_ends_during_the_copy_counts_as_none() {
+    let Some(engine) = engine() else { return };
+    run(&engine, "paused", &["refloat.pause=true"]);
+    run(&engine, "stopped", &["refloat.stop=true"]);
+    let source = connect(&engine, Options::default());
+    let inventory = discover(&source);
+    let cancel = Cancel::default();
+    for (name, end) in [("paused", "unpause"), ("stopped", "start")] {
+        let held = source.quiesce(workload(&inventory, name), &cancel).unwrap();
+        let mut sink = Meanwhile {
+            tree: Tree::default(),
+            act: Some(|| drop(engine.docker([end, name]))),
+        };
+        let volume = item(&inventory, &format!("/docker/web/volumes/{name}"));
+        let made = source.capture(volume, &mut sink, &cancel).unwrap();
+        assert_eq!(made.consistency, Consistency::Crash, "{name}");
+        assert_eq!(held.resume(), [], "{name}");
+        assert_eq!(state(&engine, name), "running", "{name}");
+    }
+}
+
+#[test]
+fn what_a_person_stopped_since_the_look_stays_stopped() {
+    let Some(engine) = engine() else { return };
+    run(&engine, "box", &["refloat.stop=true"]);
+    let source = connect(&engine, Options::default());
+    let inventory = discover(&source);
+    engine.docker(["stop", "-t", "0", "box"]);
+    let held = source
+        .quiesce(workload(&inventory, "box"), &Cancel::default())
+        .unwrap();
+    let path = "/docker/web/containers/box.json";
+    let made = try_capture(&source, &inventory, path, &mut Tree::default()).unwrap();
+    let told: Vec<&str> = made.findings.iter().map(|f| f.message.as_str()).collect();
+    assert_eq!(
+        told,
+        [
+            "it was stopped during the backup, by a person or by another backup: a restore does not \
+          start it"
+        ]
+    );
+    assert_eq!(held.resume(), []);
+    assert_eq!(state(&engine, "box"), "exited");
+}
+
+#[test]
 fn a_failed_command_undoes_what_was_done_and_tells_no_secret() {
     let Some(engine) = engine() else { return };
     let member = "com.docker.compose.project=pair";
