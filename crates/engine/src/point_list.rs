@@ -4,6 +4,7 @@
 
 use std::str::FromStr;
 
+use refloat_model::finding::Finding;
 use refloat_model::id::PointId;
 use refloat_model::time::Timestamp;
 use refloat_model::tree_path::{InvalidComponent, TreePath};
@@ -13,6 +14,8 @@ use serde::Serialize;
 
 /// The shortest prefix of an id that is looked up.
 const PREFIX_DIGITS_MIN: usize = 2;
+/// How far in the future a point may lie, in seconds: clocks differ.
+pub const AHEAD_SECONDS_MAX: i64 = 300;
 
 /// One recovery point, or a snapshot that another program wrote.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -46,6 +49,13 @@ pub const TAG_POLICY: &str = "policy";
 pub const AD_HOC_POLICY: &str = "default";
 /// The kind of source that is folders of this machine.
 pub const FILES: &str = "files";
+
+/// Whether a point of this time lies further in the future than clocks differ: some clock is wrong,
+/// or it is forged.
+#[must_use]
+pub const fn is_ahead(time: Timestamp, now: Timestamp) -> bool {
+    time.seconds > now.seconds.saturating_add(AHEAD_SECONDS_MAX)
+}
 
 /// Whether a tag would be taken for one that the engine or a repair sets.
 #[must_use]
@@ -115,6 +125,30 @@ pub enum PointSelector {
     Prefix(String),
     /// The newest that is not younger than this.
     At(Timestamp),
+}
+
+/// The point that a person means.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Found<'a> {
+    /// The point.
+    pub point: &'a PointSummary,
+    /// Points that would be newer but for their time, which is still to come.
+    pub passed_over: Vec<&'a PointSummary>,
+}
+
+impl Found<'_> {
+    /// That points were passed over, for people.
+    #[must_use]
+    pub fn finding(&self) -> Option<Finding> {
+        let newest = self.passed_over.iter().max_by_key(|point| point.time)?;
+        let message = format!(
+            "is of {}, which is still to come, so that it does not count as the latest: some clock \
+             was wrong; it can be named by its id",
+            newest.time
+        );
+        let subject = format!("point {}", newest.short());
+        Some(Finding::warning(subject, message))
+    }
 }
 
 /// A point, and a path in it: `POINT[:PATH]`.
@@ -269,6 +303,36 @@ impl PointSelector {
             Self::Latest { policy } => newest(&|p| p.policy == *policy),
             Self::At(time) => newest(&|p| p.time <= *time),
             Self::Prefix(prefix) => self.find_prefix(prefix, points),
+        }
+    }
+
+    /// The point that is meant at this moment: the newest is not one whose time is still to come,
+    /// if there are others.
+    ///
+    /// # Errors
+    /// None fits, or more than one.
+    pub fn find_at<'a>(
+        &self,
+        points: &'a [PointSummary],
+        now: Timestamp,
+    ) -> Result<Found<'a>, SelectError> {
+        let is_of = |point: &PointSummary| match self {
+            Self::Latest { policy } => policy.is_none() || point.policy == *policy,
+            Self::Prefix(_) | Self::At(_) => false,
+        };
+        let (ahead, past): (Vec<_>, Vec<_>) = points
+            .iter()
+            .filter(|point| is_of(point))
+            .partition(|point| is_ahead(point.time, now));
+        match past.into_iter().max_by_key(|p| (p.time, p.snapshot)) {
+            Some(point) => Ok(Found {
+                point,
+                passed_over: ahead,
+            }),
+            None => Ok(Found {
+                point: self.find(points)?,
+                passed_over: Vec::new(),
+            }),
         }
     }
 

@@ -57,6 +57,63 @@ fn a_point_is_found_by_what_people_type() {
 }
 
 #[test]
+fn the_latest_point_is_of_the_past_if_there_is_one() {
+    let points = [
+        point(0x1a, 0xaa, "2026-11-18T10:00:00Z", "hourly"),
+        point(0x1b, 0xbb, "2026-11-19T10:00:00Z", "daily"),
+        point(0x2c, 0xcc, "2036-11-20T10:00:00Z", "hourly"),
+        point(0x3d, 0xdd, "2037-11-20T10:00:00Z", "wrong"),
+    ];
+    let check = |text: &str, now: &str| {
+        let now = now.parse::<jiff::Timestamp>().unwrap().into();
+        let selector = text.parse::<PointSelector>().unwrap();
+        let found = selector.find_at(&points, now).unwrap();
+        let passed = found.passed_over.iter().map(|p| p.snapshot.short());
+        let words: Vec<String> = [found.point.snapshot.short()]
+            .into_iter()
+            .chain(passed)
+            .collect();
+        words.join(" ")
+    };
+    for (text, now, expected) in [
+        (
+            "latest",
+            "2026-11-19T10:00:00Z",
+            "bbbbbbbb cccccccc dddddddd",
+        ),
+        ("latest@hourly", "2026-11-19T10:00:00Z", "aaaaaaaa cccccccc"),
+        ("latest@daily", "2026-11-19T09:55:00Z", "bbbbbbbb"),
+        // There is no other, and it is all there is.
+        ("latest@daily", "2026-11-19T09:54:59Z", "bbbbbbbb"),
+        ("latest@wrong", "2026-11-19T10:00:00Z", "dddddddd"),
+        ("latest", "2040-01-01T00:00:00Z", "dddddddd"),
+        // Whoever names one means it.
+        ("2c", "2026-11-19T10:00:00Z", "cccccccc"),
+    ] {
+        assert_eq!(check(text, now), expected, "{text} {now}");
+    }
+    let wanted = PointSelector::Latest { policy: None };
+    let now = "2026-11-19T10:00:00Z".parse::<jiff::Timestamp>().unwrap();
+    let found = wanted.find_at(&points, now.into()).unwrap();
+    let told = found.finding().unwrap();
+    assert_eq!(told.subject, "point 3d3d3d3d");
+    assert!(
+        told.message
+            .starts_with("is of 2037-11-20T10:00:00Z, which")
+    );
+    let found = wanted.find_at(&points[..2], now.into()).unwrap();
+    assert_eq!(found.finding(), None);
+    let wanted = PointSelector::Latest {
+        policy: Some("none".into()),
+    };
+    let now = refloat_model::time::Timestamp::EPOCH;
+    assert!(matches!(
+        wanted.find_at(&points, now),
+        Err(SelectError::None { .. })
+    ));
+}
+
+#[test]
 fn what_a_time_leaves_out_means_its_end() {
     let at = |text: &str| match text.parse() {
         Ok(PointSelector::At(time)) => time.to_string(),
