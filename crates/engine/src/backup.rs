@@ -22,7 +22,9 @@ mod skeleton;
 
 pub use discover::{Discovery, discover};
 pub use images::{ImageCoverage, ImagePlace, ImagePoint, image_coverage, look_into_points};
-pub use plan::{BackupPlan, BackupPolicy, Discovered, Group, Selection, SourcePlan, plan, title};
+pub use plan::{
+    BackupPlan, BackupPolicy, Discovered, Group, Selection, SourcePlan, plan, source_title, title,
+};
 pub use publish::is_complete;
 pub use run::{
     BackupError, BackupOptions, BackupReport, BackupRun, Clock, Figures, ItemReport, execute,

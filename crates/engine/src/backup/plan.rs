@@ -151,7 +151,13 @@ pub fn plan(policy: &BackupPolicy, discovered: Vec<Discovered>) -> BackupPlan {
                 .iter()
                 .filter(|s| s.source == source.name)
                 .collect();
-            (!selections.is_empty()).then(|| plan_source(source, &selections, &mut taken))
+            if selections.is_empty() {
+                return None;
+            }
+            let unmatched = unmatched(&policy.name, &source, &selections);
+            let mut plan = plan_source(source, &selections, &mut taken);
+            plan.findings.extend(unmatched);
+            Some(plan)
         })
         .collect();
     BackupPlan { sources }
@@ -217,6 +223,43 @@ fn plan_source(
         images,
         findings,
     }
+}
+
+/// The patterns of a policy that fit nothing: a name that is misspelt or changed would leave out its
+/// workload in silence. With such an error the source counts as seen in part, so that `forget`
+/// keeps the newest copies of what is not found.
+fn unmatched(policy: &str, source: &Discovered, selections: &[&Selection]) -> Vec<Finding> {
+    if selections.iter().any(|s| s.workloads.is_empty()) {
+        return Vec::new();
+    }
+    let Inventory {
+        workloads, items, ..
+    } = &source.inventory;
+    let patterns = selections.iter().flat_map(|s| &s.workloads);
+    let patterns: BTreeMap<&str, &Glob> = patterns.map(|p| (p.pattern(), p)).collect();
+    let fits_none = |glob: &&Glob| !workloads.iter().any(|w| glob.matches(&w.name));
+    let tell = |glob: &Glob| {
+        let mut left_out = items.iter().filter_map(|item| item.workload.as_ref());
+        let (subject, pattern, name) = (format!("policy {policy}"), glob.pattern(), &source.name);
+        if left_out.any(|workload| glob.matches(workload)) {
+            let message = format!(
+                "the workloads {pattern:?} of source {name} are left out by the source's own rules"
+            );
+            return Finding::warning(subject, message);
+        }
+        let message = format!(
+            "source {name} has no workloads {pattern:?}: misspelt, renamed, gone, or left out by \
+             the source's own rules"
+        );
+        Finding::error(subject, message)
+    };
+    patterns.into_values().filter(fits_none).map(tell).collect()
+}
+
+/// `source web`: how findings name a source.
+#[must_use]
+pub fn source_title(name: &str) -> String {
+    format!("source {name}")
 }
 
 /// `volume db-data`: how findings and reports name an item.

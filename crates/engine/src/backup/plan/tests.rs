@@ -156,3 +156,55 @@ fn skipped_and_overlapping_items_are_settled_beforehand() {
         ]
     );
 }
+
+#[test]
+fn a_pattern_that_fits_nothing_is_told() {
+    let mut inventory = estate();
+    // As engines tell of what their own rules leave out: an item, and no workload.
+    inventory
+        .items
+        .push(item(ItemKind::Image, "hidden", Some("left-out"), &[]));
+    let select = |workloads: &[&str]| Selection {
+        source: "web".into(),
+        workloads: workloads.iter().map(|w| Glob::new(w).unwrap()).collect(),
+    };
+    let told = |select: Vec<Selection>| {
+        let policy = BackupPolicy {
+            name: "p".into(),
+            select,
+            waivers: Vec::new(),
+        };
+        let source = Discovered {
+            name: "web".into(),
+            kind: "docker".into(),
+            address: "unix:".into(),
+            inventory: inventory.clone(),
+        };
+        let plan = plan(&policy, vec![source]);
+        let findings = plan.sources.into_iter().flat_map(|s| s.findings);
+        findings
+            .map(|f| format!("{:?} {}: {}", f.severity, f.subject, f.message))
+            .collect::<Vec<_>>()
+    };
+    let unmatched = "Error policy p: source web has no workloads \"datbase\": misspelt, renamed, \
+         gone, or left out by the source's own rules";
+    assert_eq!(told(vec![select(&["shop", "datbase", "b*"])]), [unmatched]);
+    assert_eq!(
+        told(vec![select(&["shop"]), select(&["datbase", "datbase"])]),
+        [unmatched]
+    );
+    assert_eq!(
+        told(vec![select(&["shop", "left-*"])]),
+        [
+            "Warning policy p: the workloads \"left-*\" of source web are left out by the \
+             source's own rules"
+        ]
+    );
+    // All of it is selected anyway; and a source that did not answer tells of itself.
+    assert_eq!(told(vec![select(&[]), select(&["datbase"])]), [""; 0]);
+    let elsewhere = Selection {
+        source: "dead".into(),
+        ..select(&["datbase"])
+    };
+    assert_eq!(told(vec![select(&["shop"]), elsewhere]), [""; 0]);
+}
