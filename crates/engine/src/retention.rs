@@ -3,9 +3,9 @@
 //! [`load`] reads what there is, [`plan`] decides, [`execute`] deletes.
 //!
 //! Invariants: points of other programs are never dropped; of every item that the newest point of
-//! a group that has the item's source still selects, the newest point that holds it saved stays,
-//! however old it is. So a source that is unreachable or gone keeps its newest copies: no rule
-//! drops them.
+//! a group that has seen the whole of the item's source still selects, the newest point that holds
+//! it saved stays, however old it is. So a source that is unreachable, seen in part or gone keeps
+//! its newest copies: no rule drops them.
 
 mod coverage;
 mod execute;
@@ -21,7 +21,7 @@ use refloat_model::tree_path::TreePath;
 use serde::Serialize;
 
 use crate::config::Keep;
-use crate::point_list::PointSummary;
+use crate::point_list::{PointSummary, is_ahead};
 
 pub use coverage::Coverage;
 pub use execute::{execute, load, load_partials};
@@ -79,6 +79,12 @@ pub struct Candidate {
     pub holdings: Option<Holdings>,
     /// What it covers, if its policy does not say.
     pub coverage: Coverage,
+    /// The sources of which something could not be seen: what it lacks of them may be wanted.
+    pub unseen: BTreeSet<String>,
+    /// The sources that the backup found to have lost most of what they held.
+    pub emptied: BTreeSet<String>,
+    /// Whether it is what a repair left.
+    pub is_repaired: bool,
 }
 
 /// Why a point stays.
@@ -227,9 +233,6 @@ impl ForgetPlan {
     }
 }
 
-/// How far in the future a point may lie, in seconds: clocks differ.
-const FUTURE_SECONDS_MAX: i64 = 300;
-
 /// When the plan is made, and what a person said about suspicious copies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Circumstances {
@@ -258,13 +261,13 @@ pub fn plan_under(
     keep: impl Fn(&str) -> Option<Keep>,
 ) -> ForgetPlan {
     if circumstances.changes == Changes::Accepted {
-        let holdings = candidates.iter_mut().filter_map(|c| c.holdings.as_mut());
-        for holding in holdings.flat_map(|holdings| holdings.values_mut()) {
-            holding.suspicious = false;
+        for candidate in &mut candidates {
+            candidate.emptied.clear();
+            let holdings = candidate.holdings.iter_mut().flatten();
+            holdings.for_each(|(_, holding)| holding.suspicious = false);
         }
     }
-    let latest = circumstances.now.seconds.saturating_add(FUTURE_SECONDS_MAX);
-    let is_future = |c: &Candidate| c.point.time.seconds > latest;
+    let is_future = |c: &Candidate| is_ahead(c.point.time, circumstances.now);
     let (future, present): (Vec<_>, Vec<_>) = candidates.into_iter().partition(is_future);
     let mut plan = plan(present, &keep);
     for candidate in future {
@@ -364,15 +367,32 @@ struct OnlyCopies {
     before_change: Vec<String>,
 }
 
+impl OnlyCopies {
+    /// Adds the sources that had lost most of what they held, and those that had not yet.
+    fn add_sources<'a>(&mut self, candidate: &'a Candidate, emptied: &mut BTreeSet<&'a str>) {
+        let holdings = candidate.holdings.iter().flat_map(Holdings::values);
+        for holding in holdings.filter(|holding| holding.saved) {
+            let source = holding.source.as_str();
+            if !candidate.emptied.contains(source) && emptied.remove(source) {
+                self.before_change.push(format!("source {source}"));
+            }
+        }
+        for source in &candidate.emptied {
+            emptied.insert(source);
+            self.suspicious.push(format!("source {source}"));
+        }
+    }
+}
+
 /// For each point, newest first, the still selected items of which it holds the newest good copy.
 ///
 /// An empty or otherwise suspicious copy does not replace one with data: it may be the accident to
 /// recover from.
 fn only_copies(newest_first: &[Candidate]) -> Vec<OnlyCopies> {
-    let mut wanted = still_selected(newest_first);
-    let mut empty_only = wanted.clone();
-    let mut unseen = wanted.clone();
+    let selected = still_selected(newest_first);
+    let (mut wanted, mut empty_only) = (selected.clone(), selected.clone());
     let mut doubted: BTreeSet<&TreePath> = BTreeSet::new();
+    let mut emptied: BTreeSet<&str> = BTreeSet::new();
     newest_first
         .iter()
         .map(|candidate| {
@@ -383,33 +403,42 @@ fn only_copies(newest_first: &[Candidate]) -> Vec<OnlyCopies> {
                 if newest_with_data || newest_at_all {
                     only.newest.push(holding.title.clone());
                 }
-                // The newest suspicious copy stays, so that the doubt does, and the last copy
-                // before it that was not suspicious.
-                if holding.suspicious && unseen.remove(path) {
-                    doubted.insert(path);
-                    only.suspicious.push(holding.title.clone());
+                // Each suspicious copy stays, so that the doubt does, and the last copy before it
+                // that was not suspicious: which of them is the accident only a person can tell.
+                if holding.suspicious && selected.contains(path) {
+                    let is_newest = doubted.insert(path);
+                    // Of those that repairs left, one tells as much as all.
+                    if is_newest || !candidate.is_repaired {
+                        only.suspicious.push(holding.title.clone());
+                    }
                 } else if holding.has_data && !holding.suspicious && doubted.remove(path) {
                     only.before_change.push(holding.title.clone());
                 }
             }
+            only.add_sources(candidate, &mut emptied);
             only
         })
         .collect()
 }
 
-/// The items that each source's newest account of itself selects.
+/// The items that each source's newest whole account of itself selects, or a newer one in part.
 ///
-/// A point has nothing of a source that could not be reached, which says nothing about what is
-/// wanted of it; nor does a point that could not be read.
+/// A point has nothing of a source that could not be reached, and not all of one that could not be
+/// seen as a whole, which says nothing about what is wanted of it; nor does a point that could not
+/// be read.
 fn still_selected(newest_first: &[Candidate]) -> BTreeSet<&TreePath> {
     let mut told: BTreeSet<&str> = BTreeSet::new();
     let mut selected = BTreeSet::new();
-    for holdings in newest_first.iter().filter_map(|c| c.holdings.as_ref()) {
+    for candidate in newest_first {
+        let Some(holdings) = &candidate.holdings else {
+            continue;
+        };
         let news = holdings
             .iter()
             .filter(|(_, holding)| !told.contains(holding.source.as_str()));
         selected.extend(news.filter(|(_, h)| h.selected).map(|(path, _)| path));
-        told.extend(holdings.values().map(|h| h.source.as_str()));
+        let sources = holdings.values().map(|h| h.source.as_str());
+        told.extend(sources.filter(|source| !candidate.unseen.contains(*source)));
     }
     selected
 }

@@ -15,7 +15,8 @@ use refloat_repository::repair::REPAIRED_TAG;
 use refloat_repository::{IndexedRepository, RepositoryError, SnapshotId};
 
 use super::{Candidate, Coverage, ForgetPlan, Holding, Holdings, PartialCandidate};
-use crate::backup::title;
+use crate::backup::{source_title, title};
+use crate::git_export::Gaps;
 use crate::manifest;
 use crate::point_list::{PointSummary, is_partial};
 use crate::stored::StoredTree;
@@ -38,27 +39,45 @@ pub fn load(
         let tree = file
             .tree
             .map(|root| StoredTree::new(repository.clone(), root));
-        let read = tree.filter(|_| point.id.is_some()).and_then(|tree| {
-            let record = manifest::read_record(&tree).ok()?;
-            let holdings = holdings(&tree, &record)?;
-            Some((Coverage::of(&record, &holdings), holdings))
-        });
-        let (coverage, mut holdings) = read.unzip();
-        let coverage = coverage.unwrap_or_else(|| Coverage::of_snapshot(&point));
-        if file.tags().iter().any(|tag| tag == REPAIRED_TAG) {
-            // The manifest is of before the repair: nobody can tell what of it is still whole.
-            let all = holdings
-                .iter_mut()
-                .flat_map(|holdings| holdings.values_mut());
-            all.for_each(|holding| holding.suspicious |= holding.saved);
-        }
-        candidates.push(Candidate {
+        let mut candidate = Candidate {
+            coverage: Coverage::of_snapshot(&point),
             point,
-            holdings,
-            coverage,
-        });
+            holdings: None,
+            unseen: BTreeSet::new(),
+            emptied: BTreeSet::new(),
+            is_repaired: file.tags().iter().any(|tag| tag == REPAIRED_TAG),
+        };
+        if let Some(tree) = tree.filter(|_| candidate.point.id.is_some()) {
+            candidate.read(&tree);
+        }
+        candidates.push(candidate);
     }
     Ok(candidates)
+}
+
+impl Candidate {
+    /// Adds what the manifest says; nothing if it cannot be read.
+    fn read(&mut self, tree: &StoredTree) {
+        let Ok(record) = manifest::read_record(tree) else {
+            return;
+        };
+        let Some(mut holdings) = holdings(tree, &record) else {
+            return;
+        };
+        if self.is_repaired {
+            // The manifest is of before the repair: nobody can tell what of it is still whole.
+            let all = holdings.values_mut();
+            all.for_each(|holding| holding.suspicious |= holding.saved);
+        }
+        self.coverage = Coverage::of(&record, &holdings);
+        self.holdings = Some(holdings);
+        let (names, accused) = (record.sources.keys(), accused(&record));
+        let unseen = names.clone();
+        let unseen = unseen.filter(|name| !Gaps::of_point(&record, name).is_empty());
+        self.unseen = unseen.cloned().collect();
+        let emptied = names.filter(|name| accused.contains(source_title(name).as_str()));
+        self.emptied = emptied.cloned().collect();
+    }
 }
 
 /// Every partial snapshot with what it holds.
@@ -98,9 +117,7 @@ pub fn load_partials(
 
 /// None if a manifest cannot be read.
 fn holdings(tree: &StoredTree, record: &PointRecord) -> Option<Holdings> {
-    let errors = record.findings.iter();
-    let errors = errors.filter(|finding| finding.severity == Severity::Error);
-    let accused: BTreeSet<&str> = errors.map(|finding| finding.subject.as_str()).collect();
+    let accused = accused(record);
     let mut holdings = Holdings::new();
     for source in record.sources.keys() {
         let items = manifest::read_items(tree, source).ok()?;
@@ -118,6 +135,13 @@ fn holdings(tree: &StoredTree, record: &PointRecord) -> Option<Holdings> {
         }));
     }
     Some(holdings)
+}
+
+/// What the backup called wrong.
+fn accused(record: &PointRecord) -> BTreeSet<&str> {
+    let errors = record.findings.iter();
+    let errors = errors.filter(|finding| finding.severity == Severity::Error);
+    errors.map(|finding| finding.subject.as_str()).collect()
 }
 
 /// Deletes the records of the points that the plan drops and of superseded partial snapshots, and gives those that storage keeps

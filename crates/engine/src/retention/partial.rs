@@ -81,9 +81,14 @@ fn is_wanted(
         .filter(|point| point.point.time >= partial.started)
         .filter(|point| point.coverage.includes(&partial.coverage));
     let newest = accounts
-        .filter_map(|point| Some((point.point.time, point.holdings.as_ref()?)))
-        .filter(|(_, items)| items.values().any(|other| other.source == item.source))
-        .max_by_key(|(time, _)| *time);
+        .filter_map(|point| Some((point, point.holdings.as_ref()?)))
+        .filter(|(point, items)| {
+            // What is missing of a source that was seen in part may be wanted all the same.
+            let is_whole = !point.unseen.contains(&item.source);
+            let tells = is_whole && items.values().any(|other| other.source == item.source);
+            tells || items.contains_key(path)
+        })
+        .max_by_key(|(point, _)| point.point.time);
     match newest {
         None => true,
         Some((_, items)) => items

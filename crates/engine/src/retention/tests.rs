@@ -36,6 +36,9 @@ fn candidate(number: u8, time: &str, items: &[&str]) -> Candidate {
         },
         holdings: Some(holdings.collect()),
         coverage: Coverage::default(),
+        unseen: BTreeSet::new(),
+        emptied: BTreeSet::new(),
+        is_repaired: false,
     }
 }
 
@@ -353,6 +356,100 @@ fn the_last_copy_before_a_suspicious_one_stays_until_a_person_accepts() {
     let found = kept(points(), at(now, Changes::Accepted));
     let numbers: Vec<u8> = found.iter().map(|(number, _)| *number).collect();
     assert_eq!(numbers, [6]);
+}
+
+#[test]
+fn a_second_alarm_takes_nothing_from_what_the_first_one_protects() {
+    let points = |words: [&str; 6]| {
+        let days = (1..).map(|day| format!("2026-11-{day:02}T00:00:00Z"));
+        let numbers = [1, 2, 4, 5, 6, 7].into_iter();
+        let points = numbers.zip(days).zip(words);
+        points
+            .map(|((n, time), word)| candidate(n, &time, &[word]))
+            .collect::<Vec<_>>()
+    };
+    let now = "2026-11-07T00:00:00Z";
+    let numbers = |points, changes| {
+        let found = kept(points, at(now, changes));
+        found.iter().map(|(n, _)| *n).collect::<Vec<_>>()
+    };
+    // Encrypted, then shrunk: the good one is the first.
+    let words = ["db", "db?", "db", "db", "db?", "db"];
+    assert_eq!(
+        numbers(points(words), Changes::Suspicious),
+        [7, 6, 5, 2, 1],
+        "both alarms, and what was before each"
+    );
+    assert_eq!(numbers(points(words), Changes::Accepted), [7]);
+    // A person may have meant the first of two that follow each other.
+    let words = ["db", "db", "db?", "db?", "db", "db"];
+    assert_eq!(numbers(points(words), Changes::Suspicious), [7, 5, 4, 2]);
+    // Of what repairs left the newest is enough.
+    let mut repaired = points(words);
+    for candidate in &mut repaired[2..4] {
+        candidate.is_repaired = true;
+    }
+    assert_eq!(numbers(repaired, Changes::Suspicious), [7, 5, 2]);
+}
+
+#[test]
+fn the_last_point_before_a_source_was_emptied_stays_until_a_person_accepts() {
+    let full: &[&str] = &["prod/secrets", "prod/namespaces", "host/db"];
+    let empty: &[&str] = &["prod/namespaces", "host/db"];
+    let points = || {
+        let mut points = vec![
+            candidate(1, "2026-11-01T00:00:00Z", full),
+            candidate(2, "2026-11-02T00:00:00Z", full),
+            candidate(4, "2026-11-03T00:00:00Z", empty),
+            candidate(5, "2026-11-04T00:00:00Z", empty),
+            candidate(6, "2026-11-05T00:00:00Z", empty),
+        ];
+        points[2].emptied.insert("prod".to_owned());
+        points
+    };
+    let now = "2026-11-06T00:00:00Z";
+    let found = kept(points(), at(now, Changes::Suspicious));
+    let numbers: Vec<u8> = found.iter().map(|(number, _)| *number).collect();
+    assert_eq!(numbers, [6, 4, 2]);
+    let prod = vec!["source prod".to_owned()];
+    assert_eq!(found[1].1, [Reason::Suspicious(prod.clone())]);
+    assert_eq!(found[2].1, [Reason::BeforeChange(prod)]);
+    let found = kept(points(), at(now, Changes::Accepted));
+    assert_eq!(found.iter().map(|(n, _)| *n).collect::<Vec<_>>(), [6]);
+}
+
+#[test]
+fn what_could_not_be_seen_of_a_source_is_still_wanted() {
+    let whole: &[&str] = &["prod/secrets", "prod/configmaps", "prod/old"];
+    let keep = Keep {
+        last: 2,
+        ..Keep::default()
+    };
+    // The newest account of the whole source is that of point 1, unless a later one could see all.
+    let lines = |unseen: [bool; 4]| {
+        let points = [whole, &["prod/secrets", "prod/configmaps"]]
+            .into_iter()
+            .chain([&["prod/configmaps", "prod/new"][..]; 2]);
+        let candidates = (0..).zip(TIMES).zip(points).zip(unseen);
+        let candidates = candidates.map(|(((n, time), items), is_unseen)| {
+            let mut candidate = candidate(n, time, items);
+            let unseen = is_unseen.then(|| "prod".to_owned());
+            candidate.unseen.extend(unseen);
+            candidate
+        });
+        check(candidates.collect(), &keep)
+    };
+    let newest = "3 last, newest good copy of prod/configmaps and 1 more";
+    assert_eq!(
+        lines([false, false, true, true]),
+        [newest, "2 last", "1 newest good copy of prod/secrets", "0"]
+    );
+    assert_eq!(lines([false; 4]), [newest, "2 last", "1", "0"]);
+    assert_eq!(
+        lines([true; 4])[3],
+        "0 newest good copy of prod/old",
+        "nobody ever saw the whole"
+    );
 }
 
 #[test]
