@@ -12,6 +12,7 @@ mod contents;
 mod discover;
 mod history;
 mod images;
+mod losses;
 mod parents;
 mod partial;
 mod plan;

@@ -9,8 +9,9 @@ use refloat_model::item::ItemKind;
 use refloat_model::point::ItemRecord;
 use refloat_repository::{SnapshotFile, SnapshotId};
 
+use super::losses;
 use super::parents::is_other_system;
-use super::plan::{BackupPlan, title};
+use super::plan::{BackupPlan, source_title, title};
 use super::publish::paths;
 use super::run::BackupRun;
 use crate::manifest;
@@ -38,8 +39,8 @@ pub fn previous(
     Some((*id, StoredTree::new(run.repository.clone(), file.tree?)))
 }
 
-/// What changed since the point before that a person should know: data that is no longer there,
-/// and a name that stands for another system now.
+/// What changed since the point before that a person should know: data that is no longer there, a
+/// source that lost most of what it held, and a name that stands for another system now.
 pub fn compare(
     run: &BackupRun<'_>,
     previous: Option<&(SnapshotId, StoredTree)>,
@@ -59,7 +60,7 @@ pub fn compare(
         }
         if is_other_system(&record, source) {
             findings.push(Finding::warning(
-                format!("source {}", source.name),
+                source_title(&source.name),
                 "is another system than in the last recovery point; nothing of that was taken \
                  as parent",
             ));
@@ -68,12 +69,9 @@ pub fn compare(
         let Ok(items) = manifest::read_items(tree, &source.name) else {
             continue;
         };
-        let present: BTreeSet<_> = now
-            .get(&source.name)
-            .into_iter()
-            .flatten()
-            .map(|r| &r.item.path)
-            .collect();
+        let now = now.get(&source.name).map_or(&[][..], Vec::as_slice);
+        findings.extend(losses::compare(source, &items, now));
+        let present: BTreeSet<_> = now.iter().map(|r| &r.item.path).collect();
         let gone = items
             .iter()
             .filter(|r| r.outcome.is_saved() && holds_data(r.item.kind))
