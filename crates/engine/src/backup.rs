@@ -7,6 +7,7 @@
 mod anomaly;
 mod capture;
 mod checkpoint;
+mod clocks;
 mod closure;
 mod contents;
 mod discover;

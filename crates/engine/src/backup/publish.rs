@@ -14,6 +14,7 @@ use refloat_repository::format::snapshot::SnapshotSummary;
 use refloat_repository::{BlobId, SnapshotFile, SnapshotId};
 
 use super::capture::{Captured, CapturedItem};
+use super::clocks;
 use super::closure;
 use super::history;
 use super::partial::{self, Parts};
@@ -62,6 +63,7 @@ pub fn publish(
     let mut findings = findings;
     findings.extend(plan.sources.iter().flat_map(|s| s.findings.clone()));
     findings.extend(history::compare(run, previous.as_ref(), plan, &by_source));
+    findings.extend(clocks::compare(run, snapshots, started));
     let record = record(run, plan, &by_source, findings, started);
     store_manifests(plan, &by_source, &record, &archiver, &mut skeleton)?;
     let root = skeleton.store(&archiver)?;

@@ -7,3 +7,4 @@ mod gaps;
 mod parents;
 mod partial;
 mod playground;
+mod retained;

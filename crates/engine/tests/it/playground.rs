@@ -328,6 +328,7 @@ pub struct Playground {
     pub quiesce_fails: bool,
     pub waivers: Vec<Waiver>,
     pub identity: String,
+    pub policy: String,
     /// What discovery finds worth telling.
     pub findings: Vec<Finding>,
     runs: u8,
@@ -348,6 +349,7 @@ impl Playground {
             quiesce_fails: false,
             waivers: Vec::new(),
             identity: "machine-1".into(),
+            policy: "hourly".into(),
             findings: Vec::new(),
             runs: 0,
         }
@@ -389,7 +391,7 @@ impl Playground {
 
     fn execute(&self, sources: &[Arc<dyn Source>]) -> Result<BackupReport, BackupError> {
         let policy = BackupPolicy {
-            name: "hourly".into(),
+            name: self.policy.clone(),
             select: vec![Selection {
                 source: "web".into(),
                 workloads: Vec::new(),
