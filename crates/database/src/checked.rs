@@ -6,6 +6,7 @@
 use std::io::{self, Read};
 
 use crate::end_check::{Accepted, DumpRejected, EndCheck};
+use crate::recipe::Known;
 
 const PIECE_BYTES: usize = 64 << 10;
 
@@ -23,10 +24,11 @@ pub struct CheckedDump<R, F> {
     passed: usize,
     /// How many of the last bytes may turn out not to belong to the dump.
     reserve: usize,
+    known: Known,
 }
 
 impl<R: Read, F: FnOnce() -> Option<i64>> CheckedDump<R, F> {
-    pub(crate) fn new(check: EndCheck, output: R, exit_code: F) -> Self {
+    pub(crate) fn new(check: EndCheck, output: R, exit_code: F, known: Known) -> Self {
         Self {
             output,
             reserve: check.surplus_bytes_max(),
@@ -34,6 +36,7 @@ impl<R: Read, F: FnOnce() -> Option<i64>> CheckedDump<R, F> {
             outcome: None,
             held: Vec::new(),
             passed: 0,
+            known,
         }
     }
 
@@ -68,7 +71,16 @@ impl<R: Read, F: FnOnce() -> Option<i64>> CheckedDump<R, F> {
         let Some((check, exit_code)) = self.running.take() else {
             return;
         };
-        let outcome = check.finish(exit_code());
+        let mut outcome = check.finish(exit_code());
+        match std::mem::replace(&mut self.known, Known::Nothing) {
+            Known::Nothing => {}
+            Known::Warnings(more) => {
+                if let Ok(accepted) = &mut outcome {
+                    accepted.warnings.extend(more);
+                }
+            }
+            Known::Refused(why) => outcome = Err(DumpRejected::Refused { why }),
+        }
         let surplus = outcome
             .as_ref()
             .map_or(0, |accepted| accepted.surplus_bytes);
@@ -122,7 +134,7 @@ mod tests {
     }
 
     fn read(check: EndCheck, output: &[u8], size: usize) -> (Vec<u8>, Result<(), DumpRejected>) {
-        let mut dump = CheckedDump::new(check, Pieces(output, size), || Some(0));
+        let mut dump = CheckedDump::new(check, Pieces(output, size), || Some(0), Known::Nothing);
         let (mut passed_on, mut buffer) = (Vec::new(), [0; 13]);
         let failed = loop {
             match dump.read(&mut buffer) {

@@ -37,7 +37,7 @@ pub struct Accepted {
     /// How many bytes followed that are not part of it.
     pub(crate) surplus_bytes: usize,
     /// What a person should know of it, for findings.
-    pub warnings: Vec<&'static str>,
+    pub warnings: Vec<String>,
 }
 
 /// Why a dump may not be kept.
@@ -52,6 +52,12 @@ pub enum DumpRejected {
     /// Nobody knows how the producer ended.
     #[error("the dump command's exit status is not known")]
     ExitUnknown,
+    /// There is no dump of it, or none that a restore could use.
+    #[error("{why}")]
+    Refused {
+        /// What is lacking, and what there is instead.
+        why: String,
+    },
     /// The producer succeeded and printed nothing.
     #[error("the dump is empty")]
     Empty,
@@ -151,7 +157,7 @@ impl EndCheck {
         Ok(Accepted {
             bytes: self.bytes - surplus_bytes as u64,
             surplus_bytes,
-            warnings,
+            warnings: warnings.into_iter().map(str::to_owned).collect(),
         })
     }
 }

@@ -35,5 +35,6 @@ pub use engine::{Engine, VolumeCopy};
 pub use exec::Exec;
 pub use recipe::{DumpStep, Recipe, Survey, SurveyRejected};
 pub use restore::{
-    DumpRestore, Input, PlacedContent, PlacedFile, RestoreStep, StepRejected, UnknownDump,
+    DumpRestore, Input, JUDGED_BYTES, PlacedContent, PlacedFile, RestoreStep, StepRejected,
+    UnknownDump,
 };

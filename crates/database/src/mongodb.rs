@@ -9,12 +9,16 @@ use crate::container::Container;
 use crate::end_check::EndCheck;
 use crate::engine::{Engine, VolumeCopy};
 use crate::exec::{Exec, FIRST};
-use crate::recipe::{DumpStep, Recipe};
+use crate::recipe::{DumpStep, Known, Recipe};
 use crate::restore::{DumpRestore, Input, Proof, RestoreStep};
 
 pub(crate) const VOLUME_COPY: VolumeCopy = VolumeCopy::HoldsMore {
     what: "the replica set's configuration and operation log",
 };
+
+/// A new member takes no writes before somebody initiates its set.
+const REPLICATES: &str = "it is a member of a replica set: a restore cannot load the dump into a \
+    new server, whose set nobody has initiated; the copy of its volume is what comes back";
 
 const ARCHIVE: &str = "mongodump.archive";
 
@@ -40,6 +44,8 @@ exec "$shell" --quiet --norc "$@" --eval 'if (db.adminCommand("ping").ok != 1) q
 #[derive(Debug)]
 pub(crate) struct Settings {
     port: Option<u16>,
+    /// Whether it is a member of a replica set.
+    replicates: bool,
 }
 
 pub(crate) fn recipe(container: &Container<'_>) -> Recipe {
@@ -49,6 +55,10 @@ pub(crate) fn recipe(container: &Container<'_>) -> Recipe {
         port: container
             .option("--port")
             .and_then(|port| port.parse().ok()),
+        replicates: container.option("--replSet").is_some()
+            || ["MONGODB_REPLICA_SET_MODE", "MONGODB_REPLICA_SET_NAME"]
+                .iter()
+                .any(|name| container.has(name)),
     };
     let risks = vec![
         "collections are dumped one after the other: not one moment across collections".to_owned(),
@@ -72,12 +82,20 @@ impl Settings {
     }
 
     pub(crate) fn dumps(&self) -> Vec<DumpStep> {
-        vec![DumpStep {
+        let mut steps = vec![DumpStep {
             database: None,
             file_name: ARCHIVE.to_owned(),
             exec: self.tool("mongodump", &["--archive"]),
             end: EndCheck::mongo_archive,
-        }]
+            known: Known::Nothing,
+        }];
+        if self.replicates {
+            steps.push(DumpStep::refused(
+                "replica-set".to_owned(),
+                REPLICATES.to_owned(),
+            ));
+        }
+        steps
     }
 
     pub(crate) fn restore(&self, file_name: &str) -> Option<DumpRestore> {

@@ -12,7 +12,9 @@ use crate::container::Container;
 use crate::end_check::{EndCheck, Marker};
 use crate::engine::{Engine, VolumeCopy};
 use crate::exec::{Exec, FIRST};
-use crate::recipe::{DATABASE_SUFFIX, DumpStep, Recipe, Survey, SurveyRejected, parse_names};
+use crate::recipe::{
+    DATABASE_SUFFIX, DumpStep, Known, Recipe, Survey, SurveyRejected, parse_names,
+};
 use crate::restore::{DumpRestore, Input, Proof, RestoreStep};
 
 pub(crate) const VOLUME_COPY: VolumeCopy = VolumeCopy::HoldsMore {
@@ -140,6 +142,7 @@ impl Settings {
             file_name: ACCOUNTS.to_owned(),
             exec: run(RUN_DUMP_ACCOUNTS, &["--comments", "--skip-dump-date"]),
             end,
+            known: Known::Nothing,
         });
         let databases = databases.iter().map(|database| DumpStep {
             database: Some(database.clone()),
@@ -163,6 +166,7 @@ impl Settings {
                 ],
             ),
             end,
+            known: Known::Nothing,
         });
         accounts.into_iter().chain(databases).collect()
     }

@@ -11,7 +11,9 @@ use crate::crc64::Crc64;
 use crate::end_check::{EndCheck, Marker};
 use crate::engine::{Engine, VolumeCopy};
 use crate::exec::{Exec, FIRST};
-use crate::recipe::{DATABASE_SUFFIX, DumpStep, Recipe, Survey, SurveyRejected, parse_names};
+use crate::recipe::{
+    DATABASE_SUFFIX, DumpStep, Known, Recipe, Survey, SurveyRejected, parse_names,
+};
 use crate::restore::{DumpRestore, Input, Proof, RestoreStep};
 
 pub(crate) const VOLUME_COPY: VolumeCopy = VolumeCopy::HoldsMore {
@@ -97,24 +99,35 @@ impl Settings {
     }
 
     pub(crate) fn survey(&self) -> Exec {
-        const DATABASES: &str = "SELECT 'database ' || encode(textsend(datname::text), 'hex') \
-            FROM pg_database WHERE datallowconn AND NOT datistemplate";
-        self.psql(
-            "postgres",
-            &["--command", DATABASES, "--command", "SELECT 'end'"],
-        )
+        // What a restore of ours has set aside is no database of the user's.
+        const DATABASES: &str = "SELECT CASE WHEN datallowconn THEN 'database ' ELSE 'closed ' END \
+            || encode(textsend(datname::text), 'hex') FROM pg_database \
+            WHERE datname NOT IN ('template0', 'template1') \
+            AND (datallowconn OR datname !~ '^refloat_(aside|absent)_[0-9a-f]{16}$')";
+        const TABLESPACES: &str = "SELECT 'tablespace ' || \
+            encode(textsend(spcname || ' at ' || pg_tablespace_location(oid)), 'hex') \
+            FROM pg_tablespace WHERE spcname NOT IN ('pg_default', 'pg_global')";
+        let queries = [DATABASES, TABLESPACES, "SELECT 'end'"];
+        let arguments = queries.map(|query| ["--command", query]);
+        self.psql("postgres", arguments.as_flattened())
     }
 
-    pub(crate) fn dumps(&self, databases: &[String]) -> Vec<DumpStep> {
+    pub(crate) fn dumps(&self, survey: &Survey) -> Vec<DumpStep> {
+        let databases = &survey.databases;
         let mut globals = vec!["--globals-only"];
         if !self.superuser {
             globals.push("--no-role-passwords");
         }
+        let closed = survey
+            .closed
+            .iter()
+            .map(|database| format!("database {database} takes no connections and is not dumped"));
         let mut steps = vec![DumpStep {
             database: None,
             file_name: GLOBALS.to_owned(),
             exec: self.client("pg_dumpall", globals),
             end: || EndCheck::sql(Marker::Cluster),
+            known: Known::Warnings(closed.collect()),
         }];
         steps.extend(databases.iter().map(|database| DumpStep {
             database: Some(database.clone()),
@@ -129,7 +142,16 @@ impl Settings {
                 ],
             ),
             end: || EndCheck::sql(Marker::Database),
+            known: Known::Nothing,
         }));
+        if !survey.tablespaces.is_empty() {
+            let why = format!(
+                "tablespace {}: a dump that needs one cannot be loaded by a restore; the copies \
+                 of the volumes are what comes back",
+                survey.tablespaces.join(", ")
+            );
+            steps.push(DumpStep::refused("tablespaces".to_owned(), why));
+        }
         steps
     }
 
@@ -152,7 +174,7 @@ impl Settings {
             title: format!("check database {database}"),
             exec: self.psql(&database, &["--command", WHOLE]),
             input: Input::None,
-            proof: Proof::Complete,
+            proof: Proof::NoInvalidIndex,
         };
         let set_aside = format!("{UNDO}{SET_ASIDE}");
         let steps = vec![
@@ -178,7 +200,7 @@ impl Settings {
             title: "ask the server".to_owned(),
             exec: self.psql("postgres", &["--command", WHOLE]),
             input: Input::None,
-            proof: Proof::Complete,
+            proof: Proof::NoInvalidIndex,
         }
     }
 
@@ -238,9 +260,11 @@ fn connection(database: &str) -> String {
 /// Must match [`crate::exec::COMPLETE`]; its test says so.
 const SUFFIX: &str = "\nSELECT 'refloat: all statements arrived';\n";
 
-/// Passes if the database has no index that building left invalid.
+/// Passes if the database has no index that building left invalid. One of a partitioned table is
+/// invalid by nature until every partition has its part of it, and is dumped and restored so.
 const WHOLE: &str = "SELECT 'refloat: all statements arrived' \
-    WHERE NOT EXISTS (SELECT FROM pg_index WHERE NOT indisvalid)";
+    WHERE NOT EXISTS (SELECT FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid \
+    WHERE NOT indisvalid AND relkind <> 'I')";
 
 /// Renames the database out of the way, so that the dump makes a new one and a failure can be
 /// undone. A marker stands for "there was none". Nobody may connect to either.
@@ -256,8 +280,13 @@ SELECT format('CREATE DATABASE %I TEMPLATE template0 ALLOW_CONNECTIONS false', :
 \gexec
 ";
 
-/// Brings back what [`SET_ASIDE`] took away; does nothing if it took nothing.
+/// Brings back what [`SET_ASIDE`] took away; does nothing if it took nothing. A template cannot be
+/// dropped.
 const UNDO: &str = r"
+SELECT format('ALTER DATABASE %I IS_TEMPLATE false', datname) FROM pg_database
+    WHERE datname = :'name' AND datistemplate
+    AND EXISTS (SELECT FROM pg_database WHERE datname IN (:'aside', :'absent'))
+\gexec
 SELECT command FROM (VALUES
     (1, format('SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %L', :'name')),
     (2, format('DROP DATABASE IF EXISTS %I', :'name')),
@@ -278,6 +307,9 @@ SELECT format('ALTER DATABASE %I ALLOW_CONNECTIONS true', datname) FROM pg_datab
 
 /// Ends a restore that was found good.
 const KEEP: &str = r"
+SELECT format('ALTER DATABASE %I IS_TEMPLATE false', datname) FROM pg_database
+    WHERE datname = :'aside' AND datistemplate
+\gexec
 SELECT format('DROP DATABASE %I', datname) FROM pg_database WHERE datname IN (:'aside', :'absent')
 \gexec
 ";

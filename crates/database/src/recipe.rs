@@ -7,7 +7,7 @@ use std::io::Read;
 
 use crate::checked::CheckedDump;
 use crate::container::Container;
-use crate::end_check::EndCheck;
+use crate::end_check::{EndCheck, Marker};
 use crate::engine::{Engine, VolumeCopy};
 use crate::exec::Exec;
 use crate::recognise::recognise;
@@ -33,10 +33,14 @@ pub(crate) enum Settings {
 }
 
 /// What a running server told before the dump.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Survey {
     /// Databases to dump one by one; empty where one dump holds all.
     pub databases: Vec<String>,
+    /// Databases that take no connections.
+    pub(crate) closed: Vec<String>,
+    /// Places of data outside the server's own folder, `NAME at PATH`.
+    pub(crate) tablespaces: Vec<String>,
     /// The name of the file for engines whose one dump is placed as a file.
     pub(crate) file_name: Option<&'static str>,
 }
@@ -71,9 +75,31 @@ pub struct DumpStep {
     /// The command. Its standard output is the dump, its standard error is for people.
     pub exec: Exec,
     pub(crate) end: fn() -> EndCheck,
+    pub(crate) known: Known,
+}
+
+/// What is known of a dump before it is made.
+#[derive(Clone, Debug)]
+pub(crate) enum Known {
+    Nothing,
+    /// What a person should know of it.
+    Warnings(Vec<String>),
+    /// Why there is none, or none that a restore could use: it is to be named as failed.
+    Refused(String),
 }
 
 impl DumpStep {
+    /// What the dumps lack, in the place of a dump: the command prints nothing and counts as failed.
+    pub(crate) fn refused(file_name: String, why: String) -> Self {
+        Self {
+            database: None,
+            file_name,
+            exec: Exec::script(":".to_owned(), [""; 0]),
+            end: || EndCheck::sql(Marker::Completed),
+            known: Known::Refused(why),
+        }
+    }
+
     /// Wraps the command's standard output: reading to the end succeeds only if the dump is whole.
     ///
     /// `exit_code` is called once, when the output has ended; none means that it is not known.
@@ -82,7 +108,7 @@ impl DumpStep {
         R: Read,
         F: FnOnce() -> Option<i64>,
     {
-        CheckedDump::new((self.end)(), output, exit_code)
+        CheckedDump::new((self.end)(), output, exit_code, self.known.clone())
     }
 }
 
@@ -196,10 +222,7 @@ impl Recipe {
             Settings::PostgreSql(_) => postgresql::parse_survey(stdout),
             Settings::MySql(_) => mysql::parse_survey(stdout),
             Settings::Redis(_) => redis::parse_survey(stdout),
-            Settings::MongoDb(_) => Ok(Survey {
-                databases: Vec::new(),
-                file_name: None,
-            }),
+            Settings::MongoDb(_) => Ok(Survey::default()),
         }
     }
 
@@ -207,14 +230,15 @@ impl Recipe {
     #[must_use]
     pub fn dumps(&self, survey: &Survey) -> Vec<DumpStep> {
         match &self.settings {
-            Settings::PostgreSql(s) => s.dumps(&survey.databases),
+            Settings::PostgreSql(s) => s.dumps(survey),
             Settings::MySql(s) => s.dumps(&survey.databases),
             Settings::Redis(s) => s.dumps(survey.file_name),
             Settings::MongoDb(s) => s.dumps(),
         }
     }
 
-    /// How to bring dumps back, in the order in which it must be done (accounts first).
+    /// How to bring dumps back, in the order in which it must be done: accounts first, except
+    /// where they name tables that must be there (MariaDB; there an owner may come later).
     ///
     /// # Errors
     /// A file's name is none that [`dumps`](Self::dumps) gives for this engine.
@@ -226,8 +250,10 @@ impl Recipe {
             .iter()
             .map(|name| self.restore_one(name.as_ref()))
             .collect::<Result<Vec<_>, _>>()?;
-        restores.sort_by(|a, b| {
-            (a.database.is_some(), &a.file_name).cmp(&(b.database.is_some(), &b.file_name))
+        let accounts_last = self.engine == Engine::MariaDb;
+        restores.sort_by_key(|restore| {
+            let late = restore.database.is_some() != accounts_last;
+            (late, restore.file_name.clone())
         });
         Ok(restores)
     }
@@ -260,26 +286,37 @@ impl Recipe {
 /// The end of the name of a file that holds one database; what else there is has another.
 pub(crate) const DATABASE_SUFFIX: &str = ".database.sql";
 
-/// Reads lines `database HEX` that end with the line `end`.
+/// Reads lines `database HEX`, `closed HEX` and `tablespace HEX` that end with the line `end`.
 pub(crate) fn parse_names(stdout: &[u8]) -> Result<Survey, SurveyRejected> {
     let text = String::from_utf8_lossy(stdout);
     let Some(names) = text.trim_end().strip_suffix("end") else {
         return Err(SurveyRejected::Cut);
     };
-    let mut databases = names
-        .lines()
-        .map(|line| {
-            let name = line.strip_prefix("database ").and_then(parse_hex);
-            name.ok_or_else(|| SurveyRejected::NotUnderstood {
-                line: line.to_owned(),
-            })
-        })
-        .collect::<Result<Vec<_>, _>>()?;
-    databases.sort();
-    Ok(Survey {
-        databases,
-        file_name: None,
-    })
+    let mut survey = Survey::default();
+    for line in names.lines() {
+        let (kind, name) = line.split_once(' ').unwrap_or_default();
+        let found = match kind {
+            "database" => &mut survey.databases,
+            "closed" => &mut survey.closed,
+            "tablespace" => &mut survey.tablespaces,
+            _ => return Err(not_understood(line)),
+        };
+        found.push(parse_hex(name).ok_or_else(|| not_understood(line))?);
+    }
+    for names in [
+        &mut survey.databases,
+        &mut survey.closed,
+        &mut survey.tablespaces,
+    ] {
+        names.sort();
+    }
+    Ok(survey)
+}
+
+fn not_understood(line: &str) -> SurveyRejected {
+    SurveyRejected::NotUnderstood {
+        line: line.to_owned(),
+    }
 }
 
 fn parse_hex(digits: &str) -> Option<String> {

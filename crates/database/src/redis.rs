@@ -13,7 +13,7 @@ use crate::container::Container;
 use crate::end_check::EndCheck;
 use crate::engine::{Engine, VolumeCopy};
 use crate::exec::{Exec, FIRST};
-use crate::recipe::{DumpStep, Recipe, Survey, SurveyRejected};
+use crate::recipe::{DumpStep, Known, Recipe, Survey, SurveyRejected};
 use crate::restore::{DumpRestore, Input, PlacedContent, PlacedFile, Proof, RestoreStep};
 
 pub(crate) const VOLUME_COPY: VolumeCopy = VolumeCopy::Redundant;
@@ -114,8 +114,8 @@ pub(crate) fn parse_survey(stdout: &[u8]) -> Result<Survey, SurveyRejected> {
         _ => APPEND_ONLY_SINGLE,
     };
     Ok(Survey {
-        databases: Vec::new(),
         file_name: Some(file_name),
+        ..Survey::default()
     })
 }
 
@@ -134,6 +134,7 @@ impl Settings {
             file_name: file_name.unwrap_or(SNAPSHOT).to_owned(),
             exec: self.cli(RUN, &["--rdb", "-"]),
             end: EndCheck::rdb,
+            known: Known::Nothing,
         }]
     }
 

@@ -58,6 +58,9 @@ pub enum Input {
     },
 }
 
+/// How much of the end of what a command printed [`RestoreStep::judge`] has to be given.
+pub const JUDGED_BYTES: usize = 64 << 10;
+
 /// One command of a restore.
 #[derive(Debug)]
 pub struct RestoreStep {
@@ -79,6 +82,8 @@ pub(crate) enum Proof {
     Complete,
     /// The closing line, and on standard error no SQL error but "exists already" (42710).
     CompleteOrDuplicate,
+    /// The closing line, which is printed only if no index is invalid.
+    NoInvalidIndex,
     /// mongorestore's count of failed documents, which must be 0.
     NoDocumentFailed,
 }
@@ -107,6 +112,18 @@ pub enum StepRejected {
         title: String,
         /// The SQL states, the first ten.
         states: String,
+    },
+    /// An index was not built to its end.
+    #[error("{title}: an index is invalid")]
+    InvalidIndex {
+        /// The step.
+        title: String,
+    },
+    /// So much was complained of that its beginning is not known.
+    #[error("{title}: more complaints than can be judged")]
+    Unjudged {
+        /// The step.
+        title: String,
     },
     /// Documents could not be restored, or the client did not say that all could.
     #[error("{title}: mongorestore does not report 0 failed documents")]
@@ -147,7 +164,8 @@ impl DumpRestore {
 impl RestoreStep {
     /// Decides whether the step did all its work.
     ///
-    /// `stdout` and `stderr` may be the last 64 KiB of what the command printed.
+    /// `stdout` and `stderr` are all that the command printed, or at least its last
+    /// [`JUDGED_BYTES`].
     ///
     /// # Errors
     /// It did not; the database is to be undone.
@@ -171,6 +189,12 @@ impl RestoreStep {
         match self.proof {
             Proof::ExitStatus => Ok(()),
             Proof::Complete => complete(),
+            Proof::NoInvalidIndex => {
+                complete().map_err(|_| StepRejected::InvalidIndex { title: title() })
+            }
+            Proof::CompleteOrDuplicate if stderr.len() >= JUDGED_BYTES => {
+                Err(StepRejected::Unjudged { title: title() })
+            }
             Proof::CompleteOrDuplicate => {
                 let states = foreign_states(stderr);
                 if states.is_empty() {
@@ -262,6 +286,15 @@ mod tests {
                 title: title(),
                 states: "42501".into()
             })
+        );
+        let roles = duplicate.repeat(JUDGED_BYTES / duplicate.len() + 1);
+        assert_eq!(
+            judge(Proof::CompleteOrDuplicate, Some(0), &complete, &roles),
+            Err(StepRejected::Unjudged { title: title() })
+        );
+        assert_eq!(
+            judge(Proof::NoInvalidIndex, Some(0), "", ""),
+            Err(StepRejected::InvalidIndex { title: title() })
         );
         assert_eq!(
             judge(

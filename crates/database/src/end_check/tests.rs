@@ -4,7 +4,7 @@ use super::*;
 use crate::end_check_samples::*;
 
 /// Pushes `dump` in pieces of several sizes; all must come to the same end.
-fn check(new: fn() -> EndCheck, dump: &[u8]) -> Result<Vec<&'static str>, DumpRejected> {
+fn check(new: fn() -> EndCheck, dump: &[u8]) -> Result<Vec<String>, DumpRejected> {
     let outcome = |size: usize| {
         let mut end = new();
         dump.chunks(size).for_each(|piece| end.push(piece));

@@ -77,3 +77,21 @@ fn failed_dumps_and_failed_documents_are_rejected() {
         })
     );
 }
+
+#[test]
+fn a_member_of_a_replica_set_is_named_beside_its_dump() {
+    let of = |environment: &[&str], command: &[&str]| {
+        let server = Server::of_stubs("mongo:7", environment, command, &[]);
+        let survey = server.recipe.parse_survey(Some(0), b"").unwrap();
+        let mut steps = server.recipe.dumps(&survey);
+        (steps.len() == 2).then(|| server.dump(&steps.remove(1)).1.unwrap_err().to_string())
+    };
+    let said = "it is a member of a replica set: a restore cannot load the dump into a new \
+                server, whose set nobody has initiated; the copy of its volume is what comes back";
+    assert_eq!(of(&[], &["mongod"]), None);
+    assert_eq!(of(&[], &["mongod", "--replSet", "rs0"]).unwrap(), said);
+    assert_eq!(
+        of(&["MONGODB_REPLICA_SET_MODE=primary"], &[]).unwrap(),
+        said
+    );
+}

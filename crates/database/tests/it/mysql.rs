@@ -19,12 +19,14 @@ fn server() -> Server {
     let client = format!("[client]\nsocket={path}/socket\n");
     std::fs::write(folder.path().join(".my.cnf"), client).unwrap();
     give(folder.path(), "mysql");
-    let data = format!("--datadir={path}/data");
+    // A server that starts removes the temporary tables of others that have the same folder.
+    let (data, temporary) = (format!("--datadir={path}/data"), format!("--tmpdir={path}"));
     let install = [
         "mariadb-install-db",
         "--no-defaults",
         "--auth-root-authentication-method=normal",
         &data,
+        &temporary,
     ];
     tool(Some("mysql"), &install);
     let port = free_port();
@@ -32,6 +34,7 @@ fn server() -> Server {
         "mariadbd",
         "--no-defaults",
         &data,
+        &temporary,
         &format!("--socket={path}/socket"),
         &format!("--init-file={path}/init.sql"),
         "--bind-address=127.0.0.1",
@@ -139,6 +142,33 @@ fn dumps_bring_everything_back_on_fresh_and_on_running_servers() {
     assert_eq!(tables, "few\ngoods\n");
     // Unchanged data gives the same bytes, which deduplicate.
     assert_eq!(old.dump_all(), dumps);
+}
+
+#[test]
+fn grants_on_tables_and_views_over_two_databases_come_back() {
+    if !installed(&PROGRAMS) {
+        return;
+    }
+    let (old, new) = (server(), server());
+    sql(
+        &old,
+        "CREATE DATABASE alpha; CREATE DATABASE beta; CREATE TABLE beta.t (i int);
+         INSERT INTO beta.t VALUES (7); CREATE PROCEDURE beta.p() SELECT 1;
+         CREATE USER reader@'%' IDENTIFIED BY 'pen'; GRANT SELECT ON beta.t TO reader@'%';
+         GRANT EXECUTE ON PROCEDURE beta.p TO reader@'%';
+         CREATE DEFINER = reader@'%' VIEW beta.own AS SELECT * FROM beta.t;
+         CREATE DEFINER = reader@'%' VIEW beta.over AS SELECT * FROM beta.own;
+         CREATE VIEW alpha.v AS SELECT * FROM beta.t; CREATE TABLE alpha.u (i int);
+         CREATE VIEW beta.w AS SELECT * FROM alpha.u;",
+    );
+    let dumps = old.dump_all();
+    assert_eq!(new.restore_all(&dumps), Ok(()));
+    let content = "SELECT i FROM alpha.v; SELECT i FROM beta.own; SELECT count(*) FROM beta.w;
+         SELECT table_name FROM information_schema.views WHERE table_schema = 'beta' ORDER BY 1;
+         SHOW GRANTS FOR reader@'%';";
+    assert_eq!(sql(&new, content), sql(&old, content));
+    assert_eq!(new.restore_all(&dumps), Ok(()));
+    assert_eq!(sql(&new, content), sql(&old, content));
 }
 
 #[test]

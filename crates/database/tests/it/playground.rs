@@ -9,7 +9,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use refloat_database::{
-    Accepted, Container, DumpRejected, DumpStep, Exec, Input, Recipe, RestoreStep, StepRejected,
+    Accepted, Container, DumpRejected, DumpRestore, DumpStep, Exec, Input, Recipe, RestoreStep,
+    StepRejected,
 };
 use refloat_testkit::skip;
 use tempfile::TempDir;
@@ -193,16 +194,34 @@ impl Server {
         step.judge(finished.code, &finished.stdout, finished.stderr.as_bytes())
     }
 
-    /// Restores everything into the running server.
+    /// Restores everything into the running server; what was rejected once more, as adapters do.
     pub fn restore_all(&self, dumps: &[(String, Vec<u8>)]) -> Result<(), StepRejected> {
         let names: Vec<&str> = dumps.iter().map(|(name, _)| name.as_str()).collect();
-        for restore in self.recipe.restore(&names).unwrap() {
-            let (_, dump) = dumps.iter().find(|(n, _)| *n == restore.file_name).unwrap();
-            for step in &restore.steps {
-                self.restore_step(step, dump)?;
-            }
-        }
+        let mut restores = self.recipe.restore(&names).unwrap();
+        restores.retain(|restore| self.restore(restore, dumps).is_err());
+        restores
+            .iter()
+            .try_for_each(|restore| self.restore(restore, dumps))?;
         self.restore_step(&self.recipe.verify(), b"")
+    }
+
+    /// Loads one of the dumps; if it is rejected, all is undone.
+    fn restore(
+        &self,
+        restore: &DumpRestore,
+        dumps: &[(String, Vec<u8>)],
+    ) -> Result<(), StepRejected> {
+        let (_, dump) = dumps.iter().find(|(n, _)| *n == restore.file_name).unwrap();
+        let mut steps = restore.steps.iter();
+        let loaded = steps.try_for_each(|step| self.restore_step(step, dump));
+        if loaded.is_err() {
+            let mut undo = restore.undo.iter();
+            assert_eq!(
+                undo.try_for_each(|step| self.restore_step(step, b"")),
+                Ok(())
+            );
+        }
+        loaded
     }
 
     /// Starts a dump, takes its first `bytes`, kills it, and gives what the check says, first

@@ -294,3 +294,108 @@ fn killed_dumps_wrong_passwords_and_dead_servers_are_rejected() {
     assert_eq!(server.stop_server_after(&dump, 100_000, "QUIT"), rejected);
     assert_eq!(server.dump(&dump).1, rejected);
 }
+
+#[test]
+fn templates_and_indexes_without_all_their_parts_come_back() {
+    if !installed(&["postgres", "initdb", "pg_dump", "psql"]) {
+        return;
+    }
+    let (old, new) = (server(), server());
+    sql(
+        &old,
+        "postgres",
+        "CREATE DATABASE pattern IS_TEMPLATE true;\nCREATE DATABASE parts;",
+    );
+    sql(&old, "pattern", "CREATE TABLE t AS SELECT 7 i;");
+    sql(
+        &old,
+        "parts",
+        "CREATE TABLE whole (i int) PARTITION BY RANGE (i);
+         CREATE TABLE part PARTITION OF whole FOR VALUES FROM (0) TO (10);
+         CREATE INDEX half ON ONLY whole (i); INSERT INTO whole VALUES (3);",
+    );
+    let dumps = old.dump_all();
+    let names: Vec<&str> = dumps.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "globals.sql",
+            "parts.database.sql",
+            "pattern.database.sql",
+            "postgres.database.sql"
+        ]
+    );
+    let index = "SELECT relname, indisvalid FROM pg_index JOIN pg_class c ON c.oid = indexrelid
+         WHERE relname = 'half'; SELECT i FROM whole;";
+    // Again, over what is now there: a template that is set aside must go, too.
+    for _ in 0..2 {
+        assert_eq!(new.restore_all(&dumps), Ok(()));
+        assert_eq!(sql(&new, "parts", index), "half|f\n3\n");
+        assert_eq!(sql(&new, "pattern", "SELECT i FROM t;"), "7\n");
+        let databases = "SELECT datname, datistemplate FROM pg_database ORDER BY 1;";
+        let expected = "parts|f\npattern|t\npostgres|f\ntemplate0|t\ntemplate1|t\n";
+        assert_eq!(sql(&new, "postgres", databases), expected);
+    }
+    // One that was set aside comes back as the template that it was.
+    let restore = new.recipe.restore(&["pattern.database.sql"]);
+    let restore = restore.unwrap().remove(0);
+    assert_eq!(new.restore_step(&restore.steps[0], b""), Ok(()));
+    sql(
+        &new,
+        "postgres",
+        "CREATE DATABASE pattern IS_TEMPLATE true;",
+    );
+    assert_eq!(new.restore_step(&restore.undo[0], b""), Ok(()));
+    assert_eq!(sql(&new, "pattern", "SELECT i FROM t;"), "7\n");
+}
+
+#[test]
+fn an_index_that_was_not_built_to_its_end_is_named() {
+    if !installed(&["postgres", "initdb", "pg_dump", "psql"]) {
+        return;
+    }
+    let server = server();
+    sql(
+        &server,
+        "postgres",
+        "CREATE TABLE t AS SELECT 1 i; CREATE INDEX half ON t (i);
+         UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'half'::regclass;",
+    );
+    assert_eq!(
+        server.restore_step(&server.recipe.verify(), b""),
+        Err(StepRejected::InvalidIndex {
+            title: "ask the server".into()
+        })
+    );
+}
+
+#[test]
+fn what_is_not_dumped_or_cannot_be_loaded_is_named() {
+    if !installed(&["postgres", "initdb", "pg_dump", "psql"]) {
+        return;
+    }
+    let server = server();
+    let place = server.folder.path().join("fast");
+    std::fs::create_dir(&place).unwrap();
+    give(&place, "postgres");
+    sql(
+        &server,
+        "postgres",
+        "CREATE DATABASE shut ALLOW_CONNECTIONS false;
+         CREATE DATABASE refloat_aside_0123456789abcdef ALLOW_CONNECTIONS false;",
+    );
+    let globals = step(&server, "globals.sql");
+    assert_eq!(
+        server.dump(&globals).1.unwrap().warnings,
+        ["database shut takes no connections and is not dumped"]
+    );
+    let tablespace = format!("CREATE TABLESPACE fast LOCATION '{}';", place.display());
+    sql(&server, "postgres", &tablespace);
+    let rejected = server.dump(&step(&server, "tablespaces")).1.unwrap_err();
+    let why = format!(
+        "tablespace fast at {}: a dump that needs one cannot be loaded by a restore; the copies \
+         of the volumes are what comes back",
+        place.display()
+    );
+    assert_eq!(rejected, DumpRejected::Refused { why });
+}
