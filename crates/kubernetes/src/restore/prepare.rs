@@ -19,7 +19,7 @@ use super::stored::{Selected, Stored};
 use super::version;
 use super::volumes::take_place;
 use crate::catalogue::Catalogue;
-use crate::kind::{Kind, annotation, elements, name, namespace, text};
+use crate::kind::{Kind, annotation, elements, name, namespace, object_name, text};
 
 /// What is to become of an object, as far as the target's present state does not matter.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -100,11 +100,14 @@ pub(super) fn prepare(
         companions: selected.companions,
         fields: selected.fields,
     };
-    let mut unique: BTreeMap<(Layer, String), Prepared> = BTreeMap::new();
+    let mut unique: BTreeMap<(Layer, String, String), Prepared> = BTreeMap::new();
     for stored in selected.objects {
         let is_exact = is_served(catalogue, &stored);
+        // Without the group, which some kinds changed with their version.
+        let (space, of) = (namespace(&stored.object), name(&stored.object));
+        let origin = object_name(&stored.folder.resource, space, of);
         let prepared = one(stored, request, changes, catalogue, &names);
-        let key = (prepared.layer, prepared.title());
+        let key = (prepared.layer, prepared.title(), origin);
         // A point may hold an object in several versions: the target's own counts.
         if is_exact || !unique.contains_key(&key) {
             unique.insert(key, prepared);
@@ -112,6 +115,7 @@ pub(super) fn prepare(
     }
     let mut prepared: Vec<Prepared> = unique.into_values().collect();
     admit_defined(&mut prepared);
+    refuse_namesakes(&mut prepared);
     leave_snapshots(&mut prepared);
     hold_operators(&mut prepared);
     prepared
@@ -290,6 +294,21 @@ fn owners(object: &mut Value) -> Vec<Value> {
         }
     }
     owners
+}
+
+/// Of several objects that would get one name, none comes back: whose it is cannot be told.
+fn refuse_namesakes(prepared: &mut [Prepared]) {
+    let mut stored: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for p in prepared.iter().filter(|p| p.wish == Wish::Wanted) {
+        let names = stored.entry(p.title()).or_default();
+        names.push(p.stored_name.clone());
+    }
+    for p in prepared.iter_mut().filter(|p| p.wish == Wish::Wanted) {
+        let names = stored.get(&p.title()).into_iter().flatten();
+        if let Some(other) = names.into_iter().find(|name| **name != p.stored_name) {
+            p.wish = Wish::Impossible(format!("{other} would get the same name"));
+        }
+    }
 }
 
 /// Custom resources are possible if their definition comes back with them.

@@ -97,6 +97,56 @@ fn p2_owners_are_set_apart_without_their_old_identity() {
 }
 
 #[test]
+fn objects_that_would_get_one_name_are_refused_and_named() {
+    let secret = |space: &str| {
+        stored(
+            "",
+            "secrets",
+            json!({"metadata": {"name": "db", "namespace": space}}),
+        )
+    };
+    let request = RestoreRequest {
+        rename: [("namespace:a", "copy"), ("namespace:b", "copy")]
+            .map(|(from, to)| (from.to_owned(), to.to_owned()))
+            .into(),
+        ..RestoreRequest::default()
+    };
+    let prepared = run(vec![secret("a"), secret("b"), secret("c")], &request, &[]);
+    let wishes: Vec<(&str, Wish)> = prepared
+        .iter()
+        .map(|p| (p.stored_name.as_str(), p.wish.clone()))
+        .collect();
+    let other = |name: &str| Wish::Impossible(format!("{name} would get the same name"));
+    assert_eq!(
+        wishes,
+        [
+            ("secrets/c/db", Wish::Wanted),
+            ("secrets/a/db", other("secrets/b/db")),
+            ("secrets/b/db", other("secrets/a/db")),
+        ]
+    );
+}
+
+/// One object that was captured in several versions is one still.
+#[test]
+fn an_object_in_several_versions_comes_back_once() {
+    let set = |group: &str, version: &str| {
+        let object = json!({"metadata": {"name": "d", "namespace": "n"}, "spec": {"replicas": 3}});
+        let mut stored = stored(group, "deployments", object);
+        stored.folder.version = version.into();
+        stored
+    };
+    let objects = vec![
+        set("extensions", "v1beta1"),
+        set("apps", "v1beta2"),
+        set("apps", "v1"),
+    ];
+    let prepared = run(objects, &RestoreRequest::default(), &[]);
+    assert_eq!(prepared.len(), 1);
+    assert_eq!(prepared[0].wish, Wish::Wanted);
+}
+
+#[test]
 fn p14_what_ran_to_its_end_stays_out() {
     let wish = |group, resource, status: Value| {
         let mut object = stored(
