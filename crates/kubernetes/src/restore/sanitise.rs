@@ -22,8 +22,7 @@ use crate::rules::{is_issued_name, is_issued_pull_secret};
 const FINALIZERS: [&str; 1] = ["foregroundDeletion"];
 
 /// Annotations that controllers write about the cluster the object was in.
-const ANNOTATIONS: [&str; 16] = [
-    "autoscaling.alpha.kubernetes.io/behavior",
+const ANNOTATIONS: [&str; 15] = [
     "autoscaling.alpha.kubernetes.io/conditions",
     "autoscaling.alpha.kubernetes.io/current-metrics",
     "control-plane.alpha.kubernetes.io/leader",

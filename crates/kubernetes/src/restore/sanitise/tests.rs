@@ -23,6 +23,18 @@ fn p1_stale_metadata_and_unknown_finalizers_go() {
     );
 }
 
+/// In `autoscaling/v1` that annotation is the field `spec.behavior` of later versions.
+#[test]
+fn an_autoscaler_keeps_its_behaviour() {
+    let key = |word: &str| format!("autoscaling.alpha.kubernetes.io/{word}");
+    check(
+        "horizontalpodautoscalers.autoscaling",
+        json!({"metadata": {"name": "a", "annotations": {key("behavior"): "b", key("metrics"): "m",
+               key("conditions"): "c", key("current-metrics"): "d"}}}),
+        &json!({"metadata": {"name": "a", "annotations": {key("behavior"): "b", key("metrics"): "m"}}}),
+    );
+}
+
 #[test]
 fn p5_issued_tokens_go_and_hand_made_ones_are_emptied() {
     check(
