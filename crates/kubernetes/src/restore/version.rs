@@ -164,6 +164,13 @@ fn refusal(catalogue: &Catalogue, folder: &Folder) -> String {
         .versions(&folder.group, &folder.resource)
         .map(|kind| kind.version.as_str())
         .collect();
+    let is_down = |(down, _): &&(String, String)| {
+        let (group, version) = down.rsplit_once('/').unwrap_or(("", down));
+        group == folder.group && (served.is_empty() || version == folder.version)
+    };
+    if let Some((group, why)) = catalogue.unavailable.iter().find(is_down) {
+        return format!("the API server cannot serve {group} now: {why}");
+    }
     match (served.as_slice(), folder.resource.as_str()) {
         ([], "podsecuritypolicies") => {
             format!("the target has no {what}: replaced by Pod Security labels, by hand")

@@ -125,3 +125,23 @@ fn p11_what_cannot_be_converted_is_refused_by_name() {
     assert!(refuse("policy", "v1beta1", "podsecuritypolicies").contains("Pod Security"));
     assert!(refuse("other.org", "v1", "things").contains("things.other.org"));
 }
+
+#[test]
+fn a_group_that_is_down_is_not_unknown() {
+    let mut catalogue = served(&[("half.example.org", "v2", "things")]);
+    let down = |name: &str| (name.to_owned(), "503".to_owned());
+    catalogue.unavailable = vec![down("dead.example.org/v1"), down("half.example.org/v1")];
+    let why = |group: &str, version: &str| {
+        let folder = folder(group, version, "things");
+        choose(&catalogue, &folder, &mut json!({})).err().unwrap()
+    };
+    let told = |name: &str| format!("the API server cannot serve {name} now: 503");
+    assert_eq!(why("dead.example.org", "v1"), told("dead.example.org/v1"));
+    assert_eq!(
+        why("dead.example.org", "v1beta1"),
+        told("dead.example.org/v1")
+    );
+    assert_eq!(why("half.example.org", "v1"), told("half.example.org/v1"));
+    assert!(why("half.example.org", "v1beta1").contains("serves"));
+    assert!(why("example.org", "v1").contains("does not know"));
+}
