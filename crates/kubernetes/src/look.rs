@@ -11,13 +11,14 @@ mod inventory;
 mod members;
 mod placement;
 mod scope;
+mod settings;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 use futures_util::stream::{self, StreamExt};
-use refloat_model::finding::{Finding, Severity};
+use refloat_model::finding::Finding;
 use refloat_model::item::{Inventory, Placement};
 use serde_json::Value;
 
@@ -116,7 +117,10 @@ struct Sight {
 pub(crate) async fn look(api: &Api, source: &str, options: &Options) -> Result<Look, ApiError> {
     let catalogue = Catalogue::read(api).await?;
     let mut sight = Sight::default();
-    sight.findings.extend(unavailable(&catalogue));
+    let findings = settings::unavailable(&catalogue, options);
+    sight.findings.extend(findings);
+    let findings = settings::unfitting_kinds(options, &catalogue);
+    sight.findings.extend(findings);
     let namespaces = namespaces(api, options, &catalogue, &mut sight).await?;
     let around = surroundings(api, options, &catalogue, &namespaces).await;
     let kinds = kinds(options, &catalogue, &mut sight);
@@ -199,21 +203,6 @@ async fn otherwise(
     problems
 }
 
-/// Groups that hold measurements, not objects.
-const MEASUREMENTS: &str = "metrics.k8s.io";
-
-fn unavailable(catalogue: &Catalogue) -> impl Iterator<Item = Finding> {
-    catalogue.unavailable.iter().map(|(group, why)| Finding {
-        severity: if group.contains(MEASUREMENTS) {
-            Severity::Note
-        } else {
-            Severity::Error
-        },
-        subject: group.clone(),
-        message: format!("the API server cannot serve this group now: {why}"),
-    })
-}
-
 /// The kinds to look at.
 fn kinds<'a>(options: &Options, catalogue: &'a Catalogue, sight: &mut Sight) -> Vec<&'a Kind> {
     let mut chosen = Vec::new();
@@ -244,11 +233,16 @@ async fn namespaces(
         return Err(ApiError::Incomplete("namespaces"));
     };
     match List::new(api, kind, None).all().await {
-        Ok(all) => Ok(all
-            .iter()
-            .filter(|o| options.selects_namespace(o))
-            .map(|o| name(o).to_owned())
-            .collect()),
+        Ok(all) => {
+            let names: Vec<&str> = all.iter().map(name).collect();
+            let findings = settings::unfitting_namespaces(options, &names);
+            sight.findings.extend(findings);
+            Ok(all
+                .iter()
+                .filter(|o| options.selects_namespace(o))
+                .map(|o| name(o).to_owned())
+                .collect())
+        }
         Err(error) if error.is_forbidden() => {
             sight
                 .findings

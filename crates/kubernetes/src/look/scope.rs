@@ -187,7 +187,8 @@ impl Scope<'_> {
             (_, Ok(())) => Vec::new(),
             (0, Err(error)) if error.is_forbidden() && kind.namespaced => {
                 let (problems, seen) = self.by_namespace(kind, see).await;
-                if seen == 0 {
+                // Who is let into one namespace has seen that there is nothing.
+                if seen == 0 && problems.len() == self.namespaces.len() {
                     return vec![Problem::of(kind, None, error)];
                 }
                 problems

@@ -8,7 +8,7 @@ use refloat_model::finding::Severity;
 use refloat_model::plan::{Action, RestoreRequest};
 use refloat_source::{Source as _, SourceError, Target as _, TargetError};
 
-use crate::bed::{Adapter as _, Cluster, clusters, named, wait_for};
+use crate::bed::{Adapter as _, Cluster, clusters, globs, named, wait_for};
 use crate::memory::MemoryPoint;
 
 const RBAC: &str = include_str!("../../rbac-backup.yaml");
@@ -314,5 +314,72 @@ fn a_missing_class_is_told(
     let claim = plan.steps.iter().find(|s| s.name == name).unwrap();
     assert!(
         matches!(&claim.action, Action::Conflict { why } if why.contains("no storage class gone"))
+    );
+}
+
+/// Rights in each namespace, and none across the cluster.
+#[test]
+fn credentials_by_namespace_see_that_there_is_nothing() {
+    let Some((a, _)) = clusters() else { return };
+    let binding = |space: &str| {
+        format!(
+            "{{apiVersion: rbac.authorization.k8s.io/v1, kind: RoleBinding,
+               metadata: {{name: by-space, namespace: {space}}},
+               roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: by-space}},
+               subjects: [{{kind: ServiceAccount, name: by-space, namespace: default}}]}}"
+        )
+    };
+    let spaces = ["default", "kube-system", "kube-node-lease"];
+    let bindings: Vec<String> = spaces.iter().map(|space| binding(space)).collect();
+    a.apply(&format!(
+        "{{apiVersion: v1, kind: List, items: [
+          {{apiVersion: v1, kind: ServiceAccount, metadata: {{name: by-space, namespace: default}}}},
+          {{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, metadata: {{name: by-space}},
+            rules: [{{apiGroups: [''], resources: [limitranges], verbs: [get, list]}}]}},
+          {{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, metadata: {{name: spaces}},
+            rules: [{{apiGroups: [''], resources: [namespaces], verbs: [get, list]}}]}},
+          {{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRoleBinding, metadata: {{name: spaces}},
+            roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: spaces}},
+            subjects: [{{kind: ServiceAccount, name: by-space, namespace: default}}]}},
+          {}]}}",
+        bindings.join(", ")
+    ));
+    let folder = tempfile::tempdir().unwrap();
+    let token = token(a, "default", "by-space");
+    let mut options = Options::new(kubeconfig(a, folder.path(), "by-space", &token));
+    options.kinds = globs(&["limitranges"]);
+    let source = KubernetesSource::connect("prod", options).unwrap();
+    let hidden = || {
+        let found = source.discover(&Cancel::default()).unwrap().findings;
+        let about = found.into_iter().filter(|f| f.subject == "limitranges");
+        about.map(|f| f.message).collect::<Vec<_>>()
+    };
+    let one = ["these credentials cannot list limitranges in kube-public"];
+    wait_for("the bindings count", || hidden() == one);
+    a.apply(&binding("kube-public"));
+    wait_for("all bindings count", || hidden().is_empty());
+    for space in spaces.iter().chain(&["kube-public"]) {
+        a.kubectl(&["-n", space, "delete", "rolebinding", "by-space"], "");
+    }
+    let all = ["these credentials cannot list limitranges"];
+    wait_for("no binding counts", || hidden() == all);
+}
+
+#[test]
+fn what_is_to_be_captured_and_is_not_there_is_an_error() {
+    let Some((a, _)) = clusters() else { return };
+    let mut options = Options::new(a.access());
+    options.kinds = globs(&["namespaces", "configmaps", "secret"]);
+    options.namespaces = vec![named(&["default", "defualt*"])];
+    let source = KubernetesSource::connect("prod", options).unwrap();
+    let findings = source.discover(&Cancel::default()).unwrap().findings;
+    let errors = findings.iter().filter(|f| f.severity == Severity::Error);
+    let errors: Vec<&str> = errors.map(|f| f.message.as_str()).collect();
+    assert_eq!(
+        errors,
+        [
+            "the server has no kind secret, so none is saved; it has secrets",
+            "the cluster has no namespace defualt*, so nothing of it is saved"
+        ]
     );
 }
