@@ -1,20 +1,22 @@
 #!/usr/bin/env python3
 """Times backup tools side by side on the same folders and writes a table and a plot.
 
-usage: compare.py [--rounds N] [--data DIR] [--work DIR] [--out FILE.json] [--workloads A,B]
+usage: compare.py [--rounds N] [--data DIR] [--work DIR] [--out FILE.json] [--publish] [--workloads A,B]
                   [--steps A,B] [TOOL=PATH...]
 
 Tools are refloat, restic, rustic and borg; those not given are looked for on PATH, and one given
-as an empty path is left out. DIR holds one folder for each workload; those that are missing are generated
-(`workloads.py`). Steps: first,
-unchanged, changed (1 % of the files), restore, ls, check (all data read), copy (of all points into an
-empty repository of another key, which the tool then checks; borg has none), prune (of all but the
-last). Peers take turns in another order each round. What a step reads, source or repository, is read before it:
+as an empty path is left out. DIR of --data holds one folder for each workload; those that are missing are generated
+(`workloads.py`). Steps: first, unchanged, restore, changed (1 % of the files), ls, find (a name, in all points),
+check (all data read), copy (of all points into an empty repository of another key, which the tool then checks; borg has
+none), prune (of all but the last point, after a tenth of the tree was rewritten and backed up; at most 5 % may
+stay unused. The size is that of the repository after it, which must be smaller and pass the tool's check).
+
+Peers take turns in another order each round. What a step reads, source or repository, is read before it:
 some tools leave it in the page cache, refloat writes past it, borg drops it. Free memory is touched before steps
 that need much. The disk is synchronised before each run and, timed by itself, after it: refloat and borg end when
 what they wrote is on disk, others before. Each restored tree is compared with its source. FILE.json is written anew
-after each workload. `report.py` turns the results into the table and the plot of docs/performance.md. Run as root,
-so that owners can be restored.
+after each workload, and the table and the plot beside it at the end; with --publish they take the place of those in
+docs/performance.md, of all workloads and steps. Run as root, so that owners can be restored.
 """
 import argparse
 import hashlib
@@ -26,13 +28,19 @@ import subprocess
 import sys
 import time
 
+import commands
+import report
+import space
 import workloads
 
-TOOLS = ("refloat", "restic", "rustic", "borg")
 WORKLOADS = ("large", "small", "source", "one", "duplicates", "sparse", "media")
-STEPS = ("first", "unchanged", "restore", "changed", "ls", "check", "copy", "prune")
+STEPS = ("first", "unchanged", "restore", "changed", "ls", "find", "check", "copy", "prune")
+# Steps before which the source is changed.
+CHANGING = ("changed", "prune")
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+# On disk, which /tmp is not everywhere.
+PLACE = "/var/tmp/refloat-bench"
 BACKUPS = ("first", "unchanged", "changed")
-PASSWORD = "benchmark"
 # ext4 passes over inodes that were freed up to a minute ago, and over those of a block that is dirty up to
 # five minutes more: a restore soon after another tree was deleted measures mostly that.
 INODES_REST_SECONDS = 361
@@ -42,86 +50,17 @@ MEMORY_TOOL_BYTES = 1 << 30
 FILES_MANY = 10_000
 
 
-def environment():
-    names = ("RESTIC_PASSWORD", "RESTIC_FROM_PASSWORD", "RUSTIC_PASSWORD", "BORG_PASSPHRASE", "REFLOAT_PASSWORD",
-             "REFLOAT_OTHER_PASSWORD")
-    borg = {"BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes", "BORG_RELOCATED_REPO_ACCESS_IS_OK": "yes"}
-    return {**os.environ, **borg, **dict.fromkeys(names, PASSWORD)}
-
-
-def commands(tool, program, repository, source, target, cache):
-    """The command of each step, init among them; a step that a tool has not is left out."""
-    other = other_repository(repository)
-    if tool == "refloat":
-        base = [program, "--quiet", "-r", repository]
-        into = [program, "--quiet", "-r", other]
-        backup = base + ["backup", "--source", "files:" + source]
-        return {"init": base + ["init"], "first": backup, "unchanged": backup, "changed": backup,
-                "restore": base + ["restore", "latest", "--target", target],
-                "ls": base + ["ls", "latest", "--recursive"],
-                "check": base + ["check", "--read-data"],
-                "other": into + ["init"], "copy": base + ["copy", "--to", other], "copied": into + ["check"],
-                "prune": base + ["forget", "--keep-last", "1", "--prune", "--yes"]}
-    if tool == "restic":
-        base = [program, "-q", "-r", repository, "--cache-dir", cache]
-        into = [program, "-q", "-r", other, "--cache-dir", cache]
-        backup = base + ["backup", source]
-        return {"init": base + ["init"], "first": backup, "unchanged": backup, "changed": backup,
-                "restore": base + ["restore", "latest", "--target", target],
-                "ls": base + ["ls", "latest"],
-                "check": base + ["check", "--read-data"],
-                "other": into + ["init"], "copy": into + ["copy", "--from-repo", repository],
-                "copied": into + ["check"],
-                "prune": base + ["forget", "--keep-last", "1", "--prune"]}
-    if tool == "rustic":
-        rest = ["--cache-dir", cache, "--no-progress", "--log-level", "error"]
-        base, into = [program, "-r", repository, *rest], [program, "-r", other, *rest]
-        # Targets are profiles, which it looks for in the current folder.
-        copy = ["sh", "-c", f"cd '{other}.profile' && exec \"$@\"", "rustic", *base, "copy", "--target", "other"]
-        backup = base + ["backup", source]
-        return {"init": base + ["init"], "first": backup, "unchanged": backup, "changed": backup,
-                "restore": base + ["restore", "latest", target],
-                "ls": base + ["ls", "latest"],
-                "check": base + ["check", "--read-data"],
-                # It copies only between repositories of one chunker, which no option of `init` says.
-                "other": copy + ["--init", "--filter-host", "nobody"], "copied": into + ["check"], "copy": copy,
-                "prune": base + ["forget", "--keep-last", "1", "--prune", "--instant-delete"]}
-    create = [program, "create", "-C", "zstd,3"]
-    return {"init": [program, "init", "-e", "repokey-blake2", repository],
-            "first": create + [repository + "::a", source], "unchanged": create + [repository + "::b", source],
-            "changed": create + [repository + "::c", source],
-            "restore": ["sh", "-c", f"mkdir -p '{target}' && cd '{target}' && exec '{program}' extract '{repository}::b'"],
-            "ls": [program, "list", repository + "::b"],
-            "check": [program, "check", "--verify-data", repository],
-            "prune": ["sh", "-c", f"'{program}' prune --keep-last 1 '{repository}' && exec '{program}' compact '{repository}'"]}
-
-
-def other_repository(repository):
-    """Where a repository is copied to."""
-    return repository + ".other"
-
-
-def make_other(steps, repository, log):
-    """Makes the empty repository that a copy goes to, and the profile by which rustic finds it."""
-    other = other_repository(repository)
-    os.makedirs(other + ".profile")
-    with open(other + ".profile/other.toml", "w") as file:
-        file.write(f'[repository]\nrepository = "{other}"\npassword = "{PASSWORD}"\n')
-    if run(steps["other"], log)[0] != 0:
-        sys.exit(f"cannot make {other}: see {log}")
-
-
-def run(command, log):
-    """Runs a command. Its status, wall seconds, those until what it wrote is on disk, CPU seconds, peak memory in MiB."""
+def run(command, log, output=os.devnull):
+    """Runs a command; what it prints goes to `output`. Its status, wall seconds, those until what it wrote is on disk, CPU seconds, peak memory in MiB."""
     os.sync()
     start = time.monotonic()
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    null = os.open(os.devnull, os.O_WRONLY)
-    actions = [(os.POSIX_SPAWN_DUP2, null, 1), (os.POSIX_SPAWN_DUP2, output, 2)]
-    child = os.posix_spawnp(command[0], command, environment(), file_actions=actions)
+    errors = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    printed = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    actions = [(os.POSIX_SPAWN_DUP2, printed, 1), (os.POSIX_SPAWN_DUP2, errors, 2)]
+    child = os.posix_spawnp(command[0], command, commands.environment(), file_actions=actions)
     _, status, usage = os.wait4(child, 0)
-    os.close(output)
-    os.close(null)
+    os.close(errors)
+    os.close(printed)
     wall = time.monotonic() - start
     os.sync()
     durable = time.monotonic() - start
@@ -188,44 +127,114 @@ def restored(target, name):
     return next((os.path.join(d, name) for d, folders, _ in os.walk(target) if name in folders), target)
 
 
-def one_turn(tool, program, source, options, tag):
-    """All steps of one tool on one workload; a result for each."""
-    place = os.path.join(options.work, tag)
-    repository, target, cache = (os.path.join(place, part) for part in ("repo", "out", "cache"))
-    os.makedirs(place, exist_ok=True)
-    steps = commands(tool, program, repository, source, target, cache)
-    log = os.path.join(options.work, "errors.log")
-    name = os.path.basename(source)
-    results = {}
-    for step in ["init", *(s for s in STEPS if (s in options.steps or s == "first") and s in steps)]:
-        written = repository
+class Turn:
+    """One tool on one folder: its commands, and what they write."""
+
+    def __init__(self, tool, program, source, place, log):
+        shutil.rmtree(place, ignore_errors=True)
+        os.makedirs(place)
+        self.source, self.place, self.log = source, place, log
+        self.repository, self.target, self.cache, self.found = (
+            os.path.join(place, part) for part in ("repo", "out", "cache", "found"))
+        self.other = commands.other_repository(self.repository)
+        self.wanted = max(name for _, _, files in os.walk(source) for name in files)
+        self.commands = commands.steps(tool, program, place, source, self.wanted)
+        self.size_before = 0
+
+    def must(self, step):
+        if run(self.commands[step], self.log)[0] != 0:
+            sys.exit(f"{' '.join(self.commands[step])} failed: see {self.log}")
+
+    def prepare(self, step, held):
+        """What a step needs and is not timed. `held` are the bytes of the source."""
         if step == "copy":
-            make_other(steps, repository, log)
-            written = other_repository(repository)
+            # The profile is how rustic finds it.
+            os.makedirs(self.other + ".profile")
+            with open(self.other + ".profile/other.toml", "w") as file:
+                file.write(f'[repository]\nrepository = "{self.other}"\npassword = "{commands.PASSWORD}"\n')
+            self.must("other")
         if step == "changed":
-            # Changes are to a copy that has been backed up once, under the same path.
-            workloads.change(source)
-        for read in (source,) if step in BACKUPS else (repository, cache):
+            workloads.change(self.source)
+        if step == "prune":
+            workloads.rewrite(self.source)
+            self.must("again")
+        self.size_before = size_mib(self.repository) if os.path.exists(self.repository) else 0
+        for read in (self.source,) if step in BACKUPS else (self.repository, self.cache):
             warm(read)
         if step in ("first", "restore", "check", "copy"):
-            touch_memory(held_bytes(source) + MEMORY_TOOL_BYTES)
-        status, wall, durable, cpu, memory = run(steps[step], log)
-        good = status == 0
+            touch_memory(held + MEMORY_TOOL_BYTES)
+
+    def is_good(self, step, expected):
+        """Whether a step did what it said. `expected` is the digest of the source."""
         if step == "restore":
-            good = good and digest(restored(target, name)) == options.digests[name]
+            return digest(restored(self.target, os.path.basename(self.source))) == expected
         if step == "copy":
             # rustic says that it failed, and its exit status that it did not.
-            is_whole = size_mib(written) > size_mib(repository) * 0.9
-            good = good and is_whole and run(steps["copied"], log)[0] == 0
-        if step != "init":
-            results[step] = {"wall": wall, "durable": durable, "cpu": cpu, "memory": memory, "size": size_mib(written), "good": good}
-        elif not good:
-            sys.exit(f"{tool} cannot make a repository: see {log}")
+            is_whole = size_mib(self.other) > size_mib(self.repository) * 0.9
+            return is_whole and run(self.commands["copied"], self.log)[0] == 0
+        if step in ("find", "points"):
+            with open(self.found, errors="replace") as file:
+                return self.wanted in file.read() if step == "find" else True
+        if step == "prune":
+            return size_mib(self.repository) < self.size_before and run(self.commands["sound"], self.log)[0] == 0
+        return True
+
+    def take(self, step, held, expected):
+        """Runs a step and says what it took."""
+        self.prepare(step, held)
+        output = self.found if step in ("find", "points") else os.devnull
+        status, wall, durable, cpu, memory = run(self.commands[step], self.log, output)
+        good = status == 0 and self.is_good(step, expected)
+        size = size_mib(self.other if step == "copy" else self.repository)
+        return {"wall": wall, "durable": durable, "cpu": cpu, "memory": memory, "size": size, "good": good}
+
+    def drop(self, *paths):
+        for path in paths:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def one_turn(tool, program, source, place, options):
+    """All steps of one tool on one workload; a result for each. Of many files the restored ones stay there."""
+    turn = Turn(tool, program, source, place, options.log)
+    held, expected = held_bytes(source), options.digests[os.path.basename(source)]
+    many = files_in(source) > FILES_MANY
+    turn.must("init")
+    results = {}
+    for step in STEPS:
+        if step in turn.commands and (step in options.steps or step == "first"):
+            results[step] = turn.take(step, held, expected)
+        if step == "restore" and not many:
+            turn.drop(turn.target)
+        if step == "copy":
+            turn.drop(turn.other, turn.other + ".profile")
+    turn.drop(*((turn.repository, turn.cache) if many else (place,)))
     return results
 
 
 def files_in(folder):
     return sum(len(files) for _, _, files in os.walk(folder))
+
+
+def source_of(original, options):
+    """The folder that is backed up: where it is changed a copy, the same for all turns and as the original before each.
+    Its files are written over and none deleted: freed inodes would be in the way of restores."""
+    if not set(options.steps) & set(CHANGING):
+        return original
+    name = os.path.basename(original)
+    copy = os.path.join(options.work, name + "-source", name)
+    os.makedirs(copy, exist_ok=True)
+    subprocess.run(["cp", "-a", original + "/.", copy], check=True)
+    return copy
+
+
+def show(rows, name):
+    for (workload, step, tool), results in rows.items():
+        if workload == name:
+            middle = {key: statistics.median(r[key] for r in results) for key in ("wall", "durable", "cpu", "memory", "size")}
+            bad = "" if all(r["good"] for r in results) else "  FAILED"
+            print(f"{workload:12}{step:10}{tool:8}{middle['wall']:9.2f} s"
+                  f"{middle['durable'] - middle['wall']:+6.2f} s{middle['cpu']:9.2f} s CPU"
+                  f"{middle['memory']:7.0f} MiB{middle['size']:8.0f} MiB{bad}", flush=True)
 
 
 def measure(options, tools, keep):
@@ -234,68 +243,62 @@ def measure(options, tools, keep):
     for number, name in enumerate(options.workloads):
         original = os.path.join(options.data, name)
         workloads.make(options.data, [name])
-        places, many = [], files_in(original) > FILES_MANY
+        many, places = files_in(original) > FILES_MANY, [os.path.join(options.work, name + "-source")]
         if many and freed and "restore" in options.steps:
             time.sleep(max(0, freed + INODES_REST_SECONDS - time.monotonic()))
         for turn in range(options.rounds):
             start = (turn + number) % len(tools)
-            order = list(tools)[start:] + list(tools)[:start]
-            for tool in order:
-                tag, source = f"{name}-{turn}-{tool}", original
-                if "changed" in options.steps:
-                    source = os.path.join(options.work, tag, "source", name)
-                    os.makedirs(source)
-                    subprocess.run(["cp", "-a", original + "/.", source], check=True)
+            for tool in list(tools)[start:] + list(tools)[:start]:
+                source = source_of(original, options)
                 if name not in options.digests:
                     options.digests[name] = digest(source)
-                for step, result in one_turn(tool, tools[tool], source, options, tag).items():
+                place = os.path.join(options.work, f"{name}-{turn}-{tool}")
+                places.append(place)
+                for step, result in one_turn(tool, tools[tool], source, place, options).items():
                     rows.setdefault((name, step, tool), []).append(result)
-            places += [os.path.join(options.work, f"{name}-{turn}-{tool}") for tool in order]
-            if not many or turn == options.rounds - 1:
-                for place in places:
-                    shutil.rmtree(place)
-                places = []
-                os.sync()
-                freed = time.monotonic() if many else freed
-        for (workload, step, tool), results in rows.items():
-            if workload == name:
-                middle = {key: statistics.median(r[key] for r in results) for key in ("wall", "durable", "cpu", "memory", "size")}
-                bad = "" if all(r["good"] for r in results) else "  FAILED"
-                print(f"{workload:11}{step:10}{tool:8}{middle['wall']:9.2f} s"
-                      f"{middle['durable'] - middle['wall']:+6.2f} s{middle['cpu']:9.2f} s CPU"
-                      f"{middle['memory']:7.0f} MiB{middle['size']:8.0f} MiB{bad}", flush=True)
+        for place in places:
+            shutil.rmtree(place, ignore_errors=True)
+        os.sync()
+        freed = time.monotonic() if many else freed
+        show(rows, name)
         keep(rows)
 
 
-def versions(tools):
-    def ask(program):
-        answer = subprocess.run([program, "--version"], capture_output=True, text=True)
-        if answer.returncode != 0:
-            answer = subprocess.run([program, "version"], capture_output=True, text=True)
-        return answer.stdout.split("\n")[0]
+def arguments(description):
+    """Options that grow.py takes as well."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--data", type=os.path.abspath, default=os.path.join(PLACE, "data"), metavar="DIR")
+    parser.add_argument("--work", type=os.path.abspath, default=os.path.join(PLACE, "work"), metavar="DIR")
+    parser.add_argument("tools", nargs="*", metavar="TOOL=PATH")
+    return parser
 
-    return {tool: ask(program) for tool, program in tools.items()}
+
+def prepared(parser, options):
+    """Makes the folders of a run, if there is room for it; the tools that are there."""
+    given = dict(tool.partition("=")[::2] for tool in options.tools)
+    found = {tool: given.get(tool, shutil.which(tool)) for tool in commands.TOOLS}
+    tools = {tool: path for tool, path in found.items() if path}
+    if not tools or set(given) - set(commands.TOOLS):
+        parser.error("no tools, or an unknown one")
+    options.digests, options.log = {}, os.path.join(options.work, "errors.log")
+    for folder in (options.data, options.work, os.path.dirname(options.out)):
+        os.makedirs(folder, exist_ok=True)
+    space.require(options, len(tools))
+    return tools
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--data", default="/tmp/refloat-bench/data")
-    parser.add_argument("--work", default="/tmp/refloat-bench/work")
-    parser.add_argument("--out", default="results.json")
-    parser.add_argument("--workloads", type=lambda text: text.split(","), default=list(WORKLOADS))
-    parser.add_argument("--steps", type=lambda text: text.split(","), default=list(STEPS))
-    parser.add_argument("tools", nargs="*", metavar="TOOL=PATH")
-    options = parser.parse_args()
-    options.data, options.work = os.path.abspath(options.data), os.path.abspath(options.work)
-    options.digests = {}
-    given = dict(tool.split("=", 1) for tool in options.tools)
-    found = {tool: given.get(tool, shutil.which(tool)) for tool in TOOLS}
-    tools = {tool: path for tool, path in found.items() if path}
-    if not tools or set(given) - set(TOOLS) or set(options.steps) - set(STEPS):
-        parser.error("no tools, or an unknown tool or step")
-    os.makedirs(options.work, exist_ok=True)
-    load, asked = os.getloadavg(), versions(tools)
+    parser = arguments(__doc__)
+    parser.add_argument("--out", type=os.path.abspath, default=os.path.join(ROOT, "bench/out/report.json"), metavar="FILE.json")
+    parser.add_argument("--publish", action="store_true")
+    parser.add_argument("--workloads", type=lambda text: text.split(","), default=list(WORKLOADS), metavar="A,B")
+    parser.add_argument("--steps", type=lambda text: text.split(","), default=list(STEPS), metavar="A,B")
+    options = parser.parse_intermixed_args()
+    if set(options.steps) - set(STEPS) or set(options.workloads) - set(workloads.ALL):
+        parser.error(f"an unknown step or workload; there are {', '.join(STEPS)} and {', '.join(workloads.ALL)}")
+    tools = prepared(parser, options)
+    load, asked = os.getloadavg(), commands.versions(tools)
 
     def keep(rows):
         results = {"versions": asked, "processors": os.cpu_count(), "rounds": options.rounds,
@@ -306,7 +309,9 @@ def main():
         os.replace(options.out + ".new", options.out)
 
     measure(options, tools, keep)
-    print(f"results are in {options.out}; report.py makes a table and a plot of them")
+    stem = os.path.join(ROOT, "docs/performance") if options.publish else os.path.splitext(options.out)[0]
+    report.write([options.out], stem + ".md", stem + ".svg")
+    print(f"results are in {options.out}, a table and a plot of them in {stem}.md and {stem}.svg")
 
 
 if __name__ == "__main__":

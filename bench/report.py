@@ -6,14 +6,26 @@ usage: report.py RESULTS.json... DOCUMENT.md PLOT.svg
 Several results are of runs with other workloads or steps; each says for itself how many rounds it was.
 
 In the document, what stands between the lines `<!-- table -->` and `<!-- end of table -->` is
-replaced. The plot shows, for each workload and step, how many times as long each tool took as
+replaced; one that is not there is made. The plot shows, for each workload and step, how many times as long each tool took as
 refloat. Times that are compared are those until what was written is on disk.
 """
 import json
+import os
 import statistics
 import sys
 
-TOOLS = ("refloat", "restic", "rustic", "borg")
+from commands import TOOLS
+
+BEGIN, END = "<!-- table -->\n", "<!-- end of table -->"
+EMPTY = f"""# What a run of bench/run took
+
+Each cell: wall seconds (and, after a plus, those until what was written is on disk), processor seconds, peak MiB,
+repository MiB. docs/performance.md says how it is measured.
+
+![times as multiples of refloat's](PLOT)
+
+{BEGIN}{END}
+"""
 COLOURS = {"restic": "#4e79a7", "rustic": "#f28e2b", "borg": "#59a14f"}
 # What a peer's figure must be at least, as a multiple of ours; all others 3.
 GOALS = {("large", "first"): 2.0, ("one", "first"): 2.0, ("large", "unchanged"): None, ("one", "unchanged"): None}
@@ -107,19 +119,27 @@ def plot(rows):
             '<rect width="100%" height="100%" fill="white"/>' + legend + "".join(parts) + "</svg>\n")
 
 
+def write(results, place, picture):
+    """Writes table and plot; a document without the lines between which the table goes is made anew."""
+    runs, rows = load(results)
+    document = EMPTY.replace("PLOT", os.path.basename(picture))
+    if os.path.exists(place):
+        with open(place) as file:
+            found = file.read()
+        document = found if BEGIN in found else document
+    before, rest = document.split(BEGIN, 1)
+    after = rest.split(END, 1)[1]
+    with open(place, "w") as file:
+        file.write(f"{before}{BEGIN}{table(runs, rows)}\n{END}{after}")
+    with open(picture, "w") as file:
+        file.write(plot(rows))
+
+
 def main():
     if len(sys.argv) < 4:
         sys.exit(__doc__)
     *results, place, picture = sys.argv[1:]
-    runs, rows = load(results)
-    with open(place) as file:
-        document = file.read()
-    before, rest = document.split("<!-- table -->\n", 1)
-    after = rest.split("<!-- end of table -->", 1)[1]
-    with open(place, "w") as file:
-        file.write(f"{before}<!-- table -->\n{table(runs, rows)}\n<!-- end of table -->{after}")
-    with open(picture, "w") as file:
-        file.write(plot(rows))
+    write(results, place, picture)
 
 
 if __name__ == "__main__":
