@@ -65,11 +65,11 @@ def put(path, pieces):
     os.utime(path, (MODIFIED, MODIFIED))
 
 
-def large(folder):
+def large(folder, mib=1336, name="large"):
     """Two files of 1.4 GB: random bytes, and logs."""
-    rng, text = random.Random("large"), Text("large")
-    put(f"{folder}/random.bin", (rng.randbytes(MIB) for _ in range(1336)))
-    put(f"{folder}/text.txt", (text.write(rng, MIB) for _ in range(1336)))
+    rng, text = random.Random(name), Text(name)
+    put(f"{folder}/random.bin", (rng.randbytes(MIB) for _ in range(mib)))
+    put(f"{folder}/text.txt", (text.write(rng, MIB) for _ in range(mib)))
 
 
 def small(folder, count=100_000, name="small"):
@@ -157,6 +157,11 @@ def million(folder):
     small(folder, 1_000_000, "million")
 
 
+def large_tenth(folder):
+    """*A tenth of `large`."""
+    large(folder, 134, "large_tenth")
+
+
 def large_ten(folder):
     """*Ten times `large`."""
     rng, text = random.Random("large_ten"), Text("large_ten")
@@ -195,11 +200,11 @@ def rewrite(folder):
                 at, left = at + len(piece), left - len(piece)
 
 
-ALL = {f.__name__: f for f in (large, small, source, one, duplicates, sparse, media, million, large_ten)}
+ALL = {f.__name__: f for f in (large, small, source, one, duplicates, sparse, media, million, large_tenth, large_ten)}
 # What each takes on disk and what its files say that they are long, in MiB; files.
 SIZES = {"large": (2672, 2672, 2), "small": (593, 399, 100_000), "source": (1262, 1106, 80_000), "one": (2048, 2048, 1),
          "duplicates": (3068, 3056, 6000), "sparse": (671, 8193, 1), "media": (1267, 1267, 120),
-         "million": (5912, 3970, 1_000_000), "large_ten": (26_720, 26_720, 20)}
+         "million": (5912, 3970, 1_000_000), "large_tenth": (268, 268, 2), "large_ten": (26_720, 26_720, 20)}
 
 
 def make(root, names):
