@@ -5,9 +5,11 @@
 
 use refloat_engine::manifest;
 use refloat_engine::point_list::{self, Locator, PointSelector, PointSummary};
-use refloat_engine::stored::StoredTree;
+use refloat_engine::stored::{StoredTree, gaps};
+use refloat_model::finding::Finding;
 use refloat_model::point::PointRecord;
 use refloat_model::tree_path::TreePath;
+use refloat_repository::repair::REPAIRED_TAG;
 use refloat_repository::{IndexedRepository, Repository, SnapshotFile, SnapshotId};
 
 use crate::command_error::{CommandError, ErrorKind};
@@ -86,6 +88,26 @@ impl OpenPoint {
             tree,
             record,
         })
+    }
+
+    /// Whether a repair took what was lost out of it.
+    pub fn is_repaired(&self) -> bool {
+        self.summary.tags.iter().any(|tag| tag == REPAIRED_TAG)
+    }
+
+    /// What the point lacks of `path`, by its own account: errors for what a restore cannot bring back.
+    pub fn lacks(&self, path: &TreePath) -> Vec<Finding> {
+        let mut lacks = match &self.record {
+            Some(record) => gaps(&self.tree, record, path),
+            None => Vec::new(),
+        };
+        if self.is_repaired() && !manifest::is_own(path) {
+            let point = format!("point {}", self.summary.short());
+            let message =
+                "was repaired: what had been lost of it is left out, and is not named in it";
+            lacks.insert(0, Finding::error(point, message));
+        }
+        lacks
     }
 
     /// Whether what lies at `path` must be masked.

@@ -12,7 +12,6 @@ use refloat_model::item::Placement;
 use refloat_model::outcome::Outcome;
 use refloat_model::point::{ItemRecord, PointRecord};
 use refloat_model::subject::SubjectKind;
-use refloat_repository::repair::REPAIRED_TAG;
 use serde::Serialize;
 
 use crate::command_error::CommandError;
@@ -83,7 +82,7 @@ fn report(args: &Args, open: OpenPoint) -> Result<Report, CommandError> {
         });
     }
     // What a repair left of a point is not all of it, whatever its record says.
-    let repaired = open.summary.tags.iter().any(|tag| tag == REPAIRED_TAG);
+    let repaired = open.is_repaired();
     let complete = open
         .record
         .as_ref()

@@ -381,3 +381,43 @@ fn a_user_restores_a_folder_that_may_not_be_written_also_after_an_interruption()
         fs::set_permissions(env.path(folder), open).unwrap();
     }
 }
+
+/// Its backup said so; whoever restores it months later was not there.
+#[test]
+fn what_a_point_lacks_is_told_by_restores_of_it_and_of_nothing_else() {
+    let env = CliEnv::with_repository();
+    for folder in ["a", "b"] {
+        env.write(&format!("{folder}/file"), folder);
+    }
+    let [a, b] = ["a", "b"].map(|folder| format!("files:{}", env.path(folder).display()));
+    let backup = ["backup", "--host", "h", "--source", &a, "--source", &b];
+    env.succeed(&backup);
+    env.succeed(&["restore", "latest", "--target", "whole"]);
+    fs::rename(env.path("b"), env.path("elsewhere")).unwrap();
+    assert_eq!(env.code(&backup), 3);
+
+    let dry = env.json(&["restore", "latest", "--target", "out", "--dry-run"]);
+    assert_eq!(dry["exit_code"], 3);
+    let (code, shown) = env.outcome(&["restore", "latest", "--target", "out"]);
+    assert_eq!(code, 3, "{shown}");
+    assert!(shown.contains("INCOMPLETE in"), "{shown}");
+    assert!(
+        shown.contains(" 0 failed\n  the point itself lacks what is named above\n"),
+        "{shown}"
+    );
+    let named = "error: folder [TMP]/b: is not in this point: cannot open [TMP]/b: No such file";
+    assert!(shown.contains(named), "{shown}");
+    let done = env.json(&["restore", "latest", "--target", "again"]);
+    assert_eq!(
+        (&done["complete"], &done["failure_count"]),
+        (&false.into(), &0.into())
+    );
+    assert_eq!(done["lacks"].as_array().unwrap().len(), 2, "{done:#}");
+
+    let place = format!("latest:/files/local{}", env.path("a").display());
+    let whole = env.json(&["restore", &place, "--target", "part"]);
+    assert_eq!(
+        (&whole["complete"], &whole["lacks"]),
+        (&true.into(), &serde_json::json!([]))
+    );
+}

@@ -105,6 +105,13 @@ fn a_damaged_pack_is_saved_as_far_as_it_goes_and_the_rest_is_named() {
     let done = env.json(&["repair", "snapshots", "--forget", "--yes"]);
     assert_eq!(done["done"][0]["old_is"], "forgotten", "{done:#}");
     assert_eq!(env.code(&["check", "--read-data"]), 0);
+    let (code, shown) = env.outcome(&["restore", "latest", "--target", "out"]);
+    assert_eq!(code, 3, "it is not what was saved");
+    assert!(
+        shown.contains(" was repaired: what had been lost of it is left out"),
+        "{shown}"
+    );
+    assert!(!env.path("out").join("one").exists());
     assert_eq!(env.code(&["prune", "--yes"]), 0);
     let again = env.succeed(&["repair", "snapshots", "--yes"]);
     assert_eq!(again, "no recovery point lacks anything\n");

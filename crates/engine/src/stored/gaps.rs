@@ -62,7 +62,7 @@ impl<'a> Search<'a> {
         let items = match items {
             Ok(items) => items,
             Err(error) => {
-                if self.is_of(name) {
+                if self.is_of(name, &source.kind) {
                     let message = format!("nobody can tell what is missing: {}", chain(&error));
                     self.found
                         .insert(Finding::error(format!("source {name}"), message));
@@ -81,7 +81,7 @@ impl<'a> Search<'a> {
             item_place(&item.item).is_some_and(|place| gaps.hides(&place))
         };
         // What could not be seen of a source lies beside what was seen, or within a kind of it.
-        if !self.is_of(name) || holder.is_some_and(|item| !is_hidden(item)) {
+        if !self.is_of(name, &source.kind) || holder.is_some_and(|item| !is_hidden(item)) {
             return;
         }
         for subject in subjects {
@@ -164,9 +164,13 @@ impl<'a> Search<'a> {
     }
 
     /// Whether the place is one of this source, or holds sources: `/docker/web/…`, `/docker`.
-    fn is_of(&self, source: &str) -> bool {
-        let second = self.path.components().get(1);
-        second.is_none_or(|name| *name == escape(source).into_bytes())
+    fn is_of(&self, source: &str, kind: &str) -> bool {
+        let place = [kind, source].map(|name| escape(name).into_bytes());
+        self.path
+            .components()
+            .iter()
+            .zip(place)
+            .all(|(is, of)| *is == of)
     }
 }
 

@@ -21,7 +21,7 @@ use crate::command_error::{CommandError, ErrorKind};
 use crate::environment;
 use crate::etcd_path::Inside;
 use crate::exit_status::ExitStatus;
-use crate::output;
+use crate::output::{self, has_errors};
 use crate::point::OpenPoint;
 use crate::progress::Shown;
 use crate::repository;
@@ -44,13 +44,15 @@ struct PlanView {
     unreadable: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     changes: Option<FolderChanges>,
+    /// What the point itself lacks of the path; errors are what no restore of it brings back.
+    lacks: Vec<Finding>,
 }
 
 #[derive(Serialize)]
 struct Report {
     #[serde(flatten)]
     plan: PlanView,
-    /// Whether everything is as stored.
+    /// Whether everything is as stored, and the point lacks nothing.
     complete: bool,
     /// Entries that are as stored now.
     entries: u64,
@@ -91,6 +93,7 @@ pub fn run(
     }
     let plan = folder_restore::plan(&open.tree, &locator.path, &signals.cancel)?;
     let mut view = view(args, target, locator, &open, plan.survey());
+    settings.output.findings(&view.lacks);
     let changes = folder_changes::changes(&open.tree, &plan, target, &signals.cancel)?;
     let room = check_space(args, target, &changes);
     if args.dry_run {
@@ -99,8 +102,8 @@ pub fn run(
             .err()
             .map(|error| Finding::error("space", error.message.clone()));
         settings.output.findings(lacks.as_slice());
-        let status = match (changes.blocked + changes.lost, room.is_ok()) {
-            (0, true) => ExitStatus::Success,
+        let status = match changes.blocked + changes.lost {
+            0 if room.is_ok() && !has_errors(&view.lacks) => ExitStatus::Success,
             _ => ExitStatus::Incomplete,
         };
         view.changes = Some(changes);
@@ -214,6 +217,7 @@ fn view(
         bytes: survey.bytes,
         unreadable: survey.unreadable,
         changes: None,
+        lacks: open.lacks(&locator.path),
     }
 }
 
@@ -283,8 +287,8 @@ fn expect(counters: &Counters, survey: Survey) {
 
 fn report(plan: PlanView, done: RestoreReport, folder_kept: bool, begun: Instant) -> Report {
     Report {
+        complete: done.failure_count == 0 && done.findings.is_empty() && !has_errors(&plan.lacks),
         plan,
-        complete: done.failure_count == 0 && done.findings.is_empty(),
         entries: done.entries,
         bytes_written: done.bytes_written,
         bytes_kept: done.bytes_kept,
@@ -327,7 +331,7 @@ fn text(report: &Report) -> String {
     };
     format!(
         "restored {} of point {} into {}: {state} in {}\n  {} entries, {} written, {} were there, \
-         {} verified, {} failed\n{}",
+         {} verified, {} failed\n{}{}",
         table::printable(&report.plan.path),
         report.plan.point,
         report.plan.target.display(),
@@ -339,6 +343,10 @@ fn text(report: &Report) -> String {
         report.failure_count,
         match report.folder_kept {
             true => "  the folder itself was there and keeps its own owner, mode and times\n",
+            false => "",
+        },
+        match has_errors(&report.plan.lacks) {
+            true => "  the point itself lacks what is named above\n",
             false => "",
         },
     )

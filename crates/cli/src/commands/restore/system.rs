@@ -6,15 +6,19 @@ use std::fmt::Write as _;
 
 use refloat_engine::point_list::PointSelector;
 use refloat_engine::stored::RepositoryPoint;
+use refloat_model::finding::{Finding, Severity};
 use refloat_model::id::PointId;
 use refloat_model::plan::{Action, RestorePlan, RestoreReport, RestoreRequest};
+use refloat_model::point::PointRecord;
+use refloat_model::tree_path::TreePath;
+use refloat_source::Target;
 use serde::Serialize;
 
 use super::Args;
 use super::accepted::Accepted;
 use crate::command_error::{CommandError, ErrorKind};
 use crate::exit_status::ExitStatus;
-use crate::output;
+use crate::output::{self, has_errors};
 use crate::point::OpenPoint;
 use crate::progress::Shown;
 use crate::repository;
@@ -30,6 +34,20 @@ struct PlanView<'a> {
     point: Option<PointId>,
     request: &'a RestoreRequest,
     plan: &'a RestorePlan,
+    lacks: &'a [Finding],
+}
+
+impl PlanView<'_> {
+    fn show(&self, settings: &Settings) -> Result<ExitStatus, CommandError> {
+        let is_whole = self.executable && !self.plan.has_conflicts() && !has_errors(self.lacks);
+        let status = match is_whole {
+            true => ExitStatus::Success,
+            false => ExitStatus::Incomplete,
+        };
+        settings
+            .output
+            .result("restore", status, self, || plan_text(self.plan))
+    }
 }
 
 #[derive(Serialize)]
@@ -37,6 +55,8 @@ struct ReportView<'a> {
     complete: bool,
     #[serde(flatten)]
     report: &'a RestoreReport,
+    /// What the point itself lacks; errors are what no restore of it brings back.
+    lacks: &'a [Finding],
 }
 
 /// Restores into a running system.
@@ -65,29 +85,25 @@ pub fn run(
     let _lock = repository::lock_for_reading(&opened, settings)?;
     let open = OpenPoint::find(opened, selector, settings)?;
     let id = open.summary.id;
+    let lacks = lacks(&open, &*target, &request);
     let point = RepositoryPoint::open(open.tree)?;
     let plan = target.plan(&point, &request)?;
     if let Some(accepted) = &accepted {
         accepted.check(id, &plan)?;
     }
     settings.output.findings(&plan.findings);
+    settings.output.findings(&lacks);
     let executable = plan.is_executable();
     if args.dry_run {
-        let status = if executable && !plan.has_conflicts() {
-            ExitStatus::Success
-        } else {
-            ExitStatus::Incomplete
-        };
         let view = PlanView {
             dry_run: true,
             executable,
             point: id,
             request: &request,
             plan: &plan,
+            lacks: &lacks,
         };
-        return settings
-            .output
-            .result("restore", status, &view, || plan_text(&plan));
+        return view.show(settings);
     }
     if !executable {
         output::say(&plan_text(&plan));
@@ -104,7 +120,7 @@ pub fn run(
     let report = target.execute(&plan, &point, &request, &progress, &signals.cancel)?;
     drop(progress);
     settings.output.findings(&report.findings);
-    let complete = report.is_complete();
+    let complete = report.is_complete() && !has_errors(&lacks);
     let status = if complete {
         ExitStatus::Success
     } else {
@@ -113,10 +129,28 @@ pub fn run(
     let view = ReportView {
         complete,
         report: &report,
+        lacks: &lacks,
     };
     settings
         .output
-        .report("restore", status, &view, || report_text(&report))
+        .report("restore", status, &view, || report_text(&view))
+}
+
+/// What the point lacks of what this target takes. Of what was not asked for it is no more than a warning.
+fn lacks(open: &OpenPoint, target: &dyn Target, request: &RestoreRequest) -> Vec<Finding> {
+    let kind = target.description().kind;
+    let has_such = |record: &PointRecord| record.sources.values().any(|s| s.kind == kind);
+    let place = match &open.record {
+        Some(record) if has_such(record) => TreePath::root().child(kind),
+        _ => TreePath::root(),
+    };
+    let mut lacks = open.lacks(&place);
+    if !request.only.is_empty() {
+        for finding in &mut lacks {
+            finding.severity = finding.severity.min(Severity::Warning);
+        }
+    }
+    lacks
 }
 
 /// Something that is replaced is gone: the plan is shown and confirmed.
@@ -157,7 +191,8 @@ fn why(action: &Action) -> String {
     }
 }
 
-fn report_text(report: &RestoreReport) -> String {
+fn report_text(view: &ReportView<'_>) -> String {
+    let report = view.report;
     let rows = report.steps.iter().map(|outcome| {
         [
             outcome.step.action.word().to_owned(),
@@ -172,10 +207,10 @@ fn report_text(report: &RestoreReport) -> String {
         ]
     });
     let steps = table::table(["action", "kind", "name", "outcome", "time", "proof"], rows);
-    let state = if report.is_complete() {
-        "complete"
-    } else {
-        "INCOMPLETE"
+    let state = match (report.is_complete(), view.complete) {
+        (_, true) => "complete",
+        (true, false) => "INCOMPLETE: the point itself lacks what is named above",
+        (false, false) => "INCOMPLETE",
     };
     let mut text = format!("{steps}restore {state}\n");
     if !report.next_steps.is_empty() {
