@@ -18,6 +18,8 @@ use crate::table;
 
 /// A policy is overdue when its newest point is older than this many of its periods.
 const PERIODS_MISSED_MAX: u32 = 2;
+/// How far clocks of two machines may be apart, in seconds, before a point counts as one of the future.
+const CLOCKS_APART_SECONDS_MAX: i64 = 300;
 
 /// List the recovery points, oldest first
 #[derive(Debug, clap::Args)]
@@ -71,6 +73,7 @@ pub fn run(
         ExitStatus::Incomplete
     };
     let now = jiff::Timestamp::now().into();
+    findings.extend(of_the_future(&points, now));
     findings.extend(
         settings
             .config
@@ -153,15 +156,32 @@ fn text(points: &[PointView]) -> String {
     table::table(head, rows)
 }
 
+/// Points whose time is still to come: the clock of the machine that made them was wrong.
+fn of_the_future(points: &[PointSummary], now: Timestamp) -> Vec<Finding> {
+    let latest = now.seconds.saturating_add(CLOCKS_APART_SECONDS_MAX);
+    let ahead = points.iter().filter(|point| point.time.seconds > latest);
+    ahead
+        .map(|point| {
+            let message = format!(
+                "says that it was made at {} UTC, which is still to come: a clock was or is wrong",
+                table::time(point.time)
+            );
+            Finding::warning(format!("point {}", point.short()), message)
+        })
+        .collect()
+}
+
 /// Alarm on absence: policies whose newest point is too old for the period they state.
 fn overdue(config: &LoadedConfig, points: &[PointSummary], now: Timestamp) -> Vec<Finding> {
+    let latest = now.seconds.saturating_add(CLOCKS_APART_SECONDS_MAX);
     let policies = config.config.policies.iter();
     policies
         .filter_map(|(name, policy)| {
             let every = policy.every.as_ref()?;
+            // One of a clock that ran ahead says nothing about when a backup was last made.
             let newest = points
                 .iter()
-                .filter(|p| p.policy.as_ref() == Some(name))
+                .filter(|p| p.policy.as_ref() == Some(name) && p.time.seconds <= latest)
                 .map(|p| p.time)
                 .max();
             let Some(newest) = newest else {
@@ -182,4 +202,65 @@ fn overdue(config: &LoadedConfig, points: &[PointSummary], now: Timestamp) -> Ve
             })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use refloat_engine::config::Config;
+
+    use super::*;
+
+    fn point(seconds: i64) -> PointSummary {
+        PointSummary {
+            id: None,
+            snapshot: SnapshotId([1; 32]),
+            time: Timestamp {
+                seconds,
+                nanoseconds: 0,
+            },
+            policy: Some("daily".to_owned()),
+            host: "h".to_owned(),
+            paths: Vec::new(),
+            tags: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_clock_that_ran_ahead_neither_hides_nor_makes_an_absence() {
+        let yaml = "repository: {url: /srv/repo, password: {file: p}}\n\
+                    sources: {f: {files: {paths: [/srv]}}}\n\
+                    policies: {daily: {select: [{source: f}], every: 1d}}\n";
+        let config = LoadedConfig {
+            config: Config::parse(yaml).unwrap(),
+            base: "/".into(),
+        };
+        let day = 86_400;
+        let now = Timestamp {
+            seconds: 1_000 * day,
+            nanoseconds: 0,
+        };
+        let told = |points: &[PointSummary]| {
+            let found = of_the_future(points, now)
+                .into_iter()
+                .chain(overdue(&config, points, now));
+            found.map(|f| f.message).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&[point(999 * day)]), [""; 0]);
+        assert_eq!(told(&[point(now.seconds + 299)]), [""; 0], "clocks differ");
+        let [ahead, late] = &told(&[point(990 * day), point(5_000 * day)])[..] else {
+            panic!("two findings");
+        };
+        assert!(
+            ahead.contains("1983-09-10") && ahead.contains("still to come"),
+            "{ahead}"
+        );
+        assert!(
+            late.contains("is overdue: the newest point is of 1972-09-17"),
+            "{late}"
+        );
+        let [_, none] = &told(&[point(5_000 * day)])[..] else {
+            panic!("two findings");
+        };
+        assert!(none.contains("has no recovery point"), "{none}");
+    }
 }
