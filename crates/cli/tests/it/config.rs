@@ -52,3 +52,36 @@ fn policies_of_the_file_are_run_by_name() {
     );
     assert!(run(&["forget", "--yes"]).contains("1 kept, 1 dropped"));
 }
+
+/// Where the file leaves the address to the environment, its options are for that one.
+#[test]
+fn options_of_the_file_count_for_an_address_from_elsewhere() {
+    let env = CliEnv::with_data();
+    env.back_up();
+    let file = |url: &str, options: &str| {
+        env.write(
+            "refloat.yaml",
+            &format!("repository: {{{url}options: {{{options}}}}}\n"),
+        );
+    };
+    let lock = "object-lock: compliance, object-lock-period: 30d";
+    file("", lock);
+    let (code, shown) = env.outcome(&["points"]);
+    assert_eq!(code, 2, "{shown}");
+    assert!(
+        shown.contains("object-lock is an option of s3, and repo would keep"),
+        "{shown}"
+    );
+    file("url: /somewhere/else, ", lock);
+    assert_eq!(env.code(&["points"]), 0, "of another place");
+    file("", "limit-download: 1MiB");
+    assert_eq!(env.code(&["points"]), 0);
+    let given = [
+        "--option",
+        "object-lock=governance",
+        "--option",
+        "object-lock-period=1d",
+        "points",
+    ];
+    assert_eq!(env.code(&given), 2);
+}
