@@ -27,6 +27,7 @@ mod operators;
 mod plan;
 mod prepare;
 mod privileged;
+mod recreate;
 mod sanitise;
 mod selection;
 mod situation;

@@ -19,11 +19,11 @@ use super::compare::{Likeness, compare};
 use super::finish::{self, Last};
 use super::layer::Layer;
 use super::prepare::Prepared;
+use super::recreate::recreate;
 use super::sanitise::map_at;
 use super::{gitops, hold, volumes};
 use crate::client::{Api, Call};
 use crate::error::ApiError;
-use crate::kind::text;
 
 /// How many objects are written at once. One API server with two cores is busy with fewer.
 pub(super) const WRITES_AT_ONCE: usize = 16;
@@ -57,7 +57,7 @@ pub(super) enum StepError {
 }
 
 /// What a step came to.
-type Remarks = Vec<String>;
+pub(super) type Remarks = Vec<String>;
 
 /// One execution of a plan.
 pub(super) struct Execution<'a> {
@@ -173,7 +173,7 @@ async fn one(run: &Execution<'_>, step: &Step, prepared: Option<&Prepared>) -> S
 }
 
 /// The object as it is written first.
-fn held(prepared: &Prepared) -> Value {
+pub(super) fn held(prepared: &Prepared) -> Value {
     let mut object = prepared.object.clone();
     if let Some(hold) = prepared.hold {
         hold::apply(hold, &mut object);
@@ -291,7 +291,7 @@ async fn replace(api: &Api, prepared: &Prepared) -> Result<Remarks, StepError> {
 }
 
 /// The live object as it should be.
-fn wanted(prepared: &Prepared, live: &Value) -> Result<Value, StepError> {
+pub(super) fn wanted(prepared: &Prepared, live: &Value) -> Result<Value, StepError> {
     if prepared.fields.is_empty() {
         let mut wanted = held(prepared);
         keep(&mut wanted, live);
@@ -360,58 +360,4 @@ fn keep(wanted: &mut Value, live: &Value) {
             }
         }
     }
-}
-
-/// Kinds whose deletion takes data with it.
-const HOLDS_DATA: [&str; 4] = [
-    "persistentvolumeclaims",
-    "persistentvolumes",
-    "namespaces",
-    "customresourcedefinitions.apiextensions.k8s.io",
-];
-
-/// P10: what is immutable is made anew, unless data hangs on it.
-async fn recreate(
-    api: &Api,
-    prepared: &Prepared,
-    live: &Value,
-    refusal: ApiError,
-) -> Result<Remarks, StepError> {
-    if HOLDS_DATA.contains(&prepared.id.as_str()) {
-        return Err(StepError::Undeletable(refusal.to_string()));
-    }
-    let path = prepared.object_path();
-    // Would the new one be accepted at all? Only its name may stand in the way.
-    let trial = Call::create(prepared.list_path(), &prepared.object).dry_run();
-    if let Err(error) = api.bytes(&trial).await
-        && !error.is_already_there()
-    {
-        return Err(error.into());
-    }
-    let options = json!({
-        "propagationPolicy": "Background",
-        "preconditions": {"uid": text(live, "/metadata/uid")},
-    });
-    api.bytes(&Call::delete(path.clone(), &options)).await?;
-    let started = Instant::now();
-    loop {
-        match api.bytes(&Call::get(path.clone())).await {
-            Err(error) if error.is_not_found() => break,
-            Err(error) => return Err(error.into()),
-            Ok(_) if started.elapsed() > WAIT_MAX => {
-                let what = format!("the deletion of {}", prepared.title());
-                return Err(ApiError::NotInTime {
-                    what,
-                    within: WAIT_MAX,
-                }
-                .into());
-            }
-            Ok(_) => tokio::time::sleep(WAIT_POLL).await,
-        }
-    }
-    api.bytes(&Call::create(prepared.list_path(), &held(prepared)))
-        .await?;
-    Ok(vec![
-        "deleted and made again: a field that cannot be changed differs".to_owned(),
-    ])
 }

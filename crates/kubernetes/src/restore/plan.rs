@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::compare::{Likeness, compare};
 use super::prepare::{Prepared, Wish};
 use super::situation::Situation;
-use super::{checks, gitops, volumes};
+use super::{checks, gitops, recreate, volumes};
 use crate::client::Api;
 use crate::error::ApiError;
 use crate::kind::text;
@@ -50,6 +50,7 @@ pub(super) async fn plan(
         false => finding,
     }));
     findings.extend(checks::dry_runs(api, prepared, &situation, &mut actions).await);
+    recreate::foresee(api, prepared, &situation, &mut actions).await;
     findings.extend(checks::lost_rights(prepared, &actions));
     let (mut steps, kept) =
         gitops::find(api, prepared, &situation, &actions, request.git_keepers).await?;
