@@ -19,7 +19,7 @@ use super::prepare::Prepared;
 use super::situation::Situation;
 use crate::client::{Answer, Api, Call};
 use crate::error::ApiError;
-use crate::kind::{elements, name, text};
+use crate::kind::{elements, name, object_name, text};
 
 pub(super) use classes::classes;
 pub(super) use pod_security::pod_security;
@@ -170,13 +170,19 @@ pub(super) async fn dry_runs(
     situation: &Situation,
     actions: &mut [Action],
 ) -> Vec<Finding> {
+    let coming: BTreeSet<String> = prepared
+        .iter()
+        .zip(actions.iter())
+        .filter(|(_, action)| is_new(action))
+        .map(|(p, _)| p.title())
+        .collect();
     let mut shapes: BTreeMap<(String, Option<&str>, Vec<String>), usize> = BTreeMap::new();
     for (index, (p, action)) in prepared.iter().zip(actions.iter()).enumerate() {
         // A kind that is still to be defined cannot be tried.
         let is_known = p.layer != Layer::Custom || situation.live.contains_key(&p.title()) || {
             p.kind.verbs.iter().any(|verb| verb == "deletecollection")
         };
-        if is_new(action) && !p.is_shared() && is_known {
+        if is_new(action) && !p.is_shared() && is_known && !awaits(p, &coming) {
             let key = (p.id.clone(), p.namespace(), shape(&p.object));
             shapes.entry(key).or_insert(index);
         }
@@ -200,6 +206,14 @@ pub(super) async fn dry_runs(
                 findings.extend(answer.warnings.into_iter().map(warn));
             }
             Err(error) if error.is_already_there() => {}
+            // By a quota, a limit, a level or an account of that namespace, not of its own.
+            Err(error) if !situation.has_space(p) && error.status() == Some(403) => {
+                let message = format!(
+                    "whether the target takes it is not known: its namespace is not there yet, and \
+                     in {STAND_IN_SPACE}, where it was tried, it is refused: {error}"
+                );
+                findings.push(Finding::warning(p.title(), message));
+            }
             Err(error) => {
                 *action = Action::Conflict {
                     why: format!("the target refuses it: {error}"),
@@ -208,6 +222,24 @@ pub(super) async fn dry_runs(
         }
     }
     findings
+}
+
+/// Whether a pod names an account or a class that comes with it, which the server would miss.
+fn awaits(prepared: &Prepared, coming: &BTreeSet<String>) -> bool {
+    const NAMED: [(&str, &str); 3] = [
+        ("serviceaccounts", "/spec/serviceAccountName"),
+        (
+            "priorityclasses.scheduling.k8s.io",
+            "/spec/priorityClassName",
+        ),
+        ("runtimeclasses.node.k8s.io", "/spec/runtimeClassName"),
+    ];
+    prepared.id == "pods"
+        && NAMED.iter().any(|(kind, field)| {
+            let space = prepared.namespace().filter(|_| *kind == "serviceaccounts");
+            let named = text(&prepared.object, field);
+            named.is_some_and(|named| coming.contains(&object_name(kind, space, named)))
+        })
 }
 
 /// A dry run of creating `prepared`, in a namespace that is there.

@@ -167,7 +167,7 @@ fn beside(prepared: &Prepared, live: &Value, on_conflict: OnConflict) -> Action 
 }
 
 /// P2: an owner that is neither there nor comes back would make the cluster delete the object.
-async fn drop_lost_owners(api: &Api, prepared: &mut [Prepared]) -> Vec<Finding> {
+pub(super) async fn drop_lost_owners(api: &Api, prepared: &mut [Prepared]) -> Vec<Finding> {
     let coming: BTreeSet<(String, Option<String>, String)> = prepared
         .iter()
         .filter(|p| p.wish == Wish::Wanted)

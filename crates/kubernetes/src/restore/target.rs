@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use refloat_model::cancel::Cancel;
-use refloat_model::finding::Severity;
+use refloat_model::finding::{Finding, Severity};
 use refloat_model::plan::{Action, RestorePlan, RestoreReport, RestoreRequest};
 use refloat_model::progress::Progress;
 use refloat_model::tree_path::TreePath;
@@ -101,6 +101,8 @@ impl Target for KubernetesTarget {
         let never = Cancel::default();
         self.client
             .block_on(&never, |api| async {
+                let mut prepared = prepared;
+                let told = plan::drop_lost_owners(api, &mut prepared).await;
                 let run = Execution {
                     api,
                     plan,
@@ -109,7 +111,10 @@ impl Target for KubernetesTarget {
                     progress,
                     cancel,
                 };
-                Ok(execute::execute(&run).await)
+                let mut report = execute::execute(&run).await;
+                let is_new = |finding: &Finding| !plan.findings.contains(finding);
+                report.findings.extend(told.into_iter().filter(is_new));
+                Ok(report)
             })
             .map_err(|error: ApiError| self.failed("restore into", error))
     }

@@ -228,3 +228,85 @@ fn p13_a_status_is_put_back_through_its_subresource() {
     );
     assert_eq!(status("silent"), Value::Null);
 }
+
+/// A document of the core group, as it lies in a point.
+fn core(folder: &str, kind: &str, name: &str, more: &Value) -> (String, String) {
+    let space = folder.split('/').nth(1).unwrap();
+    let mut object = json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": name}});
+    if space != "_cluster" {
+        object["metadata"]["namespace"] = json!(space);
+    }
+    for (key, value) in more.as_object().unwrap() {
+        object[key] = value.clone();
+    }
+    (format!("{folder}/{name}.yaml"), object.to_string())
+}
+
+/// What is tried in another namespace is not refused for that one's sake.
+#[test]
+fn a_new_namespace_is_not_judged_by_the_one_where_objects_are_tried() {
+    let Some((_, b)) = clusters() else { return };
+    b.apply(
+        "{apiVersion: v1, kind: ResourceQuota, metadata: {name: full, namespace: default},
+          spec: {hard: {services: '1'}}}",
+    );
+    wait_for("the quota counts", || {
+        b.get(&["resourcequota", "full"])["status"]["used"]["services"] == "1"
+    });
+    let pod =
+        json!({"spec": {"serviceAccountName": "web", "containers": [{"name": "c", "image": "i"}]}});
+    let service = json!({"spec": {"ports": [{"port": 80}]}});
+    let point = MemoryPoint::of_files([
+        core("namespaces/_cluster", "Namespace", "fresh", &json!({})),
+        core("serviceaccounts/fresh", "ServiceAccount", "web", &json!({})),
+        core("pods/fresh", "Pod", "naked", &pod),
+        core("services/fresh", "Service", "web", &service),
+    ]);
+    let plan = plan(b, &point, &[]);
+    b.kubectl(&["delete", "resourcequota", "full"], "");
+    for step in &plan.steps {
+        assert_eq!(step.action, Action::Create, "{}", step.name);
+    }
+    let told = told(&plan, "services/fresh/web");
+    assert!(
+        matches!(told.as_slice(), [(Severity::Warning, why)]
+            if why.starts_with("whether the target takes it is not known") && why.contains("exceeded quota")),
+        "{told:?}"
+    );
+    assert!(plan.is_executable(), "{:?}", plan.findings);
+}
+
+/// P2: what the plan leaves out, owners too, is not tried afterwards.
+#[test]
+fn an_owner_that_the_plan_drops_fails_no_step() {
+    let Some((_, b)) = clusters() else { return };
+    let owner = json!({"apiVersion": "v1", "kind": "Gone", "name": "o", "uid": "1"});
+    let (path, mut object) = (
+        "secrets/default/orphan.yaml".to_owned(),
+        json!({"apiVersion": "v1", "kind": "Secret"}),
+    );
+    object["metadata"] =
+        json!({"name": "orphan", "namespace": "default", "ownerReferences": [owner]});
+    let point = MemoryPoint::of_files([(path, object.to_string())]);
+    let plan = plan(b, &point, &[]);
+    let message = "its owner Gone o does not come back: it will have none".to_owned();
+    assert_eq!(
+        told(&plan, "secrets/default/orphan"),
+        [(Severity::Warning, message)]
+    );
+    let (progress, cancel) = (Silent::default(), Cancel::default());
+    let report = b
+        .target()
+        .execute(
+            &plan,
+            &point,
+            &RestoreRequest::default(),
+            &progress,
+            &cancel,
+        )
+        .unwrap();
+    assert!(report.is_complete(), "{report:?}");
+    assert_eq!(report.findings, plan.findings);
+    let live = b.get(&["secret", "orphan"]);
+    assert_eq!(live["metadata"].get("ownerReferences"), None);
+}
