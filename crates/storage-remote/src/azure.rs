@@ -18,6 +18,7 @@ use crate::Surroundings;
 use crate::failure::{Failure, Meaning, Refusal};
 use crate::http::{Answer, ConnectError, ConnectOptions, Http, Request, Slash, encode};
 use crate::objects::{Objects, Present, below, file_at, is_of_a_file};
+use crate::skew;
 use crate::tokens::Token;
 use crate::xml::{Element, parse};
 use identity::Identity;
@@ -176,14 +177,8 @@ impl Azure {
     }
 
     fn skew(&self, answer: &Answer) -> Option<String> {
-        let theirs = jiff::fmt::rfc2822::parse(answer.header("date")?).ok()?;
-        let apart = (self.around.clock)().duration_since(theirs.timestamp());
-        (apart.abs() > SKEW_MAX).then(|| {
-            format!(
-                "this machine's clock and the server's are {} minutes apart",
-                apart.abs().as_mins()
-            )
-        })
+        let ahead = skew::ahead(&answer.headers, (self.around.clock)())?;
+        (ahead.abs() > SKEW_MAX).then(|| skew::told(ahead))
     }
 }
 

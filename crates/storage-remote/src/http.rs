@@ -21,6 +21,7 @@ use ureq::http::{HeaderMap, Method, Request as HttpRequest};
 use ureq::{Agent, SendBody};
 
 use crate::failure::Failure;
+use crate::skew;
 pub use proxies::Proxies;
 
 /// Read from and written to the network at once, in bytes.
@@ -204,12 +205,9 @@ impl Http {
     }
 
     fn listen(&self, headers: &HeaderMap) {
-        // What a box in between had kept is of another time.
-        let date = headers.get("date").filter(|_| !headers.contains_key("age"));
-        let date = date.and_then(|date| date.to_str().ok());
-        if let Some(Ok(time)) = date.map(jiff::fmt::rfc2822::parse) {
+        if let Some(time) = skew::date(headers) {
             let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-            *told = Some((time.timestamp(), Instant::now()));
+            *told = Some((time, Instant::now()));
         }
     }
 

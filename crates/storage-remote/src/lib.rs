@@ -11,6 +11,8 @@ mod broken;
 mod failure;
 mod google;
 mod http;
+#[cfg(test)]
+mod identities;
 mod machine;
 #[cfg(test)]
 mod misleading;
@@ -18,6 +20,7 @@ mod objects;
 mod rest;
 mod s3;
 mod sftp;
+mod skew;
 #[cfg(test)]
 mod stand_in;
 mod surroundings;

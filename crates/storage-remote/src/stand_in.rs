@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use refloat_storage::{Location, SharedStorage};
 
-use crate::{Options, Surroundings};
+use crate::{AzureOptions, ConnectOptions, Options, Surroundings};
 
 /// A request.
 pub struct Asked {
@@ -113,6 +113,53 @@ pub fn storage(address: &str, options: Options, around: &Surroundings) -> Shared
         panic!("{address} is remote");
     };
     crate::open(&address, options, around).unwrap()
+}
+
+/// A repository on a server of this service at a URL, with usual credentials and what else the
+/// environment holds.
+pub fn at(
+    service: &str,
+    url: &str,
+    connect: ConnectOptions,
+    variables: &[(&str, &str)],
+) -> SharedStorage {
+    let usual: &[(&str, &str)] = match service {
+        "s3" => &[
+            ("AWS_ACCESS_KEY_ID", "A"),
+            ("AWS_SECRET_ACCESS_KEY", "hunter2"),
+        ],
+        "azblob" => &[("AZURE_STORAGE_KEY", "aHVudGVyMg==")],
+        "gcs" => &[("GOOGLE_OAUTH_ACCESS_TOKEN", "hunter2")],
+        _ => &[],
+    };
+    let variables = if variables.is_empty() {
+        usual
+    } else {
+        variables
+    };
+    let endpoint = || Some(url.parse().unwrap());
+    let options = Options {
+        connect,
+        azure: AzureOptions {
+            account: Some("account".to_owned()),
+            endpoint: endpoint(),
+        },
+        google: endpoint(),
+        ..Options::default()
+    };
+    let address = match service {
+        "s3" => format!("s3:{url}/bucket/r"),
+        "azblob" => "azblob://container/r".to_owned(),
+        "gcs" => "gcs://bucket/r".to_owned(),
+        other => format!("{other}:{url}/r"),
+    };
+    storage(&address, options, &Surroundings::of(variables))
+}
+
+/// How a server writes the time that is so many minutes after now.
+pub fn date_in(minutes: i64) -> String {
+    let time = jiff::Timestamp::now() + jiff::SignedDuration::from_mins(minutes);
+    time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }
 
 /// The text of an error and its causes.

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 
 use refloat_storage::{FileKey, FileKind, SharedStorage, StorageErrorKind};
 
-use crate::stand_in::{Asked, Said, serve, storage, text};
-use crate::{AzureOptions, Options, Surroundings};
+use crate::ConnectOptions;
+use crate::stand_in::{Asked, Said, at, serve, text};
 
 const PACK: FileKey = FileKey::new(FileKind::Pack, [0xab; 32]);
 
@@ -14,31 +14,11 @@ pub(crate) fn of_service(
     service: &str,
     answer: impl Fn(&Asked) -> Said + Send + Sync + 'static,
 ) -> SharedStorage {
-    let url = serve(answer);
-    let options = Options {
-        azure: AzureOptions {
-            account: Some("account".to_owned()),
-            endpoint: Some(url.parse().unwrap()),
-        },
-        ..Options::default()
-    };
-    let around = Surroundings::of(&[
-        ("AWS_ACCESS_KEY_ID", "A"),
-        ("AWS_SECRET_ACCESS_KEY", "S"),
-        ("AZURE_STORAGE_KEY", "aHVudGVyMg=="),
-        ("STORAGE_EMULATOR_HOST", &url),
-    ]);
-    let address = match service {
-        "s3" => format!("s3:{url}/bucket/r"),
-        "azblob" => "azblob://container/r".to_owned(),
-        "gcs" => "gcs://bucket/r".to_owned(),
-        other => format!("{other}:{url}/r"),
-    };
-    storage(&address, options, &around)
+    at(service, &serve(answer), ConnectOptions::default(), &[])
 }
 
 /// A listing with the pack, or without.
-fn listing(service: &str, lists: bool) -> String {
+pub(crate) fn listing(service: &str, lists: bool) -> String {
     let path = format!("r/{}", PACK.path());
     let file = |text: String| if lists { text } else { String::new() };
     match service {

@@ -34,6 +34,8 @@ pub(super) struct Identity {
     connect: ConnectOptions,
     around: Surroundings,
     tokens: Tokens,
+    /// Where this machine's own records are.
+    machine: String,
     /// Whether this machine gave a token before: then it is one that has an identity.
     has_identity: AtomicBool,
 }
@@ -67,6 +69,7 @@ impl Identity {
             connect: connect.clone(),
             around: around.clone(),
             tokens: Tokens::default(),
+            machine: MACHINE.to_owned(),
             has_identity: AtomicBool::new(false),
         })
     }
@@ -155,7 +158,7 @@ impl Identity {
             .header("content-type", "application/x-www-form-urlencoded")
             .body(body.as_bytes());
         let (answer, place) = self.ask(&host, request, &self.connect)?;
-        tokens::read(&answer, &place, &self.around)
+        tokens::read(&answer, &place, &body, &self.around)
     }
 
     /// The identity that this machine or service has by itself.
@@ -176,15 +179,16 @@ impl Identity {
             let url = format!("{place}?api-version=2019-08-01&resource={resource}{chosen}");
             let request = Request::new(Method::GET, url).header("x-identity-header", header);
             let (answer, place) = self.ask(&place, request, &connect)?;
-            return tokens::read(&answer, &place, &self.around);
+            return tokens::read(&answer, &place, "", &self.around);
         }
         let url = format!(
-            "{MACHINE}/metadata/identity/oauth2/token?api-version=2018-02-01&resource={resource}{chosen}"
+            "{}/metadata/identity/oauth2/token?api-version=2018-02-01&resource={resource}{chosen}",
+            self.machine
         );
         let had_one = self.has_identity.load(Ordering::Relaxed);
         let token = machine::ask(had_one, || {
             let request = Request::new(Method::GET, url.clone()).header("metadata", "true");
-            let (answer, place) = self.ask(MACHINE, request, &connect)?;
+            let (answer, place) = self.ask(&self.machine, request, &connect)?;
             of_machine(&answer, &place, had_one, &self.around)
         })?;
         self.has_identity.store(token.is_some(), Ordering::Relaxed);
@@ -228,13 +232,35 @@ fn of_machine(
             refusal: Refusal::new(answer.status, None, None).meaning(Meaning::Busy),
         });
     }
-    tokens::read(answer, place, around)
+    tokens::read(answer, place, "", around)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stand_in::{Said, serve};
     use refloat_storage::StorageErrorKind;
+
+    #[test]
+    fn a_machines_own_identity_is_asked_for_as_its_service_wants_it() {
+        let url = serve(|asked| {
+            let path = "/metadata/identity/oauth2/token?api-version=2018-02-01&\
+                        resource=https%3A%2F%2Fstorage.azure.com%2F";
+            if asked.path != path || !asked.head.contains("metadata: true\r\n") {
+                return Said::status(400);
+            }
+            Said::text(r#"{"access_token": "T", "expires_in": "86399", "token_type": "Bearer"}"#)
+        });
+        let around = Surroundings::empty();
+        let connect = ConnectOptions::default();
+        let mut identity = Identity::new("account".to_owned(), &connect, &around).unwrap();
+        identity.machine = url;
+        let now = (around.clock)();
+        let token = identity.token(now).unwrap().unwrap();
+        assert_eq!(bearer(&token), "Bearer T");
+        let left = token.expires.unwrap().duration_since(now).as_secs();
+        assert!((86_399..86_500).contains(&left), "{left}");
+    }
 
     #[test]
     fn a_machines_service_that_is_updated_is_asked_again() {

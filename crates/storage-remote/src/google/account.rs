@@ -136,7 +136,7 @@ impl Account {
         let request = Request::new(Method::POST, url.to_owned())
             .header("content-type", "application/x-www-form-urlencoded")
             .body(body.as_bytes());
-        self.call(url, request, &self.connect)
+        self.call(url, request, body, &self.connect)
     }
 
     fn machine(&self) -> Result<Token, Failure> {
@@ -165,7 +165,7 @@ impl Account {
         let token = machine::ask(had_one, || {
             let request = Request::new(Method::GET, url.clone());
             let request = request.header("metadata-flavor", "Google");
-            self.call(&url, request, &connect)
+            self.call(&url, request, "", &connect)
         })?;
         self.has_account.store(token.is_some(), Ordering::Relaxed);
         token.ok_or_else(none)
@@ -175,6 +175,7 @@ impl Account {
         &self,
         url: &str,
         mut request: Request<'_>,
+        sent: &str,
         connect: &ConnectOptions,
     ) -> Result<Token, Failure> {
         let wrong = || Failure::Credentials("the token service has an impossible URL".to_owned());
@@ -183,7 +184,7 @@ impl Account {
         let http = Http::new(&endpoint, connect).map_err(|_| wrong())?;
         request.answer_bytes_max = TOKEN_BYTES_MAX;
         let answer = http.call(&request)?;
-        tokens::read(&answer, &endpoint.authority(), &self.around)
+        tokens::read(&answer, &endpoint.authority(), sent, &self.around)
     }
 }
 

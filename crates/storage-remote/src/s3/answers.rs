@@ -7,6 +7,7 @@ use ureq::http::Method;
 
 use crate::failure::{Meaning, Refusal};
 use crate::http::Answer;
+use crate::skew;
 use crate::xml::{Element, parse};
 
 /// A page of a listing.
@@ -91,18 +92,8 @@ pub(super) fn region(answer: &Answer) -> Option<String> {
 }
 
 fn skew(answer: &Answer, now: jiff::Timestamp) -> String {
-    let theirs = answer
-        .header("date")
-        .and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
-    match theirs {
-        Some(theirs) => {
-            let seconds = now.duration_since(theirs.timestamp()).as_secs();
-            let way = if seconds < 0 { "behind" } else { "ahead of" };
-            let minutes = (seconds.unsigned_abs() + 30) / 60;
-            format!("this machine's clock is {minutes} minutes {way} the server's")
-        }
-        None => "this machine's clock differs too much from the server's".to_owned(),
-    }
+    let otherwise = || "this machine's clock differs too much from the server's".to_owned();
+    skew::ahead(&answer.headers, now).map_or_else(otherwise, skew::told)
 }
 
 /// What a code means, of the storage or of Amazon's token service.

@@ -1,7 +1,7 @@
 //! Amazon's signature, version 4.
 //!
-//! Source: "Create a signed AWS API request" in Amazon's IAM user guide; the test is one of its
-//! examples.
+//! Source: "Create a signed AWS API request" in Amazon's IAM user guide; the tests are examples of
+//! Amazon's.
 //!
 //! Invariant: host, date and every `x-amz-` header are part of the signature, and so is the
 //! SHA-256 of the body.
@@ -131,6 +131,36 @@ mod tests {
                  Signature=fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543"
             );
         }
+    }
+
+    /// "post-sts-header-before" of Amazon's test suite of signatures.
+    #[test]
+    fn a_session_token_is_signed_as_amazon_does() {
+        let token = "AQoDYXdzEPT//////////wEXAMPLEtc764bNrC9SAPBSM22wDOk4x4HIZ8j4FZTwdQWLWsKWHGBuFqwAe\
+             MicRXmxfpSPfIeoIYRqTflfKD8YUuwthAx7mSEI/qkPpKPi/kMcGdQrmGdeehM4IC1NtBmUpp2wUE8phUZampKs\
+             burEDy0KPkyQDYwT7WZ0wq5VSXDvp75YU9HFvlRd8Tx6q6fE8YQcHNVXAkiY9q6d+xo0rKwT38xVqr7ZD0u0iPP\
+             kUL64lIZbqBAz+scqKmlzm8FDrypNC9Yjc8fPOLn9FX9KSYvKTr4rvx3iSIlTJabIQwj2ICCR/oLxBA==";
+        let credentials = Credentials {
+            access_key: "AKIDEXAMPLE".to_owned(),
+            secret_key: Secret::new("wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"),
+            session_token: Some(Secret::new(token)),
+            expires: None,
+        };
+        let scope = Scope {
+            region: "us-east-1",
+            service: "service",
+        };
+        let now = "2015-08-30T12:36:00Z".parse().unwrap();
+        let url = "https://example.amazonaws.com/".to_owned();
+        let mut request = Request::new(Method::POST, url);
+        sign(&mut request, &credentials, &scope, now);
+        let (_, value) = request.headers.last().unwrap();
+        assert_eq!(
+            value,
+            "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/service/aws4_request, \
+             SignedHeaders=host;x-amz-date;x-amz-security-token, \
+             Signature=85d96828115b5dc0cfc3bd16ad9e210dd772bbebba041836c64533a82be05ead"
+        );
     }
 
     #[test]
