@@ -1,10 +1,11 @@
 //! Requests to one server: connection, encryption, patience, pace.
 //!
 //! Invariants: nothing is sent unencrypted to another machine unless that was asked for by name;
-//! no redirect is followed; whoever does not answer is given up after a limit; an answer that is
-//! shorter than declared is never handed on.
+//! no redirect is followed; whoever does not answer, or in drops, is given up after a limit; an
+//! answer that is shorter than declared is never handed on.
 
 mod body;
+mod floor;
 mod proxies;
 
 use std::io;
@@ -22,6 +23,7 @@ use ureq::{Agent, SendBody};
 
 use crate::failure::Failure;
 use crate::skew;
+use floor::Floor;
 pub use proxies::Proxies;
 
 /// Read from and written to the network at once, in bytes.
@@ -104,6 +106,7 @@ pub enum ConnectError {
 pub(crate) struct Http {
     agent: Agent,
     host: String,
+    silence_max: Duration,
     traffic: Traffic,
     cancel: Cancel,
     /// The server's time in its last answer, and when that came.
@@ -187,6 +190,7 @@ impl Http {
         Ok(Self {
             agent: agent(endpoint, options)?,
             host: endpoint.authority(),
+            silence_max: options.silence_max,
             traffic: options.traffic.clone(),
             cancel: options.cancel.clone(),
             told: Mutex::new(None),
@@ -229,7 +233,8 @@ impl Http {
                 self.agent.run(request)
             }
             Some(bytes) => {
-                let mut body = body::Paced::new(bytes, &self.traffic, &self.cancel);
+                let floor = Floor::new(self.silence_max);
+                let mut body = body::Paced::new(bytes, &self.traffic, &self.cancel, floor);
                 let request = builder
                     .header("content-length", bytes.len())
                     .body(SendBody::from_reader(&mut body))
@@ -270,16 +275,21 @@ impl Http {
             .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
         let mut bytes = Vec::new();
         let mut buffer = vec![0; BUFFER_BYTES];
+        let mut floor = Floor::new(self.silence_max);
         loop {
             if self.cancel.is_cancelled() {
                 return Err(Failure::Interrupted);
             }
+            let start = Instant::now();
             let read = match reader.read(&mut buffer) {
                 Ok(0) => break,
                 Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(self.broken(error, bytes.len() as u64, declared)),
             };
+            floor
+                .count(read, start.elapsed())
+                .map_err(|slow| self.transport(ureq::Error::Io(io::Error::other(slow))))?;
             let passed = self.traffic.down(read, &self.cancel);
             passed.map_err(|_cancelled| Failure::Interrupted)?;
             bytes.extend_from_slice(buffer.get(..read).unwrap_or_default());
