@@ -30,6 +30,14 @@ const VERSION: &str = "2021-12-02";
 /// The service allows no more between its clock and ours.
 const SKEW_MAX: jiff::SignedDuration = jiff::SignedDuration::from_mins(14);
 
+/// What the service says of signatures and tokens that are good no more, or not yet. What else it
+/// says there may repeat what was signed.
+const ENDED: [&str; 3] = [
+    "Signature not valid in the specified time frame",
+    "Signed expiry time",
+    "Lifetime validation failed",
+];
+
 /// What can be said of a repository in a container.
 #[derive(Clone, Debug, Default)]
 pub struct AzureOptions {
@@ -139,7 +147,9 @@ impl Azure {
         let text = |name| root.as_ref().and_then(|root| root.text_of(name));
         let code = answer.header("x-ms-error-code").or_else(|| text("Code"));
         let message = text("Message").and_then(|text| text.lines().next());
-        let refusal = Refusal::new(answer.status, code, message);
+        let ended = text("AuthenticationErrorDetail")
+            .filter(|text| ENDED.iter().any(|start| text.starts_with(start)));
+        let refusal = Refusal::new(answer.status, code, ended.or(message));
         let is_unknown = message.is_some_and(|text| text.starts_with("Server failed to authentic"));
         let word = match code {
             _ if is_unknown => "AuthenticationFailed",
@@ -159,7 +169,8 @@ impl Azure {
             "AuthenticationFailed"
             | "InvalidAuthenticationInfo"
             | "NoAuthenticationInformation" => {
-                if let Some(message) = self.skew(answer) {
+                // What others signed has their times.
+                if let Some(message) = self.skew(answer).filter(|_| ended.is_none()) {
                     return Refusal::new(answer.status, code, Some(&message))
                         .meaning(Meaning::ClockSkew);
                 }

@@ -3,6 +3,8 @@
 //! Invariant: calls are synchronous and are not repeated here; what may be tried again is said by
 //! the kind of an error.
 
+#[cfg(test)]
+mod adversity;
 mod aside;
 mod azure;
 mod basic;
