@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use refloat_model::cancel::Cancel;
 use refloat_storage::SharedStorage;
+use refloat_storage::cache::CachedStorage;
+use refloat_storage::concurrency::LimitedStorage;
 use refloat_storage::counting::CountingStorage;
 use refloat_storage::local::LocalStorage;
 use refloat_storage::memory::MemoryStorage;
+use refloat_storage::pace::{Pace, PacedStorage, Traffic};
 use refloat_storage::retry::{RetryLimits, RetryStorage, SystemWorld};
 use refloat_testkit::conformance;
 use refloat_testkit::faults::{
@@ -40,6 +43,38 @@ fn a_local_folder_keeps_the_contract() {
 #[test]
 fn counting_keeps_the_contract() {
     conformance::run(|| Arc::new(CountingStorage::new(memory())));
+}
+
+#[test]
+fn limiting_keeps_the_contract() {
+    conformance::run(|| Arc::new(LimitedStorage::new(memory(), 3)));
+}
+
+#[test]
+fn pacing_keeps_the_contract() {
+    conformance::run(|| {
+        let pace = || Some(Arc::new(Pace::new(1_000_000_000)));
+        let traffic = Traffic {
+            upload: pace(),
+            download: pace(),
+        };
+        Arc::new(PacedStorage::new(memory(), traffic))
+    });
+}
+
+#[test]
+fn caching_keeps_the_contract() {
+    let folder = tempfile::tempdir().unwrap();
+    let number = std::cell::Cell::new(0);
+    let cached = |storage| {
+        number.set(number.get() + 1);
+        let copies = LocalStorage::new(folder.path().join(number.get().to_string()));
+        CachedStorage::new(storage, copies)
+    };
+    conformance::run(|| Arc::new(cached(memory())));
+    let shared = memory();
+    let (first, second) = (cached(Arc::clone(&shared)), cached(shared));
+    conformance::run_two_openings(&first, &second);
 }
 
 #[test]
