@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "tests: a panic is a failed test")]
 
 mod clouds;
+mod line;
 mod playground;
 mod rest;
 mod s3;
