@@ -180,12 +180,28 @@ def change(folder):
             file.write(hashlib.sha256(path.encode()).digest())
 
 
+def tenth(files):
+    """Some of many files, a tenth of the bytes or little more. Files of one length go together, so that no copy of what
+    is chosen stays."""
+    by_length = {}
+    for path in files:
+        by_length.setdefault(os.path.getsize(path), []).append(path)
+    lengths = sorted(by_length)
+    random.Random("rewrite").shuffle(lengths)
+    chosen, left = [], sum(length * len(found) for length, found in by_length.items()) // 10
+    while left > 0:
+        length = lengths.pop()
+        chosen += by_length[length]
+        left -= length * len(by_length[length])
+    return chosen
+
+
 def rewrite(folder):
     """Turns a tenth of what the files below `folder` hold around: it is new, as long, and compresses as well. Of many
     files some are new as a whole, of few the first tenth of each."""
     files = sorted(os.path.join(d, f) for d, _, fs in os.walk(folder) for f in fs)
     is_many = len(files) >= 100
-    for path in random.Random("rewrite").sample(files, len(files) // 10) if is_many else files:
+    for path in tenth(files) if is_many else files:
         with open(path, "r+b", buffering=0) as file:
             held = os.fstat(file.fileno()).st_blocks * 512
             at, left = 0, held if is_many else held // 10
