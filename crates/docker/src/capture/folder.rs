@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{Session, failed};
 use crate::archive::{Losses, TarTree, push_file};
 use crate::client::{BodyReader, Client, EXPORT_TIMEOUT, encode};
-use crate::definition::{MountDefinition, MountKind, VolumeDefinition};
+use crate::definition::{EngineKind, MountDefinition, MountKind, VolumeDefinition};
 use crate::discover::StoredVolume;
 use crate::error::EngineError;
 use crate::layout::{VOLUME_DATA, VOLUME_FILE};
@@ -67,7 +67,13 @@ impl<'a> Session<'a> {
         } else if self.is_reachable(&volume) {
             self.walk(Path::new(&volume.mountpoint), data)?;
         } else {
-            let reader = self.reader(fits, Some(name))?;
+            let running = self.is_mounted_while_used(&volume.definition);
+            let through = if running {
+                Through::Running
+            } else {
+                Through::Any
+            };
+            let reader = self.reader(fits, Some(name), through)?;
             self.archive(&reader, data)?;
         }
         self.leave()?;
@@ -83,7 +89,7 @@ impl<'a> Session<'a> {
         if direct && readable(Path::new(source)) {
             self.walk(Path::new(source), self.name)?;
         } else {
-            let reader = self.reader(fits, None)?;
+            let reader = self.reader(fits, None, Through::Any)?;
             self.archive(&reader, self.name)?;
         }
         Ok(self.consistency_since(&writers, fits))
@@ -98,6 +104,14 @@ impl<'a> Session<'a> {
             && readable(path)
             // With options the folder is a mount point, and mounted only while in use.
             && (volume.definition.options.is_empty() || is_mount_point(path))
+    }
+
+    /// Whether its data is there only while a container runs that uses it: Podman does not mount
+    /// it for the archive API, which then gives the empty folder below.
+    fn is_mounted_while_used(&self, volume: &VolumeDefinition) -> bool {
+        let option = |key: &str| volume.options.get(key).is_some_and(|v| !v.is_empty());
+        self.discovered.estate.host.engine == EngineKind::Podman
+            && (volume.driver != "local" || option("type") || option("device"))
     }
 
     fn walk(&mut self, path: &Path, name: &[u8]) -> Result<(), SourceError> {
@@ -173,12 +187,19 @@ impl<'a> Session<'a> {
         &self,
         fits: impl Fn(&MountDefinition) -> bool,
         volume: Option<&str>,
+        through: Through,
     ) -> Result<Reader<'a>, SourceError> {
         for container in &self.discovered.estate.containers {
             let mounts = &container.definition.mounts;
-            let Some(mount) = mounts.iter().find(|mount| fits(mount)) else {
+            let whole = |mount: &&MountDefinition| {
+                fits(mount) && !container.definition.is_part(&mount.destination)
+            };
+            let Some(mount) = mounts.iter().find(whole) else {
                 continue;
             };
+            if through == Through::Running && !self.is_up(&container.id)? {
+                continue;
+            }
             let prefix = format!("{}/", mount.destination.trim_end_matches('/'));
             if mounts
                 .iter()
@@ -196,7 +217,18 @@ impl<'a> Session<'a> {
         let Some(volume) = volume else {
             return Err(failed("read", self.item, NoReader));
         };
+        if through == Through::Running {
+            return Err(failed("read", self.item, NotMounted));
+        }
         self.helper(volume)
+    }
+
+    /// Whether a container runs at this moment, paused or not.
+    fn is_up(&self, container: &str) -> Result<bool, SourceError> {
+        let inspect = self.inspect(&format!("/containers/{}/json", encode(container)))?;
+        let state = inspect.get("State").unwrap_or(&Value::Null);
+        let flag = |name: &str| state.get(name).and_then(Value::as_bool) == Some(true);
+        Ok(flag("Running") || flag("Paused"))
     }
 
     /// A container that is created and never started: that is enough for the archive API.
@@ -266,6 +298,20 @@ impl Reader<'_> {
         crate::archive::single_file(stream)
     }
 }
+
+/// Who may be read through.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Through {
+    /// Containers that do not run as well, and one made for it.
+    Any,
+    /// Only who runs and so has it mounted.
+    Running,
+}
+
+/// It shows its data only while a container runs.
+#[derive(Debug, thiserror::Error)]
+#[error("it is not mounted: start a container that uses it, and back up while that runs")]
+struct NotMounted;
 
 /// Nobody has it mounted, and no helper can be made.
 #[derive(Debug, thiserror::Error)]

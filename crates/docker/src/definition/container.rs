@@ -69,6 +69,18 @@ impl ContainerDefinition {
             .and_then(Value::as_str)
             .unwrap_or("default")
     }
+
+    /// Whether only a folder of the volume mounted at `destination` is (`volume-subpath`).
+    pub(crate) fn is_part(&self, destination: &str) -> bool {
+        let mounts = self.host_config.get("Mounts").and_then(Value::as_array);
+        mounts.into_iter().flatten().any(|mount| {
+            let subpath = mount.pointer("/VolumeOptions/Subpath");
+            mount.get("Target").and_then(Value::as_str) == Some(destination)
+                && subpath
+                    .and_then(Value::as_str)
+                    .is_some_and(|path| !path.is_empty())
+        })
+    }
 }
 
 fn strings(value: Option<&Value>) -> Vec<&str> {

@@ -8,7 +8,8 @@ use refloat_docker::definition::{
 use refloat_docker::{Options, VolumeAccess};
 use refloat_testkit::docker::Engine;
 
-use crate::estate::{capture, connect, discover, item, rule};
+use crate::estate::{capture, connect, discover, item, rule, try_capture};
+use crate::tree::Tree;
 
 #[test]
 fn podman_is_discovered_and_captured() {
@@ -79,4 +80,48 @@ fn podman_is_discovered_and_captured() {
     let (tree, _) = capture(&source, &inventory, "/docker/web/volumes/data");
     assert_eq!(tree.text("data/data/a"), "hello\n");
     assert_eq!(tree.text("data/data/b"), "hello\n");
+}
+
+#[test]
+fn a_podman_volume_that_is_not_mounted_is_not_taken_for_empty() {
+    let Some(engine) = Engine::start_podman() else {
+        return;
+    };
+    engine.import_busybox("localhost/bb:1");
+    let real = engine.folder().join("real");
+    std::fs::create_dir(&real).unwrap();
+    std::fs::write(real.join("a"), "hello").unwrap();
+    let device = format!("device={}", real.display());
+    engine.docker([
+        "volume",
+        "create",
+        "--opt",
+        "type=none",
+        "--opt",
+        "o=bind",
+        "--opt",
+        &device,
+        "media",
+    ]);
+    let mount = ["-v", "media:/data", "localhost/bb:1", "sleep", "1000"];
+    engine.docker([&["create", "--name", "app"][..], &mount].concat());
+    let path = "/docker/web/volumes/media";
+    for access in [VolumeAccess::Auto, VolumeAccess::Engine] {
+        let options = Options {
+            volume_access: access,
+            ..Options::default()
+        };
+        let source = connect(&engine, options);
+        let inventory = discover(&source);
+        let error = try_capture(&source, &inventory, path, &mut Tree::default()).unwrap_err();
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert_eq!(
+            cause,
+            "it is not mounted: start a container that uses it, and back up while that runs"
+        );
+        engine.docker(["start", "app"]);
+        let (tree, _) = capture(&source, &inventory, path);
+        assert_eq!(tree.text("media/data/a"), "hello");
+        engine.docker(["stop", "-t", "0", "app"]);
+    }
 }
