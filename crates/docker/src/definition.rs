@@ -19,8 +19,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-pub(crate) use container::Surroundings;
 pub use container::{ContainerDefinition, ImageReference, MountDefinition, MountKind};
+pub(crate) use container::{SHARED_MODES, Surroundings};
 pub use host::{DaemonFile, EngineKind, HostDefinition, PluginDefinition};
 pub use image::ImageDefinition;
 pub use network::NetworkDefinition;

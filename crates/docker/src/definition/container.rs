@@ -177,11 +177,16 @@ const ENDPOINT_STATE_KEYS: &[&str] = &[
     "NetworkID",
 ];
 
+/// Namespaces that may be another container's: `container:<name>`.
+pub(crate) const SHARED_MODES: [&str; 4] = ["NetworkMode", "IpcMode", "PidMode", "UTSMode"];
+
 /// How many digits of its id an engine takes as a container's host name and alias.
 const SHORT_ID_DIGITS: usize = 12;
 
 /// What a definition needs from beyond its own container.
 pub(crate) struct Surroundings<'a> {
+    /// What the engine's machine is called.
+    pub(crate) host_name: &'a str,
     /// Names of containers by id.
     pub(crate) names: &'a dyn Fn(&str) -> Option<String>,
     /// Registry digests of an image by id, sorted.
@@ -203,7 +208,7 @@ impl ContainerDefinition {
         let mut config = take_object(&mut inspect, "Config");
         let mut host_config = take_object(&mut inspect, "HostConfig");
         name_other_containers(&mut host_config, around.names);
-        forget_made_up_hostname(&mut config, &host_config, &short_id);
+        forget_made_up_hostname(&mut config, &host_config, [&short_id, around.host_name]);
         let mounts = mounts(inspect.remove("Mounts"), &host_config, around.data);
         let networks = take_object(&mut inspect, "NetworkSettings")
             .remove("Networks")
@@ -242,7 +247,7 @@ fn is_up(state: &Value) -> bool {
 
 /// Replaces `container:<id>` by `container:<name>`: a restored container has another id.
 fn name_other_containers(host_config: &mut Object, names: &dyn Fn(&str) -> Option<String>) {
-    for key in ["NetworkMode", "IpcMode", "PidMode"] {
+    for key in SHARED_MODES {
         let Some(Value::String(mode)) = host_config.get_mut(key) else {
             continue;
         };
@@ -252,14 +257,26 @@ fn name_other_containers(host_config: &mut Object, names: &dyn Fn(&str) -> Optio
     }
 }
 
-/// Drops a host name that is not the user's: the engine's default, or the one of a namespace the
-/// container only shares.
-fn forget_made_up_hostname(config: &mut Object, host_config: &Object, short_id: &str) {
-    let shared = host_config
-        .get("NetworkMode")
-        .and_then(Value::as_str)
-        .is_some_and(|mode| mode == "host" || mode.starts_with("container:"));
-    if shared || config.get("Hostname").and_then(Value::as_str) == Some(short_id) {
+/// Drops a host name that is not the user's: the engine's default, the machine's where its network
+/// is shared, or the one of a namespace the container only shares.
+fn forget_made_up_hostname(
+    config: &mut Object,
+    host_config: &Object,
+    [short_id, host_name]: [&str; 2],
+) {
+    let mode = |key: &str| {
+        let mode = host_config.get(key).and_then(Value::as_str);
+        mode.unwrap_or_default()
+    };
+    let (network, uts) = (mode("NetworkMode"), mode("UTSMode"));
+    let of_container = |mode: &str| mode.starts_with("container:");
+    let given = config.get("Hostname").and_then(Value::as_str);
+    let made_up = of_container(network)
+        || of_container(uts)
+        || uts == "host"
+        || given == Some(short_id)
+        || network == "host" && given == Some(host_name);
+    if made_up {
         config.remove("Hostname");
     }
     // Podman also puts the name it made up into the environment.

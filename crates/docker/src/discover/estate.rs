@@ -278,6 +278,7 @@ impl Estate {
         ContainerDefinition::from_inspect(
             inspect,
             &Surroundings {
+                host_name: &self.host.name,
                 names,
                 digests: &|image| {
                     let image = self.images.get(image);

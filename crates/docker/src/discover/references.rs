@@ -7,7 +7,9 @@ use serde_json::Value;
 
 use super::binds::BindRule;
 use super::{Estate, image_subject};
-use crate::definition::{ContainerDefinition, MountKind, NetworkDefinition, VolumeDefinition};
+use crate::definition::{
+    ContainerDefinition, MountKind, NetworkDefinition, SHARED_MODES, VolumeDefinition,
+};
 use crate::options::Options;
 
 const NETWORK_DRIVERS: &[&str] = &[
@@ -103,7 +105,7 @@ impl References<'_> {
     /// Containers whose namespaces or volumes it shares.
     fn containers_of(&self, container: &ContainerDefinition) -> Vec<Subject> {
         let host = &container.host_config;
-        let modes = ["NetworkMode", "IpcMode", "PidMode"]
+        let modes = SHARED_MODES
             .into_iter()
             .filter_map(|key| host.get(key)?.as_str()?.strip_prefix("container:"));
         let list = |key: &str| {

@@ -9,7 +9,7 @@ use refloat_model::plan::{Action, Step};
 use serde_json::Value;
 
 use super::holding::Holding;
-use crate::definition::{ContainerDefinition, MountKind};
+use crate::definition::{ContainerDefinition, MountKind, SHARED_MODES};
 
 /// The label by which compose knows a project's things.
 const LABEL_PROJECT: &str = "com.docker.compose.project";
@@ -142,12 +142,13 @@ impl Names {
             *label = self.of(ItemKind::Project, label).to_owned();
         }
         let host = &mut container.host_config;
-        for mode in ["NetworkMode", "IpcMode", "PidMode"] {
-            if let Some(Value::String(mode)) = host.get_mut(mode) {
-                *mode = match mode.strip_prefix("container:") {
-                    Some(name) => format!("container:{}", self.of(ItemKind::Container, name)),
-                    None => self.of(ItemKind::Network, mode).to_owned(),
-                };
+        for key in SHARED_MODES {
+            if let Some(Value::String(mode)) = host.get_mut(key) {
+                if let Some(name) = mode.strip_prefix("container:") {
+                    *mode = format!("container:{}", self.of(ItemKind::Container, name));
+                } else if key == "NetworkMode" {
+                    *mode = self.of(ItemKind::Network, mode).to_owned();
+                }
             }
         }
         for bind in strings(host.get_mut("Binds")) {
@@ -217,6 +218,7 @@ mod tests {
             "config": {"Labels": {"com.docker.compose.project": "shop"}},
             "host_config": {
                 "NetworkMode": "shop_back", "PidMode": "container:shop-db-1",
+                "UTSMode": "container:shop-db-1",
                 "Binds": ["shop_data:/d:ro", "/shop_data:/e"], "VolumesFrom": ["shop-db-1:ro"],
                 "Links": ["/shop-db-1:/shop-web-1/db"],
                 "Mounts": [{"Type": "volume", "Source": "shop_data", "Target": "/m"}],
@@ -242,6 +244,7 @@ mod tests {
                 "config": {"Labels": {"com.docker.compose.project": "test"}},
                 "host_config": {
                     "NetworkMode": "test_back", "PidMode": "container:test-db-1",
+                    "UTSMode": "container:test-db-1",
                     "Binds": ["test_data:/d:ro", "/shop_data:/e"],
                     "VolumesFrom": ["test-db-1:ro"], "Links": ["test-db-1:/shop-web-1/db"],
                     "Mounts": [{"Type": "volume", "Source": "test_data", "Target": "/m"}],

@@ -205,6 +205,8 @@ pub(super) fn inspect_container(
         Err(error) => return Err(error),
     };
     let around = Surroundings {
+        // Comparing passes over host names.
+        host_name: "",
         names: &|id| names.get(id).cloned(),
         digests: &|_| Vec::new(),
         data: &|_| None,

@@ -9,7 +9,7 @@ use refloat_model::tree_path::TreePath;
 use refloat_source::TargetError;
 
 use super::holding::Holding;
-use crate::definition::{ContainerDefinition, MountKind, ObjectKind};
+use crate::definition::{ContainerDefinition, MountKind, ObjectKind, SHARED_MODES};
 
 /// How many names an error suggests.
 const CANDIDATES_MAX: usize = 20;
@@ -344,12 +344,10 @@ fn missing(what: &str, candidates: impl IntoIterator<Item = String>) -> TargetEr
 /// Containers whose namespaces or volumes this one shares.
 pub(super) fn shared_with(container: &ContainerDefinition) -> Vec<String> {
     let host = &container.host_config;
-    let modes = ["NetworkMode", "IpcMode", "PidMode"]
-        .into_iter()
-        .filter_map(|key| {
-            let mode = host.get(key)?.as_str()?;
-            mode.strip_prefix("container:").map(str::to_owned)
-        });
+    let modes = SHARED_MODES.into_iter().filter_map(|key| {
+        let mode = host.get(key)?.as_str()?;
+        mode.strip_prefix("container:").map(str::to_owned)
+    });
     let list = |key: &str| {
         let list = host.get(key).and_then(serde_json::Value::as_array);
         list.into_iter()

@@ -17,6 +17,7 @@ fn read_value(inspect: Object) -> ContainerDefinition {
     ContainerDefinition::from_inspect(
         inspect,
         &Surroundings {
+            host_name: "machine",
             names: &|id| id.starts_with("5ddfec6f71cb").then(|| "base".to_owned()),
             digests: &|_| vec!["demo/box@sha256:77".to_owned()],
             data: &|mount| {
@@ -114,6 +115,41 @@ fn shared_namespaces_are_by_name() {
         "it is the other container's"
     );
     assert_eq!(side.networks, BTreeMap::new());
+}
+
+#[test]
+fn uts_namespaces_are_by_name_as_well() {
+    let mut inspect: Object = serde_json::from_str(DOCKER).unwrap();
+    inspect["HostConfig"]["UTSMode"] = "container:5ddfec6f71cb0001".into();
+    inspect["Config"]["Hostname"] = "base-host".into();
+    let web = read_value(inspect);
+    assert_eq!(web.host_config["UTSMode"], "container:base");
+    assert_eq!(web.config.get("Hostname"), None);
+}
+
+#[test]
+fn a_host_name_of_ones_own_is_kept_beside_the_hosts_network() {
+    let mut inspect: Object = serde_json::from_str(DOCKER).unwrap();
+    inspect["HostConfig"]["NetworkMode"] = "host".into();
+    for (name, kept) in [
+        ("mail.example.org", Some("mail.example.org")),
+        ("machine", None),
+    ] {
+        inspect["Config"]["Hostname"] = name.into();
+        let found = read_value(inspect.clone());
+        assert_eq!(found.config.get("Hostname").and_then(Value::as_str), kept);
+    }
+}
+
+#[test]
+fn a_mount_of_a_volumes_folder_is_a_part() {
+    let mut inspect: Object = serde_json::from_str(DOCKER).unwrap();
+    inspect["HostConfig"]["Mounts"] = json!([
+        {"Type": "volume", "Source": "data", "Target": "/data", "VolumeOptions": {"NoCopy": true}},
+        {"Type": "volume", "Source": "data", "Target": "/sub", "VolumeOptions": {"Subpath": "a"}},
+    ]);
+    let web = read_value(inspect);
+    assert_eq!([web.is_part("/data"), web.is_part("/sub")], [false, true]);
 }
 
 #[test]
