@@ -68,6 +68,7 @@ pub(crate) struct ServiceMount {
     pub(crate) kind: String,
     /// The volume's name or the host path.
     pub(crate) source: String,
+    pub(crate) read_only: bool,
 }
 
 /// What a task's files and variables come from: the list of the specification, and where the
@@ -148,6 +149,7 @@ impl SwarmObject {
             .map(|mount| ServiceMount {
                 kind: text(mount, "Type"),
                 source: text(mount, "Source"),
+                read_only: mount.get("ReadOnly").and_then(Value::as_bool) == Some(true),
             })
             .filter(|mount| !mount.source.is_empty())
             .collect()

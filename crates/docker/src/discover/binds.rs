@@ -6,7 +6,8 @@ use std::path::Path;
 
 use refloat_model::glob::Glob;
 
-/// Files and folders that every host has its own of.
+/// Files and folders that every host has its own of. What somebody put into such a folder is
+/// not the host's: a site's certificate lies beside those that a package brings.
 const HOST_FILES: &[&str] = &[
     "/etc/localtime",
     "/etc/timezone",
@@ -17,19 +18,24 @@ const HOST_FILES: &[&str] = &[
     "/etc/os-release",
     "/etc/passwd",
     "/etc/group",
-    "/lib/modules",
-    "/usr/share/zoneinfo",
-    "/usr/lib/modules",
     "/etc/ssl/certs",
+    "/etc/ssl/certs/ca-bundle.crt",
+    "/etc/ssl/certs/ca-certificates.crt",
     "/etc/ca-certificates",
+];
+/// Trees that a package of the host brings whole.
+const HOST_TREES: &[&str] = &[
+    "/lib/modules",
+    "/usr/lib/modules",
+    "/usr/share/zoneinfo",
     "/tmp/.X11-unix",
 ];
 /// Trees that the kernel or the running system makes.
 const SYSTEM_TREES: &[&str] = &["/dev", "/proc", "/sys", "/run", "/var/run", "/boot"];
 /// Folders in which whole systems live: captured by a files source, not as one container's mount.
-const WHOLE_TREES: &[&str] = &[
-    "/", "/etc", "/var", "/usr", "/home", "/root", "/var/lib", "/lib",
-];
+const WHOLE_TREES: &[&str] = &["/", "/etc", "/var", "/usr", "/var/lib", "/lib"];
+/// Folders of everybody's data, likewise.
+const HOME_TREES: &[&str] = &["/home", "/root"];
 
 /// Why a bind mount is not captured.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,8 +46,10 @@ pub(crate) enum BindRule {
     HostTree,
     /// A file of the host's own configuration.
     HostFile,
-    /// The engine's own folder.
+    /// The engine's own folder, or what lies in it.
     EngineRoot,
+    /// A folder that holds the data of many, or the engine's own folder.
+    SharedTree,
     /// The policy says so.
     Excluded,
 }
@@ -58,18 +66,18 @@ impl BindRule {
         if SYSTEM_TREES.iter().any(|tree| below(tree)) || is_socket_name(source) {
             return Some(Self::Device);
         }
-        if !root_dir.is_empty() && (below(root_dir) || Path::new(root_dir).starts_with(source)) {
-            // Also a folder that *holds* the engine's: it would capture every volume again.
-            return Some(if WHOLE_TREES.contains(&source) {
-                Self::HostTree
-            } else {
-                Self::EngineRoot
-            });
+        if !root_dir.is_empty() && below(root_dir) {
+            return Some(Self::EngineRoot);
         }
         if WHOLE_TREES.contains(&source) {
             return Some(Self::HostTree);
         }
-        if HOST_FILES.iter().any(|file| below(file)) {
+        // A folder above the engine's: its copy would hold every volume again.
+        let holds_engine = !root_dir.is_empty() && Path::new(root_dir).starts_with(source);
+        if holds_engine || HOME_TREES.contains(&source) {
+            return Some(Self::SharedTree);
+        }
+        if HOST_FILES.contains(&source) || HOST_TREES.iter().any(|tree| below(tree)) {
             return Some(Self::HostFile);
         }
         if exclude.iter().any(|glob| glob.matches(source)) {
@@ -85,6 +93,7 @@ impl BindRule {
             Self::HostTree => "host-tree",
             Self::HostFile => "host-file",
             Self::EngineRoot => "engine-root",
+            Self::SharedTree => "shared-tree",
             Self::Excluded => "excluded",
         }
     }
@@ -96,13 +105,22 @@ impl BindRule {
             Self::HostTree => "a whole host is captured as files, not as a container's mount",
             Self::HostFile => "the file is part of each host's own setup",
             Self::EngineRoot => "the engine's own folder is captured object by object",
+            Self::SharedTree => {
+                "it holds the data of many or the engine's own folder: bind a folder below it, or \
+                 capture it as files and waive this bind"
+            }
             Self::Excluded => "the policy leaves it out",
         }
     }
 
-    /// Whether a new host brings the thing along, so that nothing is missing without it.
-    pub(crate) const fn is_provided_by_host(self) -> bool {
-        !matches!(self, Self::Excluded)
+    /// Whether a new host brings the thing along, so that nothing is missing without it. Who only
+    /// reads a whole host watches it; who writes to it may keep data there.
+    pub(crate) const fn is_provided_by_host(self, read_only: bool) -> bool {
+        match self {
+            Self::Device | Self::HostFile | Self::EngineRoot => true,
+            Self::HostTree => read_only,
+            Self::SharedTree | Self::Excluded => false,
+        }
     }
 }
 
@@ -134,6 +152,15 @@ mod tests {
             ("/", Some(BindRule::HostTree)),
             ("/var/lib/", Some(BindRule::HostTree)),
             ("/etc/localtime", Some(BindRule::HostFile)),
+            ("/etc/ssl/certs", Some(BindRule::HostFile)),
+            (
+                "/etc/ssl/certs/ca-certificates.crt",
+                Some(BindRule::HostFile),
+            ),
+            ("/etc/ssl/certs/site.pem", None),
+            ("/etc/ca-certificates/site.crt", None),
+            ("/lib/modules/6.1", Some(BindRule::HostFile)),
+            ("/home", Some(BindRule::SharedTree)),
             ("/var/lib/docker", Some(BindRule::EngineRoot)),
             (
                 "/var/lib/docker/volumes/x/_data",
@@ -146,9 +173,22 @@ mod tests {
                 "{source}"
             );
         }
-        assert_eq!(
-            BindRule::for_source("/mnt/big", "/mnt/big/docker", &[]),
-            Some(BindRule::EngineRoot)
-        );
+        let above = BindRule::for_source("/mnt/big", "/mnt/big/docker", &[]);
+        assert_eq!(above, Some(BindRule::SharedTree));
+    }
+
+    #[test]
+    fn only_what_a_new_host_brings_along_is_not_missed() {
+        for (rule, read_only, provided) in [
+            (BindRule::Device, false, true),
+            (BindRule::HostFile, false, true),
+            (BindRule::EngineRoot, false, true),
+            (BindRule::HostTree, true, true),
+            (BindRule::HostTree, false, false),
+            (BindRule::SharedTree, true, false),
+            (BindRule::Excluded, true, false),
+        ] {
+            assert_eq!(rule.is_provided_by_host(read_only), provided, "{rule:?}");
+        }
     }
 }

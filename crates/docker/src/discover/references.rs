@@ -69,7 +69,7 @@ impl References<'_> {
                 }
                 MountKind::Bind => {
                     let rule = self.bind_rule(&mount.source);
-                    if !rule.is_some_and(BindRule::is_provided_by_host) {
+                    if !rule.is_some_and(|rule| rule.is_provided_by_host(mount.read_only)) {
                         found.push(self.subject(SubjectKind::Bind, &mount.source));
                     }
                 }

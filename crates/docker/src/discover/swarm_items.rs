@@ -5,7 +5,6 @@
 use refloat_model::item::ItemKind;
 use refloat_model::subject::{Subject as Reference, SubjectKind};
 
-use super::binds::BindRule;
 use super::inventory::{Build, item, skip};
 use super::{Subject, named_image};
 use crate::definition::{ImageDefinition, ObjectKind, SwarmObject};
@@ -88,15 +87,13 @@ impl Build<'_> {
         let networks = networks.filter(|name| !self.estate.is_built_in_network(name));
         found.extend(networks.map(|name| subject(SubjectKind::Network, name)));
         for mount in service.mounts() {
-            // Volumes are on the nodes where the tasks run; only this node's are known.
-            let here = self.estate.volumes.contains_key(&mount.source);
+            // Also what is on the nodes where the tasks run: this engine cannot read it, and
+            // nothing else of the backup says that it is missing.
             match mount.kind.as_str() {
-                "volume" if here => found.push(subject(SubjectKind::Volume, &mount.source)),
+                "volume" => found.push(subject(SubjectKind::Volume, &mount.source)),
                 "bind" => {
                     let rule = self.references.bind_rule(&mount.source);
-                    if !rule.is_some_and(BindRule::is_provided_by_host)
-                        && self.is_bound_here(&mount.source)
-                    {
+                    if !rule.is_some_and(|rule| rule.is_provided_by_host(mount.read_only)) {
                         found.push(subject(SubjectKind::Bind, &mount.source));
                     }
                 }
@@ -106,11 +103,6 @@ impl Build<'_> {
         found.sort();
         found.dedup();
         found
-    }
-
-    fn is_bound_here(&self, source: &str) -> bool {
-        let mut containers = self.estate.containers.iter();
-        containers.any(|c| c.definition.mounts.iter().any(|m| m.source == source))
     }
 
     /// Whether a service of the swarm starts its tasks from the image, though none is there now.

@@ -298,3 +298,53 @@ fn images_follow_the_selection() {
     assert_eq!(rules(ImageSelection::All), ["dangling", "saved", "saved"]);
     assert_eq!(rules(ImageSelection::None), ["not-selected"; 3]);
 }
+
+fn needs(discovered: &Discovered, path: &str) -> Vec<String> {
+    let requires = &item(discovered, path).requires;
+    let data = [SubjectKind::Bind, SubjectKind::Volume];
+    let requires = requires.iter().filter(|s| data.contains(&s.kind));
+    let mut needs: Vec<String> = requires.map(ToString::to_string).collect();
+    needs.sort();
+    needs
+}
+
+#[test]
+fn large_trees_that_may_hold_data_are_missed_until_they_are_waived() {
+    let mut estate = estate();
+    let binds = [
+        "/home:/h",
+        "/:/host",
+        "/etc/localtime:/etc/localtime",
+        "/etc/ssl/certs/site.pem:/site.pem",
+        "/var/lib/docker/volumes:/v",
+    ];
+    add(&mut estate, "files", "app", &binds, json!({}));
+    let found = inventory("web", &Options::default(), estate);
+    assert_eq!(
+        needs(&found, "/docker/web/containers/files.json"),
+        ["bind:/", "bind:/etc/ssl/certs/site.pem", "bind:/home"]
+    );
+    let rules = rules(&found);
+    assert_eq!(rules["/docker/web/binds/files/3"], "saved");
+    assert_eq!(item(&found, "/docker/web/binds/files/3").provides.len(), 1);
+}
+
+#[test]
+fn what_a_service_mounts_on_other_nodes_is_missed() {
+    let mut estate = estate();
+    add_volume(&mut estate, "here", "local");
+    let service = json!({"kind": "service", "name": "db", "spec": {"TaskTemplate": {
+    "ContainerSpec": {"Image": "db:1", "Mounts": [
+        {"Type": "volume", "Source": "here", "Target": "/a"},
+        {"Type": "volume", "Source": "elsewhere", "Target": "/b"},
+        {"Type": "bind", "Source": "/srv/data", "Target": "/c"},
+        {"Type": "bind", "Source": "/", "Target": "/host", "ReadOnly": true},
+        {"Type": "volume", "Target": "/scratch"},
+    ]}}}});
+    estate.swarm.push(serde_json::from_value(service).unwrap());
+    let found = inventory("web", &Options::default(), estate);
+    assert_eq!(
+        needs(&found, "/docker/web/swarm/services/db.json"),
+        ["bind:/srv/data", "volume:elsewhere", "volume:here"]
+    );
+}
