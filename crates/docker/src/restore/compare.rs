@@ -142,10 +142,14 @@ fn container_view(container: &ContainerDefinition) -> Value {
     {
         config.remove("Entrypoint");
     }
+    let mut host_config = without(&container.host_config, HOST_CONFIG_IGNORED);
+    if let Some(Value::Array(mounts)) = host_config.get_mut("Mounts") {
+        mounts.iter_mut().for_each(forget_made_up_source);
+    }
     json!({
         "image": container.image.id,
         "config": config,
-        "host config": without(&container.host_config, HOST_CONFIG_IGNORED),
+        "host config": host_config,
         "binds": sorted(binds),
         "mounts": mounts,
         // Mere attachment counts, and an attachment without settings is an empty object.
@@ -157,6 +161,16 @@ fn container_view(container: &ContainerDefinition) -> Value {
 /// Whether an engine made this volume name up.
 fn is_made_up(volume: &str) -> bool {
     volume.len() == 64 && volume.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// As binds: what was asked for without a name is attached by the name it got.
+fn forget_made_up_source(mount: &mut Value) {
+    let source = mount.get("Source").and_then(Value::as_str);
+    if source.is_some_and(is_made_up)
+        && let Some(mount) = mount.as_object_mut()
+    {
+        mount.remove("Source");
+    }
 }
 
 fn endpoint_view(endpoint: &Object) -> Value {
@@ -279,6 +293,19 @@ mod tests {
             serde_json::from_str(r#"{"Aliases": ["a", "b"]}"#).unwrap(),
         );
         assert_eq!(containers(&a, &b, Kin::Same), Vec::<String>::new());
+    }
+
+    #[test]
+    fn names_that_engines_make_up_for_mounts_are_no_difference() {
+        let mounts = |source: Value| json!({"Mounts": [{"Type": "volume", "Target": "/w", "Source": source}]});
+        let asked = container(json!({}), mounts(json!(null)));
+        let given = container(json!({}), mounts("a".repeat(64).into()));
+        let other = container(json!({}), mounts("mine".into()));
+        assert_eq!(containers(&asked, &given, Kin::Same), Vec::<String>::new());
+        assert_eq!(
+            containers(&asked, &other, Kin::Same),
+            ["host config.Mounts"]
+        );
     }
 
     #[test]

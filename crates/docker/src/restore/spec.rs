@@ -47,8 +47,15 @@ pub(super) fn container(
         .and_then(Value::as_array)
         .cloned()
         .unwrap_or_default();
+    if let Some(Value::Array(ulimits)) = host.get_mut("Ulimits") {
+        ulimits.iter_mut().for_each(name_ulimit);
+    }
     for mount in &definition.mounts {
         if mount.kind == MountKind::Volume && mount.anonymous && is_restored(&mount.source) {
+            if let Some(asked) = asked_mount(&mut host, &mount.destination) {
+                asked.insert("Source".to_owned(), mount.source.as_str().into());
+                continue;
+            }
             let mode = if mount.read_only { ":ro" } else { "" };
             let bind = format!("{}:{}{mode}", mount.source, mount.destination);
             let is_known = binds.iter().any(|known| {
@@ -83,6 +90,29 @@ pub(super) fn container(
         body: Value::Object(body),
         attach,
         detach,
+    }
+}
+
+/// What `HostConfig.Mounts` asks for at a place: an engine takes no second mount there.
+fn asked_mount<'a>(host: &'a mut Object, destination: &str) -> Option<&'a mut Object> {
+    let mounts = host.get_mut("Mounts").and_then(Value::as_array_mut);
+    let mut mounts = mounts
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_object_mut);
+    let slashless = destination.trim_end_matches('/');
+    mounts.find(|mount| {
+        let target = mount.get("Target").and_then(Value::as_str);
+        target.is_some_and(|target| target.trim_end_matches('/') == slashless)
+    })
+}
+
+/// Podman says `RLIMIT_NOFILE` for what every engine takes as `nofile`.
+fn name_ulimit(ulimit: &mut Value) {
+    if let Some(Value::String(name)) = ulimit.get_mut("Name")
+        && let Some(plain) = name.strip_prefix("RLIMIT_")
+    {
+        *name = plain.to_ascii_lowercase();
     }
 }
 
@@ -207,6 +237,25 @@ mod tests {
             )]
         );
         assert_eq!(spec.detach, None);
+    }
+
+    #[test]
+    fn a_volume_without_a_name_comes_back_where_it_was_asked_for() {
+        let host = json!({
+            "Mounts": [{"Type": "volume", "Target": "/a/"}, {"Type": "tmpfs", "Target": "/t"}],
+            "Ulimits": [{"Name": "RLIMIT_NOFILE", "Soft": 5}, {"Name": "nproc", "Soft": 6}],
+        });
+        let definition = definition(json!({}), host);
+        let spec = container(&definition, "web:1", EngineKind::Docker, |_| true);
+        assert_eq!(
+            spec.body["HostConfig"],
+            json!({
+                "Mounts": [{"Type": "volume", "Target": "/a/", "Source": "a".repeat(64)},
+                           {"Type": "tmpfs", "Target": "/t"}],
+                "Binds": [format!("{}:/b:ro", "b".repeat(64))],
+                "Ulimits": [{"Name": "nofile", "Soft": 5}, {"Name": "nproc", "Soft": 6}],
+            })
+        );
     }
 
     #[test]
