@@ -29,6 +29,7 @@ mod registry_images;
 mod selection;
 mod single_file;
 mod spec;
+mod strangers;
 mod swarm;
 
 use compare::Kin;

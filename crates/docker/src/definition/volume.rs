@@ -44,6 +44,14 @@ impl VolumeDefinition {
             .get(super::project::LABEL_PROJECT)
             .map(String::as_str)
     }
+
+    /// The folder of the host that it shows.
+    pub(crate) fn bound_folder(&self) -> Option<&str> {
+        let option = |key: &str| self.options.get(key).map(String::as_str);
+        let mut words = option("o").unwrap_or_default().split(',');
+        let binds = self.driver == "local" && words.any(|o| ["bind", "rbind"].contains(&o));
+        option("device").filter(|_| binds)
+    }
 }
 
 impl VolumeDefinition {

@@ -4,6 +4,7 @@
 
 mod addresses;
 mod ports;
+mod users;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -28,6 +29,7 @@ pub(super) fn check(planner: &mut Planner<'_>) {
     ports::check(planner, &mut findings);
     addresses::check(planner, &mut findings);
     space(planner, &mut findings);
+    users::check(planner, &mut findings);
     remarks(planner, &mut findings);
     planner.findings.extend(findings);
     planner

@@ -14,6 +14,9 @@ mod dumps;
 mod health;
 mod rootfs;
 mod swarm;
+mod users;
+
+pub(super) use users::why_it_vanishes;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
@@ -63,6 +66,10 @@ pub(super) struct Execution<'a> {
     outcomes: BTreeMap<usize, StepOutcome>,
     /// Names of the target's containers by id.
     ids: HashMap<String, String>,
+    /// Containers of the target that were stopped for their data and are started after it.
+    waiting: BTreeSet<String>,
+    /// Those of them whose data did not come back.
+    withheld: BTreeSet<String>,
     findings: Vec<Finding>,
 }
 
@@ -94,6 +101,8 @@ impl<'a> Execution<'a> {
             failed: BTreeSet::new(),
             outcomes: BTreeMap::new(),
             ids,
+            waiting: BTreeSet::new(),
+            withheld: BTreeSet::new(),
             findings: Vec::new(),
         })
     }
@@ -106,6 +115,7 @@ impl<'a> Execution<'a> {
                 _ => self.timed(index, step, Self::object),
             }
         }
+        self.restart_users();
         let containers = || {
             let steps = self.plan.steps.iter().enumerate();
             steps.filter(|(_, step)| step.kind == ItemKind::Container)

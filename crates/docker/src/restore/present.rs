@@ -8,12 +8,13 @@ use std::net::IpAddr;
 use serde_json::Value;
 
 use super::failure::Failure;
+use super::reach::Reach;
 use crate::client::{Client, encode};
 use crate::definition::{
-    ContainerDefinition, EngineKind, HostDefinition, ImageDefinition, NetworkDefinition, Object,
-    ObjectKind, Surroundings, VolumeDefinition,
+    ContainerDefinition, EngineKind, HostDefinition, ImageDefinition, MountKind, NetworkDefinition,
+    Object, ObjectKind, Surroundings, VolumeDefinition,
 };
-use crate::discover::{ListedObject, is_manager, swarm_objects};
+use crate::discover::{BindRule, ListedObject, is_manager, swarm_objects};
 use crate::error::EngineError;
 
 /// A container of the target.
@@ -172,10 +173,47 @@ impl Present {
     ) -> impl Iterator<Item = &'a PresentContainer> {
         self.containers.values().filter(move |container| {
             let mounts = &container.definition.mounts;
-            mounts.iter().any(|mount| {
-                mount.kind == crate::definition::MountKind::Volume && mount.source == volume
+            mounts
+                .iter()
+                .any(|mount| mount.kind == MountKind::Volume && mount.source == volume)
+        })
+    }
+}
+
+impl Present {
+    /// Containers that have a folder or file of the host: what they bind is it, holds it, or lies
+    /// in it. Who binds the whole host watches it and keeps no data in it.
+    pub(super) fn users_of_bind<'a>(
+        &'a self,
+        source: &str,
+        reach: &'a Reach,
+    ) -> impl Iterator<Item = &'a PresentContainer> {
+        let wanted = reach.real(source);
+        let has = move |place: &str| {
+            let rule = BindRule::for_source(place, &reach.root_dir, &[]);
+            let place = reach.real(place);
+            place.starts_with(&wanted)
+                || wanted.starts_with(&place) && rule != Some(BindRule::HostTree)
+        };
+        self.containers.values().filter(move |container| {
+            let mut mounts = container.definition.mounts.iter();
+            mounts.any(|mount| match mount.kind {
+                MountKind::Bind => has(&mount.source),
+                MountKind::Volume => {
+                    let volume = self.volumes.get(&mount.source);
+                    volume.is_some_and(|(volume, _)| volume.bound_folder().is_some_and(&has))
+                }
+                MountKind::Tmpfs | MountKind::Other => false,
             })
         })
+    }
+}
+
+impl PresentContainer {
+    /// Whether the engine removes it, with its anonymous volumes, when it stops.
+    pub(super) fn vanishes(&self) -> bool {
+        let removed = self.definition.host_config.get("AutoRemove");
+        removed.and_then(Value::as_bool) == Some(true)
     }
 }
 

@@ -129,14 +129,25 @@ impl Reach {
     /// Whether a host path is a place of the system, as it is written or, where links can be
     /// looked at, as they lead.
     pub(super) fn is_system_place(&self, path: &str) -> bool {
+        is_system_place(Path::new(path)) || is_system_place(&self.real(path))
+    }
+
+    /// Where a host path leads, as far as links can be looked at.
+    pub(super) fn real(&self, path: &str) -> PathBuf {
         let path = Path::new(path);
         let real = || {
             let there = path.ancestors().find(|path| path.exists())?;
             let rest = path.strip_prefix(there).ok()?;
-            Some(there.canonicalize().ok()?.join(rest))
+            let there = there.canonicalize().ok()?;
+            // Joined with nothing, a file would get a slash at its end.
+            Some(if rest.as_os_str().is_empty() {
+                there
+            } else {
+                there.join(rest)
+            })
         };
-        is_system_place(path)
-            || self.is_local() && real().is_some_and(|path| is_system_place(&path))
+        let real = self.is_local().then(real).flatten();
+        real.unwrap_or_else(|| path.to_owned())
     }
 
     /// Bytes free where a path is or would be; none if that is not known.

@@ -13,4 +13,5 @@ mod failures;
 mod point;
 mod rootfs;
 mod swarm;
+mod users;
 mod whole;

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::{Execution, Remarks};
 use crate::client::encode;
 use crate::definition::{Condition, ContainerDefinition, MountKind};
-use crate::error::{EngineError, chain};
+use crate::error::EngineError;
 use crate::restore::failure::Failure;
 use crate::restore::journal::gone;
 use crate::restore::plan::{is_made, waits_for};
@@ -181,6 +181,10 @@ impl Execution<'_> {
             let why = "its own filesystem did not come back".to_owned();
             return Err(Failure::Needs(why));
         }
+        if self.withheld.contains(&wanted.name) {
+            let why = "data that it was stopped for did not come back".to_owned();
+            return Err(Failure::Needs(why));
+        }
         self.dependencies_are_up(&step.name)?;
         // Files of a dump are placed before the server runs: the dump's own step starts it.
         if has_dump {
@@ -253,8 +257,10 @@ impl Execution<'_> {
         }
     }
 
-    fn remove_container(&self, name: &str) -> Result<(), Failure> {
+    pub(super) fn remove_container(&mut self, name: &str) -> Result<(), Failure> {
         self.stop(name)?;
+        // Who still shares with the old one is not equal to who shares with the new one.
+        self.ids.retain(|_, known| known != name);
         let target = format!("/containers/{}?force=true&v=false", encode(name));
         gone(self.tools.client.delete(&target))
             .map_err(Failure::engine("remove", format!("container {name}")))
@@ -267,28 +273,6 @@ impl Execution<'_> {
                 && matches!(step.action, Action::Replace { .. })
                 && step.name == present.definition.name
         })
-    }
-
-    /// Stops whoever uses a volume; containers that are replaced are removed now. Gives the names
-    /// of those to start again.
-    pub(super) fn release_volume(&mut self, volume: &str) -> Result<Vec<String>, Failure> {
-        let users: Vec<PresentContainer> = self
-            .tools
-            .present
-            .users_of_volume(volume)
-            .cloned()
-            .collect();
-        let mut stopped = Vec::new();
-        for user in users {
-            let name = &user.definition.name;
-            if self.replaces(&user) {
-                self.remove_container(name)?;
-            } else if self.is_running(name)? {
-                self.stop(name)?;
-                stopped.push(name.clone());
-            }
-        }
-        Ok(stopped)
     }
 
     /// Frees a network from containers that are replaced; others keep it.
@@ -307,15 +291,6 @@ impl Execution<'_> {
         users
             .iter()
             .try_for_each(|user| self.remove_container(&user.definition.name))
-    }
-
-    pub(super) fn restart(&mut self, stopped: &[String]) {
-        for name in stopped {
-            if let Err(failure) = self.start(name) {
-                let subject = format!("container {name}");
-                self.findings.push(Finding::error(subject, chain(&failure)));
-            }
-        }
     }
 
     /// Awaits health and compares what runs now with what was captured.
@@ -355,7 +330,7 @@ impl Execution<'_> {
         answer.map_err(Failure::engine("look at", format!("container {name}")))
     }
 
-    fn is_running(&self, name: &str) -> Result<bool, Failure> {
+    pub(super) fn is_running(&self, name: &str) -> Result<bool, Failure> {
         let running = self
             .inspect(name)?
             .pointer("/State/Running")

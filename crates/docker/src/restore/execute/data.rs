@@ -24,8 +24,9 @@ use crate::layout::{VOLUME_DATA, VOLUME_FILE};
 use crate::restore::failure::Failure;
 use crate::restore::journal::{Progress as Noted, gone};
 use crate::restore::plan::is_made;
+use crate::restore::present::PresentContainer;
 use crate::restore::reach::inspect_volume;
-use crate::restore::spec;
+use crate::restore::{spec, strangers};
 
 impl Execution<'_> {
     pub(super) fn volume(&mut self, step: &Step) -> Result<Remarks, Failure> {
@@ -52,20 +53,31 @@ impl Execution<'_> {
                 why: "it is there now".to_owned(),
             });
         }
+        if let Some((definition, at)) = &found
+            && let Some(place) = self.reach.volume_folder(definition, at)
+            && let Some(mount) = strangers::mounts_below(&place)?.first()
+        {
+            // The engine, too, removes what is mounted in a volume with it.
+            return Err(Failure::Needs(strangers::why_mounted(mount)));
+        }
+        let users: Vec<PresentContainer> = self
+            .tools
+            .present
+            .users_of_volume(&wanted.name)
+            .cloned()
+            .collect();
+        self.may_be_stopped(&users)?;
         self.journal.begin(ItemKind::Volume, &wanted.name)?;
-        let stopped = self.release_volume(&wanted.name)?;
+        let stopped = self.release(&users)?;
         let in_place = self.clear_volume(&wanted.name, found.is_some())?;
         let filled = self.make_and_fill(step, &held.record.item.path, &wanted, in_place);
         match filled {
             Ok(remarks) => {
                 self.journal.done(ItemKind::Volume, &wanted.name)?;
-                let mut stopped = stopped;
-                stopped.retain(|name| !self.waits_for_dump(name));
-                self.restart(&stopped);
                 Ok(remarks)
             }
             Err(failure) => {
-                self.give_up_volume(&wanted.name, in_place, &stopped);
+                self.give_up_volume(&wanted.name, in_place, stopped);
                 Err(failure)
             }
         }
@@ -109,7 +121,7 @@ impl Execution<'_> {
         match self.reach.volume_folder(&found, &mountpoint) {
             Some(place) => {
                 if in_place {
-                    self.remove_strangers(&data, &place)?;
+                    strangers::remove(self.tools.point, &data, &place, self.tools.cancel)?;
                 }
                 let title = format!("volume {}", wanted.name);
                 self.write_directly(&title, &data, &place)
@@ -129,20 +141,11 @@ impl Execution<'_> {
                  container has it"
             )));
         };
-        for entry in fs::read_dir(&place).map_err(Failure::local("list", &place))? {
-            let entry = entry.map_err(Failure::local("list", &place))?;
-            let path = entry.path();
-            let removed = match entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                true => fs::remove_dir_all(&path),
-                false => fs::remove_file(&path),
-            };
-            removed.map_err(Failure::local("remove", path))?;
-        }
-        Ok(())
+        strangers::remove_all(&place)
     }
 
     /// Whether a container of the target is started by the step that loads its dump, not before.
-    fn waits_for_dump(&self, container: &str) -> bool {
+    pub(super) fn waits_for_dump(&self, container: &str) -> bool {
         self.plan.steps.iter().any(|step| {
             step.kind == ItemKind::Dump
                 && is_made(&step.action)
@@ -202,7 +205,7 @@ impl Execution<'_> {
     }
 
     /// After a failure: what we made goes, and whoever would find it half-filled stays stopped.
-    fn give_up_volume(&mut self, name: &str, in_place: bool, stopped: &[String]) {
+    fn give_up_volume(&mut self, name: &str, in_place: bool, stopped: Vec<String>) {
         let subject = format!("volume {name}");
         if !in_place {
             let target = format!("/volumes/{}?force=true", encode(name));
@@ -212,12 +215,7 @@ impl Execution<'_> {
             }
             return;
         }
-        let users = match stopped {
-            [] => String::new(),
-            some => format!("; {} stay stopped", some.join(", ")),
-        };
-        let message = format!("its data is partly replaced{users}");
-        self.findings.push(Finding::error(subject, message));
+        self.withhold(subject, stopped);
     }
 
     pub(super) fn bind(&mut self, step: &Step) -> Result<Remarks, Failure> {
@@ -239,11 +237,32 @@ impl Execution<'_> {
                 step.path
             )));
         };
+        let place = Path::new(&source);
+        if replaces
+            && self.reach.is_local()
+            && place.is_dir()
+            && let Some(stranger) = strangers::mounted(self.tools.point, &step.path, place)?
+        {
+            return Err(Failure::Needs(strangers::why_mounted(&stranger)));
+        }
+        let users: Vec<PresentContainer> = self
+            .tools
+            .present
+            .users_of_bind(&source, &self.reach)
+            .cloned()
+            .collect();
+        self.may_be_stopped(&users)?;
         self.journal.begin(ItemKind::Bind, &source)?;
-        let remarks = match self.reach.is_local() {
-            true => self.write_bind(step, &entry, Path::new(&source))?,
-            false => self.deliver_bind(&source, &step.path, &entry)?,
+        // A file that is replaced is another file: who has it mounted keeps the old one.
+        let stopped = self.release(&users)?;
+        let written = match self.reach.is_local() {
+            true => self.write_bind(step, &entry, place),
+            false => self.deliver_bind(&source, &step.path, &entry),
         };
+        if written.is_err() {
+            self.withhold(format!("bind {source}"), stopped);
+        }
+        let remarks = written?;
         self.journal.done(ItemKind::Bind, &source)?;
         Ok(remarks)
     }
@@ -263,7 +282,7 @@ impl Execution<'_> {
                 _ => {}
             }
             if matches!(step.action, Action::Replace { .. }) {
-                self.remove_strangers(&step.path, place)?;
+                strangers::remove(self.tools.point, &step.path, place, self.tools.cancel)?;
             }
             return self.write_directly(&format!("bind {}", step.name), &step.path, place);
         }
@@ -280,30 +299,5 @@ impl Execution<'_> {
         fs::rename(staging.path().join(name), place)
             .map_err(Failure::local("put into its place", place))?;
         Ok(vec!["1 file".to_owned()])
-    }
-
-    /// Removes from a folder what the stored one does not have.
-    fn remove_strangers(&self, stored: &TreePath, place: &Path) -> Result<(), Failure> {
-        self.tools.cancel.check()?;
-        let entries = self.tools.point.list(stored)?;
-        let listed = fs::read_dir(place).map_err(Failure::local("list", place))?;
-        for found in listed {
-            let found = found.map_err(Failure::local("list", place))?;
-            let (name, path) = (found.file_name(), found.path());
-            let is_folder = found.file_type().is_ok_and(|kind| kind.is_dir());
-            let same = entries.iter().find(|entry| entry.name == name.as_bytes());
-            match same {
-                Some(entry) if entry.kind == EntryKind::Directory && is_folder => {
-                    let below = crate::restore::holding::child(stored, name.as_bytes())?;
-                    self.remove_strangers(&below, &path)?;
-                }
-                Some(entry) if (entry.kind == EntryKind::Directory) == is_folder => {}
-                _ if is_folder => {
-                    fs::remove_dir_all(&path).map_err(Failure::local("remove", path))?;
-                }
-                _ => fs::remove_file(&path).map_err(Failure::local("remove", path))?,
-            }
-        }
-        Ok(())
     }
 }

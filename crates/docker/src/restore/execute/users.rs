@@ -1,0 +1,75 @@
+//! Whoever uses data that is about to be replaced: stopped before, started after the last of it.
+//!
+//! Invariant: nobody runs on data that is half replaced: who was stopped for data that did not
+//! come back stays stopped.
+
+use refloat_model::finding::Finding;
+
+use super::Execution;
+use crate::error::chain;
+use crate::restore::failure::Failure;
+use crate::restore::present::PresentContainer;
+
+impl Execution<'_> {
+    /// Refuses, before anything is touched, what stopping would remove with its anonymous volumes.
+    pub(super) fn may_be_stopped(&self, users: &[PresentContainer]) -> Result<(), Failure> {
+        for user in users {
+            let name = &user.definition.name;
+            if user.vanishes() && !self.replaces(user) && self.is_running(name)? {
+                return Err(Failure::Needs(why_it_vanishes(name)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops users of a volume or of a place of the host; containers that are replaced are removed
+    /// now. Gives the names of those that wait for the data.
+    pub(super) fn release(&mut self, users: &[PresentContainer]) -> Result<Vec<String>, Failure> {
+        let mut waiting = Vec::new();
+        for user in users {
+            let name = &user.definition.name;
+            if self.replaces(user) {
+                self.remove_container(name)?;
+            } else if self.waiting.contains(name) {
+                waiting.push(name.clone());
+            } else if self.is_running(name)? {
+                self.waiting.insert(name.clone());
+                waiting.push(name.clone());
+                self.stop(name)?;
+            }
+        }
+        Ok(waiting)
+    }
+
+    /// Says of whom the data is half replaced: they are not started again.
+    pub(super) fn withhold(&mut self, subject: String, users: Vec<String>) {
+        let names = match users.as_slice() {
+            [] => String::new(),
+            some => format!("; {} stay stopped", some.join(", ")),
+        };
+        let message = format!("its data is partly replaced{names}");
+        self.findings.push(Finding::error(subject, message));
+        self.withheld.extend(users);
+    }
+
+    /// Starts those whose data is all there; databases are started by the steps that fill them.
+    pub(super) fn restart_users(&mut self) {
+        for name in std::mem::take(&mut self.waiting) {
+            if self.withheld.contains(&name) || self.waits_for_dump(&name) {
+                continue;
+            }
+            if let Err(failure) = self.start(&name) {
+                let subject = format!("container {name}");
+                self.findings.push(Finding::error(subject, chain(&failure)));
+            }
+        }
+    }
+}
+
+/// What to do about a container that stopping removes.
+pub(in crate::restore) fn why_it_vanishes(container: &str) -> String {
+    format!(
+        "container {container} uses it, and the engine removes that container and its anonymous \
+         volumes when it stops (--rm): end it yourself first"
+    )
+}
