@@ -3,6 +3,7 @@
 //! Invariant: a check that cannot be made says nothing; it never says that all is well.
 
 mod addresses;
+mod owners;
 mod ports;
 mod users;
 
@@ -30,6 +31,7 @@ pub(super) fn check(planner: &mut Planner<'_>) {
     addresses::check(planner, &mut findings);
     space(planner, &mut findings);
     users::check(planner, &mut findings);
+    owners::check(planner, &mut findings);
     remarks(planner, &mut findings);
     planner.findings.extend(findings);
     planner
