@@ -16,6 +16,7 @@ use refloat_model::plan::Action;
 use serde_json::Value;
 
 use super::plan::{Planner, is_made};
+use super::selection::shared_with;
 use crate::definition::EngineKind;
 
 /// Space that must stay free beside what is restored, in bytes: engines and databases that cannot
@@ -32,6 +33,7 @@ pub(super) fn check(planner: &mut Planner<'_>) {
     space(planner, &mut findings);
     users::check(planner, &mut findings);
     owners::check(planner, &mut findings);
+    sharers(planner, &mut findings);
     remarks(planner, &mut findings);
     planner.findings.extend(findings);
     planner
@@ -201,6 +203,28 @@ fn space(planner: &Planner<'_>, findings: &mut Vec<Finding>) {
     for step in &planner.steps {
         if step.kind == ItemKind::Bind && is_made(&step.action) {
             compare(Path::new(&step.name), step.bytes.unwrap_or(0));
+        }
+    }
+}
+
+/// Containers of the target that share with one that is made anew, and are not: what they share
+/// is gone with the old one.
+fn sharers(planner: &Planner<'_>, findings: &mut Vec<Finding>) {
+    let is_replaced = |name: &str| {
+        let name = planner.old_name(ItemKind::Container, name);
+        let decision = planner.decision(ItemKind::Container, &name);
+        matches!(decision, Some(Action::Replace { .. }))
+    };
+    for (name, container) in &planner.ground.present.containers {
+        let others = shared_with(&container.definition);
+        if let Some(other) = others.iter().find(|other| is_replaced(other))
+            && !is_replaced(name)
+        {
+            let message = format!(
+                "it shares with container {other}, which is replaced: it does not start again \
+                 until it is made anew as well"
+            );
+            findings.push(Finding::warning(format!("container {name}"), message));
         }
     }
 }

@@ -12,6 +12,7 @@ mod estate;
 mod failures;
 mod point;
 mod rootfs;
+mod settings;
 mod swarm;
 mod users;
 mod whole;

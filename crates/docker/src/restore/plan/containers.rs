@@ -163,11 +163,28 @@ impl Planner<'_> {
                 Action::Reuse if self.displaced.contains(&wanted.name) => Action::Replace {
                     why: "its volume is made anew".to_owned(),
                 },
+                Action::Reuse => match self.shares_with_replaced(wanted) {
+                    Some(other) => Action::Replace {
+                        why: format!("it shares with container {other}, which is made anew"),
+                    },
+                    None => Action::Reuse,
+                },
                 action => action,
             }
         };
         let path = held.record.item.path.clone();
         self.step(ItemKind::Container, name, &held.record, path, action, None);
+    }
+
+    /// A container that is replaced while this one shares its network or the like: that goes with
+    /// the old one.
+    fn shares_with_replaced(&self, wanted: &ContainerDefinition) -> Option<String> {
+        let mut others = shared_with(wanted).into_iter();
+        others.find(|other| {
+            let old = self.old_name(ItemKind::Container, other);
+            let decision = self.decision(ItemKind::Container, &old);
+            matches!(decision, Some(Action::Replace { .. }))
+        })
     }
 
     /// What a container wrote into its own filesystem comes back with it, and only then.
