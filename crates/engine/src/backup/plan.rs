@@ -355,8 +355,11 @@ impl Scope {
         match &item.workload {
             _ if self.workloads.is_none() => true,
             Some(workload) if self.includes_workload(workload) => true,
-            // The host's settings cost nothing and are needed to rebuild any part of it.
-            None if item.kind == ItemKind::Host => true,
+            // The host's settings cost nothing and are needed to rebuild any part of it. Alone they
+            // would make a point of nothing.
+            None if item.kind == ItemKind::Host => {
+                self.workloads.as_ref().is_some_and(|w| !w.is_empty())
+            }
             _ => item.provides.iter().any(|s| self.wanted.contains(s)),
         }
     }

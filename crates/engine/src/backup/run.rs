@@ -84,7 +84,7 @@ pub enum BackupError {
     NothingSelected {
         /// The policy.
         policy: String,
-        /// Sources that could not be reached.
+        /// Sources that could not be reached, and what was found in the others.
         findings: Vec<Finding>,
     },
     /// Every item failed.
@@ -173,9 +173,10 @@ pub fn execute(
 ) -> Result<BackupReport, BackupError> {
     let started = (run.now)();
     if plan.items().next().is_none() {
+        let found = plan.sources.iter().flat_map(|s| s.findings.iter().cloned());
         return Err(BackupError::NothingSelected {
             policy: run.policy.name.clone(),
-            findings: unreachable,
+            findings: unreachable.into_iter().chain(found).collect(),
         });
     }
     let snapshots = run.repository.snapshots()?.snapshots;

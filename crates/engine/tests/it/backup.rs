@@ -127,6 +127,15 @@ fn nothing_saved_is_no_point() {
     assert!(matches!(result, Err(BackupError::NothingSaved { .. })));
     let result = ground.back_up(&[], &[]);
     assert!(matches!(result, Err(BackupError::NothingSelected { .. })));
+    ground.workloads = vec![Glob::new("shpo").unwrap()];
+    let items = [
+        (item(ItemKind::Host, "host", None), holds("settings")),
+        (volume("a"), holds("bytes")),
+    ];
+    let Err(BackupError::NothingSelected { findings, .. }) = ground.back_up(&items, &[]) else {
+        panic!("the settings of the host alone are no point");
+    };
+    assert!(findings[0].message.contains("has no workloads \"shpo\""));
     assert_eq!(ground.points(), 0);
 }
 

@@ -14,6 +14,7 @@ use refloat_model::cancel::Cancel;
 use refloat_model::closure::Waiver;
 use refloat_model::entry::{Entry, TreeSink};
 use refloat_model::finding::Finding;
+use refloat_model::glob::Glob;
 use refloat_model::id::{PointId, RunId};
 use refloat_model::item::{Capture, Inventory, Item, ItemKind, Workload};
 use refloat_model::outcome::Consistency;
@@ -329,6 +330,8 @@ pub struct Playground {
     pub waivers: Vec<Waiver>,
     pub identity: String,
     pub policy: String,
+    /// Which workloads it selects; empty means all.
+    pub workloads: Vec<Glob>,
     /// What discovery finds worth telling.
     pub findings: Vec<Finding>,
     runs: u8,
@@ -350,6 +353,7 @@ impl Playground {
             waivers: Vec::new(),
             identity: "machine-1".into(),
             policy: "hourly".into(),
+            workloads: Vec::new(),
             findings: Vec::new(),
             runs: 0,
         }
@@ -394,7 +398,7 @@ impl Playground {
             name: self.policy.clone(),
             select: vec![Selection {
                 source: "web".into(),
-                workloads: Vec::new(),
+                workloads: self.workloads.clone(),
             }],
             waivers: self.waivers.clone(),
         };

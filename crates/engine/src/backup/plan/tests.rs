@@ -133,6 +133,16 @@ fn a_selected_workload_brings_along_what_it_refers_to() {
 }
 
 #[test]
+fn where_no_workload_is_selected_nothing_is_not_even_the_host() {
+    let lines = check(estate(), &["datbase"]);
+    assert_eq!(lines[0], "-:  |  | ");
+    let left_out = lines[1..]
+        .iter()
+        .filter(|line| line.contains(": not-selected: "));
+    assert_eq!(left_out.count(), estate().items.len());
+}
+
+#[test]
 fn skipped_and_overlapping_items_are_settled_beforehand() {
     let mut inventory = estate();
     inventory.items.truncate(1);
