@@ -10,6 +10,9 @@ use super::sanitise::{HELD, remove, sanitise};
 use super::volumes::PLACE;
 use crate::kind::{annotation, elements};
 
+/// What `kubectl apply` keeps of what it applied.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
 /// How many differing fields are named.
 const PATHS_SHOWN: usize = 5;
 
@@ -69,7 +72,7 @@ fn compare_fields(prepared: &Prepared, live: &Value) -> Likeness {
     }
 }
 
-fn summary(paths: &[String]) -> String {
+pub(super) fn summary(paths: &[String]) -> String {
     let mut shown: Vec<&str> = paths.iter().take(PATHS_SHOWN).map(String::as_str).collect();
     let more = format!("{} more", paths.len().saturating_sub(PATHS_SHOWN));
     if paths.len() > PATHS_SHOWN {
@@ -135,6 +138,57 @@ fn lacks(want: &Value, have: &Value, path: &str, paths: &mut Vec<String>) {
     }
 }
 
+/// An object that others have their say in, beside what they made of it.
+pub(super) struct Merge {
+    /// What can be added without changing anything of theirs.
+    pub(super) wanted: Value,
+    /// Whether some of it is missing.
+    pub(super) is_lacking: bool,
+    /// Where they have something in another form.
+    pub(super) others: Vec<String>,
+}
+
+/// How a shared object is merged with the live one.
+pub(super) fn merge(prepared: &Prepared, live: &Value) -> Merge {
+    let (mut wanted, mut have) = (prepared.object.clone(), live.clone());
+    sanitise(&prepared.id, &mut have, None);
+    if annotation(&have, LAST_APPLIED).is_some() {
+        // It says what was applied here.
+        remove(&mut wanted, "/metadata/annotations", &[LAST_APPLIED]);
+    }
+    let (mut others, mut missing) = (Vec::new(), Vec::new());
+    take(&mut wanted, &have, "", &mut others);
+    lacks(&wanted, &have, "", &mut missing);
+    Merge {
+        wanted,
+        is_lacking: !missing.is_empty(),
+        others,
+    }
+}
+
+fn take(want: &mut Value, have: &Value, path: &str, paths: &mut Vec<String>) {
+    let (Some(want), Some(have)) = (want.as_object_mut(), have.as_object()) else {
+        return;
+    };
+    want.retain(|key, want| {
+        let inner = join(path, key);
+        let is_kept = match (&mut *want, have.get(key)) {
+            (_, None | Some(Value::Null)) => true,
+            // Lists are merged by the server.
+            (Value::Array(_), Some(Value::Array(_))) => true,
+            (Value::Object(_), Some(have @ Value::Object(_))) => {
+                take(want, have, &inner, paths);
+                true
+            }
+            (want, Some(have)) => want == have,
+        };
+        if !is_kept {
+            paths.push(inner);
+        }
+        is_kept
+    });
+}
+
 fn join(path: &str, key: &str) -> String {
     if path.is_empty() {
         key.to_owned()
@@ -178,5 +232,21 @@ mod tests {
         assert!(check(&json!({"labels": {"a": "1"}, "secrets": ["y"]}), &have).is_empty());
         assert_eq!(check(&json!({"labels": {"b": "1"}}), &have), ["labels.b"]);
         assert_eq!(check(&json!({"secrets": ["z"]}), &have), ["secrets"]);
+    }
+
+    #[test]
+    fn of_a_shared_object_what_others_wrote_is_taken_out() {
+        let mut want = json!({"labels": {"a.b/c": "1", "new": "2", "same": "3"},
+            "secrets": ["z"], "flag": true, "absent": {"x": 1}});
+        let have = json!({"labels": {"a.b/c": "0", "same": "3", "theirs": "4"},
+            "secrets": ["x"], "flag": false, "absent": null});
+        let mut paths = Vec::new();
+        take(&mut want, &have, "", &mut paths);
+        paths.sort();
+        assert_eq!(paths, ["flag", "labels.a.b/c"]);
+        assert_eq!(
+            want,
+            json!({"labels": {"new": "2", "same": "3"}, "secrets": ["z"], "absent": {"x": 1}})
+        );
     }
 }

@@ -15,7 +15,7 @@ use refloat_model::progress::{Counters, Progress};
 use refloat_model::tree_path::TreePath;
 use serde_json::{Value, json};
 
-use super::compare::{Likeness, compare};
+use super::compare::{Likeness, Merge, compare, merge, summary};
 use super::finish::{self, Last};
 use super::layer::Layer;
 use super::prepare::Prepared;
@@ -152,7 +152,7 @@ async fn one(run: &Execution<'_>, step: &Step, prepared: Option<&Prepared>) -> S
             (Action::Create | Action::Rename { .. }, Some(p)) => {
                 create(api, p, run.on_conflict).await
             }
-            (Action::Replace { .. }, Some(p)) => replace(api, p).await,
+            (Action::Replace { .. }, Some(p)) => replace(api, p, run.on_conflict).await,
             (_, None) if gitops::is_keeper(step) => gitops::suspend(api, step)
                 .await
                 .map(|()| vec!["suspended".to_owned()])
@@ -188,9 +188,7 @@ async fn create(
 ) -> Result<Remarks, StepError> {
     if prepared.is_shared() {
         // The cluster makes a namespace's own account by itself, sooner or later than we do.
-        api.call(&Call::apply(prepared.object_path(), &prepared.object))
-            .await?;
-        return Ok(Vec::new());
+        return complete(api, prepared, on_conflict).await;
     }
     let call = Call::create(prepared.list_path(), &held(prepared));
     let started = Instant::now();
@@ -250,17 +248,53 @@ async fn appeared(
             Ok(vec!["was there already, equal".to_owned()])
         }
         Likeness::Different(_) if on_conflict == OnConflict::Replace => {
-            replace(api, prepared).await
+            replace(api, prepared, on_conflict).await
         }
         Likeness::Different(why) => Err(StepError::Appeared(why)),
     }
 }
 
-async fn replace(api: &Api, prepared: &Prepared) -> Result<Remarks, StepError> {
+/// Adds what it lacks to an object that others have their say in.
+async fn complete(
+    api: &Api,
+    prepared: &Prepared,
+    on_conflict: OnConflict,
+) -> Result<Remarks, StepError> {
+    let path = prepared.object_path();
+    let live = match api.call(&Call::get(path.clone())).await {
+        Ok(live) => Some(live),
+        Err(error) if error.is_not_found() => None,
+        Err(error) => return Err(error.into()),
+    };
+    let (wanted, others) = match &live {
+        Some(live) if on_conflict != OnConflict::Replace => {
+            let Merge { wanted, others, .. } = merge(prepared, live);
+            (wanted, others)
+        }
+        _ => (prepared.object.clone(), Vec::new()),
+    };
+    let may_differ = prepared.is_companion || on_conflict == OnConflict::Skip;
+    if !others.is_empty() && !may_differ {
+        return Err(StepError::Appeared(summary(&others)));
+    }
+    api.call(&Call::apply(path, &wanted)).await?;
+    Ok(match live {
+        None => Vec::new(),
+        Some(_) if others.is_empty() => vec!["merged".to_owned()],
+        Some(_) => vec![format!(
+            "merged, and kept as it is where it {}",
+            summary(&others)
+        )],
+    })
+}
+
+async fn replace(
+    api: &Api,
+    prepared: &Prepared,
+    on_conflict: OnConflict,
+) -> Result<Remarks, StepError> {
     if prepared.is_shared() {
-        api.call(&Call::apply(prepared.object_path(), &prepared.object))
-            .await?;
-        return Ok(vec!["merged".to_owned()]);
+        return complete(api, prepared, on_conflict).await;
     }
     let live = match api.call(&Call::get(prepared.object_path())).await {
         Ok(live) => live,

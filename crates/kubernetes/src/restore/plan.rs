@@ -9,7 +9,7 @@ use refloat_model::item::ItemKind;
 use refloat_model::plan::{Action, OnConflict, Permission, RestorePlan, RestoreRequest, Step};
 use serde_json::Value;
 
-use super::compare::{Likeness, compare};
+use super::compare::{Likeness, Merge, compare, merge, summary};
 use super::prepare::{Prepared, Wish};
 use super::situation::Situation;
 use super::{checks, gitops, recreate, volumes};
@@ -137,10 +137,9 @@ fn beside(prepared: &Prepared, live: &Value, on_conflict: OnConflict) -> Action 
     match compare(prepared, live) {
         Likeness::Equal => Action::Reuse,
         Likeness::Unfinished(why) => Action::Replace { why },
-        // Merging takes nothing away from anybody.
-        Likeness::Different(why) if prepared.is_shared() => Action::Replace {
-            why: format!("merged: {why}"),
-        },
+        Likeness::Different(why) if prepared.is_shared() => {
+            shared(prepared, live, on_conflict, &why)
+        }
         // Nobody names a field to leave it as it is.
         Likeness::Different(why) if !prepared.fields.is_empty() => Action::Replace { why },
         Likeness::Different(why) if prepared.is_companion && on_conflict != OnConflict::Replace => {
@@ -148,21 +147,54 @@ fn beside(prepared: &Prepared, live: &Value, on_conflict: OnConflict) -> Action 
                 why: format!("only needed by what was asked for, and kept as it is: {why}"),
             }
         }
-        Likeness::Different(why) => match on_conflict {
-            OnConflict::Replace => Action::Replace { why },
-            OnConflict::Skip => Action::Skip {
-                why: format!("kept as it is: {why}"),
-            },
-            OnConflict::Fail => Action::Conflict {
-                why: format!("it is there and {why}: choose to skip or to replace it"),
-            },
-            OnConflict::Rename => Action::Conflict {
-                why: format!(
-                    "it is there and {why}: objects refer to each other by name, so rename the \
-                     namespace (namespace:OLD=NEW)"
-                ),
-            },
+        Likeness::Different(why) => differing(why, on_conflict),
+    }
+}
+
+/// What is done with an object that is there and differs.
+fn differing(why: String, on_conflict: OnConflict) -> Action {
+    match on_conflict {
+        OnConflict::Replace => Action::Replace { why },
+        OnConflict::Skip => Action::Skip {
+            why: format!("kept as it is: {why}"),
         },
+        OnConflict::Fail => Action::Conflict {
+            why: format!("it is there and {why}: choose to skip or to replace it"),
+        },
+        OnConflict::Rename => Action::Conflict {
+            why: format!(
+                "it is there and {why}: objects refer to each other by name, so rename the \
+                     namespace (namespace:OLD=NEW)"
+            ),
+        },
+    }
+}
+
+/// What is done with an object that others have their say in: what it lacks is added, which takes
+/// nothing away from anybody; what they wrote is theirs as with all other objects.
+fn shared(prepared: &Prepared, live: &Value, on_conflict: OnConflict, why: &str) -> Action {
+    if prepared.is_companion && prepared.id == "namespaces" {
+        return Action::Reuse;
+    }
+    let Merge {
+        is_lacking, others, ..
+    } = merge(prepared, live);
+    if others.is_empty() && !is_lacking {
+        return Action::Reuse;
+    }
+    if others.is_empty() || on_conflict == OnConflict::Replace {
+        return Action::Replace {
+            why: format!("merged: {why}"),
+        };
+    }
+    if !prepared.is_companion && on_conflict != OnConflict::Skip {
+        return differing(summary(&others), on_conflict);
+    }
+    if !is_lacking {
+        return differing(summary(&others), OnConflict::Skip);
+    }
+    Action::Replace {
+        why: format!("merged, and kept as it is where it {}", summary(&others)),
     }
 }
 

@@ -14,6 +14,7 @@ mod broken;
 mod capture;
 mod credentials;
 mod gitops;
+mod keeping;
 mod memory;
 mod misbehaving;
 mod openshift;
