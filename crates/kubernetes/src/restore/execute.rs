@@ -301,7 +301,9 @@ async fn replace(
         Err(error) if error.is_not_found() => return Err(StepError::Changed),
         Err(error) => return Err(error.into()),
     };
+    let is_released = volumes::is_released(prepared, &live);
     match compare(prepared, &live) {
+        Likeness::Equal if is_released => {}
         Likeness::Equal => return Ok(vec!["already as it should be".to_owned()]),
         // Owners and suspension are the business of the end.
         Likeness::Unfinished(_) => return Ok(Vec::new()),
@@ -329,7 +331,7 @@ pub(super) fn wanted(prepared: &Prepared, live: &Value) -> Result<Value, StepErr
     if prepared.fields.is_empty() {
         let mut wanted = held(prepared);
         keep(&mut wanted, live);
-        volumes::keep_claim(&mut wanted, live);
+        volumes::keep_claim(prepared, &mut wanted, live);
         return Ok(wanted);
     }
     let mut wanted = live.clone();

@@ -135,6 +135,9 @@ fn beside(prepared: &Prepared, live: &Value, on_conflict: OnConflict) -> Action 
         };
     }
     match compare(prepared, live) {
+        Likeness::Equal if volumes::is_released(prepared, live) => Action::Replace {
+            why: "its claim is gone: it becomes free for the one of that name".to_owned(),
+        },
         Likeness::Equal => Action::Reuse,
         Likeness::Unfinished(why) => Action::Replace { why },
         Likeness::Different(why) if prepared.is_shared() => {

@@ -16,9 +16,10 @@ use crate::kind::text;
 /// What says where a claim's data is: its volume, and what a new one would be filled from.
 pub(super) const PLACE: [&str; 3] = ["volumeName", "dataSource", "dataSourceRef"];
 
-/// Takes out of a claim where its data is.
-pub(super) fn take_place(claim: &mut Value) -> Map<String, Value> {
-    let Some(spec) = map_at(claim, "/spec") else {
+/// Takes out of an object, if it is a claim, where its data is.
+pub(super) fn take_place(id: &str, object: &mut Value) -> Map<String, Value> {
+    let spec = map_at(object, "/spec").filter(|_| id == "persistentvolumeclaims");
+    let Some(spec) = spec else {
         return Map::new();
     };
     PLACE
@@ -48,9 +49,21 @@ pub(super) fn other_claim(prepared: &Prepared, live: &Value) -> Option<String> {
     (claim(&prepared.object) != Some(theirs)).then(|| format!("{}/{}", theirs.0, theirs.1))
 }
 
+/// Whether a live volume was of a claim of the same name that is gone: it is for no other until it
+/// forgets that one's UID. One that is deleted with its claim may be on its way out.
+pub(super) fn is_released(prepared: &Prepared, live: &Value) -> bool {
+    prepared.id == "persistentvolumes"
+        && prepared.fields.is_empty()
+        && text(live, "/status/phase") == Some("Released")
+        && text(live, "/spec/persistentVolumeReclaimPolicy") == Some("Retain")
+        && claim(live).is_some()
+        && claim(&prepared.object) == claim(live)
+}
+
 /// Leaves a volume bound as it is: a claim whose volume no longer knows its UID is lost for good.
-pub(super) fn keep_claim(wanted: &mut Value, live: &Value) {
-    if claim(wanted).is_none() || claim(wanted) != claim(live) {
+pub(super) fn keep_claim(prepared: &Prepared, wanted: &mut Value, live: &Value) {
+    let is_same = claim(wanted).is_some() && claim(wanted) == claim(live);
+    if !is_same || is_released(prepared, live) {
         return;
     }
     if let (Some(spec), Some(theirs)) = (map_at(wanted, "/spec"), live.pointer("/spec/claimRef")) {

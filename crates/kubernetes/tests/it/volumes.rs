@@ -91,6 +91,22 @@ fn a_copy_of_a_namespace_does_not_take_its_volume_away() {
 }
 
 #[test]
+fn a_claim_that_was_lost_gets_its_volume_back() {
+    let Some((a, _)) = clusters() else { return };
+    bound(a, "lost-claim", "pv-kept");
+    let point = MemoryPoint::capture(&a.source(&["lost-claim"]));
+    a.kubectl(&["delete", "namespace", "lost-claim", "--timeout=60s"], "");
+    wait_for("the volume is released", || {
+        a.get(&["pv", "pv-kept"])["status"]["phase"] == "Released"
+    });
+    let report = execute(a, &point, &request("lost-claim", OnConflict::Fail));
+    assert!(report.is_complete(), "{report:?}");
+    wait_for("the claim is bound", || phase(a, "lost-claim") == "Bound");
+    let claim = a.get(&["-n", "lost-claim", "pvc", "data"]);
+    assert_eq!(claim["spec"]["volumeName"], "pv-kept");
+}
+
+#[test]
 fn a_volume_that_is_replaced_stays_bound() {
     let Some((a, _)) = clusters() else { return };
     bound(a, "labelled", "pv-labelled");
