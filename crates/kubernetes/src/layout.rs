@@ -56,6 +56,15 @@ impl Folder {
         (&self.resource, &self.group, &self.version) == (&kind.resource, &kind.group, &kind.version)
     }
 
+    /// How its kind is called: `secrets`, `deployments.apps`.
+    pub(crate) fn id(&self) -> String {
+        if self.group.is_empty() {
+            self.resource.clone()
+        } else {
+            format!("{}.{}", self.resource, self.group)
+        }
+    }
+
     /// Whether both are of one kind in one version.
     pub(crate) fn is_kind_of(&self, other: &Self) -> bool {
         (&self.resource, &self.group, &self.version)

@@ -34,6 +34,7 @@ mod situation;
 mod stored;
 mod target;
 mod transform;
+mod unread;
 mod version;
 mod volumes;
 

@@ -15,6 +15,7 @@ use super::prepare::{Wish, prepare};
 use super::selection::Selection;
 use super::stored::{Selected, Stored};
 use super::transform::Transforms;
+use super::unread::Gaps;
 use crate::catalogue::Catalogue;
 use crate::layout::Folder;
 use crate::yaml;
@@ -91,6 +92,7 @@ fn prepared(object: &Value, changes: &Changes, catalogue: &Catalogue) {
             path: TreePath::parse("/a.yaml").unwrap(),
             object: object.clone(),
             server: Some(json!({"status": object.get("spec")})),
+            is_server_lost: false,
         };
         let selected = Selected {
             objects: vec![stored],
@@ -98,6 +100,7 @@ fn prepared(object: &Value, changes: &Changes, catalogue: &Catalogue) {
             namespaces: BTreeSet::new(),
             companions: BTreeSet::new(),
             fields: BTreeMap::new(),
+            gaps: Gaps::default(),
         };
         for p in prepare(selected, &request(), changes, catalogue) {
             let _likeness = compare(&p, object);

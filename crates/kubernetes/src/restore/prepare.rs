@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use refloat_model::glob::Glob;
 use refloat_model::plan::RestoreRequest;
 use refloat_model::tree_path::TreePath;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::change::Changes;
 use super::hold::{Hold, hold};
@@ -145,11 +145,7 @@ fn one(
     let (id, stored_name) = (stored.id(), stored.name());
     let workload = stored.folder.namespace.clone();
     let mut object = stored.object;
-    let place = if id == "persistentvolumeclaims" {
-        take_place(&mut object)
-    } else {
-        Map::new()
-    };
+    let place = take_place(&id, &mut object);
     let is_named = names.objects.contains(&stored_name)
         || names.fields.contains_key(&stored_name)
         || is_named(names.patterns, &stored_name);
@@ -157,6 +153,7 @@ fn one(
         .as_ref()
         .is_some_and(|space| names.namespaces.contains(space));
     let status = asked_status(&object, stored.server.as_ref());
+    let is_server_lost = stored.is_server_lost;
     let out = stays_out(&id, &object, is_named, is_space_named)
         .or_else(|| completed(&id, stored.server.as_ref()));
     sanitise(&id, &mut object, stored.server.as_ref());
@@ -187,9 +184,9 @@ fn one(
     }
     let fields = names.fields.get(&stored_name).cloned().unwrap_or_default();
     if wish == Wish::Wanted
-        && !(is_segment(name(&object)) && namespace(&object).is_none_or(is_segment))
+        && let Some(why) = obstacle(&id, &object, is_server_lost)
     {
-        wish = Wish::Impossible("its name cannot be one of an object".to_owned());
+        wish = Wish::Impossible(why);
     }
     if let Some(missing) = fields.iter().find(|field| object.pointer(field).is_none()) {
         wish = Wish::Impossible(format!(
@@ -224,6 +221,17 @@ fn asked_status(object: &Value, server: Option<&Value>) -> Option<Value> {
     is_asked.then(|| server?.get("status").cloned()).flatten()
 }
 
+/// Why an object cannot be made of what is known of it.
+fn obstacle(id: &str, object: &Value, is_server_lost: bool) -> Option<String> {
+    if !(is_segment(name(object)) && namespace(object).is_none_or(is_segment)) {
+        return Some("its name cannot be one of an object".to_owned());
+    }
+    let what = unknown_state(id).filter(|_| is_server_lost)?;
+    Some(format!(
+        "what the server had said of it cannot be read, so {what} is not known"
+    ))
+}
+
 /// P20: whether a name is one segment of a path and nothing else, whoever wrote the point.
 fn is_segment(name: &str) -> bool {
     !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '%'])
@@ -241,6 +249,15 @@ fn completed(id: &str, server: Option<&Value>) -> Option<String> {
         _ => false,
     };
     is_over.then(|| "it had run to its end".to_owned())
+}
+
+/// What of a kind's objects must be known before they may act, and only the server said.
+fn unknown_state(id: &str) -> Option<&'static str> {
+    match id {
+        "pods" | "jobs.batch" => Some("whether it had run to its end"),
+        "volumesnapshotcontents.snapshot.storage.k8s.io" => Some("its handle in the storage"),
+        _ => None,
+    }
 }
 
 /// Takes away the labels by which a namespace lets its pods do more than the strictest level, and

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use refloat_source::TargetError;
 
 use super::stored::Stored;
+use super::unread::Unread;
 use crate::expression::Expression;
 use crate::kind::{elements, name, namespace, object_name, text};
 use crate::layout::Folder;
@@ -79,9 +80,30 @@ impl Selection {
             || self.fields.keys().any(|object| object.contains(&inside))
     }
 
-    /// The selected objects, and the names of what comes along because it belongs to them. Single
-    /// fields bring nothing along.
-    pub(super) fn choose(&self, objects: Vec<Stored>) -> (Vec<Stored>, BTreeSet<String>) {
+    /// Whether what cannot be read is asked for, as far as its place tells; what only its content
+    /// would tell counts as asked for.
+    pub(super) fn may_ask_for(&self, unread: &Unread) -> bool {
+        let mut names = self.objects.iter().chain(self.fields.keys());
+        let is_named = names.any(|name| unread.may_be(name)) || !self.expressions.is_empty();
+        is_named
+            || match &unread.folder.namespace {
+                Some(space) => {
+                    self.namespaces.contains(space)
+                        || self.applications.iter().any(|(s, _)| s == space)
+                }
+                None => {
+                    let mut spaces = self.namespaces.iter();
+                    spaces.any(|space| unread.may_be(&object_name("namespaces", None, space)))
+                }
+            }
+    }
+
+    /// The selected objects, the names of what comes along because it belongs to them, and those of
+    /// all that they need. Single fields bring nothing along.
+    pub(super) fn choose(
+        &self,
+        objects: Vec<Stored>,
+    ) -> (Vec<Stored>, BTreeSet<String>, BTreeSet<String>) {
         let mut chosen: BTreeSet<String> = objects
             .iter()
             .filter(|stored| self.selects(stored))
@@ -89,7 +111,7 @@ impl Selection {
             .collect();
         chosen.extend(self.owned(&objects, &chosen));
         let asked = chosen.clone();
-        loop {
+        let needed = loop {
             let needed: BTreeSet<String> = objects
                 .iter()
                 .filter(|stored| chosen.contains(&stored.name()))
@@ -102,15 +124,16 @@ impl Selection {
                 .filter(|name| !chosen.contains(name))
                 .collect();
             if more.is_empty() {
-                break;
+                break needed;
             }
             chosen.extend(more);
-        }
+        };
         let mut objects = objects;
         objects.retain(|stored| {
             chosen.contains(&stored.name()) || self.fields.contains_key(&stored.name())
         });
-        (objects, chosen.difference(&asked).cloned().collect())
+        let companions = chosen.difference(&asked).cloned().collect();
+        (objects, companions, needed)
     }
 
     /// What the chosen objects own, directly or not: an application is a graph of owners too.
@@ -201,11 +224,13 @@ impl Selection {
     pub(super) fn all_found(
         &self,
         objects: &[Stored],
+        unread: &[Unread],
         candidates: &BTreeSet<&String>,
     ) -> Result<(), TargetError> {
         let spaces: BTreeSet<&str> = objects
             .iter()
             .filter_map(|s| namespace(&s.object))
+            .chain(unread.iter().filter_map(|u| u.folder.namespace.as_deref()))
             .collect();
         let names: BTreeSet<String> = objects.iter().map(Stored::name).collect();
         let missing_space = self
@@ -216,19 +241,23 @@ impl Selection {
             })
             .map(|space| format!("workload {space:?}"));
         let missing_application = self.applications.iter().find(|(space, application)| {
-            !objects.iter().any(|stored| {
+            let is_read = objects.iter().any(|stored| {
                 namespace(&stored.object) == Some(space)
                     && self::application(&stored.object) == Some(application)
-            })
+            });
+            let mut unread = unread.iter();
+            !is_read && !unread.any(|u| u.folder.namespace.as_ref() == Some(space))
         });
         let missing_application =
             missing_application.map(|(space, name)| format!("workload \"{space}/{name}\""));
         let fitting_nothing = self.expressions.iter().find(|expression| {
             let fits = |s: &Stored| expression.fits(&s.id(), &s.object).unwrap_or(false);
-            !objects.iter().any(fits)
+            unread.is_empty() && !objects.iter().any(fits)
         });
         let mut named = self.objects.iter().chain(self.fields.keys());
-        let missing_object = named.find(|object| !names.contains(*object));
+        let is_there =
+            |object: &&String| names.contains(*object) || unread.iter().any(|u| u.may_be(object));
+        let missing_object = named.find(|object| !is_there(object));
         let missing = missing_space
             .or(missing_application)
             .or(missing_object.map(|object| format!("object {object:?}")))

@@ -12,6 +12,7 @@ use refloat_source::{StoredError, StoredPoint, TargetError};
 use serde_json::Value;
 
 use super::selection::Selection;
+use super::unread::{Gaps, Unread};
 use crate::kind::{name, namespace, object_name};
 use crate::layout::{DOCUMENT_SUFFIX, Folder, SERVER_FILE};
 use crate::yaml;
@@ -29,15 +30,13 @@ pub(super) struct Stored {
     pub(super) object: Value,
     /// What the server said of it, for the kinds whose restore depends on that.
     pub(super) server: Option<Value>,
+    /// Whether that cannot be read.
+    pub(super) is_server_lost: bool,
 }
 
 impl Stored {
     pub(super) fn id(&self) -> String {
-        if self.folder.group.is_empty() {
-            self.folder.resource.clone()
-        } else {
-            format!("{}.{}", self.folder.resource, self.folder.group)
-        }
+        self.folder.id()
     }
 
     pub(super) fn name(&self) -> String {
@@ -56,6 +55,8 @@ pub(super) struct Selected {
     pub(super) companions: BTreeSet<String>,
     /// Single fields that were asked for, as JSON pointers, by object.
     pub(super) fields: BTreeMap<String, Vec<String>>,
+    /// What cannot be read.
+    pub(super) gaps: Gaps,
 }
 
 /// Reads what `request` selects from the only source of this kind in the point.
@@ -77,21 +78,40 @@ pub(super) fn read(
         .collect();
     let selection = Selection::parse(&request.only)?;
     let is_all = request.only.is_empty();
-    let mut files = Vec::new();
+    let mut found = Found::default();
     for (path, folder) in &folders {
         if is_all || selection.may_select(folder) {
-            list(point, path, folder, 0, &mut files)?;
+            list(point, path, folder, 0, &mut found);
         }
     }
-    let mut objects = parse(point, files)?;
-    let mut companions = BTreeSet::new();
+    let Read {
+        mut objects,
+        mut unread,
+        servers,
+    } = parse(point, found);
+    // Storage that gives nothing at all is no damage of single objects.
+    if objects.is_empty()
+        && let Some(first) = unread.pop()
+    {
+        return Err(first.error.into());
+    }
+    let (mut companions, mut needed) = (BTreeSet::new(), BTreeSet::new());
     if !is_all {
-        (objects, companions) = selection.choose(objects);
+        (objects, companions, needed) = selection.choose(objects);
         let spaces: BTreeSet<&String> = folders
             .values()
             .filter_map(|f| f.namespace.as_ref())
             .collect();
-        selection.all_found(&objects, &spaces)?;
+        selection.all_found(&objects, &unread, &spaces)?;
+    }
+    let mut gaps = Gaps::of(&unread, (!is_all).then_some(&selection), &needed);
+    for (folder, error) in &servers {
+        if objects
+            .iter()
+            .any(|o| o.is_server_lost && o.folder == *folder)
+        {
+            gaps.of_server(folder, error);
+        }
     }
     Ok(Selected {
         objects,
@@ -99,6 +119,7 @@ pub(super) fn read(
         namespaces: selection.namespaces,
         companions,
         fields: selection.fields,
+        gaps,
     })
 }
 
@@ -124,30 +145,52 @@ struct File {
     folder: Folder,
 }
 
+/// What is to be read, and which folders do not say what they hold.
+#[derive(Default)]
+struct Found {
+    files: Vec<File>,
+    unread: Vec<Unread>,
+}
+
+/// What was read, and what could not be.
+struct Read {
+    objects: Vec<Stored>,
+    unread: Vec<Unread>,
+    /// Folders of which what the server said is missing.
+    servers: BTreeMap<Folder, StoredError>,
+}
+
 fn list(
     point: &dyn StoredPoint,
     path: &TreePath,
     folder: &Folder,
     depth: usize,
-    files: &mut Vec<File>,
-) -> Result<(), StoredError> {
-    for entry in point.list(path)? {
+    found: &mut Found,
+) {
+    let entries = match point.list(path) {
+        Ok(entries) => entries,
+        Err(error) => {
+            let unread = Unread::folder(folder.clone(), path.clone(), error);
+            found.unread.push(unread);
+            return;
+        }
+    };
+    for entry in entries {
         // Names come from a tree that was verified; one that is no name cannot be opened either.
         let Ok(inner) = path.clone().join(&entry.name) else {
             continue;
         };
         match entry.kind {
             EntryKind::Directory if depth < DEPTH_MAX => {
-                list(point, &inner, folder, depth + 1, files)?;
+                list(point, &inner, folder, depth + 1, found);
             }
-            EntryKind::File { .. } => files.push(File {
+            EntryKind::File { .. } => found.files.push(File {
                 path: inner,
                 folder: folder.clone(),
             }),
             _ => {}
         }
     }
-    Ok(())
 }
 
 /// Kinds whose restore depends on what the server said.
@@ -166,23 +209,12 @@ fn needs_server(folder: &Folder) -> bool {
         )
 }
 
-fn parse(point: &dyn StoredPoint, files: Vec<File>) -> Result<Vec<Stored>, StoredError> {
+fn parse(point: &dyn StoredPoint, found: Found) -> Read {
+    let Found { files, mut unread } = found;
     let (documents, others): (Vec<File>, Vec<File>) = files
         .into_iter()
         .partition(|file| ends_with(&file.path, DOCUMENT_SUFFIX));
-    let mut server: BTreeMap<(Folder, String), Value> = BTreeMap::new();
-    for file in others {
-        if needs_server(&file.folder) && ends_with(&file.path, SERVER_FILE) {
-            for line in bytes(point, &file.path)?.split(|byte| *byte == b'\n') {
-                // A line that cannot be read costs knowledge about one object, not the object.
-                if let Ok(value) = serde_json::from_slice::<Value>(line)
-                    && let Some(name) = value.get("name").and_then(Value::as_str)
-                {
-                    server.insert((file.folder.clone(), name.to_owned()), value);
-                }
-            }
-        }
-    }
+    let (mut server, servers) = said(point, others);
     let share = documents.len().div_ceil(READERS).max(1);
     let read = std::thread::scope(|scope| {
         let threads: Vec<_> = documents
@@ -200,12 +232,55 @@ fn parse(point: &dyn StoredPoint, files: Vec<File>) -> Result<Vec<Stored>, Store
         }
         read
     });
-    let mut objects: Vec<Stored> = read.into_iter().collect::<Result<_, _>>()?;
+    let mut objects = Vec::with_capacity(read.len());
+    for (file, read) in documents.into_iter().zip(read) {
+        match read {
+            Ok(stored) => objects.push(stored),
+            Err(error) => unread.push(Unread::document(file.folder, file.path, error)),
+        }
+    }
     for stored in &mut objects {
         let key = (stored.folder.clone(), name(&stored.object).to_owned());
         stored.server = server.remove(&key);
+        stored.is_server_lost = stored.server.is_none() && servers.contains_key(&stored.folder);
     }
-    Ok(objects)
+    Read {
+        objects,
+        unread,
+        servers,
+    }
+}
+
+/// What the server said, by folder and name, and the folders of which that cannot be read.
+fn said(
+    point: &dyn StoredPoint,
+    files: Vec<File>,
+) -> (
+    BTreeMap<(Folder, String), Value>,
+    BTreeMap<Folder, StoredError>,
+) {
+    let (mut server, mut lost) = (BTreeMap::new(), BTreeMap::new());
+    for file in files {
+        if !needs_server(&file.folder) || !ends_with(&file.path, SERVER_FILE) {
+            continue;
+        }
+        let bytes = match bytes(point, &file.path) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                lost.insert(file.folder, error);
+                continue;
+            }
+        };
+        for line in bytes.split(|byte| *byte == b'\n') {
+            // A line that cannot be read costs knowledge about one object, not the object.
+            if let Ok(value) = serde_json::from_slice::<Value>(line)
+                && let Some(name) = value.get("name").and_then(Value::as_str)
+            {
+                server.insert((file.folder.clone(), name.to_owned()), value);
+            }
+        }
+    }
+    (server, lost)
 }
 
 fn ends_with(path: &TreePath, suffix: &str) -> bool {
@@ -228,6 +303,7 @@ fn one(point: &dyn StoredPoint, file: &File) -> Result<Stored, StoredError> {
         path: file.path.clone(),
         object,
         server: None,
+        is_server_lost: false,
     })
 }
 

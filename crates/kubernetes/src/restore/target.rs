@@ -14,6 +14,7 @@ use refloat_source::{Description, StoredPoint, Target, TargetError};
 use super::change::Changes;
 use super::execute::Execution;
 use super::prepare::{Prepared, prepare};
+use super::unread::Gaps;
 use super::{execute, plan, stored, volumes};
 use crate::catalogue::Catalogue;
 use crate::client::{Access, Client};
@@ -44,14 +45,15 @@ impl KubernetesTarget {
         point: &dyn StoredPoint,
         request: &RestoreRequest,
         cancel: &Cancel,
-    ) -> Result<Vec<Prepared>, TargetError> {
+    ) -> Result<(Vec<Prepared>, Gaps), TargetError> {
         let changes = Changes::parse(request)?;
-        let selected = stored::read(point, request)?;
+        let mut selected = stored::read(point, request)?;
+        let gaps = std::mem::take(&mut selected.gaps);
         let catalogue = self
             .client
             .block_on(cancel, Catalogue::read)
             .map_err(|error| self.failed("discover", error))?;
-        Ok(prepare(selected, request, &changes, &catalogue))
+        Ok((prepare(selected, request, &changes, &catalogue), gaps))
     }
 
     fn failed(&self, operation: &'static str, error: ApiError) -> TargetError {
@@ -74,13 +76,16 @@ impl Target for KubernetesTarget {
         request: &RestoreRequest,
     ) -> Result<RestorePlan, TargetError> {
         let cancel = Cancel::default();
-        let mut prepared = self.prepared(point, request, &cancel)?;
+        let (mut prepared, gaps) = self.prepared(point, request, &cancel)?;
         let address = self.client.address();
-        self.client
+        let mut plan = self
+            .client
             .block_on(&cancel, |api| {
                 plan::plan(api, address, &mut prepared, request)
             })
-            .map_err(|error| self.failed("plan a restore into", error))
+            .map_err(|error| self.failed("plan a restore into", error))?;
+        gaps.tell(&mut plan);
+        Ok(plan)
     }
 
     fn execute(
@@ -94,7 +99,8 @@ impl Target for KubernetesTarget {
         if !plan.is_executable() {
             return Err(TargetError::NotExecutable(obstacles(plan)));
         }
-        let mut prepared = self.prepared(point, request, cancel)?;
+        // What cannot be read is in the plan.
+        let (mut prepared, _) = self.prepared(point, request, cancel)?;
         let actions = planned(plan, &prepared);
         let _told_by_the_plan = volumes::release(&mut prepared, &actions);
         // A cancelled run still reports what it did: steps look at the flag themselves.

@@ -21,4 +21,5 @@ mod openshift;
 mod selection;
 mod speed;
 mod target_checks;
+mod unreadable;
 mod volumes;

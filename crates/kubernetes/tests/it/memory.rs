@@ -104,6 +104,8 @@ pub struct MemoryPoint {
     record: PointRecord,
     items: Vec<ItemRecord>,
     root: Node,
+    /// What cannot be read.
+    lost: Vec<TreePath>,
     pub inventory: Inventory,
 }
 
@@ -150,6 +152,7 @@ impl MemoryPoint {
             record: point_record(&description.name, record),
             items,
             root,
+            lost: Vec::new(),
             inventory,
         }
     }
@@ -193,8 +196,19 @@ impl MemoryPoint {
             record: point_record("prod", source),
             items: items.collect(),
             root,
+            lost: Vec::new(),
             inventory: Inventory::default(),
         }
+    }
+
+    /// Makes what lies at a path and below unreadable.
+    pub fn lose(&mut self, path: &str) {
+        self.lost.push(TreePath::parse(path).unwrap());
+    }
+
+    fn read(&self, path: &TreePath) -> Option<&Node> {
+        let is_below = |lost: &TreePath| path.starts_with(lost);
+        self.find(path).filter(|_| !self.lost.iter().any(is_below))
     }
 
     fn find(&self, path: &TreePath) -> Option<&Node> {
@@ -298,7 +312,7 @@ impl StoredPoint for MemoryPoint {
     }
 
     fn list(&self, path: &TreePath) -> Result<Vec<Entry>, StoredError> {
-        match self.find(path) {
+        match self.read(path) {
             Some(Node::Folder(folder)) => Ok(folder
                 .iter()
                 .map(|(name, node)| entry(name, node))
@@ -308,7 +322,7 @@ impl StoredPoint for MemoryPoint {
     }
 
     fn open(&self, path: &TreePath) -> Result<Box<dyn Read + Send>, StoredError> {
-        match self.find(path) {
+        match self.read(path) {
             Some(Node::File(bytes)) => Ok(Box::new(Cursor::new(bytes.clone()))),
             _ => Err(missing(path)),
         }

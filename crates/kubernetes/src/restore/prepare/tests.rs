@@ -1,5 +1,6 @@
 use super::*;
 use crate::layout::Folder;
+use crate::restore::unread::Gaps;
 use crate::restore::volumes::release;
 use refloat_model::plan::Action;
 use serde_json::json;
@@ -57,6 +58,7 @@ fn stored(group: &str, resource: &str, object: Value) -> Stored {
         folder,
         object,
         server: None,
+        is_server_lost: false,
     }
 }
 
@@ -67,6 +69,7 @@ fn run(objects: Vec<Stored>, request: &RestoreRequest, privileged: &[&str]) -> V
         namespaces: BTreeSet::new(),
         companions: BTreeSet::new(),
         fields: BTreeMap::new(),
+        gaps: Gaps::default(),
     };
     let privileged = privileged.iter().map(|glob| Glob::new(glob).unwrap());
     let request = RestoreRequest {
@@ -165,6 +168,24 @@ fn p14_what_ran_to_its_end_stays_out() {
     let condition = |kind: &str| json!({"conditions": [{"type": kind, "status": "True"}]});
     assert_eq!(wish("batch", "jobs", condition("Complete")), over);
     assert_eq!(wish("batch", "jobs", condition("Suspended")), Wish::Wanted);
+}
+
+/// P14: it would run once more.
+#[test]
+fn p14_what_may_have_run_to_its_end_is_refused() {
+    let wish = |group, resource| {
+        let object = json!({"metadata": {"name": "x", "namespace": "n"}});
+        let mut object = stored(group, resource, object);
+        object.is_server_lost = true;
+        run(vec![object], &RestoreRequest::default(), &[])[0]
+            .wish
+            .clone()
+    };
+    let why = "what the server had said of it cannot be read, so whether it had run to its end is \
+               not known";
+    assert_eq!(wish("", "pods"), Wish::Impossible(why.into()));
+    assert_eq!(wish("batch", "jobs"), Wish::Impossible(why.into()));
+    assert_eq!(wish("", "secrets"), Wish::Wanted);
 }
 
 #[test]
