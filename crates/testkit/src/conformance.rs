@@ -38,23 +38,37 @@ pub fn run(make: impl Fn() -> SharedStorage) {
 /// # Panics
 /// As for [`run`].
 pub fn run_as(write_once: WriteOnce, make: impl Fn() -> SharedStorage) {
-    type Check = fn(&dyn Storage);
-    let checks: [(&str, Check); 15] = [
-        ("create", files::create_is_idempotent),
-        ("write, read", files::files_of_all_kinds_and_sizes),
-        ("big files", files::big_files),
-        ("ranges", files::ranges_are_exact),
-        ("short reads", files::short_reads_are_told),
-        ("absent files", files::absent_files),
-        ("delete", files::deletion_is_idempotent),
-        ("second write", files::second_writes_change_nothing),
-        ("config", files::the_config_is_written_once),
-        ("kinds", files::kinds_do_not_mix),
-        ("list", files::lists_are_complete),
-        ("writers", concurrency::many_writers),
-        ("same file", concurrency::many_writers_of_one_file),
-        ("config race", concurrency::one_config_wins),
-        ("atomicity", concurrency::files_appear_whole),
+    run_with_files_from(0, write_once, make);
+}
+
+/// As [`run_as`], for an emulator that keeps no smaller files than of so many bytes.
+///
+/// # Panics
+/// As for [`run`].
+pub fn run_with_files_from(
+    bytes_min: usize,
+    write_once: WriteOnce,
+    make: impl Fn() -> SharedStorage,
+) {
+    type Check<'a> = &'a dyn Fn(&dyn Storage);
+    let sizes = |storage: &dyn Storage| files::files_of_all_kinds_and_sizes(storage, bytes_min);
+    let ranges = |storage: &dyn Storage| files::ranges_are_exact(storage, bytes_min);
+    let checks: [(&str, Check<'_>); 15] = [
+        ("create", &files::create_is_idempotent),
+        ("write, read", &sizes),
+        ("big files", &files::big_files),
+        ("ranges", &ranges),
+        ("short reads", &files::short_reads_are_told),
+        ("absent files", &files::absent_files),
+        ("delete", &files::deletion_is_idempotent),
+        ("second write", &files::second_writes_change_nothing),
+        ("config", &files::the_config_is_written_once),
+        ("kinds", &files::kinds_do_not_mix),
+        ("list", &files::lists_are_complete),
+        ("writers", &concurrency::many_writers),
+        ("same file", &concurrency::many_writers_of_one_file),
+        ("config race", &concurrency::one_config_wins),
+        ("atomicity", &concurrency::files_appear_whole),
     ];
     let needed = |name: &str| match name {
         "second write" | "config" => WriteOnce::Checked,
