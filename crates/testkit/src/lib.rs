@@ -34,6 +34,7 @@ pub mod servers;
 mod skip;
 pub mod storage_child;
 pub mod swap;
+pub mod synthetic;
 pub mod tier;
 pub mod tree;
 pub mod zero_loss;

@@ -7,6 +7,7 @@
 
 mod anomaly;
 mod bad_input;
+mod ceilings;
 mod cli_env;
 mod cluster_drift;
 mod cluster_faults;
