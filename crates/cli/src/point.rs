@@ -25,6 +25,8 @@ pub struct OpenPoint {
     pub tree: StoredTree,
     /// Its record; none for snapshots of other programs.
     pub record: Option<PointRecord>,
+    /// That it is the latest only because others have a time that is still to come.
+    pub passed_over: Option<Finding>,
 }
 
 /// Opens the repository and one point of it.
@@ -54,7 +56,9 @@ impl OpenPoint {
         settings: &Settings,
     ) -> Result<Self, CommandError> {
         let (list, repository) = repository::listed(repository, settings)?;
-        Self::open(&repository, &list.snapshots, selector)
+        let open = Self::open(&repository, &list.snapshots, selector)?;
+        settings.output.findings(open.passed_over.as_slice());
+        Ok(open)
     }
 
     /// Opens one point of those that were listed before the index was loaded.
@@ -67,7 +71,8 @@ impl OpenPoint {
         selector: &PointSelector,
     ) -> Result<Self, CommandError> {
         let points = point_list::summaries(snapshots);
-        let summary = selector.find(&points)?.clone();
+        let found = selector.find_at(&points, jiff::Timestamp::now().into())?;
+        let (summary, passed_over) = (found.point.clone(), found.finding());
         let root = snapshots
             .iter()
             .find(|(id, _)| *id == summary.snapshot)
@@ -87,6 +92,7 @@ impl OpenPoint {
             summary,
             tree,
             record,
+            passed_over,
         })
     }
 

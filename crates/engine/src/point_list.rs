@@ -40,6 +40,8 @@ pub struct PointSummary {
 pub const TAG: &str = "refloat";
 /// The tag of what a run kept of items that it did not finish: no recovery point.
 pub const TAG_PARTIAL: &str = "refloat-partial";
+/// The tag of a point that lacks something that it should hold: its run ended with exit code 3.
+pub const TAG_INCOMPLETE: &str = "incomplete";
 /// `point:<id>`.
 pub const TAG_POINT: &str = "point";
 /// `policy:<name>`.
@@ -61,7 +63,9 @@ pub const fn is_ahead(time: Timestamp, now: Timestamp) -> bool {
 #[must_use]
 pub fn is_reserved(tag: &str) -> bool {
     let is_of = |name: &str| tag.strip_prefix(name).is_some_and(|t| t.starts_with(':'));
-    [TAG, TAG_PARTIAL, REPAIRED_TAG].contains(&tag) || is_of(TAG_POINT) || is_of(TAG_POLICY)
+    [TAG, TAG_PARTIAL, TAG_INCOMPLETE, REPAIRED_TAG].contains(&tag)
+        || is_of(TAG_POINT)
+        || is_of(TAG_POLICY)
 }
 
 /// Whether a snapshot is what a run kept of unfinished items, and so no recovery point.

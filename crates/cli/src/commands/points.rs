@@ -3,7 +3,7 @@
 //! Invariant: every snapshot is listed, also those of other programs and those that cannot be
 //! read.
 
-use refloat_engine::point_list::{self, PointSummary};
+use refloat_engine::point_list::{self, PointSummary, is_ahead};
 use refloat_model::finding::Finding;
 use refloat_model::time::Timestamp;
 use refloat_repository::{Repository, SnapshotFile, SnapshotId, protect};
@@ -18,8 +18,6 @@ use crate::table;
 
 /// A policy is overdue when its newest point is older than this many of its periods.
 const PERIODS_MISSED_MAX: u32 = 2;
-/// How far clocks of two machines may be apart, in seconds, before a point counts as one of the future.
-const CLOCKS_APART_SECONDS_MAX: i64 = 300;
 
 /// List the recovery points, oldest first
 #[derive(Debug, clap::Args)]
@@ -158,8 +156,7 @@ fn text(points: &[PointView]) -> String {
 
 /// Points whose time is still to come: the clock of the machine that made them was wrong.
 fn of_the_future(points: &[PointSummary], now: Timestamp) -> Vec<Finding> {
-    let latest = now.seconds.saturating_add(CLOCKS_APART_SECONDS_MAX);
-    let ahead = points.iter().filter(|point| point.time.seconds > latest);
+    let ahead = points.iter().filter(|point| is_ahead(point.time, now));
     ahead
         .map(|point| {
             let message = format!(
@@ -173,7 +170,6 @@ fn of_the_future(points: &[PointSummary], now: Timestamp) -> Vec<Finding> {
 
 /// Alarm on absence: policies whose newest point is too old for the period they state.
 fn overdue(config: &LoadedConfig, points: &[PointSummary], now: Timestamp) -> Vec<Finding> {
-    let latest = now.seconds.saturating_add(CLOCKS_APART_SECONDS_MAX);
     let policies = config.config.policies.iter();
     policies
         .filter_map(|(name, policy)| {
@@ -181,7 +177,7 @@ fn overdue(config: &LoadedConfig, points: &[PointSummary], now: Timestamp) -> Ve
             // One of a clock that ran ahead says nothing about when a backup was last made.
             let newest = points
                 .iter()
-                .filter(|p| p.policy.as_ref() == Some(name) && p.time.seconds <= latest)
+                .filter(|p| p.policy.as_ref() == Some(name) && !is_ahead(p.time, now))
                 .map(|p| p.time)
                 .max();
             let Some(newest) = newest else {

@@ -395,6 +395,13 @@ fn what_a_point_lacks_is_told_by_restores_of_it_and_of_nothing_else() {
     env.succeed(&["restore", "latest", "--target", "whole"]);
     fs::rename(env.path("b"), env.path("elsewhere")).unwrap();
     assert_eq!(env.code(&backup), 3);
+    let points = env.succeed(&["points"]);
+    let marked: Vec<bool> = points
+        .lines()
+        .skip(1)
+        .map(|line| line.ends_with(" #incomplete"))
+        .collect();
+    assert_eq!(marked, [false, true], "{points}");
 
     let dry = env.json(&["restore", "latest", "--target", "out", "--dry-run"]);
     assert_eq!(dry["exit_code"], 3);

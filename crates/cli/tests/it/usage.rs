@@ -161,6 +161,7 @@ fn tags_of_the_engine_and_empty_names_are_refused() {
         "refloat-partial",
         "refloat",
         "repaired",
+        "incomplete",
         "policy:zz",
         "point:00",
         "",

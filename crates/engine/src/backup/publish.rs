@@ -24,7 +24,7 @@ use super::skeleton::Skeleton;
 use crate::manifest::{
     ITEMS_FILE, MANIFEST_DIRECTORY, PLACEMENTS_FILE, RECORD_FILE, to_lines, to_record_file,
 };
-use crate::point_list::{AD_HOC_POLICY, FILES, TAG, TAG_POINT, TAG_POLICY};
+use crate::point_list::{AD_HOC_POLICY, FILES, TAG, TAG_INCOMPLETE, TAG_POINT, TAG_POLICY};
 
 /// How many findings the summary holds; the worst first.
 const FINDINGS_MAX: usize = 1000;
@@ -251,6 +251,9 @@ fn snapshot(
         format!("{TAG_POINT}:{}", record.id),
         format!("{TAG_POLICY}:{}", record.policy),
     ];
+    if !is_complete(record) {
+        tags.push(TAG_INCOMPLETE.to_owned());
+    }
     tags.extend(run.options.tags.iter().cloned());
     SnapshotFile {
         parent,
