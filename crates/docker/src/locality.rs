@@ -38,6 +38,25 @@ fn is_same(
         && engine_id.is_none_or(|id| id.trim() == host.id)
 }
 
+/// Whether this program runs in the container: stopping that would end the program half way.
+pub(crate) fn is_own_container(id: &str) -> bool {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    names_own_container(&mounts, id)
+}
+
+/// Engines mount the files by which a container is called and finds others from a folder that is
+/// named after it.
+fn names_own_container(mounts: &str, id: &str) -> bool {
+    let own = ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf"];
+    !id.is_empty()
+        && mounts.lines().any(|line| {
+            let mut fields = line.split(' ').skip(3);
+            let (root, place) = (fields.next(), fields.next());
+            place.is_some_and(|place| own.contains(&place))
+                && root.is_some_and(|root| root.split('/').any(|part| part == id))
+        })
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -65,5 +84,15 @@ mod tests {
         assert!(!is_same(&host, Some("web"), Some("5.10"), None));
         assert!(!is_same(&host, Some("web"), Some("6.1"), Some("E2")));
         assert!(!is_same(&host, None, None, None));
+    }
+
+    #[test]
+    fn the_container_of_this_program_is_known_by_its_mounts() {
+        let inside = "1 2 8:1 /var/lib/docker/containers/ab12/hostname /etc/hostname rw - ext4 x y";
+        let outside = "1 2 0:4 / /var/lib/docker/containers/ab12/mounts/shm rw - tmpfs shm rw";
+        assert!(names_own_container(inside, "ab12"));
+        assert!(!names_own_container(inside, "cd34"));
+        assert!(!names_own_container(inside, ""));
+        assert!(!names_own_container(outside, "ab12"));
     }
 }

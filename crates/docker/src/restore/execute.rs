@@ -16,7 +16,7 @@ mod rootfs;
 mod swarm;
 mod users;
 
-pub(super) use users::why_it_vanishes;
+pub(super) use users::why_not_stopped;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;

@@ -6,7 +6,7 @@ use refloat_model::finding::Finding;
 use refloat_model::item::ItemKind;
 use refloat_model::plan::{Action, Step};
 
-use super::super::execute::why_it_vanishes;
+use super::super::execute::why_not_stopped;
 use super::super::plan::{Planner, is_made};
 use super::super::present::PresentContainer;
 use super::super::strangers;
@@ -29,8 +29,7 @@ pub(super) fn check(planner: &Planner<'_>, findings: &mut Vec<Finding>) {
         let running: Vec<&PresentContainer> = running.collect();
         let subject = format!("{} {}", step.kind.word(), step.name);
         for user in &running {
-            if user.vanishes() && !is_replaced(planner, user) {
-                let message = why_it_vanishes(&user.definition.name);
+            if let Some(message) = why_not_stopped(user, is_replaced(planner, user)) {
                 findings.push(Finding::error(subject.clone(), message));
             }
         }

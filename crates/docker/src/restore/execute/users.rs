@@ -7,16 +7,19 @@ use refloat_model::finding::Finding;
 
 use super::Execution;
 use crate::error::chain;
+use crate::locality::is_own_container;
 use crate::restore::failure::Failure;
 use crate::restore::present::PresentContainer;
 
 impl Execution<'_> {
-    /// Refuses, before anything is touched, what stopping would remove with its anonymous volumes.
+    /// Refuses, before anything is touched, what must not be stopped.
     pub(super) fn may_be_stopped(&self, users: &[PresentContainer]) -> Result<(), Failure> {
         for user in users {
             let name = &user.definition.name;
-            if user.vanishes() && !self.replaces(user) && self.is_running(name)? {
-                return Err(Failure::Needs(why_it_vanishes(name)));
+            if let Some(why) = why_not_stopped(user, self.replaces(user))
+                && self.is_running(name)?
+            {
+                return Err(Failure::Needs(why));
             }
         }
         Ok(())
@@ -66,10 +69,22 @@ impl Execution<'_> {
     }
 }
 
-/// What to do about a container that stopping removes.
-pub(in crate::restore) fn why_it_vanishes(container: &str) -> String {
-    format!(
-        "container {container} uses it, and the engine removes that container and its anonymous \
-         volumes when it stops (--rm): end it yourself first"
-    )
+/// Why a container that uses what is replaced must not be stopped, and what to do about it.
+pub(in crate::restore) fn why_not_stopped(
+    user: &PresentContainer,
+    replaced: bool,
+) -> Option<String> {
+    let name = &user.definition.name;
+    if is_own_container(&user.id) {
+        return Some(format!(
+            "container {name} uses it, would be stopped, and this program runs in it: restore from \
+             outside of it"
+        ));
+    }
+    (user.vanishes() && !replaced).then(|| {
+        format!(
+            "container {name} uses it, and the engine removes that container and its anonymous \
+             volumes when it stops (--rm): end it yourself first"
+        )
+    })
 }
