@@ -4,7 +4,8 @@
 //! ```text
 //! Recipe::recognise(container)
 //!   back up   survey → parse_survey → dumps(survey): each DumpStep = Exec + file name + CheckedDump
-//!   restore   restore(file names): each DumpRestore = placed_files + steps with stdin + judge
+//!   restore   restore(file names): each DumpRestore = placed_files + steps with stdin + judge;
+//!             check_placed(file name, head) for what was placed
 //! ```
 //!
 //! Invariant: pure. No client, no I/O, no clock; no secret ever appears in an argument list.
@@ -23,6 +24,7 @@ mod fuzz;
 mod mongodb;
 mod mysql;
 mod postgresql;
+mod rdb_head;
 mod recipe;
 mod recognise;
 mod redis;
@@ -33,6 +35,7 @@ pub use container::Container;
 pub use end_check::{Accepted, DumpRejected};
 pub use engine::{Engine, VolumeCopy};
 pub use exec::Exec;
+pub use rdb_head::HEAD_BYTES;
 pub use recipe::{DumpStep, Recipe, Survey, SurveyRejected};
 pub use restore::{
     DumpRestore, Input, JUDGED_BYTES, PlacedContent, PlacedFile, RestoreStep, StepRejected,

@@ -49,7 +49,14 @@ pub(crate) struct Settings {
 }
 
 pub(crate) fn recipe(container: &Container<'_>) -> Recipe {
-    let mut directories: Vec<String> = ["/data/db", "/bitnami/mongodb"].map(str::to_owned).into();
+    let mut directories: Vec<String> = [
+        "/data/db",
+        "/bitnami/mongodb",
+        "/bitnami/mongodb/data",
+        "/bitnami/mongodb/data/db",
+    ]
+    .map(str::to_owned)
+    .into();
     directories.extend(container.option("--dbpath").map(str::to_owned));
     let settings = Settings {
         port: container

@@ -75,9 +75,15 @@ pub(crate) struct Settings {
 }
 
 pub(crate) fn recipe(engine: Engine, container: &Container<'_>) -> Recipe {
-    let mut directories: Vec<String> = ["/var/lib/mysql", "/bitnami/mysql", "/bitnami/mariadb"]
-        .map(str::to_owned)
-        .into();
+    let mut directories: Vec<String> = [
+        "/var/lib/mysql",
+        "/bitnami/mysql",
+        "/bitnami/mysql/data",
+        "/bitnami/mariadb",
+        "/bitnami/mariadb/data",
+    ]
+    .map(str::to_owned)
+    .into();
     directories.extend(container.option("--datadir").map(str::to_owned));
     let any = |names: [&str; 4]| names.iter().any(|name| container.has(name));
     let password = any([

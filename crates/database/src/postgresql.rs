@@ -21,6 +21,16 @@ pub(crate) const VOLUME_COPY: VolumeCopy = VolumeCopy::HoldsMore {
         slots and the template databases",
 };
 
+/// Where the data is if the definition does not say it; each may be all of a mount.
+const USUAL_FOLDERS: [&str; 4] = [
+    "/var/lib/postgresql",
+    "/var/lib/postgresql/data",
+    "/bitnami/postgresql",
+    "/bitnami/postgresql/data",
+];
+/// Parts of the data folder that are put on other disks.
+pub(crate) const MOVED_PARTS: [&str; 3] = ["pg_wal", "pg_xlog", "pg_tblspc"];
+
 const GLOBALS: &str = "globals.sql";
 
 /// User and password as the official image and Bitnami's have them; local connections of the
@@ -46,12 +56,11 @@ pub(crate) struct Settings {
 }
 
 pub(crate) fn recipe(container: &Container<'_>) -> Recipe {
-    let mut directories = vec![
-        "/var/lib/postgresql".to_owned(),
-        "/bitnami/postgresql".to_owned(),
-    ];
     let options = [container.value("PGDATA"), container.option("-D")];
-    directories.extend(options.into_iter().flatten().map(str::to_owned));
+    let mut directories: Vec<&str> = options.into_iter().flatten().collect();
+    if directories.is_empty() {
+        directories.extend(USUAL_FOLDERS);
+    }
     let bitnami_user = container
         .value("POSTGRESQL_USERNAME")
         .is_some_and(|user| user != "postgres");

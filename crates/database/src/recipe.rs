@@ -160,16 +160,37 @@ impl Recipe {
     /// Whether a mount at `destination` holds the engine's data: a live database volume.
     #[must_use]
     pub fn owns_mount(&self, destination: &str) -> bool {
+        self.data_below(destination).is_some()
+    }
+
+    /// The path below a mount at `destination` by which its data is reached; empty if all of the
+    /// mount is data, none if the engine has no data there. What is mounted *into* a data folder
+    /// (backups, certificates) is somebody else's, unless the engine has a name for the place.
+    #[must_use]
+    pub fn data_below(&self, destination: &str) -> Option<&str> {
         let destination = destination.trim_end_matches('/');
-        let below = |path: &str, folder: &str| {
-            path.strip_prefix(folder)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        let parts: &[&str] = match self.settings {
+            Settings::PostgreSql(_) => &postgresql::MOVED_PARTS,
+            _ => &[],
         };
-        !destination.is_empty()
-            && self
-                .data_directories
-                .iter()
-                .any(|data| below(data, destination) || below(destination, data))
+        let is_data = |data: &String| {
+            let rest = below(destination, data.trim_end_matches('/'))?;
+            let part = rest.split('/').next().unwrap_or_default();
+            (part.is_empty() || parts.contains(&part)).then_some("")
+        };
+        let leads_there = |data| below(data, destination).filter(|_| !destination.is_empty());
+        let mut folders = self.data_directories.iter();
+        let found = folders.clone().find_map(is_data);
+        found.or_else(|| folders.find_map(|data| leads_there(data)))
+    }
+
+    /// Whether dumps replace an entry of the data folder, by its name.
+    #[must_use]
+    pub fn is_dumped(&self, entry: &str) -> bool {
+        match &self.settings {
+            Settings::Redis(s) => s.is_dumped(entry),
+            Settings::PostgreSql(_) | Settings::MySql(_) | Settings::MongoDb(_) => true,
+        }
     }
 
     /// Whether accepted dumps make a copy of the data volume redundant.
@@ -269,6 +290,16 @@ impl Recipe {
         }
     }
 
+    /// Checks after the start that the server loaded a placed dump; none where none is placed.
+    /// `head` is the dump's beginning, [`HEAD_BYTES`](crate::HEAD_BYTES) of it if there are so many.
+    #[must_use]
+    pub fn check_placed(&self, file_name: &str, head: &[u8]) -> Option<RestoreStep> {
+        match &self.settings {
+            Settings::Redis(s) => s.check_placed(file_name, head),
+            Settings::PostgreSql(_) | Settings::MySql(_) | Settings::MongoDb(_) => None,
+        }
+    }
+
     fn restore_one(&self, file_name: &str) -> Result<DumpRestore, UnknownDump> {
         match &self.settings {
             Settings::PostgreSql(s) => s.restore(file_name),
@@ -281,6 +312,12 @@ impl Recipe {
             file_name: file_name.to_owned(),
         })
     }
+}
+
+/// What leads from `folder` to `path`, if it is there or below.
+fn below<'p>(path: &'p str, folder: &str) -> Option<&'p str> {
+    let rest = path.strip_prefix(folder)?;
+    (rest.is_empty() || rest.starts_with('/')).then(|| rest.trim_matches('/'))
 }
 
 /// The end of the name of a file that holds one database; what else there is has another.
@@ -352,30 +389,48 @@ mod tests {
     }
 
     #[test]
-    fn mounts_at_above_and_below_the_data_are_live() {
-        let environment = ["PGDATA=/srv/pg/data".to_owned()];
-        let container = Container {
-            image: "postgres:15",
-            environment: &environment,
-            command: &[],
+    fn mounts_that_hold_the_data_are_live_and_what_is_mounted_into_it_is_not() {
+        let check = |image: &str, data: &str, mounts: &[(&str, Option<&str>)]| {
+            let environment: Vec<String> = [data.to_owned()].into();
+            let container = Container {
+                image,
+                environment: &environment,
+                command: &[],
+            };
+            let recipe = Recipe::recognise(&container).unwrap();
+            for (mount, expected) in mounts {
+                assert_eq!(recipe.data_below(mount), *expected, "{image} {mount}");
+            }
         };
-        let recipe = Recipe::recognise(&container).unwrap();
-        for owned in [
-            "/srv/pg/data",
-            "/srv/pg/",
-            "/srv/pg/data/pg_wal",
-            "/var/lib/postgresql/data",
-        ] {
-            assert!(recipe.owns_mount(owned), "{owned}");
-        }
-        for foreign in [
-            "/",
-            "/srv/p",
-            "/srv/pg/database",
-            "/backup",
-            "/docker-entrypoint-initdb.d",
-        ] {
-            assert!(!recipe.owns_mount(foreign), "{foreign}");
-        }
+        let postgres = [
+            ("/srv/app/pg", Some("")),
+            ("/srv/app/pg/", Some("")),
+            ("/srv/app/pg/pg_wal", Some("")),
+            ("/srv/app/pg/pg_tblspc/16384", Some("")),
+            ("/srv/app/", Some("pg")),
+            ("/srv", Some("app/pg")),
+            ("/srv/app/pg/backups", None),
+            ("/srv/app/pg/server.crt", None),
+            ("/srv/app/p", None),
+            ("/srv/app/pg2", None),
+            ("/var/lib/postgresql/data", None),
+            ("/", None),
+            ("/docker-entrypoint-initdb.d", None),
+        ];
+        check("postgres:15", "PGDATA=/srv/app/pg", &postgres);
+        let official = [
+            ("/var/lib/postgresql", Some("data")),
+            ("/var/lib/postgresql/backups", None),
+            ("/var/lib/postgresql/server.crt", None),
+        ];
+        check("postgres:15", "PGDATA=/var/lib/postgresql/data", &official);
+        let bitnami = [
+            ("/bitnami/postgresql", Some("")),
+            ("/bitnami/postgresql/data", Some("")),
+            ("/bitnami/postgresql/conf", None),
+        ];
+        check("bitnami/postgresql", "X=", &bitnami);
+        check("mariadb", "X=", &[("/var/lib/mysql/conf", None)]);
+        check("redis", "X=", &[("/data", Some(""))]);
     }
 }

@@ -5,7 +5,11 @@
 //! would start empty; so the dump goes where such a server looks, and the file's name in the
 //! point says which of the three places that is.
 //!
-//! Invariant: the survey asks the running server how it persists; its definition may not say.
+//! Where a server looks may also stand in its configuration file, which a definition does not
+//! show. So after its start the server is asked where it looked and whether it has keys.
+//!
+//! Invariant: the survey asks the running server how it persists; its definition may not say. A
+//! server that is empty while the dump is not never counts as restored.
 
 use refloat_model::secret::Secret;
 
@@ -13,6 +17,7 @@ use crate::container::Container;
 use crate::end_check::EndCheck;
 use crate::engine::{Engine, VolumeCopy};
 use crate::exec::{Exec, FIRST};
+use crate::rdb_head::lasting_database;
 use crate::recipe::{DumpStep, Known, Recipe, Survey, SurveyRejected};
 use crate::restore::{DumpRestore, Input, PlacedContent, PlacedFile, Proof, RestoreStep};
 
@@ -42,6 +47,35 @@ const RUN: &str = r#"exec "$cli" "$@"
 
 /// A server that still loads answers with an error, and the client succeeds.
 const RUN_PING: &str = r#"[ "$("$cli" "$@" PING)" = PONG ]
+"#;
+
+/// Compares where the server looks with where the dump was placed, if it may be asked (`CONFIG` can
+/// be forbidden), and looks for keys. Its arguments: port, folder, a database that must have keys,
+/// then names and values of settings.
+const RUN_CHECK: &str = r#"port=$1 folder=$2 database=$3
+shift 3
+ask() { "$cli" ${port:+-p "$port"} "$@"; }
+setting() {
+ask CONFIG GET "$1" | { IFS= read -r name; IFS= read -r value; [ "$name" = "$1" ] &&
+printf %s "$value"; }
+}
+refuse() { echo "$1" >&2; exit 1; }
+if actual=$(setting dir); then
+[ "$actual" = "$(cd "$folder" && pwd -P)" ] ||
+refuse "the dump was placed in $folder, the server looks in $actual (its configuration file)"
+while [ $# -gt 0 ]; do
+actual=$(setting "$1") || actual=
+[ "$actual" = "$2" ] ||
+refuse "the dump was placed for $1 '$2', the server has '$actual' (its configuration file)"
+shift 2
+done
+fi
+if [ -n "$database" ]; then
+case $(ask INFO keyspace) in
+*"db$database:keys="*) ;;
+*) refuse "the dump has keys in database $database, the server has none";;
+esac
+fi
 "#;
 
 /// What the definition says.
@@ -120,6 +154,14 @@ pub(crate) fn parse_survey(stdout: &[u8]) -> Result<Survey, SurveyRejected> {
 }
 
 impl Settings {
+    /// Whether the dump replaces an entry of the data folder. Lists of users, and what a cluster
+    /// knows of its nodes, are others.
+    pub(crate) fn is_dumped(&self, entry: &str) -> bool {
+        [&self.snapshot_name, &self.append_only_folder].contains(&&entry.to_owned())
+            || entry.starts_with(&self.append_only_name)
+            || entry.starts_with("temp-")
+    }
+
     pub(crate) fn readiness(&self) -> Exec {
         self.cli(RUN_PING, &[])
     }
@@ -167,6 +209,45 @@ impl Settings {
         })
     }
 
+    pub(crate) fn check_placed(&self, file_name: &str, head: &[u8]) -> Option<RestoreStep> {
+        let (snapshot, file, folder) = (
+            self.snapshot_name.as_str(),
+            self.append_only_name.as_str(),
+            self.append_only_folder.as_str(),
+        );
+        let settings: &[&str] = match file_name {
+            SNAPSHOT => &["appendonly", "no", "dbfilename", snapshot],
+            APPEND_ONLY => &[
+                "appendonly",
+                "yes",
+                "appenddirname",
+                folder,
+                "appendfilename",
+                file,
+            ],
+            // A server that knows a folder does not look at the single file.
+            APPEND_ONLY_SINGLE => &[
+                "appendonly",
+                "yes",
+                "appenddirname",
+                "",
+                "appendfilename",
+                file,
+            ],
+            _ => return None,
+        };
+        let text = |number: Option<u64>| number.map(|n| n.to_string()).unwrap_or_default();
+        let port = text(self.port.map(u64::from));
+        let database = text(lasting_database(head));
+        let fixed = [port.as_str(), &self.directory, &database];
+        Some(RestoreStep {
+            title: format!("check that the server loaded {file_name}"),
+            exec: self.script(RUN_CHECK, fixed.into_iter().chain(settings.iter().copied())),
+            input: Input::None,
+            proof: Proof::ExitStatus,
+        })
+    }
+
     pub(crate) fn verify(&self) -> RestoreStep {
         RestoreStep {
             title: "ask the server".to_owned(),
@@ -179,10 +260,11 @@ impl Settings {
     fn cli(&self, script: &str, arguments: &[&str]) -> Exec {
         let port = self.port.map(|port| ["-p".to_owned(), port.to_string()]);
         let port = port.iter().flatten().map(String::as_str);
-        let mut exec = Exec::script(
-            format!("{FIRST}{LOGIN}{script}"),
-            port.chain(arguments.iter().copied()),
-        );
+        self.script(script, port.chain(arguments.iter().copied()))
+    }
+
+    fn script<'s>(&self, script: &str, arguments: impl IntoIterator<Item = &'s str>) -> Exec {
+        let mut exec = Exec::script(format!("{FIRST}{LOGIN}{script}"), arguments);
         exec.environment = self
             .password
             .iter()

@@ -97,8 +97,14 @@ impl Server {
 
     /// Starts the server and waits until the recipe calls it ready.
     pub fn start(&mut self, user: Option<&str>) {
+        let command = self.command.clone();
+        self.start_as(&command, user);
+    }
+
+    /// The same with another command than the "container's" definition shows.
+    pub fn start_as(&mut self, command: &[String], user: Option<&str>) {
         let log = std::fs::File::create(self.folder.path().join("log")).unwrap();
-        let mut command = as_user(user, &self.command);
+        let mut command = as_user(user, command);
         command.env("PATH", PATH).stdin(Stdio::null());
         command.stdout(log.try_clone().unwrap()).stderr(log);
         self.process = Some(command.spawn().unwrap());

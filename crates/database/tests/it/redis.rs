@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use refloat_database::{DumpRejected, Exec, PlacedContent, SurveyRejected};
+use refloat_database::{
+    DumpRejected, Exec, HEAD_BYTES, PlacedContent, StepRejected, SurveyRejected,
+};
 
 use crate::playground::{Server, free_port, installed, words};
 
@@ -66,6 +68,12 @@ fn place(server: &Server, file_name: &str, dump: &[u8]) {
     }
 }
 
+fn check_placed(server: &Server, file_name: &str, dump: &[u8]) -> Result<(), StepRejected> {
+    let head = &dump[..dump.len().min(HEAD_BYTES)];
+    let check = server.recipe.check_placed(file_name, head).unwrap();
+    server.restore_step(&check, b"")
+}
+
 fn restores_into_another_server(options: &[&str], file_name: &str) {
     if !installed(&["redis-server", "redis-cli"]) {
         return;
@@ -91,6 +99,7 @@ fn restores_into_another_server(options: &[&str], file_name: &str) {
     new.stop();
     place(&new, file_name, &dumps[0].1);
     new.start(None);
+    assert_eq!(check_placed(&new, file_name, &dumps[0].1), Ok(()));
     assert_eq!(new.restore_step(&new.recipe.verify(), b""), Ok(()));
     assert_eq!(content(&new), content(&old));
     // And it is the server's own now.
@@ -161,4 +170,49 @@ fn killed_dumps_wrong_passwords_and_dead_servers_are_rejected() {
     dump.exec.environment = password;
     server.kill();
     assert_eq!(server.dump(&dump).1, rejected);
+}
+
+#[test]
+fn a_server_that_looks_elsewhere_or_is_empty_does_not_pass() {
+    if !installed(&["redis-server", "redis-cli"]) {
+        return;
+    }
+    let mut old = server(&["--save", "", "--repl-diskless-sync-delay", "0"]);
+    old.start(None);
+    cli(&old, &["SET", "greeting", "hello"]);
+    let (_, dump) = old.dump_all().remove(0);
+    // As a configuration file would say it: the command does not show it.
+    for (elsewhere, file_name) in [
+        ("dbfilename shop.rdb", "dump.rdb"),
+        ("appendonly yes", "dump.rdb"),
+        ("dir /", "dump.rdb"),
+        ("appendonly no", "appendonly.rdb"),
+        ("appendfilename other.aof", "appendonly.rdb"),
+        (
+            "rename-command CONFIG \"\"\ndbfilename shop.rdb",
+            "dump.rdb",
+        ),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().to_str().unwrap().to_owned();
+        let conf = folder.path().join("redis.conf");
+        std::fs::write(&conf, elsewhere).unwrap();
+        let port = free_port().to_string();
+        let shown = words(&["redis-server", "--port", &port, "--dir", &path]);
+        let mut new = Server::new(folder, "redis:7", Vec::new(), &shown);
+        place(&new, file_name, &dump);
+        let hidden = words(&["redis-server", conf.to_str().unwrap(), "--port", &port]);
+        let dir = words(&["--dir", &path]);
+        let dir = if elsewhere == "dir /" { &[][..] } else { &dir };
+        new.start_as(&[&hidden, dir].concat(), None);
+        assert_eq!(cli(&new, &["DBSIZE"]).trim(), "0", "the trap: {elsewhere}");
+        let rejected = check_placed(&new, file_name, &dump);
+        assert!(
+            matches!(
+                rejected,
+                Err(StepRejected::ExitStatus { code: Some(1), .. })
+            ),
+            "{elsewhere}: {rejected:?}"
+        );
+    }
 }
