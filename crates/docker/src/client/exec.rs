@@ -22,7 +22,11 @@ use crate::error::EngineError;
 use crate::mask::Mask;
 
 /// How much of a command's complaints is kept: its end.
+const COMPLAINT_BYTES_MAX: usize = 64 * 1024;
+/// How much of that is told to people.
 const STDERR_BYTES_MAX: usize = 4096;
+/// How much output is read at once where only its end is kept.
+const PIECE_BYTES: usize = 64 * 1024;
 /// How often and how long the status is asked for after the output ended: engines close the
 /// stream a moment before they record the status.
 const STATUS_ATTEMPTS: u32 = 50;
@@ -59,8 +63,10 @@ pub(crate) struct CommandEnd {
 pub(crate) struct Finished {
     /// Its exit status; none if the engine does not know it.
     pub(crate) code: Option<i64>,
-    /// The end of its standard error.
+    /// The end of its standard error, for people.
     pub(crate) stderr: String,
+    /// A longer end of it, for programs.
+    pub(crate) complaint: Vec<u8>,
 }
 
 impl Finished {
@@ -156,6 +162,34 @@ impl Client {
         Ok((output, finished))
     }
 
+    /// Runs a command to its end and keeps the end of its standard output.
+    pub(crate) fn run_for_its_end(
+        &self,
+        command: Command<'_>,
+        output_bytes_max: usize,
+        cancel: &Cancel,
+    ) -> Result<(Vec<u8>, Finished), EngineError> {
+        let RunningCommand {
+            output: mut stream,
+            end,
+        } = self.exec(command, cancel)?;
+        let mut output = Vec::new();
+        let mut piece = vec![0; PIECE_BYTES];
+        loop {
+            let read = stream.read(&mut piece);
+            let read = read.map_err(|source| EngineError::Local {
+                operation: "read a command's output",
+                source,
+            })?;
+            if read == 0 {
+                break;
+            }
+            keep_tail(&mut output, &piece[..read], output_bytes_max);
+        }
+        let finished = end.finish(self)?;
+        Ok((output, finished))
+    }
+
     fn create_exec(&self, command: &Command<'_>) -> Result<String, EngineError> {
         let environment: Vec<String> = command
             .environment
@@ -197,9 +231,13 @@ impl CommandEnd {
             .complaint
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
+        let last = complaint.len().saturating_sub(STDERR_BYTES_MAX);
         Ok(Finished {
             code,
-            stderr: String::from_utf8_lossy(&complaint).trim().to_owned(),
+            stderr: String::from_utf8_lossy(&complaint[last..])
+                .trim()
+                .to_owned(),
+            complaint: complaint.clone(),
         })
     }
 }
@@ -217,7 +255,8 @@ async fn forward(
             Ok(None) => Ok(Vec::new()),
             Ok(Some(Err(error))) => Err(error.into()),
             Ok(Some(Ok(LogOutput::StdErr { message }))) => {
-                keep_tail(&complaint, &message);
+                let mut kept = complaint.lock().unwrap_or_else(PoisonError::into_inner);
+                keep_tail(&mut kept, &message, COMPLAINT_BYTES_MAX);
                 continue;
             }
             Ok(Some(Ok(LogOutput::StdOut { message }))) if message.is_empty() => continue,
@@ -233,9 +272,8 @@ async fn forward(
     }
 }
 
-fn keep_tail(complaint: &Mutex<Vec<u8>>, message: &[u8]) {
-    let mut kept = complaint.lock().unwrap_or_else(PoisonError::into_inner);
-    kept.extend_from_slice(message);
-    let excess = kept.len().saturating_sub(STDERR_BYTES_MAX);
+fn keep_tail(kept: &mut Vec<u8>, more: &[u8], bytes_max: usize) {
+    kept.extend_from_slice(more);
+    let excess = kept.len().saturating_sub(bytes_max);
     kept.drain(..excess);
 }

@@ -10,7 +10,7 @@ use refloat_model::cancel::Cancelled;
 use refloat_source::StoredError;
 
 use crate::definition::DocumentError;
-use crate::error::EngineError;
+use crate::error::{EngineError, chain};
 
 /// Why a step failed.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +86,15 @@ impl Failure {
             subject,
             source: Box::new(source),
         }
+    }
+
+    /// One failure that tells all of `failures`.
+    pub(super) fn all(mut failures: Vec<Self>) -> Option<Self> {
+        if failures.len() < 2 {
+            return failures.pop();
+        }
+        let told: Vec<String> = failures.iter().map(|failure| chain(failure)).collect();
+        Some(Self::Needs(told.join("; ")))
     }
 
     /// For `map_err` around a file operation.

@@ -18,7 +18,7 @@ mod objects;
 mod swarm;
 
 pub(super) use containers::waits_for;
-pub(super) use data::recipe;
+pub(super) use data::{beside, recipe};
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -37,22 +37,28 @@ fn await_psql(engine: &Engine) {
     }
 }
 
-fn databases(engine: &Engine) {
-    engine.build_demo_images(&["postgres:15", "redis:7"]);
-    engine.docker([
+/// A server whose data is in a volume or a folder of the host.
+fn postgres(engine: &Engine, data: &str) {
+    postgres_with(engine, &[format!("{data}:/var/lib/postgresql/data")]);
+}
+
+fn postgres_with(engine: &Engine, mounts: &[String]) {
+    let mut words = vec![
         "run",
         "-d",
         "--name=db",
-        "-e",
-        "POSTGRES_USER=shop",
-        "-e",
-        "POSTGRES_PASSWORD=secret",
-        "-e",
-        "PGPASSWORD=secret",
-        "-v",
-        "db-data:/var/lib/postgresql/data",
-        "postgres:15",
-    ]);
+        "--env=POSTGRES_USER=shop",
+        "--env=POSTGRES_PASSWORD=secret",
+        "--env=PGPASSWORD=secret",
+    ];
+    words.extend(mounts.iter().flat_map(|mount| ["-v", mount]));
+    words.push("postgres:15");
+    engine.docker(words);
+    await_psql(engine);
+}
+
+fn databases(engine: &Engine) {
+    engine.build_demo_images(&["postgres:15", "redis:7"]);
     engine.docker([
         "run",
         "-d",
@@ -66,7 +72,7 @@ fn databases(engine: &Engine) {
         "--appendonly",
         "yes",
     ]);
-    await_psql(engine);
+    postgres(engine, "db-data");
     psql(
         engine,
         "CREATE TABLE t AS SELECT generate_series(1, 1000) n",
@@ -229,4 +235,188 @@ fn a_replaced_database_in_use_is_emptied_before_its_dump_is_loaded() {
         let keys = ["exec", "cache", "redis-cli", "keys", "*"];
         assert_eq!(engine.docker(keys), "greeting");
     }
+}
+
+/// The action for the dump of `db` with `on_conflict`.
+fn dump_of_db(engine: &Engine, point: &Point, on_conflict: OnConflict) -> Action {
+    let request = RestoreRequest {
+        on_conflict,
+        ..RestoreRequest::default()
+    };
+    let steps = plan(&target(engine), point, &request).steps;
+    let dump = steps.into_iter().find(|step| step.kind == ItemKind::Dump);
+    dump.unwrap().action
+}
+
+#[test]
+fn newer_data_of_a_server_that_is_gone_is_never_dropped_unasked() {
+    let Some(engine) = engine() else { return };
+    engine.build_demo_images(&["postgres:15"]);
+    let folder = engine.folder().join("pgdata");
+    let bound = folder.to_str().unwrap().to_owned();
+    // A folder of the host, and a volume of which the point has nothing.
+    for data in [bound.as_str(), "db-data"] {
+        postgres(&engine, data);
+        psql(
+            &engine,
+            "CREATE TABLE t AS SELECT generate_series(1, 1000) n",
+        );
+        let mut point = Point::capture(&engine);
+        point.items.retain(|i| i.item.kind != ItemKind::Volume);
+        psql(&engine, "CREATE TABLE newer AS SELECT 7 n");
+        psql(&engine, "DELETE FROM t");
+        engine.docker(["stop", "db"]);
+        engine.docker(["rm", "db"]);
+
+        let there = if data == bound {
+            &bound
+        } else {
+            "volume db-data"
+        };
+        let Action::Conflict { why } = dump_of_db(&engine, &point, OnConflict::Fail) else {
+            panic!("newer data in {data} would be dropped unasked")
+        };
+        assert!(why.contains(there), "{why}");
+        let renamed = dump_of_db(&engine, &point, OnConflict::Rename);
+        assert_eq!(renamed.word(), "conflict");
+        let keep = RestoreRequest {
+            on_conflict: OnConflict::Skip,
+            ..RestoreRequest::default()
+        };
+        restore_all(&target(&engine), &point, &keep);
+        await_psql(&engine);
+        assert_eq!(psql(&engine, "SELECT n FROM newer"), "7");
+
+        engine.docker(["stop", "db"]);
+        engine.docker(["rm", "db"]);
+        let replace = RestoreRequest {
+            on_conflict: OnConflict::Replace,
+            ..RestoreRequest::default()
+        };
+        restore_all(&target(&engine), &point, &replace);
+        await_psql(&engine);
+        assert_eq!(psql(&engine, ROWS), "1000 500500");
+        assert_eq!(psql(&engine, "SELECT to_regclass('newer') IS NULL"), "t");
+
+        engine.docker(["rm", "-f", "-v", "db"]);
+        match data == bound {
+            true => std::fs::remove_dir_all(&folder).unwrap(),
+            false => drop(engine.docker(["volume", "rm", "db-data"])),
+        }
+        let empty = dump_of_db(&engine, &point, OnConflict::Fail);
+        assert_eq!(empty, Action::Create, "{data}");
+    }
+}
+
+#[test]
+fn what_is_mounted_beside_a_database_comes_back() {
+    let Some(engine) = engine() else { return };
+    engine.build_demo_images(&["postgres:15"]);
+    let folder = engine.folder().join("db");
+    let (backups, file) = (folder.join("backups"), folder.join("server.crt"));
+    std::fs::create_dir_all(&backups).unwrap();
+    std::fs::write(backups.join("old.sql"), "old\n").unwrap();
+    std::fs::write(&file, "certificate\n").unwrap();
+    let inside = "/var/lib/postgresql";
+    postgres_with(
+        &engine,
+        &[
+            format!("db-data:{inside}/data"),
+            format!("{}:{inside}/backups", backups.display()),
+            format!("{}:{inside}/server.crt:ro", file.display()),
+        ],
+    );
+    let point = Point::capture(&engine);
+    engine.docker(["rm", "-f", "db"]);
+    engine.docker(["volume", "rm", "db-data"]);
+    std::fs::remove_dir_all(&folder).unwrap();
+    restore_all(&target(&engine), &point, &RestoreRequest::default());
+    let read = |path: &std::path::Path| std::fs::read_to_string(path).unwrap();
+    assert_eq!(read(&backups.join("old.sql")), "old\n");
+    assert_eq!(read(&file), "certificate\n");
+}
+
+fn redis(engine: &Engine, words: &[&str]) {
+    let run = ["run", "-d", "--name=cache", "--volume=cache-data:/data"];
+    engine.docker([&run, words].concat());
+    let ping = ["exec", "cache", "redis-cli", "ping"];
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !engine.try_docker(ping).stdout.starts_with(b"PONG") {
+        assert!(Instant::now() < deadline, "Redis does not answer");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    engine.docker(["exec", "cache", "redis-cli", "set", "greeting", "hello"]);
+}
+
+#[test]
+fn what_a_redis_loses_is_named() {
+    let Some(engine) = engine() else { return };
+    engine.build_demo_images(&["redis:7"]);
+    let open = ["redis:7", "redis-server", "--protected-mode", "no"];
+    redis(&engine, &open);
+    let users = "echo 'user default on nopass ~* &* +@all' > /data/users.acl";
+    engine.docker(["exec", "cache", "sh", "-c", users]);
+    let point = Point::capture(&engine);
+    let lose = || {
+        engine.docker(["rm", "-f", "cache"]);
+        engine.docker(["volume", "rm", "cache-data"]);
+    };
+    lose();
+    let everything = RestoreRequest::default();
+    let report = crate::estate::restore(&target(&engine), &point, &everything);
+    let get = ["exec", "cache", "redis-cli", "get", "greeting"];
+    assert_eq!(engine.docker(get), "hello");
+    assert!(!report.is_complete());
+    assert_eq!(
+        report.findings[0].message,
+        "not restored beside the database's data: \
+         /docker/web/volumes/cache-data/data/users.acl (1 in all); `restore POINT:PATH --target \
+         FOLDER` brings them back"
+    );
+
+    // A configuration file that the definition does not show: the dump would be ignored.
+    lose();
+    let conf = engine.folder().join("redis.conf");
+    std::fs::write(&conf, "dbfilename shop.rdb\ndir /data\nprotected-mode no\n").unwrap();
+    let mount = format!("--volume={}:/etc/redis.conf:ro", conf.display());
+    redis(
+        &engine,
+        &[&mount, "redis:7", "redis-server", "/etc/redis.conf"],
+    );
+    let point = Point::capture(&engine);
+    lose();
+    let report = crate::estate::restore(&target(&engine), &point, &everything);
+    let dump = report.steps.iter().find(|s| s.step.kind == ItemKind::Dump);
+    let error = dump.unwrap().error.as_deref().unwrap();
+    let why = "check that the server loaded dump.rdb: exit status Some(1): the dump was placed \
+               for dbfilename 'dump.rdb', the server has 'shop.rdb' (its configuration file)";
+    assert_eq!(error, why);
+    assert_eq!(engine.docker(["ps", "--format", "{{.Names}}"]), "");
+}
+
+#[test]
+fn a_rejected_database_is_tried_again_and_long_answers_are_judged_by_their_end() {
+    let Some(engine) = engine() else { return };
+    engine.build_demo_images(&["postgres:15"]);
+    postgres(&engine, "db-data");
+    for database in ["alpha", "beta"] {
+        psql(&engine, &format!("CREATE DATABASE {database}"));
+    }
+    let mut point = Point::capture(&engine);
+    engine.docker(["rm", "-f", "db"]);
+    engine.docker(["volume", "rm", "db-data"]);
+    // Succeeds only after beta, and prints 2 MB.
+    let more = "SELECT 1 / count(*) FROM pg_database WHERE datname = 'beta';
+         SELECT repeat('x', 70000) FROM generate_series(1, 30);";
+    point.edit("/docker/web/dumps/db/alpha.database.sql", |dump| {
+        dump.replace(
+            "SET statement_timeout",
+            &format!("{more}\nSET statement_timeout"),
+        )
+    });
+    restore_all(&target(&engine), &point, &RestoreRequest::default());
+    await_psql(&engine);
+    let databases = "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database
+         WHERE NOT datistemplate";
+    assert_eq!(psql(&engine, databases), "alpha beta postgres shop");
 }

@@ -6,7 +6,9 @@
 use std::io::{Cursor, Read};
 use std::time::{Duration, Instant};
 
-use refloat_database::{DumpRestore, Exec, Input, PlacedContent, Recipe, RestoreStep};
+use refloat_database::{
+    DumpRestore, Exec, HEAD_BYTES, Input, JUDGED_BYTES, PlacedContent, Recipe, RestoreStep,
+};
 use refloat_model::entry::Entry;
 use refloat_model::finding::Finding;
 use refloat_model::item::ItemKind;
@@ -26,15 +28,13 @@ use crate::restore::archive::TarSink;
 use crate::restore::failure::Failure;
 use crate::restore::journal::gone;
 use crate::restore::pipe;
-use crate::restore::plan::{MISSING, recipe};
+use crate::restore::plan::{MISSING, beside, is_made, recipe};
 
 /// How long a new server may take to answer: it makes its data folder first.
 const READY_TIMEOUT: Duration = Duration::from_secs(300);
 const READY_POLL: Duration = Duration::from_millis(500);
 /// How long a loading database may say nothing: it builds indexes in silence.
 const SILENCE_MAX: Duration = Duration::from_secs(6 * 3600);
-/// How much of a command's output is kept for the recipe to judge.
-const OUTPUT_BYTES_MAX: u64 = 1024 * 1024;
 
 /// One database server and what is loaded into it.
 struct Loading {
@@ -57,7 +57,8 @@ impl Execution<'_> {
         self.tools
             .progress
             .phase(&format!("loading the dump of {name}"));
-        let existing = matches!(step.action, Action::Replace { .. });
+        // A server that this restore made is not one that was there before, whatever its data is.
+        let existing = matches!(step.action, Action::Replace { .. }) && !self.makes(&step.name);
         self.journal.begin(ItemKind::Dump, &name)?;
         match self.load(&loading, existing) {
             Ok(remarks) => {
@@ -65,6 +66,12 @@ impl Execution<'_> {
                 self.tools
                     .progress
                     .item(&format!("dump {}", step.name), &Outcome::Saved);
+                if !existing
+                    && let Some(beside) = beside(self.tools.point, &self.tools.holding, &step.name)
+                {
+                    let subject = format!("container {name}");
+                    self.findings.push(Finding::error(subject, beside));
+                }
                 let keep_running = loading.container.started && !self.tools.request.leave_stopped;
                 if !existing && !keep_running {
                     self.stop(&name)?;
@@ -80,6 +87,14 @@ impl Execution<'_> {
                 Err(failure)
             }
         }
+    }
+
+    /// Whether the plan makes the container.
+    fn makes(&self, name: &str) -> bool {
+        let mut steps = self.plan.steps.iter();
+        steps.any(|step| {
+            step.kind == ItemKind::Container && step.name == name && is_made(&step.action)
+        })
     }
 
     fn loading(&self, name: &str) -> Result<Loading, Failure> {
@@ -135,9 +150,8 @@ impl Execution<'_> {
         }
         self.start(name)?;
         self.await_ready(loading)?;
-        for (restore, path, _) in &loading.restores {
-            self.run_steps(loading, restore, path)?;
-        }
+        self.check_placed(loading)?;
+        self.run_all(loading)?;
         self.run_step(loading, &loading.recipe.verify(), None)?;
         let bytes: u64 = loading.restores.iter().map(|(_, _, size)| size).sum();
         Counters::add(&self.tools.progress.counters().bytes_done, bytes);
@@ -150,6 +164,43 @@ impl Execution<'_> {
             "{} loaded, the server answers",
             titles.join(", ")
         )])
+    }
+
+    /// Asks a server that started on placed files whether it loaded them.
+    fn check_placed(&self, loading: &Loading) -> Result<(), Failure> {
+        for (restore, path, _) in &loading.restores {
+            if restore.placed_files.is_empty() {
+                continue;
+            }
+            let mut head = Vec::new();
+            let dump = self.tools.point.open(path)?;
+            dump.take(HEAD_BYTES as u64).read_to_end(&mut head)?;
+            let check = loading.recipe.check_placed(&restore.file_name, &head);
+            if let Some(check) = check {
+                self.run_step(loading, &check, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Loads all files. One that is rejected does not keep the others out, and gets a second try:
+    /// a view may need a table of a database that came after it.
+    fn run_all(&self, loading: &Loading) -> Result<(), Failure> {
+        let mut open: Vec<_> = loading.restores.iter().collect();
+        for last in [false, true] {
+            let mut rejected = Vec::new();
+            for restore in std::mem::take(&mut open) {
+                self.tools.cancel.check()?;
+                if let Err(failure) = self.run_steps(loading, &restore.0, &restore.1) {
+                    rejected.push(failure);
+                    open.push(restore);
+                }
+            }
+            if last && let Some(failure) = Failure::all(rejected) {
+                return Err(failure);
+            }
+        }
+        Ok(())
     }
 
     /// Runs the steps of one file; if one is rejected, the database is brought back as it was.
@@ -187,7 +238,7 @@ impl Execution<'_> {
             }
         };
         let (output, finished) = self.exec(loading, &step.exec, input)?;
-        let judged = step.judge(finished.code, &output, finished.stderr.as_bytes());
+        let judged = step.judge(finished.code, &output, &finished.complaint);
         judged.map_err(|rejected| {
             let said = loading.mask.apply(&finished.stderr);
             match said.trim() {
@@ -219,7 +270,7 @@ impl Execution<'_> {
         let run = self
             .tools
             .client
-            .run(command, OUTPUT_BYTES_MAX, self.tools.cancel);
+            .run_for_its_end(command, JUDGED_BYTES, self.tools.cancel);
         run.map_err(Failure::engine(
             "run a command in",
             format!("container {name}"),

@@ -269,7 +269,7 @@ impl Planner<'_> {
                 None => {
                     mount.data.is_some()
                         && !self.is_there(mount)
-                        && !self.is_filled_by_dump(name, wanted, &mount.destination, rules)
+                        && !self.is_filled_by_dump(name, wanted, mount, rules)
                 }
             };
             lost.then(|| format!("{MISSING}the data of {} {}", key.0.word(), mount.source))
@@ -289,7 +289,7 @@ impl Planner<'_> {
         &self,
         name: &str,
         wanted: &ContainerDefinition,
-        destination: &str,
+        mount: &MountDefinition,
         rules: &DatabaseRules,
     ) -> bool {
         let dump = self.holding.dumps.get(name);
@@ -297,7 +297,7 @@ impl Planner<'_> {
             && dump.is_some_and(|held| held.record.outcome.is_saved())
             && !rules.unneeded.contains_key(name)
             && rules.volumes.get(name).is_none_or(Vec::is_empty)
-            && recipe(wanted).is_some_and(|recipe| recipe.owns_mount(destination))
+            && recipe(wanted).is_some_and(|recipe| self.holds_data(&recipe, mount))
     }
 
     fn decide_dump(&mut self, name: &str, rules: &DatabaseRules) {
@@ -352,7 +352,7 @@ impl Planner<'_> {
     }
 
     fn dump_action(
-        &self,
+        &mut self,
         name: &str,
         target_name: &str,
         asked: bool,
@@ -396,10 +396,16 @@ impl Planner<'_> {
         let remade = volumes
             .iter()
             .any(|volume| self.decision(ItemKind::Volume, volume).is_some_and(is_made));
+        let data = self.data_beside(name, volumes);
         match self.ground.notes.progress(ItemKind::Dump, target_name) {
-            Progress::Done if is_present && !remade => return Action::Reuse,
+            Progress::Done if !remade && (is_present || !volumes.is_empty() || data.is_some()) => {
+                return Action::Reuse;
+            }
             Progress::Done | Progress::Begun => return Action::Create,
             Progress::Untouched => {}
+        }
+        if let Some(data) = data {
+            return self.over_data(name, data);
         }
         // A new server, or one whose empty volumes an earlier run of this restore made.
         let begun = volumes.iter().any(|volume| {
@@ -411,6 +417,19 @@ impl Planner<'_> {
             false => Action::Skip {
                 why: "the data of its server is kept".to_owned(),
             },
+        }
+    }
+
+    /// The action for a dump whose server has data already.
+    fn over_data(&mut self, name: &str, data: Relation) -> Action {
+        match self.action(ItemKind::Dump, name, data) {
+            Action::Rename { .. } => {
+                self.names.remove(ItemKind::Dump, name);
+                Action::Conflict {
+                    why: "its server has data, which cannot get another name".to_owned(),
+                }
+            }
+            action => action,
         }
     }
 }

@@ -7,18 +7,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use refloat_database::{Recipe, VolumeCopy};
+use refloat_model::entry::EntryKind;
 use refloat_model::finding::Finding;
 use refloat_model::item::ItemKind;
 use refloat_model::outcome::Consistency;
 use refloat_model::plan::Action;
 use refloat_model::point::ItemRecord;
 use refloat_model::tree_path::TreePath;
+use refloat_source::StoredPoint;
 
+use super::super::holding::{Holding, child};
 use super::super::journal::Progress;
 use super::super::{compare, likeness};
 use super::{MISSING, Planner, Relation, is_name};
-use crate::definition::{ContainerDefinition, MountKind, VolumeDefinition};
+use crate::definition::{ContainerDefinition, MountDefinition, MountKind, VolumeDefinition};
 use crate::layout::{VOLUME_DATA, VOLUME_FILE};
+
+/// A file system's own folder at its top.
+const LOST_AND_FOUND: &str = "lost+found";
 
 /// Where each database's content comes from.
 #[derive(Clone, Debug, Default)]
@@ -55,6 +61,58 @@ pub(in crate::restore) fn recipe(container: &ContainerDefinition) -> Option<Reci
     })
 }
 
+/// What lies beside a database's data in its mounts and does not come back where the dump does.
+pub(in crate::restore) fn beside(
+    point: &dyn StoredPoint,
+    holding: &Holding,
+    container: &str,
+) -> Option<String> {
+    let wanted = &holding.containers.get(container)?.definition;
+    let recipe = recipe(wanted)?;
+    let mut found = Vec::new();
+    // What cannot be listed is no whole copy, and named as that.
+    let mut look = |folder: &TreePath, is_known: &dyn Fn(&str) -> bool| {
+        for entry in point.list(folder).unwrap_or_default() {
+            let name = String::from_utf8_lossy(&entry.name);
+            if !is_known(&name) && name != LOST_AND_FOUND {
+                found.extend(child(folder, &entry.name).map(|path| path.to_string()));
+            }
+        }
+    };
+    for mount in wanted.mounts.iter().filter(|mount| !mount.read_only) {
+        let (Some(below), Some(data)) = (recipe.data_below(&mount.destination), &mount.data) else {
+            continue;
+        };
+        let mut folder = match mount.kind {
+            MountKind::Volume => data.child(VOLUME_DATA),
+            _ => data.clone(),
+        };
+        for step in below.split('/').filter(|step| !step.is_empty()) {
+            look(&folder, &|name| name == step);
+            folder = child(&folder, step.as_bytes()).ok()?;
+        }
+        look(&folder, &|name| recipe.is_dumped(name));
+    }
+    let first = found.first()?;
+    Some(format!(
+        "not restored beside the database's data: {} ({} in all); `restore POINT:PATH --target \
+         FOLDER` brings them back",
+        first,
+        found.len()
+    ))
+}
+
+/// Whether nothing is at a place, or an empty folder; what cannot be looked at may hold data.
+fn is_free(place: &Path) -> bool {
+    match place.symlink_metadata() {
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+        Ok(found) if found.is_dir() => {
+            std::fs::read_dir(place).is_ok_and(|mut entries| entries.next().is_none())
+        }
+        Ok(_) => false,
+    }
+}
+
 /// Whether a copy was made while nothing wrote to it.
 const fn is_settled(record: &ItemRecord) -> bool {
     record.outcome.is_saved()
@@ -84,7 +142,7 @@ impl Planner<'_> {
             };
             let (mut volumes, mut binds) = (Vec::new(), Vec::new());
             for mount in &held.definition.mounts {
-                if !recipe.owns_mount(&mount.destination) {
+                if !self.holds_data(&recipe, mount) {
                     continue;
                 }
                 let old = self.old_name(ItemKind::Volume, &mount.source);
@@ -119,6 +177,10 @@ impl Planner<'_> {
             }
             if dumped {
                 self.say_what_stays_behind(&name, &recipe, &volumes);
+                if let Some(beside) = beside(self.point, &self.holding, &name) {
+                    let subject = format!("container {name}");
+                    self.findings.push(Finding::warning(subject, beside));
+                }
                 rules
                     .emptied
                     .extend(volumes.into_iter().map(|v| (v, name.clone())));
@@ -364,14 +426,7 @@ impl Planner<'_> {
             return Relation::Unseen(format!("{source} cannot be looked at from here"));
         }
         let place = Path::new(source);
-        let is_free = match place.symlink_metadata() {
-            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
-            Ok(found) if found.is_dir() => {
-                std::fs::read_dir(place).is_ok_and(|mut entries| entries.next().is_none())
-            }
-            Ok(_) => false,
-        };
-        if is_free {
+        if is_free(place) {
             return Relation::Absent;
         }
         match likeness::compare_entry(self.point, path, place) {
@@ -380,6 +435,65 @@ impl Planner<'_> {
                 "{source} is there with other content ({difference})"
             )),
         }
+    }
+
+    /// What a server finds where it keeps its data, beside `volumes`, on which steps of their own
+    /// decide: folders of the host, and volumes of which the point has nothing.
+    pub(super) fn data_beside(&self, container: &str, volumes: &[String]) -> Option<Relation> {
+        let wanted = &self.holding.containers.get(container)?.definition;
+        let recipe = recipe(wanted)?;
+        let owned = wanted
+            .mounts
+            .iter()
+            .filter(|mount| self.holds_data(&recipe, mount));
+        let mut found = owned.filter_map(|mount| match mount.kind {
+            MountKind::Volume => {
+                let old = self.old_name(ItemKind::Volume, &mount.source);
+                let decided = volumes.contains(&old);
+                let below = recipe.data_below(&mount.destination)?;
+                (!decided).then(|| self.data_in_volume(&mount.source, below))?
+            }
+            MountKind::Bind => {
+                let below = recipe.data_below(&mount.destination)?;
+                self.data_in_folder(&Path::new(&mount.source).join(below))
+            }
+            MountKind::Tmpfs | MountKind::Other => None,
+        });
+        found.next()
+    }
+
+    fn data_in_volume(&self, name: &str, below: &str) -> Option<Relation> {
+        let (volume, mountpoint) = self.ground.present.volumes.get(name)?;
+        match self.ground.reach.volume_folder(volume, mountpoint) {
+            Some(folder) if is_free(&folder.join(below)) => None,
+            Some(_) => Some(Relation::Differs(format!(
+                "the target has a volume {name} with data"
+            ))),
+            None => Some(Relation::Differs(format!(
+                "the target has a volume {name} whose data cannot be looked at from here"
+            ))),
+        }
+    }
+
+    fn data_in_folder(&self, source: &Path) -> Option<Relation> {
+        let shown = source.display();
+        if !self.ground.reach.is_local() {
+            let why = format!("{shown} cannot be looked at from here");
+            return Some(Relation::Unseen(why));
+        }
+        // A link is followed, as the engine follows it.
+        let place = source.canonicalize();
+        let place = place.unwrap_or_else(|_| source.to_owned());
+        (!is_free(&place)).then(|| Relation::Differs(format!("{shown} is there with data")))
+    }
+
+    /// Whether a mount holds the data of a server, which its dump fills: a writable folder.
+    pub(super) fn holds_data(&self, recipe: &Recipe, mount: &MountDefinition) -> bool {
+        let is_file = || {
+            let stored = mount.data.as_ref().map(|path| self.point.stat(path));
+            matches!(stored, Some(Ok(Some(entry))) if entry.kind != EntryKind::Directory)
+        };
+        !mount.read_only && recipe.owns_mount(&mount.destination) && !is_file()
     }
 
     /// The host path that containers bind the data at `path` from.
