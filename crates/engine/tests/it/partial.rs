@@ -5,6 +5,7 @@ use refloat_engine::config::Keep;
 use refloat_engine::point_list;
 use refloat_engine::retention;
 use refloat_model::cancel::Cancel;
+use refloat_model::finding::Finding;
 use refloat_model::item::ItemKind;
 use refloat_model::progress::Counters;
 use refloat_repository::prune::{self, PruneOptions};
@@ -101,6 +102,21 @@ fn the_finished_part_of_a_late_item_is_the_next_runs_parent_and_goes_when_it_is_
         .back_up(&[other, (volume("big"), files(None))], &[])
         .unwrap();
     assert_eq!(read(&ground), [""; 0], "the saved copy is the parent");
+}
+
+#[test]
+fn a_part_of_what_the_next_run_could_not_see_stays() {
+    let mut ground = Playground::new();
+    ground.deadline = "1h".parse().ok();
+    let other = [(volume("other"), Behaviour::Holds("bytes".into()))];
+    let result = ground.back_up(&[(volume("big"), files(Some(4000)))], &[]);
+    assert!(matches!(result, Err(BackupError::NothingSaved { .. })));
+    ground.findings = vec![Finding::error("volumes", "cannot be listed")];
+    ground.back_up(&other, &[]).unwrap();
+    assert_eq!(verdicts(&ground), ["keep"]);
+    ground.findings.clear();
+    ground.back_up(&other, &[]).unwrap();
+    assert_eq!(verdicts(&ground), ["drop"], "it is not there any more");
 }
 
 #[test]
