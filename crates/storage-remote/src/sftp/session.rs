@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::io::{Read, Write as _};
 use std::process::{Child, ChildStdin};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,10 @@ use crate::http::ConnectOptions;
 const LAST_WORDS_TENTHS: u32 = 20;
 /// Handed to the program at once, in bytes.
 const SENT_BYTES: usize = 4 << 10;
+/// Packets that wait for the program to take them.
+const PACKETS_WAITING_MAX: usize = 16;
+/// How long a sender pauses while these are as many as there may be.
+const FULL_PAUSE: Duration = Duration::from_millis(5);
 /// No answer may be later than so many times the longest silence.
 const LATENESS_MAX: u32 = 15;
 
@@ -35,7 +39,8 @@ type Waiting = Mutex<Option<HashMap<u32, Sender<Answer>>>>;
 pub(super) struct Session {
     host: String,
     child: Mutex<Child>,
-    input: Mutex<ChildStdin>,
+    /// To the thread that hands packets to the program: its pipe may take nothing for ever.
+    input: SyncSender<Vec<u8>>,
     /// Who waits for which id; none once the connection has ended.
     waiting: Arc<Waiting>,
     next: AtomicU32,
@@ -126,10 +131,13 @@ impl Session {
             output,
             heard: Arc::clone(&heard),
         };
+        let (sender, packets) = sync_channel(PACKETS_WAITING_MAX);
+        let noted = Arc::clone(&heard);
+        let _detached = std::thread::spawn(move || deliver(input, &packets, &noted));
         let session = Self {
             host,
             child: Mutex::new(child),
-            input: Mutex::new(input),
+            input: sender,
             waiting: Arc::clone(&waiting),
             next: AtomicU32::new(0),
             said,
@@ -140,7 +148,7 @@ impl Session {
             can_synchronise: AtomicBool::new(false),
         };
         // The first packet has no id; its place holds the version.
-        session.send(&Builder::new(kind::INIT, 3).done())?;
+        session.send(Builder::new(kind::INIT, 3).done())?;
         let (tell, told) = channel();
         let _detached = std::thread::spawn(move || {
             // Whoever waits may have given up.
@@ -256,7 +264,7 @@ impl Session {
             let waiting = waiting.as_mut().ok_or_else(|| self.ended())?;
             let _earlier = waiting.insert(id, sender);
         }
-        self.send(&packet(id))?;
+        self.send(packet(id))?;
         Ok(receiver)
     }
 
@@ -264,14 +272,7 @@ impl Session {
         use std::sync::mpsc::RecvTimeoutError as E;
         let start = Instant::now();
         loop {
-            // A line that is slow and full makes every answer late: what counts is that nothing
-            // comes or goes at all, and that no one answer is left out for ever.
-            let quiet = self.heard.ago().min(start.elapsed());
-            let left = self.silence_max.saturating_sub(quiet);
-            if left.is_zero() || start.elapsed() > self.silence_max * LATENESS_MAX {
-                self.end();
-                return Err(Failure::Silent(self.host.clone()));
-            }
+            let left = self.patience(start)?;
             match answer.recv_timeout(left) {
                 Ok(answer) => return Ok(answer),
                 Err(E::Disconnected) => return Err(self.ended()),
@@ -280,18 +281,31 @@ impl Session {
         }
     }
 
-    fn send(&self, packet: &[u8]) -> Result<(), Failure> {
-        let mut input = self.input.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut sent = Ok(());
-        for piece in packet.chunks(SENT_BYTES) {
-            sent = input.write_all(piece);
-            if sent.is_err() {
-                break;
-            }
-            self.heard.now();
+    /// How long the other side may yet be silent to who has waited since then; ends the connection
+    /// if no longer.
+    ///
+    /// A line that is slow and full makes every answer late: what counts is that nothing comes or goes
+    /// at all, and that no one answer is left out for ever.
+    fn patience(&self, start: Instant) -> Result<Duration, Failure> {
+        let quiet = self.heard.ago().min(start.elapsed());
+        let left = self.silence_max.saturating_sub(quiet);
+        if left.is_zero() || start.elapsed() > self.silence_max * LATENESS_MAX {
+            self.end();
+            return Err(Failure::Silent(self.host.clone()));
         }
-        let sent = sent.and_then(|()| input.flush());
-        sent.map_err(|_| self.refused_to_begin())
+        Ok(left)
+    }
+
+    fn send(&self, mut packet: Vec<u8>) -> Result<(), Failure> {
+        let start = Instant::now();
+        loop {
+            packet = match self.input.try_send(packet) {
+                Ok(()) => return Ok(()),
+                Err(TrySendError::Disconnected(_)) => return Err(self.refused_to_begin()),
+                Err(TrySendError::Full(packet)) => packet,
+            };
+            std::thread::sleep(self.patience(start)?.min(FULL_PAUSE));
+        }
     }
 
     pub(super) fn status(&self, answer: &Answer) -> Result<(), Failure> {
@@ -436,6 +450,21 @@ impl<R: Read> Read for Listening<R> {
             self.heard.now();
         }
         Ok(read)
+    }
+}
+
+/// Hands packets to the program until it takes no more or nobody has any.
+fn deliver(mut input: ChildStdin, packets: &Receiver<Vec<u8>>, heard: &Heard) {
+    for packet in packets {
+        for piece in packet.chunks(SENT_BYTES) {
+            if input.write_all(piece).is_err() {
+                return;
+            }
+            heard.now();
+        }
+        if input.flush().is_err() {
+            return;
+        }
     }
 }
 

@@ -62,6 +62,17 @@ while True:
         say(2, 3, b"")
     elif MODE == "silent":
         pass
+    elif MODE == "deaf":
+        time.sleep(60)
+    elif MODE == "drops":
+        for byte in struct.pack(">IBI", 1000, 105, number):
+            OUT.write(bytes([byte]))
+            OUT.flush()
+            time.sleep(0.05)
+        while True:
+            OUT.write(b"x")
+            OUT.flush()
+            time.sleep(0.05)
     elif MODE == "slow":
         time.sleep(0.3)
         say(105, number, attributes(1, FILE))

@@ -49,3 +49,29 @@ fn silence_ends_a_session() {
     assert!(matches!(failure, Failure::Silent(_)), "{failure}");
     assert!(start.elapsed() < Duration::from_secs(10));
 }
+
+/// What ends the asking of a session, on a thread of its own: it must not take for ever.
+fn ended_by(asking: impl FnOnce() -> Failure + Send + 'static) -> Failure {
+    let (tell, told) = channel();
+    let _detached = std::thread::spawn(move || tell.send(asking()));
+    told.recv_timeout(Duration::from_secs(20)).unwrap()
+}
+
+/// While one thread writes a file nobody waits for an answer, and the pipe takes nothing.
+#[test]
+fn a_server_that_takes_nothing_ends_a_session() {
+    let session = session("deaf", Duration::from_millis(500));
+    let failure = ended_by(move || {
+        let packet = |id| Builder::new(kind::WRITE, id).bytes(&[7; 32 << 10]).done();
+        let mut sent = (0..1_000).map(|_| session.begin(packet));
+        sent.find_map(Result::err).unwrap()
+    });
+    assert!(matches!(failure, Failure::Silent(_)), "{failure}");
+}
+
+#[test]
+fn an_answer_in_drops_ends_a_session() {
+    let session = session("drops", Duration::from_millis(200));
+    let failure = ended_by(move || session.look("/x").unwrap_err());
+    assert!(matches!(failure, Failure::Silent(_)), "{failure}");
+}
