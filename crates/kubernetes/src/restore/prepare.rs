@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use refloat_model::glob::Glob;
 use refloat_model::plan::RestoreRequest;
 use refloat_model::tree_path::TreePath;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::change::Changes;
 use super::hold::{Hold, hold};
@@ -43,6 +43,8 @@ pub(super) struct Prepared {
     pub(super) workload: Option<String>,
     /// As it will be, without owners.
     pub(super) object: Value,
+    /// Where a claim's data was, as the point has it.
+    pub(super) place: Map<String, Value>,
     /// Its owners, without UIDs, which the target gives.
     pub(super) owners: Vec<Value>,
     pub(super) wish: Wish,
@@ -172,7 +174,7 @@ fn one(
     // After conversion: the mapping knows the fields of today.
     changes.mapping.apply(&kind.id(), &mut object);
     if let Some(spec) = map_at(&mut object, "/spec") {
-        spec.extend(place);
+        spec.extend(place.clone());
     }
     if request.leave_stopped {
         stop(&id, &mut object);
@@ -207,6 +209,7 @@ fn one(
         stored_name,
         workload,
         object,
+        place,
         wish,
     }
 }

@@ -98,9 +98,18 @@ pub(super) fn release(prepared: &mut [Prepared], actions: &[Action]) -> Vec<Find
         if matches!(action, Action::Create | Action::Rename { .. }) {
             findings.extend(lost(p, asked.contains(volume).then_some(volume)));
         }
-        remove(&mut p.object, "/spec", &PLACE);
+        remove(&mut p.object, "/spec", &["volumeName"]);
+        // What a transform says instead is meant.
+        if let Some(spec) = map_at(&mut p.object, "/spec") {
+            spec.retain(|key, value| !is_source(key) || p.place.get(key) != Some(value));
+        }
     }
     findings
+}
+
+/// Whether a field of a claim says what a new volume is filled from.
+fn is_source(key: &str) -> bool {
+    key != "volumeName" && PLACE.contains(&key)
 }
 
 /// What a new claim will not have of what the stored one had.
@@ -110,10 +119,11 @@ fn lost(claim: &Prepared, volume: Option<&str>) -> Vec<Finding> {
         let message = format!("its volume {volume} does not come with it: it gets a new one");
         findings.push(Finding::warning(claim.title(), message));
     }
-    let source = ["/spec/dataSourceRef", "/spec/dataSource"]
-        .iter()
-        .find_map(|field| claim.object.pointer(field));
-    if let Some(source) = source {
+    let spec = claim.object.get("spec");
+    let source = claim.place.iter().find(|(key, value)| {
+        is_source(key) && spec.and_then(|spec| spec.get(*key)) == Some(*value)
+    });
+    if let Some((_, source)) = source {
         let field = |key| text(source, key).unwrap_or_default();
         let message = format!(
             "its volume was made from {} {}, which is left out: the new one is made without it",

@@ -228,6 +228,23 @@ fn p7_a_claim_keeps_its_volume_only_if_that_comes_back_too() {
     check(&named, Action::Create, &kept, &[]);
     check(&named, Action::Reuse, &kept, &[]);
     check(&named, Action::Replace { why: why() }, &kept, &[]);
+    let mut chosen = run(
+        objects(),
+        &RestoreRequest {
+            transforms: vec![
+                "[{when: {kinds: [persistentvolumeclaims]}, merge: {spec: {dataSource: {name: mine}}}}]"
+                    .into(),
+            ],
+            ..RestoreRequest::default()
+        },
+        &[],
+    );
+    let actions = [Action::Skip { why: why() }, Action::Create];
+    assert_eq!(release(&mut chosen, &actions), []);
+    assert_eq!(
+        chosen[1].object["spec"],
+        json!({"dataSource": {"kind": "VolumeSnapshot", "name": "mine"}})
+    );
     let told = [other, source_is_left];
     check(&named, Action::Skip { why: why() }, &json!({}), &told);
     check(&named, Action::Conflict { why: why() }, &json!({}), &told);
