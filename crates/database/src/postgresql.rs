@@ -18,7 +18,7 @@ use crate::restore::{DumpRestore, Input, Proof, RestoreStep};
 
 pub(crate) const VOLUME_COPY: VolumeCopy = VolumeCopy::HoldsMore {
     what: "settings edited inside the data directory (postgresql.conf, pg_hba.conf), replication \
-        slots and the template databases",
+        slots, and what was changed in template0 and template1",
 };
 
 /// Where the data is if the definition does not say it; each may be all of a mount.
@@ -116,7 +116,10 @@ impl Settings {
         const TABLESPACES: &str = "SELECT 'tablespace ' || \
             encode(textsend(spcname || ' at ' || pg_tablespace_location(oid)), 'hex') \
             FROM pg_tablespace WHERE spcname NOT IN ('pg_default', 'pg_global')";
-        let queries = [DATABASES, TABLESPACES, "SELECT 'end'"];
+        // It works only in a server that loads it when it starts.
+        const TIMESCALE: &str = "SELECT 'extension ' || encode('timescaledb', 'hex') \
+            FROM pg_settings WHERE name = 'shared_preload_libraries' AND setting ~ 'timescaledb'";
+        let queries = [DATABASES, TABLESPACES, TIMESCALE, "SELECT 'end'"];
         let arguments = queries.map(|query| ["--command", query]);
         self.psql("postgres", arguments.as_flattened())
     }
@@ -153,6 +156,11 @@ impl Settings {
             end: || EndCheck::sql(Marker::Database),
             known: Known::Nothing,
         }));
+        if !survey.extensions.is_empty() {
+            let why = "TimescaleDB: its dumps need the restoring mode of timescaledb_pre_restore, \
+                which a restore does not set; the copies of the volumes are what comes back";
+            steps.push(DumpStep::refused("timescaledb".to_owned(), why.to_owned()));
+        }
         if !survey.tablespaces.is_empty() {
             let why = format!(
                 "tablespace {}: a dump that needs one cannot be loaded by a restore; the copies \
@@ -339,5 +347,25 @@ mod tests {
         let line = crate::exec::COMPLETE;
         assert_eq!(SUFFIX, format!("\nSELECT '{line}';\n"));
         assert!(WHOLE.starts_with(&format!("SELECT '{line}' WHERE")));
+    }
+
+    #[test]
+    fn timescale_is_named_beside_its_dumps() {
+        let container = Container {
+            image: "timescale/timescaledb:2.14-pg15",
+            environment: &[],
+            command: &[],
+        };
+        let recipe = Recipe::recognise(&container).unwrap();
+        let steps = |survey: &[u8]| {
+            let survey = recipe.parse_survey(Some(0), survey).unwrap();
+            let names = recipe.dumps(&survey).into_iter().map(|step| step.file_name);
+            names.collect::<Vec<_>>()
+        };
+        assert_eq!(steps(b"end\n"), [GLOBALS]);
+        assert_eq!(
+            steps(b"extension 74696d657363616c656462\nend\n"),
+            [GLOBALS, "timescaledb"]
+        );
     }
 }

@@ -39,6 +39,8 @@ pub struct Survey {
     pub databases: Vec<String>,
     /// Databases that take no connections.
     pub(crate) closed: Vec<String>,
+    /// Extensions whose data plain dumps cannot bring back.
+    pub(crate) extensions: Vec<String>,
     /// Places of data outside the server's own folder, `NAME at PATH`.
     pub(crate) tablespaces: Vec<String>,
     /// The name of the file for engines whose one dump is placed as a file.
@@ -323,7 +325,8 @@ fn below<'p>(path: &'p str, folder: &str) -> Option<&'p str> {
 /// The end of the name of a file that holds one database; what else there is has another.
 pub(crate) const DATABASE_SUFFIX: &str = ".database.sql";
 
-/// Reads lines `database HEX`, `closed HEX` and `tablespace HEX` that end with the line `end`.
+/// Reads lines of a word (`database`, `closed`, `extension`, `tablespace`) and a name in hex digits,
+/// and the line `end` behind them.
 pub(crate) fn parse_names(stdout: &[u8]) -> Result<Survey, SurveyRejected> {
     let text = String::from_utf8_lossy(stdout);
     let Some(names) = text.trim_end().strip_suffix("end") else {
@@ -335,6 +338,7 @@ pub(crate) fn parse_names(stdout: &[u8]) -> Result<Survey, SurveyRejected> {
         let found = match kind {
             "database" => &mut survey.databases,
             "closed" => &mut survey.closed,
+            "extension" => &mut survey.extensions,
             "tablespace" => &mut survey.tablespaces,
             _ => return Err(not_understood(line)),
         };
