@@ -22,6 +22,7 @@ mod punctual;
 mod run;
 mod skeleton;
 
+pub(crate) use anomaly::is_compared;
 pub use discover::{Discovery, discover};
 pub use images::{ImageCoverage, ImagePlace, ImagePoint, image_coverage, look_into_points};
 pub use plan::{

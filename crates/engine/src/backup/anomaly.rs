@@ -20,19 +20,27 @@ const RANDOM_BYTES_MIN: u64 = 1 << 20;
 /// With fewer files a rename of most of them is everyday work.
 const RENAMED_FILES_MIN: u64 = 20;
 
-/// What is suspicious about a new copy, compared with the newest saved one.
+/// Whether copies of this kind are compared at all.
 #[must_use]
-pub fn compare(new: &ItemRecord, old: &Parent, statistics: &TreeStatistics) -> Option<Finding> {
-    let holds_data = matches!(
-        new.item.kind,
+pub const fn is_compared(kind: ItemKind) -> bool {
+    matches!(
+        kind,
         ItemKind::Volume
             | ItemKind::Bind
             | ItemKind::RootFilesystem
             | ItemKind::Dump
             | ItemKind::Folder
-    );
+    )
+}
+
+/// What is suspicious about a new copy, compared with the newest saved one.
+#[must_use]
+pub fn compare(new: &ItemRecord, old: &Parent, statistics: &TreeStatistics) -> Option<Finding> {
     let is_empty = |record: &ItemRecord| record.bytes == 0 || !record.has_data();
-    if !holds_data || !matches!(new.outcome, Outcome::Saved) || is_empty(&old.record) {
+    if !is_compared(new.item.kind)
+        || !matches!(new.outcome, Outcome::Saved)
+        || is_empty(&old.record)
+    {
         return None;
     }
     let before = format!(

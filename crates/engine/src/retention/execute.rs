@@ -15,7 +15,7 @@ use refloat_repository::repair::REPAIRED_TAG;
 use refloat_repository::{IndexedRepository, RepositoryError, SnapshotId};
 
 use super::{Candidate, Coverage, ForgetPlan, Holding, Holdings, PartialCandidate};
-use crate::backup::{source_title, title};
+use crate::backup::{is_compared, source_title, title};
 use crate::git_export::Gaps;
 use crate::manifest;
 use crate::point_list::{PointSummary, is_partial};
@@ -123,8 +123,11 @@ fn holdings(tree: &StoredTree, record: &PointRecord) -> Option<Holdings> {
         let items = manifest::read_items(tree, source).ok()?;
         holdings.extend(items.iter().map(|item| {
             let (path, holding) = Holding::of(source, item);
-            // A saved item that the backup called wrong was suspicious.
-            let suspicious = holding.saved && accused.contains(&title(&item.item).as_str());
+            // A saved copy that the backup called wrong was suspicious. What it says of definitions is
+            // of hooks and holds that failed, every night perhaps, and not of their copies.
+            let suspicious = holding.saved
+                && is_compared(item.item.kind)
+                && accused.contains(&title(&item.item).as_str());
             (
                 path,
                 Holding {

@@ -70,6 +70,22 @@ fn what_a_source_could_not_show_is_not_taken_for_unwanted() {
 }
 
 #[test]
+fn a_hold_that_fails_every_night_does_not_keep_every_point() {
+    let mut ground = Playground::new();
+    ground.quiesce_fails = true;
+    let volume = crate::playground::volume("data");
+    let definition = item(ItemKind::Project, "shop", Some("shop"));
+    let items = [volume, definition].map(|item| (item, Behaviour::Holds("x".into())));
+    for _ in 0..4 {
+        let report = ground.back_up(&items, &[]).unwrap();
+        let subjects: Vec<_> = report.record.findings.iter().map(|f| &*f.subject).collect();
+        assert_eq!(subjects, ["project shop"]);
+    }
+    let points = [true, true, false, false];
+    assert_eq!(kept(&ground, Changes::Suspicious), points);
+}
+
+#[test]
 fn an_emptied_source_is_told_and_keeps_the_point_before() {
     let mut ground = Playground::new();
     let secrets = objects("secrets", &["a", "b", "c"]);
