@@ -1,6 +1,6 @@
 //! Points whose time is later than that of the run which makes the next one.
 //!
-//! Invariant: a run that does not become the newest point of its policy is not complete: `latest`
+//! Invariant: a run that does not become the newest point of its policy and host is not complete: `latest`
 //! would bring back older data, and `forget` would drop the new data first.
 
 use refloat_model::finding::Finding;
@@ -18,9 +18,10 @@ pub fn compare(
 ) -> Vec<Finding> {
     let points = summaries(snapshots);
     let ahead = points.iter().filter(|p| is_ahead(p.time, started));
-    let (own, others): (Vec<_>, Vec<_>) = ahead
-        .filter(|point| point.id.is_some())
-        .partition(|point| point.policy.as_deref() == Some(&run.policy.name));
+    let (own, others): (Vec<_>, Vec<_>) =
+        ahead.filter(|point| point.id.is_some()).partition(|point| {
+            point.policy.as_deref() == Some(&run.policy.name) && point.host == run.options.host
+        });
     let newest = |points: Vec<&PointSummary>| points.into_iter().max_by_key(|p| p.time).cloned();
     let mut findings = Vec::new();
     if let Some(point) = newest(own) {

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use refloat_model::finding::Finding;
 use refloat_model::item::ItemKind;
 use refloat_model::point::ItemRecord;
+use refloat_model::time::Timestamp;
 use refloat_repository::{SnapshotFile, SnapshotId};
 
 use super::losses;
@@ -15,15 +16,16 @@ use super::plan::{BackupPlan, source_title, title};
 use super::publish::paths;
 use super::run::BackupRun;
 use crate::manifest;
-use crate::point_list::{AD_HOC_POLICY, TAG_POLICY, is_partial};
+use crate::point_list::{AD_HOC_POLICY, TAG_POLICY, is_ahead, is_partial};
 use crate::stored::StoredTree;
 
 /// The newest point of the same policy and host; for a run that was told its sources on the command line, of those
-/// that cover the same.
+/// that cover the same. One of the future counts only if there is no other.
 pub fn previous(
     run: &BackupRun<'_>,
     plan: &BackupPlan,
     snapshots: &[(SnapshotId, SnapshotFile)],
+    started: Timestamp,
 ) -> Option<(SnapshotId, StoredTree)> {
     let paths = (run.policy.name == AD_HOC_POLICY).then(|| paths(plan, AD_HOC_POLICY));
     let newest = snapshots
@@ -34,7 +36,10 @@ pub fn previous(
                 && file.hostname == run.options.host
                 && paths.as_ref().is_none_or(|paths| file.paths == *paths)
         })
-        .max_by_key(|(id, file)| (file.time.instant(), *id));
+        .max_by_key(|(id, file)| {
+            let time = file.time.instant();
+            (!is_ahead(time.into(), started), time, *id)
+        });
     let (id, file) = newest?;
     Some((*id, StoredTree::new(run.repository.clone(), file.tree?)))
 }

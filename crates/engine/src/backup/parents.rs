@@ -13,7 +13,7 @@ use refloat_repository::{BlobId, IndexedRepository, Node, SnapshotFile, Snapshot
 
 use super::plan::{BackupPlan, SourcePlan};
 use crate::manifest;
-use crate::point_list::{TAG, is_partial};
+use crate::point_list::{TAG, is_ahead, is_partial};
 use crate::stored::StoredTree;
 
 /// How many points are looked through for items that are in none of the newer ones.
@@ -56,6 +56,7 @@ pub fn find(
     repository: &IndexedRepository,
     snapshots: &[(SnapshotId, SnapshotFile)],
     plan: &BackupPlan,
+    started: Timestamp,
 ) -> Parents {
     let mut search = Search {
         wanted: plan
@@ -72,8 +73,13 @@ pub fn find(
         // What a repair left of a point lacks something, whatever its manifest says.
         .filter(|(_, file)| !file.tags().iter().any(|tag| tag == REPAIRED_TAG))
         .collect();
-    // Of one run, what it kept of unfinished items stands beside its point.
-    newest_first.sort_by_key(|(id, file)| std::cmp::Reverse((file.time.instant(), *id)));
+    // Of one run, what it kept of unfinished items stands beside its point. One of the future comes
+    // after all others: by its data it may be the oldest.
+    newest_first.sort_by_key(|(id, file)| {
+        let time = file.time.instant();
+        let is_past = !is_ahead(time.into(), started);
+        std::cmp::Reverse((is_past, time, *id))
+    });
     for (_, file) in newest_first.into_iter().take(POINTS_SEARCHED_MAX) {
         search.wanted.retain(|_, paths| !paths.is_empty());
         if search.wanted.is_empty() {

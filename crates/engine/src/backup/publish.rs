@@ -47,7 +47,7 @@ pub fn publish(
         mut figures,
     } = captured;
     let parts = Parts::take(&mut items);
-    let previous = history::previous(run, plan, snapshots);
+    let previous = history::previous(run, plan, snapshots, started);
     let mut skeleton = Skeleton::default();
     for CapturedItem { record, node, .. } in &mut items {
         if let Some(Err(_second)) = node

@@ -180,7 +180,7 @@ pub fn execute(
         });
     }
     let snapshots = run.repository.snapshots()?.snapshots;
-    let parents = parents::find(run.repository, &snapshots, plan);
+    let parents = parents::find(run.repository, &snapshots, plan, started);
     let archiver = Archiver::start(
         run.repository.clone(),
         run.options.archive,

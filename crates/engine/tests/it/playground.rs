@@ -330,6 +330,7 @@ pub struct Playground {
     pub waivers: Vec<Waiver>,
     pub identity: String,
     pub policy: String,
+    pub host: String,
     /// Which workloads it selects; empty means all.
     pub workloads: Vec<Glob>,
     /// What discovery finds worth telling.
@@ -353,6 +354,7 @@ impl Playground {
             waivers: Vec::new(),
             identity: "machine-1".into(),
             policy: "hourly".into(),
+            host: "host".into(),
             workloads: Vec::new(),
             findings: Vec::new(),
             runs: 0,
@@ -405,7 +407,7 @@ impl Playground {
         let options = BackupOptions {
             point: PointId::from_random([self.runs; 16]),
             run: RunId::from_random([self.runs; 16]),
-            host: "host".into(),
+            host: self.host.clone(),
             program: "refloat test".into(),
             tags: Vec::new(),
             deadline: self.deadline.clone(),

@@ -1,6 +1,7 @@
 //! What `forget` keeps after runs that say that something is wrong.
 
 use std::slice::from_ref;
+use std::sync::atomic::Ordering;
 
 use refloat_engine::backup::{BackupReport, is_complete};
 use refloat_engine::config::Keep;
@@ -39,6 +40,10 @@ fn kept(ground: &Playground, changes: Changes) -> Vec<bool> {
     let plan = retention::plan_under(candidates, circumstances, |_| Some(keep.clone()));
     let decisions = plan.groups.iter().flat_map(|group| &group.decisions);
     decisions.map(retention::Decision::is_kept).collect()
+}
+
+fn step(ground: &Playground, seconds: i64) {
+    ground.clock.fetch_add(seconds, Ordering::SeqCst);
 }
 
 fn errors(report: &BackupReport) -> Vec<String> {
@@ -117,10 +122,6 @@ fn a_run_that_does_not_become_the_newest_point_is_not_complete() {
         Behaviour::Holds("x".into()),
     );
     ground.back_up(from_ref(&volume), &[]).unwrap();
-    let step = |ground: &Playground, seconds| {
-        let order = std::sync::atomic::Ordering::SeqCst;
-        ground.clock.fetch_add(seconds, order);
-    };
     // The playground's clock goes on by an hour for each run.
     step(&ground, -3600 - 300);
     let report = ground.back_up(from_ref(&volume), &[]).unwrap();
@@ -154,5 +155,50 @@ fn a_run_that_does_not_become_the_newest_point_is_not_complete() {
             "is of 2026-09-21T16:08:19Z, and this run began at 2026-09-20T17:08:19Z: \
             the clock of one of them is wrong"
         ]
+    );
+}
+
+#[test]
+fn the_wrong_clock_of_one_host_leaves_the_runs_of_others_complete() {
+    let mut ground = Playground::new();
+    let volume = |size| {
+        let item = crate::playground::volume("data");
+        [(item, Behaviour::Holds("x".repeat(size)))]
+    };
+    step(&ground, 86_400);
+    ground.host = "ahead".into();
+    ground.back_up(&volume(10), &[]).unwrap();
+    step(&ground, -86_400);
+    ground.host = "right".into();
+    let report = ground.back_up(&volume(100), &[]).unwrap();
+    assert!(is_complete(&report.record), "{:?}", report.record.findings);
+    assert_eq!(report.record.findings.len(), 1, "a warning");
+    // Its own point is what it is compared with, though the other's is newer by its time.
+    let report = ground.back_up(&volume(20), &[]).unwrap();
+    assert_eq!(
+        errors(&report),
+        [
+            "volume data: has shrunk to 22 bytes in 2 files; the copy of 2026-09-21T16:13:20Z held \
+            102 bytes in 2 files"
+        ]
+    );
+}
+
+#[test]
+fn a_point_of_the_future_is_not_compared_with_if_there_are_others() {
+    let mut ground = Playground::new();
+    let [three, six] = [&["a", "b", "c"][..], &["a", "b", "c", "d", "e", "f"]];
+    let secrets = |names| [objects("secrets", names), objects("services", three)];
+    step(&ground, 86_400);
+    let [_, services] = secrets(three);
+    ground.back_up(from_ref(&services), &[]).unwrap();
+    step(&ground, -86_400);
+    ground.back_up(&secrets(six), &[]).unwrap();
+    let report = ground.back_up(&[services], &[]).unwrap();
+    let lost = "source web: has lost most of what the last recovery point holds (secrets: 6 before, 0 now)";
+    assert!(
+        errors(&report).contains(&lost.to_owned()),
+        "{:?}",
+        errors(&report)
     );
 }
