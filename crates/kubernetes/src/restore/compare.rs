@@ -174,7 +174,7 @@ fn take(want: &mut Value, have: &Value, path: &str, paths: &mut Vec<String>) {
         let inner = join(path, key);
         let is_kept = match (&mut *want, have.get(key)) {
             (_, None | Some(Value::Null)) => true,
-            // Lists are merged by the server.
+            // What a list lacks is added to it: `unite`.
             (Value::Array(_), Some(Value::Array(_))) => true,
             (Value::Object(_), Some(have @ Value::Object(_))) => {
                 take(want, have, &inner, paths);
@@ -187,6 +187,25 @@ fn take(want: &mut Value, have: &Value, path: &str, paths: &mut Vec<String>) {
         }
         is_kept
     });
+}
+
+/// Puts what is there before what every list adds to it, as the server has it: some of it may be
+/// of a controller.
+pub(super) fn unite(want: &mut Value, live: &Value) {
+    match (want, live) {
+        (Value::Object(want), Value::Object(live)) => {
+            for (key, want) in want {
+                unite(want, live.get(key).unwrap_or(&Value::Null));
+            }
+        }
+        (Value::Array(want), Value::Array(live)) => {
+            let added = std::mem::take(want)
+                .into_iter()
+                .filter(|element| !live.contains(element));
+            *want = live.iter().cloned().chain(added).collect();
+        }
+        _ => {}
+    }
 }
 
 fn join(path: &str, key: &str) -> String {

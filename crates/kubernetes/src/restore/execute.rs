@@ -15,8 +15,8 @@ use refloat_model::progress::{Counters, Progress};
 use refloat_model::tree_path::TreePath;
 use serde_json::{Value, json};
 
-use super::compare::{Likeness, Merge, compare, merge, summary};
-use super::finish::{self, Last};
+use super::compare::{Likeness, Merge, compare, merge, summary, unite};
+use super::finish::{self, Last, UPDATES_MAX};
 use super::layer::Layer;
 use super::prepare::Prepared;
 use super::recreate::recreate;
@@ -261,31 +261,45 @@ async fn complete(
     on_conflict: OnConflict,
 ) -> Result<Remarks, StepError> {
     let path = prepared.object_path();
-    let live = match api.call(&Call::get(path.clone())).await {
-        Ok(live) => Some(live),
-        Err(error) if error.is_not_found() => None,
-        Err(error) => return Err(error.into()),
-    };
-    let (wanted, others) = match &live {
-        Some(live) if on_conflict != OnConflict::Replace => {
-            let Merge { wanted, others, .. } = merge(prepared, live);
+    let mut attempt = 1;
+    loop {
+        let live = match api.call(&Call::get(path.clone())).await {
+            Ok(live) => live,
+            Err(error) if error.is_not_found() => {
+                api.call(&Call::apply(path, &prepared.object)).await?;
+                return Ok(Vec::new());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let (mut wanted, others) = if on_conflict == OnConflict::Replace {
+            (prepared.object.clone(), Vec::new())
+        } else {
+            let Merge { wanted, others, .. } = merge(prepared, &live);
             (wanted, others)
+        };
+        let may_differ = prepared.is_companion || on_conflict == OnConflict::Skip;
+        if !others.is_empty() && !may_differ {
+            return Err(StepError::Appeared(summary(&others)));
         }
-        _ => (prepared.object.clone(), Vec::new()),
-    };
-    let may_differ = prepared.is_companion || on_conflict == OnConflict::Skip;
-    if !others.is_empty() && !may_differ {
-        return Err(StepError::Appeared(summary(&others)));
+        unite(&mut wanted, &live);
+        if let (Some(metadata), Some(version)) = (
+            map_at(&mut wanted, "/metadata"),
+            live.pointer("/metadata/resourceVersion"),
+        ) {
+            metadata.insert("resourceVersion".into(), version.clone());
+        }
+        // Not applied: that takes away what an earlier restore applied and this one leaves alone.
+        match api.call(&Call::merge_patch(path.clone(), &wanted)).await {
+            Ok(_) if others.is_empty() => return Ok(vec!["merged".to_owned()]),
+            Ok(_) => {
+                let kept = summary(&others);
+                return Ok(vec![format!("merged, and kept as it is where it {kept}")]);
+            }
+            // Its lists are of what was read.
+            Err(error) if error.status() == Some(409) && attempt < UPDATES_MAX => attempt += 1,
+            Err(error) => return Err(error.into()),
+        }
     }
-    api.call(&Call::apply(path, &wanted)).await?;
-    Ok(match live {
-        None => Vec::new(),
-        Some(_) if others.is_empty() => vec!["merged".to_owned()],
-        Some(_) => vec![format!(
-            "merged, and kept as it is where it {}",
-            summary(&others)
-        )],
-    })
 }
 
 async fn replace(

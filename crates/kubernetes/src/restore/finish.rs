@@ -21,7 +21,7 @@ use crate::kind::{elements, text};
 const WEBHOOK_WAIT_MAX: Duration = Duration::from_secs(120);
 
 /// How often an object is read and written anew if somebody else writes it too.
-const UPDATES_MAX: u32 = 5;
+pub(super) const UPDATES_MAX: u32 = 5;
 
 /// A step that was carried out, with its object.
 fn written<'a, 'o>(

@@ -9,7 +9,7 @@ use refloat_model::progress::Silent;
 use refloat_source::Target as _;
 use serde_json::{Value, json};
 
-use crate::bed::{Adapter as _, Cluster, clusters};
+use crate::bed::{Adapter as _, Cluster, clusters, wait_for};
 use crate::memory::MemoryPoint;
 
 fn request(only: &str, on_conflict: OnConflict) -> RestoreRequest {
@@ -175,4 +175,59 @@ fn what_others_wrote_into_a_namespace_stays_unless_it_is_to_be_replaced() {
         labels(a),
         json!({LEVEL: "restricted", "team": "a", "old": "1"})
     );
+}
+
+/// Both points were restored by us: what the first wrote is not the second's to take away.
+#[test]
+fn what_an_earlier_restore_wrote_stays_where_it_is_kept_as_it_is() {
+    let Some((a, _)) = clusters() else { return };
+    let space = |labels: Value| {
+        let object = json!({"apiVersion": "v1", "kind": "Namespace",
+            "metadata": {"name": "lived-in-twice", "labels": labels}});
+        a.apply_server_side(&object.to_string());
+        MemoryPoint::capture(&a.source(&["lived-in-twice"]))
+    };
+    let other = space(json!({LEVEL: "baseline", "team": "b", "more": "1"}));
+    let one = space(json!({LEVEL: "restricted", "team": "a"}));
+    a.kubectl(
+        &["delete", "namespace", "lived-in-twice", "--timeout=60s"],
+        "",
+    );
+    for (point, on_conflict) in [(&one, OnConflict::Replace), (&other, OnConflict::Skip)] {
+        let report = execute(a, point, &request("lived-in-twice", on_conflict));
+        assert!(report.is_complete(), "{report:?}");
+    }
+    let labels = &a.get(&["namespace", "lived-in-twice"])["metadata"]["labels"];
+    assert_eq!(labels[LEVEL], "restricted");
+    assert_eq!(labels["team"], "a");
+    assert_eq!(labels["more"], "1");
+}
+
+/// The server replaces this list as a whole, and controllers write into it.
+#[test]
+fn pull_secrets_of_an_account_are_added_to_those_that_are_there() {
+    let Some((a, _)) = clusters() else { return };
+    a.kubectl(&["create", "namespace", "pulling"], "");
+    wait_for("the account is there", || {
+        let accounts = a.get(&["-n", "pulling", "serviceaccounts"]);
+        accounts["items"] != json!([])
+    });
+    let account = |secrets: &[&str]| {
+        let names: Vec<Value> = secrets.iter().map(|name| json!({"name": name})).collect();
+        let patch = json!({ "imagePullSecrets": names }).to_string();
+        let patch = ["patch", "sa", "default", "--type=merge", "-p", &patch];
+        a.kubectl(&[&["-n", "pulling"], patch.as_slice()].concat(), "");
+    };
+    account(&["stored"]);
+    let point = MemoryPoint::capture(&a.source(&["pulling"]));
+    for on_conflict in [OnConflict::Replace, OnConflict::Skip] {
+        account(&["theirs", "default-dockercfg-x7k2p"]);
+        let report = execute(a, &point, &request("pulling", on_conflict));
+        assert!(report.is_complete(), "{report:?}");
+        assert_eq!(
+            a.get(&["-n", "pulling", "sa", "default"])["imagePullSecrets"],
+            json!([{"name": "theirs"}, {"name": "default-dockercfg-x7k2p"}, {"name": "stored"}]),
+            "{on_conflict:?}"
+        );
+    }
 }
