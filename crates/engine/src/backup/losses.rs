@@ -21,16 +21,42 @@ const ALL_GONE_MIN: u64 = 3;
 const MOST_GONE_MIN: u64 = 10;
 /// The rule of what is there without anything in it.
 const EMPTY: &str = "empty";
-/// Kinds of objects that come and go by themselves.
-const PASSING: [&str; 2] = ["pods", "jobs.batch"];
+/// Kinds of objects that people make and that stay. Others come and go by themselves: nodes, runs of
+/// pipelines, reports.
+const LASTING: [&str; 15] = [
+    "clusterrolebindings.rbac.authorization.k8s.io",
+    "clusterroles.rbac.authorization.k8s.io",
+    "configmaps",
+    "customresourcedefinitions.apiextensions.k8s.io",
+    "daemonsets.apps",
+    "deployments.apps",
+    "ingresses.networking.k8s.io",
+    "object",
+    "persistentvolumeclaims",
+    "persistentvolumes",
+    "rolebindings.rbac.authorization.k8s.io",
+    "roles.rbac.authorization.k8s.io",
+    "secrets",
+    "services",
+    "statefulsets.apps",
+];
 
-/// What a source lost since `before`, if it is most of all, of a kind, or of a workload that is
-/// still there or of a kind in it.
+/// What a source lost since `before`, if it is most of all, of a kind, or of a workload or of a kind
+/// in it. Objects of a workload that is gone as a whole are not counted.
 #[must_use]
 pub fn compare(source: &SourcePlan, before: &[ItemRecord], now: &[ItemRecord]) -> Option<Finding> {
     let excuses = Excuses::new(source, now);
+    let here: BTreeSet<&str> = now
+        .iter()
+        .filter_map(|r| r.item.workload.as_deref())
+        .collect();
+    let counts = |item: &Item| {
+        let workload = item.workload.as_deref();
+        item.kind != ItemKind::Object || workload.is_none_or(|name| here.contains(name))
+    };
     let mut groups: BTreeMap<Group<'_>, Count> = BTreeMap::new();
-    for record in before.iter().filter(|r| r.outcome.is_saved()) {
+    let saved = before.iter().filter(|r| r.outcome.is_saved());
+    for record in saved.filter(|r| counts(&r.item)) {
         let kept = if excuses.fit(&record.item) {
             weight(record)
         } else {
@@ -47,10 +73,6 @@ pub fn compare(source: &SourcePlan, before: &[ItemRecord], now: &[ItemRecord]) -
             groups.entry(group).or_default().now += weight(record);
         }
     }
-    let here: BTreeSet<&str> = now
-        .iter()
-        .filter_map(|r| r.item.workload.as_deref())
-        .collect();
     let lost: Vec<String> = groups
         .into_iter()
         .filter(|(group, count)| count.is_loss() && group.workload.is_none_or(|w| here.contains(w)))
@@ -91,12 +113,13 @@ impl Count {
 fn groups_of(item: &Item) -> Vec<Group<'_>> {
     let kind = kind(item);
     let is_lasting = match item.kind {
-        ItemKind::Object | ItemKind::Image | ItemKind::Volume | ItemKind::Bind => true,
+        ItemKind::Object => LASTING.contains(&kind.as_str()),
+        ItemKind::Image | ItemKind::Volume | ItemKind::Bind => true,
         ItemKind::Folder | ItemKind::Project => true,
         ItemKind::Host | ItemKind::Container | ItemKind::Network => false,
         ItemKind::RootFilesystem | ItemKind::Dump => false,
     };
-    if !is_lasting || PASSING.contains(&kind.as_str()) {
+    if !is_lasting {
         return Vec::new();
     }
     let whole = ["all".to_owned(), kind].map(|name| Group {

@@ -97,7 +97,7 @@ fn a_kind_that_is_gone_and_a_workload_that_lost_most_are_losses() {
                 SECRETS,
                 "skipped/automanaged/core/v1/configmaps/shop 0 -automanaged",
             ],
-            "all: 21 before, 10 now; configmaps: 3 before, 0 now; deployments.apps: 8 before, 0 now; \
+            "all: 15 before, 4 now; configmaps: 3 before, 0 now; deployments.apps: 8 before, 0 now; \
              object configmaps in shop: 3 before, 0 now; object deployments in shop: 8 before, 0 now; \
              workload shop: 15 before, 4 now",
         ),
@@ -126,14 +126,53 @@ fn a_kind_that_is_gone_from_one_namespace_is_a_loss() {
 }
 
 #[test]
-fn a_namespace_that_is_gone_as_a_whole_is_no_loss_by_itself() {
-    let before = [SPACES, DEPLOYMENTS, "apps/v1/deployments/preview 5"];
-    let after = ["core/v1/namespaces/_cluster 5", DEPLOYMENTS];
+fn namespaces_that_are_gone_as_a_whole_are_no_loss_by_themselves() {
+    let before = [
+        SPACES,
+        DEPLOYMENTS,
+        "apps/v1/deployments/preview-1 9",
+        "apps/v1/deployments/preview-2 9",
+        "core/v1/persistentvolumeclaims/preview-1 3",
+    ];
+    let after = ["core/v1/namespaces/_cluster 1", DEPLOYMENTS];
     assert_eq!(check(&before, &after, &[]), "");
-    let most = ["core/v1/namespaces/_cluster 5"];
+    let standing = [
+        SPACES,
+        DEPLOYMENTS,
+        "core/v1/serviceaccounts/preview-1 1",
+        "core/v1/serviceaccounts/preview-2 1",
+    ];
+    let lost = check(&before, &standing, &[]);
+    assert!(
+        lost.starts_with("all: 29 before, 8 now; deployments.apps: 26 before, 8 now; "),
+        "{lost}"
+    );
+}
+
+#[test]
+fn what_comes_and_goes_by_itself_is_no_loss() {
+    let passing = [
+        "nodes",
+        "nodeclaims.karpenter.sh",
+        "machines.cluster.x-k8s.io",
+        "ciliumendpoints.cilium.io",
+        "vulnerabilityreports.aquasecurity.github.io",
+        "taskruns.tekton.dev",
+        "workflows.argoproj.io",
+        "namespaces",
+    ]
+    .map(|kind| match kind.split_once('.') {
+        Some((resource, group)) => format!("{group}/v1/{resource}/shop 40"),
+        None => format!("core/v1/{kind}/_cluster 40"),
+    });
+    let passing = passing.iter().map(String::as_str);
+    let before: Vec<&str> = passing.chain([SECRETS, DEPLOYMENTS]).collect();
+    assert_eq!(check(&before, &[SECRETS, DEPLOYMENTS], &[]), "");
+    let standing = [SPACES, "core/v1/serviceaccounts/shop 1"];
     assert_eq!(
-        check(&before, &most, &[]),
-        "all: 19 before, 5 now; deployments.apps: 13 before, 0 now"
+        check(&[SPACES, SECRETS, CONFIGS], &standing, &[]),
+        "all: 7 before, 0 now; configmaps: 3 before, 0 now; object configmaps in shop: 3 before, 0 now; \
+         object secrets in shop: 4 before, 0 now; secrets: 4 before, 0 now; workload shop: 7 before, 0 now"
     );
 }
 
