@@ -66,6 +66,12 @@ pub(super) enum Failure {
     /// The database did not take its dump.
     #[error(transparent)]
     Rejected(#[from] StepRejected),
+    /// The same, with what the server said.
+    #[error("{rejected}: {said}")]
+    RejectedSaying {
+        rejected: StepRejected,
+        said: String,
+    },
     /// The dump is none of this engine's.
     #[error(transparent)]
     UnknownDump(#[from] UnknownDump),
@@ -75,6 +81,11 @@ pub(super) enum Failure {
 }
 
 impl Failure {
+    /// Whether the database judged what it was given: what failed otherwise fails the next as well.
+    pub(super) const fn is_rejection(&self) -> bool {
+        matches!(self, Self::Rejected(_) | Self::RejectedSaying { .. })
+    }
+
     /// For `map_err` around a request.
     pub(super) fn engine(
         operation: &'static str,

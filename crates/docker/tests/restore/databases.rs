@@ -420,3 +420,23 @@ fn a_rejected_database_is_tried_again_and_long_answers_are_judged_by_their_end()
          WHERE NOT datistemplate";
     assert_eq!(psql(&engine, databases), "alpha beta postgres shop");
 }
+
+#[test]
+fn what_has_no_way_back_in_an_existing_server_ends_with_the_first_failure() {
+    let Some(engine) = engine() else { return };
+    engine.build_demo_images(&["postgres:15"]);
+    postgres(&engine, "db-data");
+    psql(&engine, "CREATE TABLE t AS SELECT 1 n");
+    let mut point = Point::capture(&engine);
+    psql(&engine, "UPDATE t SET n = 2");
+    // The load of accounts cannot be undone, as all loads of MySQL.
+    point.edit("/docker/web/dumps/db/globals.sql", |dump| {
+        format!("SELECT 1 / 0;\n{dump}")
+    });
+    let asked = only(&["dump:db"]);
+    let report = crate::estate::restore(&target(&engine), &point, &asked);
+    let error = report.steps[0].error.as_deref().unwrap();
+    let why = "load accounts: statements failed with SQL state 22012";
+    assert!(error.starts_with(why), "{error}");
+    assert_eq!(psql(&engine, "SELECT n FROM t"), "2");
+}

@@ -151,7 +151,7 @@ impl Execution<'_> {
         self.start(name)?;
         self.await_ready(loading)?;
         self.check_placed(loading)?;
-        self.run_all(loading)?;
+        self.run_all(loading, existing)?;
         self.run_step(loading, &loading.recipe.verify(), None)?;
         let bytes: u64 = loading.restores.iter().map(|(_, _, size)| size).sum();
         Counters::add(&self.tools.progress.counters().bytes_done, bytes);
@@ -184,23 +184,28 @@ impl Execution<'_> {
     }
 
     /// Loads all files. One that is rejected does not keep the others out, and gets a second try:
-    /// a view may need a table of a database that came after it.
-    fn run_all(&self, loading: &Loading) -> Result<(), Failure> {
+    /// a view may need a table of a database that came after it. Where a dump drops what an
+    /// existing server has and nothing brings it back, the first failure is the last.
+    fn run_all(&self, loading: &Loading, existing: bool) -> Result<(), Failure> {
         let mut open: Vec<_> = loading.restores.iter().collect();
-        for last in [false, true] {
-            let mut rejected = Vec::new();
+        let mut failures = Vec::new();
+        for _try in 0..2 {
+            failures.clear();
             for restore in std::mem::take(&mut open) {
                 self.tools.cancel.check()?;
-                if let Err(failure) = self.run_steps(loading, &restore.0, &restore.1) {
-                    rejected.push(failure);
-                    open.push(restore);
+                let Err(failure) = self.run_steps(loading, &restore.0, &restore.1) else {
+                    continue;
+                };
+                let is_harmless = !existing || !restore.0.undo.is_empty();
+                let goes_on = failure.is_rejection() && is_harmless;
+                failures.push(failure);
+                open.push(restore);
+                if !goes_on {
+                    return Failure::all(failures).map_or(Ok(()), Err);
                 }
             }
-            if last && let Some(failure) = Failure::all(rejected) {
-                return Err(failure);
-            }
         }
-        Ok(())
+        Failure::all(failures).map_or(Ok(()), Err)
     }
 
     /// Runs the steps of one file; if one is rejected, the database is brought back as it was.
@@ -243,7 +248,10 @@ impl Execution<'_> {
             let said = loading.mask.apply(&finished.stderr);
             match said.trim() {
                 "" => Failure::Rejected(rejected),
-                said => Failure::Needs(format!("{rejected}: {said}")),
+                said => Failure::RejectedSaying {
+                    rejected,
+                    said: said.to_owned(),
+                },
             }
         })
     }
