@@ -7,6 +7,7 @@ use refloat_model::finding::Finding;
 use refloat_model::time::Timestamp;
 use refloat_repository::{SnapshotFile, SnapshotId};
 
+use super::plan::policy_title;
 use super::run::BackupRun;
 use crate::point_list::{PointSummary, is_ahead, summaries};
 
@@ -31,8 +32,7 @@ pub fn compare(
             point.short(),
             point.time
         );
-        let subject = format!("policy {}", run.policy.name);
-        findings.push(Finding::error(subject, message));
+        findings.push(Finding::error(policy_title(&run.policy.name), message));
     }
     if let Some(point) = newest(others) {
         let message = format!(

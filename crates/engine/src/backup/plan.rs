@@ -143,6 +143,7 @@ impl BackupPlan {
 #[must_use]
 pub fn plan(policy: &BackupPolicy, discovered: Vec<Discovered>) -> BackupPlan {
     let mut taken = BTreeSet::new();
+    let found = found_literals(policy, &discovered);
     let sources = discovered
         .into_iter()
         .filter_map(|source| {
@@ -154,7 +155,7 @@ pub fn plan(policy: &BackupPolicy, discovered: Vec<Discovered>) -> BackupPlan {
             if selections.is_empty() {
                 return None;
             }
-            let unmatched = unmatched(&policy.name, &source, &selections);
+            let unmatched = unmatched(&policy.name, &source, &selections, &found);
             let mut plan = plan_source(source, &selections, &mut taken);
             plan.findings.extend(unmatched);
             Some(plan)
@@ -225,10 +226,31 @@ fn plan_source(
     }
 }
 
+/// The names of workloads that a policy spells out and that some source has where it wants them: of
+/// two nodes that take turns one has them.
+fn found_literals(policy: &BackupPolicy, discovered: &[Discovered]) -> BTreeSet<String> {
+    let of = |selection: &Selection| {
+        let sources = discovered.iter().filter(|s| s.name == selection.source);
+        let workloads: Vec<_> = sources.flat_map(|s| &s.inventory.workloads).collect();
+        let patterns = selection.workloads.iter().filter(|p| is_literal(p));
+        let found = patterns.filter(|p| workloads.iter().any(|w| p.matches(&w.name)));
+        found.map(|p| p.pattern().to_owned()).collect::<Vec<_>>()
+    };
+    policy.select.iter().flat_map(of).collect()
+}
+
+fn is_literal(glob: &Glob) -> bool {
+    !glob.pattern().contains(['*', '?', '[', '{'])
+}
+
 /// The patterns of a policy that fit nothing: a name that is misspelt or changed would leave out its
-/// workload in silence. With such an error the source counts as seen in part, so that `forget`
-/// keeps the newest copies of what is not found.
-fn unmatched(policy: &str, source: &Discovered, selections: &[&Selection]) -> Vec<Finding> {
+/// workload in silence. What a wildcard stands for may be elsewhere for now.
+fn unmatched(
+    policy: &str,
+    source: &Discovered,
+    selections: &[&Selection],
+    found: &BTreeSet<String>,
+) -> Vec<Finding> {
     if selections.iter().any(|s| s.workloads.is_empty()) {
         return Vec::new();
     }
@@ -240,7 +262,7 @@ fn unmatched(policy: &str, source: &Discovered, selections: &[&Selection]) -> Ve
     let fits_none = |glob: &&Glob| !workloads.iter().any(|w| glob.matches(&w.name));
     let tell = |glob: &Glob| {
         let mut left_out = items.iter().filter_map(|item| item.workload.as_ref());
-        let (subject, pattern, name) = (format!("policy {policy}"), glob.pattern(), &source.name);
+        let (subject, pattern, name) = (policy_title(policy), glob.pattern(), &source.name);
         if left_out.any(|workload| glob.matches(workload)) {
             let message = format!(
                 "the workloads {pattern:?} of source {name} are left out by the source's own rules"
@@ -251,9 +273,19 @@ fn unmatched(policy: &str, source: &Discovered, selections: &[&Selection]) -> Ve
             "source {name} has no workloads {pattern:?}: misspelt, renamed, gone, or left out by \
              the source's own rules"
         );
-        Finding::error(subject, message)
+        if is_literal(glob) && !found.contains(pattern) {
+            Finding::error(subject, message)
+        } else {
+            Finding::warning(subject, message)
+        }
     };
     patterns.into_values().filter(fits_none).map(tell).collect()
+}
+
+/// `policy web`: how findings name a policy.
+#[must_use]
+pub fn policy_title(name: &str) -> String {
+    format!("policy {name}")
 }
 
 /// `source web`: how findings name a source.

@@ -18,7 +18,7 @@ use super::clocks;
 use super::closure;
 use super::history;
 use super::partial::{self, Parts};
-use super::plan::{BackupPlan, Group, SourcePlan};
+use super::plan::{BackupPlan, Group, SourcePlan, policy_title};
 use super::run::{BackupError, BackupReport, BackupRun, Figures, ItemReport};
 use super::skeleton::Skeleton;
 use crate::manifest::{
@@ -144,7 +144,7 @@ pub(super) fn record(
         address: source.address.clone(),
         identity: source.identity.clone(),
         versions: source.versions.clone(),
-        errors: Some(errors(source)),
+        errors: Some(errors(source, &run.policy.name)),
     };
     PointRecord {
         version: RECORD_VERSION,
@@ -165,10 +165,13 @@ pub(super) fn record(
     }
 }
 
-/// What a source's errors are about, whichever of them the summary has room for.
-fn errors(source: &SourcePlan) -> BTreeSet<String> {
+/// What a source's errors are about, whichever of them the summary has room for. What the policy
+/// wants and the source does not have hides nothing of the source.
+fn errors(source: &SourcePlan, policy: &str) -> BTreeSet<String> {
     let errors = source.findings.iter();
-    let errors = errors.filter(|finding| finding.severity == Severity::Error);
+    let errors = errors.filter(|finding| {
+        finding.severity == Severity::Error && finding.subject != policy_title(policy)
+    });
     let subjects: BTreeSet<&String> = errors.map(|finding| &finding.subject).collect();
     subjects.into_iter().take(ERRORS_MAX).cloned().collect()
 }

@@ -1,5 +1,6 @@
 //! What `forget` keeps after runs that say that something is wrong.
 
+use std::collections::BTreeSet;
 use std::slice::from_ref;
 use std::sync::atomic::Ordering;
 
@@ -8,6 +9,7 @@ use refloat_engine::config::Keep;
 use refloat_engine::retention::{self, Changes, Circumstances};
 use refloat_model::cancel::Cancel;
 use refloat_model::finding::{Finding, Severity};
+use refloat_model::glob::Glob;
 use refloat_model::item::{Item, ItemKind};
 use refloat_model::time::Timestamp;
 use refloat_model::tree_path::TreePath;
@@ -85,6 +87,26 @@ fn a_hold_that_fails_every_night_does_not_keep_every_point() {
         let report = ground.back_up(&items, &[]).unwrap();
         let subjects: Vec<_> = report.record.findings.iter().map(|f| &*f.subject).collect();
         assert_eq!(subjects, ["project shop"]);
+    }
+    let points = [true, true, false, false];
+    assert_eq!(kept(&ground, Changes::Suspicious), points);
+}
+
+#[test]
+fn a_name_that_the_source_does_not_have_hides_nothing_of_it() {
+    let mut ground = Playground::new();
+    ground.workloads = ["shop", "datbase"].map(|w| Glob::new(w).unwrap()).to_vec();
+    let item = |name| {
+        (
+            crate::playground::volume(name),
+            Behaviour::Holds("x".into()),
+        )
+    };
+    ground.back_up(&[item("data"), item("old")], &[]).unwrap();
+    for _ in 0..3 {
+        let report = ground.back_up(&[item("data")], &[]).unwrap();
+        assert!(!is_complete(&report.record));
+        assert_eq!(report.record.sources["web"].errors, Some(BTreeSet::new()));
     }
     let points = [true, true, false, false];
     assert_eq!(kept(&ground, Changes::Suspicious), points);

@@ -218,3 +218,68 @@ fn a_pattern_that_fits_nothing_is_told() {
     };
     assert_eq!(told(vec![select(&["shop"]), elsewhere]), [""; 0]);
 }
+
+#[test]
+fn what_another_source_of_the_policy_has_and_what_wildcards_stand_for_need_not_be_here() {
+    let source = |name: &str, inventory: Inventory| Discovered {
+        name: name.to_owned(),
+        kind: "docker".into(),
+        address: "unix:".into(),
+        inventory,
+    };
+    let standby = Inventory {
+        workloads: vec![workload("proxy", &[])],
+        ..Inventory::default()
+    };
+    let told = |active: &[&str], other: &[&str]| {
+        let select = [("web", active), ("standby", other)].map(|(source, workloads)| Selection {
+            source: source.to_owned(),
+            workloads: workloads.iter().map(|w| Glob::new(w).unwrap()).collect(),
+        });
+        let policy = BackupPolicy {
+            name: "p".into(),
+            select: select.to_vec(),
+            waivers: Vec::new(),
+        };
+        let both = vec![source("web", estate()), source("standby", standby.clone())];
+        let plan = plan(&policy, both);
+        let findings = plan.sources.into_iter().flat_map(|s| s.findings);
+        findings
+            .map(|f| {
+                format!(
+                    "{:?} {}",
+                    f.severity,
+                    &f.message[..f.message.find(':').unwrap()]
+                )
+            })
+            .collect::<Vec<_>>()
+    };
+    for (active, other, expected) in [
+        (
+            &["sh*"][..],
+            &["sh*", "proxy"][..],
+            &["Warning source standby has no workloads \"sh*\""][..],
+        ),
+        (
+            &["shop"],
+            &["shop", "proxy"],
+            &["Warning source standby has no workloads \"shop\""],
+        ),
+        // The other has it, and the policy does not want it there.
+        (
+            &["blog"],
+            &["shop", "proxy"],
+            &["Error source standby has no workloads \"shop\""],
+        ),
+        (
+            &["shpo"],
+            &["shpo"],
+            &[
+                "Error source web has no workloads \"shpo\"",
+                "Error source standby has no workloads \"shpo\"",
+            ],
+        ),
+    ] {
+        assert_eq!(told(active, other), expected, "{active:?} {other:?}");
+    }
+}
