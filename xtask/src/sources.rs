@@ -28,10 +28,11 @@ impl Source {
         self.path.rsplit_once('.').map_or("", |(_, end)| end)
     }
 
-    /// Whether all of it is test code.
+    /// Whether nothing of it ships: tests and measurements.
     #[must_use]
     pub fn is_test(&self) -> bool {
-        self.path.contains("/tests/") || self.path.ends_with("/tests.rs")
+        let folders = ["/tests/", "/benches/"];
+        folders.iter().any(|folder| self.path.contains(folder)) || self.path.ends_with("/tests.rs")
     }
 
     /// Lines of code that ship, with their numbers: no comments, nothing from the test module on.

@@ -95,12 +95,22 @@ impl Other {
         opened.map_err(|error| self.explain(error))
     }
 
+    /// Opens it for copies.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); or the place is to keep files from deletion and cannot.
+    pub fn open_for_writing(&self, settings: &Settings) -> Result<Repository, CommandError> {
+        self.place.refuse_lock()?;
+        self.open(settings)
+    }
+
     /// Opens the repository of the settings and this one. Most of the time goes into their keys: each is derived
     /// on a thread of its own. Whoever must be asked for a password is asked before, for both.
     ///
     /// # Errors
     /// One of them is not there, or its password does not open it.
     pub fn open_both(&self, settings: &Settings) -> Result<(Repository, Repository), CommandError> {
+        self.place.refuse_lock()?;
         let first = repository::find(settings)?;
         let other = Arc::new(self.find(settings)?);
         let on_thread = Arc::clone(&other);

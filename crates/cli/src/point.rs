@@ -45,6 +45,20 @@ pub fn locator(text: &str) -> Result<Locator, CommandError> {
     Ok(text.parse()?)
 }
 
+/// The point that is meant, and a word about those that are not because of their time.
+///
+/// # Errors
+/// None fits, or more than one.
+pub fn select<'p>(
+    selector: &PointSelector,
+    points: &'p [PointSummary],
+    settings: &Settings,
+) -> Result<&'p PointSummary, CommandError> {
+    let found = selector.find_at(points, jiff::Timestamp::now().into())?;
+    settings.output.findings(found.finding().as_slice());
+    Ok(found.point)
+}
+
 impl OpenPoint {
     /// Opens one point of a repository whose index is not loaded yet.
     ///
@@ -101,12 +115,17 @@ impl OpenPoint {
         self.summary.tags.iter().any(|tag| tag == REPAIRED_TAG)
     }
 
-    /// What the point lacks of `path`, by its own account: errors for what a restore cannot bring back.
+    /// What the point lacks of `path`, by its own account: errors for what a restore cannot bring back. And that
+    /// another one may be meant.
     pub fn lacks(&self, path: &TreePath) -> Vec<Finding> {
         let mut lacks = match &self.record {
             Some(record) => gaps(&self.tree, record, path),
             None => Vec::new(),
         };
+        if let Some(newer) = &self.passed_over {
+            // Whoever restores means the newest, and which that is cannot be told.
+            lacks.insert(0, Finding::error(&newer.subject, &newer.message));
+        }
         if self.is_repaired() && !manifest::is_own(path) {
             let point = format!("point {}", self.summary.short());
             let message =

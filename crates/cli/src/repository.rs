@@ -167,16 +167,17 @@ pub fn indexed(
     Ok(repository)
 }
 
-/// Locks the repository for one run.
+/// Locks the repository for one run that writes.
 ///
 /// # Errors
-/// Somebody else holds a lock that excludes this one.
+/// Somebody else holds a lock that excludes this one, or the place is to keep files from deletion and cannot.
 pub fn lock(
     repository: &Repository,
     mode: LockMode,
     run: RunId,
     settings: &Settings,
 ) -> Result<Lock, CommandError> {
+    settings.repository()?.refuse_lock()?;
     Ok(lock_in_time(repository, mode, run, settings)?)
 }
 

@@ -14,7 +14,6 @@ use refloat_engine::suggest::closest;
 use refloat_model::cancel::Cancel;
 use refloat_model::secret::Secret;
 use refloat_storage::Location;
-use refloat_storage::location::Service;
 
 use crate::args::GlobalArgs;
 use crate::command_error::{CommandError, ErrorKind};
@@ -279,7 +278,6 @@ fn repository_place(
         return match file.and_then(|f| Some((f.config.repository.as_ref()?, &f.base))) {
             Some((repository, base)) if repository.url.as_ref().is_none_or(|own| *own == url) => {
                 let options = options.clone().or(repository.options.clone());
-                refuse_lock(&url, &here.location, &options)?;
                 Ok(Some(Place {
                     options,
                     base: base.clone(),
@@ -313,22 +311,6 @@ fn refuse_name(url: &str, file: Option<&LoadedConfig>) -> Result<(), CommandErro
     )))
 }
 
-/// Whoever asks for a lock and gets none would believe that nobody can delete anything.
-fn refuse_lock(
-    text: &str,
-    location: &Location,
-    options: &StorageConfig,
-) -> Result<(), CommandError> {
-    let is_s3 = matches!(location, Location::Remote(address) if address.service == Service::S3);
-    if is_s3 || (options.object_lock.is_none() && options.object_lock_period.is_none()) {
-        return Ok(());
-    }
-    Err(CommandError::usage(format!(
-        "object-lock is an option of s3, and {text} would keep nothing from deletion"
-    ))
-    .hint("leave it out, or use s3: docs/storage.md says what else protects"))
-}
-
 /// A place whose address stands in `base`; a configuration has no shell that expands `~/`.
 ///
 /// # Errors
@@ -345,7 +327,6 @@ pub fn place(text: &str, base: &Path, options: StorageConfig) -> Result<Place, C
         Location::Folder(path) => Location::Folder(home::resolve(&path, base)),
         remote @ Location::Remote(_) => remote,
     };
-    refuse_lock(text, &location, &options)?;
     Ok(Place {
         location,
         options,

@@ -118,6 +118,27 @@ impl Place {
         })
     }
 
+    /// Refuses a place to write to that is to keep files from deletion and cannot: whoever asks for a lock and gets none
+    /// would believe that nobody can delete anything. Who reads is not concerned.
+    ///
+    /// # Errors
+    /// See there.
+    pub fn refuse_lock(&self) -> Result<(), CommandError> {
+        let is_s3 = match &self.location {
+            Location::Folder(_) => false,
+            Location::Remote(address) => address.service == Service::S3,
+        };
+        let options = &self.options;
+        if is_s3 || (options.object_lock.is_none() && options.object_lock_period.is_none()) {
+            return Ok(());
+        }
+        Err(CommandError::usage(format!(
+            "object-lock is an option of s3, and {} would keep nothing from deletion",
+            self.location
+        ))
+        .hint("leave it out, or use s3: docs/storage.md says what else protects"))
+    }
+
     /// Where files have other names while they are being written, if this is such a place.
     ///
     /// # Errors

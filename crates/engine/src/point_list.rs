@@ -138,6 +138,8 @@ pub struct Found<'a> {
     pub point: &'a PointSummary,
     /// Points that would be newer but for their time, which is still to come.
     pub passed_over: Vec<&'a PointSummary>,
+    /// When that was.
+    pub now: Timestamp,
 }
 
 impl Found<'_> {
@@ -146,9 +148,8 @@ impl Found<'_> {
     pub fn finding(&self) -> Option<Finding> {
         let newest = self.passed_over.iter().max_by_key(|point| point.time)?;
         let message = format!(
-            "is of {}, which is still to come, so that it does not count as the latest: some clock \
-             was wrong; it can be named by its id",
-            newest.time
+            "is of {}, and this machine's clock says {}: it was not taken for the latest; if it is, name it by its id",
+            newest.time, self.now
         );
         let subject = format!("point {}", newest.short());
         Some(Finding::warning(subject, message))
@@ -332,10 +333,12 @@ impl PointSelector {
             Some(point) => Ok(Found {
                 point,
                 passed_over: ahead,
+                now,
             }),
             None => Ok(Found {
                 point: self.find(points)?,
                 passed_over: Vec::new(),
+                now,
             }),
         }
     }

@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use refloat_engine::point_list::{self, PointSelector, PointSummary};
+use refloat_engine::point_list::{self, PointSummary};
 use refloat_model::finding::{Finding, Severity};
 use refloat_model::id::RunId;
 use refloat_model::progress::Progress as _;
@@ -18,6 +18,7 @@ use crate::command_error::{CommandError, ErrorKind, one_line};
 use crate::environment;
 use crate::exit_status::ExitStatus;
 use crate::other::{Other, OtherArgs};
+use crate::point;
 use crate::progress::Shown;
 use crate::random;
 use crate::repository;
@@ -110,7 +111,7 @@ pub fn run(
     let list = from.snapshots()?;
     let from = from.into_indexed()?;
     let points = point_list::summaries(&list.snapshots);
-    let wanted = select(args, points)?;
+    let wanted = select(args, points, settings)?;
     let mut copied = if args.dry_run {
         survey(&from, &other, to, wanted, signals)?
     } else {
@@ -135,12 +136,16 @@ fn unreadable((id, error): &(SnapshotId, RepositoryError)) -> Finding {
     Finding::error(format!("snapshot {}", id.short()), one_line(error))
 }
 
-fn select(args: &Args, points: Vec<PointSummary>) -> Result<Vec<PointSummary>, CommandError> {
+fn select(
+    args: &Args,
+    points: Vec<PointSummary>,
+    settings: &Settings,
+) -> Result<Vec<PointSummary>, CommandError> {
     if !args.points.is_empty() {
         let mut seen = HashSet::new();
         let mut wanted = Vec::new();
         for text in &args.points {
-            let found = text.parse::<PointSelector>()?.find(&points)?;
+            let found = point::select(&text.parse()?, &points, settings)?;
             if seen.insert(found.snapshot) {
                 wanted.push(found.clone());
             }

@@ -53,6 +53,9 @@ pub fn run(
         OpenPoint::open(&repository, &list.snapshots, &before.point)?,
         OpenPoint::open(&repository, &list.snapshots, &after.point)?,
     );
+    for open in [&old, &new] {
+        settings.output.findings(open.passed_over.as_slice());
+    }
     let (old_tree, new_tree) = (
         old.tree.directory(&before.path)?,
         new.tree.directory(&after.path)?,

@@ -3,7 +3,7 @@
 //! Invariant: a point, or a directory of one, that cannot be read is named, and all else is searched.
 
 use refloat_engine::find::{Finder, Search};
-use refloat_engine::point_list::{self, PointSelector};
+use refloat_engine::point_list;
 use refloat_model::finding::Finding;
 use refloat_model::glob::Glob;
 use refloat_model::tree_path::TreePath;
@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::ls::EntryView;
 use crate::command_error::{CommandError, ErrorKind, one_line};
 use crate::exit_status::ExitStatus;
+use crate::point;
 use crate::repository;
 use crate::settings::Settings;
 use crate::signals::Signals;
@@ -58,7 +59,7 @@ pub fn run(
     snapshots.retain(|(_, file)| !point_list::is_partial(file));
     let summaries = point_list::summaries(&snapshots);
     let only = match &args.point {
-        Some(text) => Some(text.parse::<PointSelector>()?.find(&summaries)?.snapshot),
+        Some(text) => Some(point::select(&text.parse()?, &summaries, settings)?.snapshot),
         None => None,
     };
     let mut finder = Finder::new(patterns);

@@ -64,6 +64,7 @@ struct Report {
 
 /// Makes the repository.
 pub fn run(args: &Args, settings: &Settings) -> Result<ExitStatus, CommandError> {
+    settings.repository()?.refuse_lock()?;
     let storage = repository::storage(settings)?;
     let chunker_parameters = match &args.copy_chunker_params {
         None => None,

@@ -41,6 +41,7 @@ pub fn run(
     settings: &Settings,
     signals: &Signals,
 ) -> Result<ExitStatus, CommandError> {
+    settings.repository()?.refuse_lock()?;
     let repository = repository::open(settings)?;
     let _lock = repository::lock_for_reading(&repository, settings)?;
     let progress = Shown::start(settings);

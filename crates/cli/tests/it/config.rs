@@ -66,22 +66,27 @@ fn options_of_the_file_count_for_an_address_from_elsewhere() {
     };
     let lock = "object-lock: compliance, object-lock-period: 30d";
     file("", lock);
-    let (code, shown) = env.outcome(&["points"]);
+    let source = format!("files:{}", env.path("data").display());
+    let backup = ["backup", "--source", &source];
+    let (code, shown) = env.outcome(&backup);
     assert_eq!(code, 2, "{shown}");
     assert!(
         shown.contains("object-lock is an option of s3, and repo would keep"),
         "{shown}"
     );
     file("url: /somewhere/else, ", lock);
-    assert_eq!(env.code(&["points"]), 0, "of another place");
+    assert_eq!(env.code(&backup), 0, "of another place");
     file("", "limit-download: 1MiB");
-    assert_eq!(env.code(&["points"]), 0);
-    let given = [
-        "--option",
+    assert_eq!(env.code(&backup), 0);
+    let lock = [
+        "-o",
         "object-lock=governance",
-        "--option",
+        "-o",
         "object-lock-period=1d",
-        "points",
     ];
-    assert_eq!(env.code(&given), 2);
+    let code = |args: &[&str]| env.code(&[&lock[..], args].concat());
+    assert_eq!(code(&backup), 2);
+    assert_eq!(code(&["init"]), 2);
+    assert_eq!(code(&["protect"]), 2);
+    assert_eq!(code(&["points"]), 0, "who reads is not concerned");
 }

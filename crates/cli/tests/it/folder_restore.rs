@@ -409,7 +409,9 @@ fn what_a_point_lacks_is_told_by_restores_of_it_and_of_nothing_else() {
     assert_eq!(code, 3, "{shown}");
     assert!(shown.contains("INCOMPLETE in"), "{shown}");
     assert!(
-        shown.contains(" 0 failed\n  the point itself lacks what is named above\n"),
+        shown.contains(
+            " 0 failed\n  the point itself is not whole, or not the one that is meant: see above\n"
+        ),
         "{shown}"
     );
     let named = "error: folder [TMP]/b: is not in this point: cannot open [TMP]/b: No such file";

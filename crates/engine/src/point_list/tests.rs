@@ -99,7 +99,7 @@ fn the_latest_point_is_of_the_past_if_there_is_one() {
     assert_eq!(told.subject, "point 3d3d3d3d");
     assert!(
         told.message
-            .starts_with("is of 2037-11-20T10:00:00Z, which")
+            .starts_with("is of 2037-11-20T10:00:00Z, and this machine's clock says ")
     );
     let found = wanted.find_at(&points[..2], now.into()).unwrap();
     assert_eq!(found.finding(), None);

@@ -142,14 +142,22 @@ impl<'a> Search<'a> {
     /// Findings that are neither of an item nor of what could not be seen of a source.
     fn rest(&mut self) {
         let is_old = self.record.sources.values().any(|s| s.errors.is_none());
+        let kind = self.path.components().first();
+        let is_here = |source: &SourceRecord| {
+            kind.is_some_and(|kind| *kind == escape(&source.kind).into_bytes())
+        };
+        let has_source = self.record.sources.values().any(is_here);
         let rest = self
             .errors()
             .filter(|f| !self.explained.contains(&f.subject));
         let rest: Vec<Finding> = rest
             .filter(|_| self.path.components().len() <= 1)
             .map(|finding| match finding.subject.strip_prefix("source ") {
-                // It did not answer: the point has nothing of it.
-                Some(name) if !self.record.sources.contains_key(name) => finding.clone(),
+                // It did not answer: the point has nothing of it. Of which kind it is is not written down, so
+                // beside one of this kind it may be another's.
+                Some(name) if !self.record.sources.contains_key(name) && !has_source => {
+                    finding.clone()
+                }
                 // Which of them are of what could not be seen was not written down then.
                 None if is_old => finding.clone(),
                 _ => Finding::warning(&finding.subject, &finding.message),

@@ -99,7 +99,7 @@ mod tests {
         assert_eq!(body.read(&mut [0; 10]).unwrap(), 10);
         std::thread::sleep(Duration::from_millis(600));
         let slow = body.read(&mut [0; 10]).unwrap_err().to_string();
-        assert_eq!(slow, "only 10 bytes in 0 seconds");
+        assert!(slow.starts_with("only 10 bytes in "), "{slow}");
         // Time before the first piece is the connection's, and that of a limit is our own.
         let traffic = slow_start(&cancel);
         let floor = Floor::new(Duration::from_millis(500));

@@ -76,7 +76,7 @@ impl Copies {
         points.retain(|point| point.policy.as_ref() == Some(policy));
         for name in targets {
             let copied = Other::resolve(name, &OtherArgs::default(), settings).and_then(|other| {
-                let to = other.open(settings)?;
+                let to = other.open_for_writing(settings)?;
                 copy::copy_points(&from, &other, to, points.clone(), settings, signals)
             });
             match copied {

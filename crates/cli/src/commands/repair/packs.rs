@@ -221,6 +221,12 @@ fn text(report: &Report) -> String {
     for pack in &done.kept {
         text.push_str(&format!("pack {pack} is kept, and no index names it\n"));
     }
+    if done.packs.iter().any(|pack| pack.withheld_bytes > 0) {
+        text.push_str(
+            "what could not be read is still in its pack: copy that file away, or run `refloat repair index` \
+             once the disk gives it; `refloat prune` deletes it when no point needs it any more\n",
+        );
+    }
     text.push_str(&affected_text(&report.affected_points));
     text
 }

@@ -346,7 +346,7 @@ fn text(report: &Report) -> String {
             false => "",
         },
         match has_errors(&report.plan.lacks) {
-            true => "  the point itself lacks what is named above\n",
+            true => "  the point itself is not whole, or not the one that is meant: see above\n",
             false => "",
         },
     )

@@ -209,7 +209,9 @@ fn report_text(view: &ReportView<'_>) -> String {
     let steps = table::table(["action", "kind", "name", "outcome", "time", "proof"], rows);
     let state = match (report.is_complete(), view.complete) {
         (_, true) => "complete",
-        (true, false) => "INCOMPLETE: the point itself lacks what is named above",
+        (true, false) => {
+            "INCOMPLETE: the point itself is not whole, or not the one that is meant: see above"
+        }
         (false, false) => "INCOMPLETE",
     };
     let mut text = format!("{steps}restore {state}\n");
