@@ -367,18 +367,36 @@ struct OnlyCopies {
     before_change: Vec<String>,
 }
 
+/// The sources that had lost most of what they held by a newer point.
+#[derive(Default)]
+struct Emptied<'a> {
+    /// Of which no point before that was met yet.
+    without_last: BTreeSet<&'a str>,
+    /// Of which none was met that has seen the whole source.
+    without_whole: BTreeSet<&'a str>,
+}
+
 impl OnlyCopies {
     /// Adds the sources that had lost most of what they held, and those that had not yet.
-    fn add_sources<'a>(&mut self, candidate: &'a Candidate, emptied: &mut BTreeSet<&'a str>) {
+    /// The last one before may have been seen in part, and lack just what was lost then: the last
+    /// whole one counts as well.
+    fn add_sources<'a>(&mut self, candidate: &'a Candidate, emptied: &mut Emptied<'a>) {
         let holdings = candidate.holdings.iter().flat_map(Holdings::values);
-        for holding in holdings.filter(|holding| holding.saved) {
-            let source = holding.source.as_str();
-            if !candidate.emptied.contains(source) && emptied.remove(source) {
+        let saved = holdings.filter(|holding| holding.saved);
+        let sources: BTreeSet<&str> = saved.map(|holding| holding.source.as_str()).collect();
+        for source in sources
+            .into_iter()
+            .filter(|s| !candidate.emptied.contains(*s))
+        {
+            let is_last = emptied.without_last.remove(source);
+            let is_whole = !candidate.unseen.contains(source);
+            if (is_whole && emptied.without_whole.remove(source)) || is_last {
                 self.before_change.push(format!("source {source}"));
             }
         }
         for source in &candidate.emptied {
-            emptied.insert(source);
+            emptied.without_last.insert(source);
+            emptied.without_whole.insert(source);
             self.suspicious.push(format!("source {source}"));
         }
     }
@@ -392,7 +410,7 @@ fn only_copies(newest_first: &[Candidate]) -> Vec<OnlyCopies> {
     let selected = still_selected(newest_first);
     let (mut wanted, mut empty_only) = (selected.clone(), selected.clone());
     let mut doubted: BTreeSet<&TreePath> = BTreeSet::new();
-    let mut emptied: BTreeSet<&str> = BTreeSet::new();
+    let mut emptied = Emptied::default();
     newest_first
         .iter()
         .map(|candidate| {

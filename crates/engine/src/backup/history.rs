@@ -6,29 +6,34 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use refloat_model::finding::Finding;
 use refloat_model::item::ItemKind;
-use refloat_model::point::ItemRecord;
+use refloat_model::point::{ItemRecord, PointRecord};
 use refloat_model::time::Timestamp;
+use refloat_model::tree_path::TreePath;
 use refloat_repository::{SnapshotFile, SnapshotId};
 
 use super::losses;
 use super::parents::is_other_system;
-use super::plan::{BackupPlan, source_title, title};
+use super::plan::{BackupPlan, SourcePlan, source_title, title};
 use super::publish::paths;
 use super::run::BackupRun;
+use crate::git_export::{Gaps, item_place};
 use crate::manifest;
 use crate::point_list::{AD_HOC_POLICY, TAG_POLICY, is_ahead, is_partial};
 use crate::stored::StoredTree;
 
-/// The newest point of the same policy and host; for a run that was told its sources on the command line, of those
-/// that cover the same. One of the future counts only if there is no other.
+/// How many points back what could not be seen since is looked for.
+const POINTS_MAX: usize = 5;
+
+/// The newest points of the same policy and host, the newest first; for a run that was told its sources on the
+/// command line, of those that cover the same. Those of the future come last.
 pub fn previous(
     run: &BackupRun<'_>,
     plan: &BackupPlan,
     snapshots: &[(SnapshotId, SnapshotFile)],
     started: Timestamp,
-) -> Option<(SnapshotId, StoredTree)> {
+) -> Vec<(SnapshotId, StoredTree)> {
     let paths = (run.policy.name == AD_HOC_POLICY).then(|| paths(plan, AD_HOC_POLICY));
-    let newest = snapshots
+    let mut points: Vec<_> = snapshots
         .iter()
         .filter(|(_, file)| {
             !is_partial(file)
@@ -36,34 +41,41 @@ pub fn previous(
                 && file.hostname == run.options.host
                 && paths.as_ref().is_none_or(|paths| file.paths == *paths)
         })
-        .max_by_key(|(id, file)| {
-            let time = file.time.instant();
-            (!is_ahead(time.into(), started), time, *id)
-        });
-    let (id, file) = newest?;
-    Some((*id, StoredTree::new(run.repository.clone(), file.tree?)))
+        .collect();
+    points.sort_by_key(|(id, file)| {
+        let time = file.time.instant();
+        std::cmp::Reverse((!is_ahead(time.into(), started), time, *id))
+    });
+    let trees = points.into_iter().map_while(|(id, file)| {
+        let tree = StoredTree::new(run.repository.clone(), file.tree?);
+        Some((*id, tree))
+    });
+    trees.take(POINTS_MAX).collect()
 }
 
 /// What changed since the point before that a person should know: data that is no longer there, a
 /// source that lost most of what it held, and a name that stands for another system now.
 pub fn compare(
     run: &BackupRun<'_>,
-    previous: Option<&(SnapshotId, StoredTree)>,
+    previous: &[(SnapshotId, StoredTree)],
     plan: &BackupPlan,
     now: &BTreeMap<String, Vec<ItemRecord>>,
 ) -> Vec<Finding> {
-    let Some((_, tree)) = previous else {
-        return Vec::new();
-    };
-    let Ok(record) = manifest::read_record(tree) else {
-        return Vec::new();
-    };
+    let records = previous.iter().map_while(|(_, tree)| {
+        let record = manifest::read_record(tree).ok()?;
+        Some((record, tree))
+    });
+    let points: Vec<_> = records.collect();
     let mut findings = Vec::new();
     for source in &plan.sources {
         if run.cancel.is_cancelled() {
             break;
         }
-        if is_other_system(&record, source) {
+        let holds = |(record, _): &&(PointRecord, _)| record.sources.contains_key(&source.name);
+        let Some((newest, _)) = points.iter().find(holds) else {
+            continue;
+        };
+        if is_other_system(newest, source) {
             findings.push(Finding::warning(
                 source_title(&source.name),
                 "is another system than in the last recovery point; nothing of that was taken \
@@ -71,9 +83,7 @@ pub fn compare(
             ));
             continue;
         }
-        let Ok(items) = manifest::read_items(tree, &source.name) else {
-            continue;
-        };
+        let items = seen(points.iter().filter(holds), source);
         let now = now.get(&source.name).map_or(&[][..], Vec::as_slice);
         findings.extend(losses::compare(source, &items, now));
         let present: BTreeSet<_> = now.iter().map(|r| &r.item.path).collect();
@@ -87,6 +97,40 @@ pub fn compare(
         }));
     }
     findings
+}
+
+/// What the newest point holds of a source, and the points before it of what could not be seen or
+/// saved since: else what is lost after such a run would be compared with nothing.
+fn seen<'a>(
+    newest_first: impl Iterator<Item = &'a (PointRecord, &'a StoredTree)>,
+    source: &SourcePlan,
+) -> Vec<ItemRecord> {
+    let mut seen: Vec<ItemRecord> = Vec::new();
+    let mut saved: BTreeSet<TreePath> = BTreeSet::new();
+    let mut unseen: Vec<Gaps> = Vec::new();
+    for (record, tree) in newest_first {
+        if unseen.iter().any(Gaps::is_empty) || is_other_system(record, source) {
+            break;
+        }
+        let Ok(items) = manifest::read_items(tree, &source.name) else {
+            break;
+        };
+        let mut gaps = Gaps::of_point(record, &source.name);
+        let is_news = |item: &ItemRecord| {
+            let place = item_place(&item.item).unwrap_or_default();
+            unseen.iter().all(|gaps| gaps.hides(&place)) && !saved.contains(&item.item.path)
+        };
+        for item in items {
+            gaps.add(&item.item, &item.outcome);
+            if is_news(&item) {
+                seen.push(item);
+            }
+        }
+        let whole = seen.iter().filter(|item| item.outcome.is_saved());
+        saved = whole.map(|item| item.item.path.clone()).collect();
+        unseen.push(gaps);
+    }
+    seen
 }
 
 const fn holds_data(kind: ItemKind) -> bool {

@@ -62,7 +62,7 @@ pub fn publish(
     let by_source = manifests(plan, items);
     let mut findings = findings;
     findings.extend(plan.sources.iter().flat_map(|s| s.findings.clone()));
-    findings.extend(history::compare(run, previous.as_ref(), plan, &by_source));
+    findings.extend(history::compare(run, &previous, plan, &by_source));
     findings.extend(clocks::compare(run, snapshots, started));
     let record = record(run, plan, &by_source, findings, started);
     store_manifests(plan, &by_source, &record, &archiver, &mut skeleton)?;
@@ -77,7 +77,7 @@ pub fn publish(
         archived.added(),
         std::time::Duration::try_from(length).unwrap_or_default(),
     );
-    let parent = previous.map(|(id, _)| id);
+    let parent = previous.first().map(|(id, _)| *id);
     let file = snapshot(run, plan, root, parent, &record, figures, archived.added());
     let snapshot = archived.publish(run.lock, &file)?;
     let items = by_source.into_iter().flat_map(|(source, records)| {

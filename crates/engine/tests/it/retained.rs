@@ -137,6 +137,34 @@ fn an_emptied_source_is_told_and_keeps_the_point_before() {
 }
 
 #[test]
+fn what_is_lost_after_a_run_that_could_not_see_it_is_told() {
+    let mut ground = Playground::new();
+    let secrets = objects("secrets", &["a", "b", "c"]);
+    let rest = objects("services", &["d", "e", "f"]);
+    ground.back_up(&[secrets, rest.clone()], &[]).unwrap();
+    let refused = Finding::error("secrets", "these credentials cannot list secrets");
+    ground.findings = vec![refused];
+    for _ in 0..3 {
+        let report = ground.back_up(from_ref(&rest), &[]).unwrap();
+        assert_eq!(errors(&report).len(), 1, "it cannot be seen");
+    }
+    ground.findings.clear();
+    let report = ground.back_up(from_ref(&rest), &[]).unwrap();
+    assert_eq!(
+        errors(&report),
+        [
+            "source web: has lost most of what the last recovery point holds \
+            (secrets: 3 before, 0 now)"
+        ]
+    );
+    let report = ground.back_up(from_ref(&rest), &[]).unwrap();
+    assert!(is_complete(&report.record), "it was told once");
+    // The last point before has none of them, so the last whole one stays as well.
+    let points = [true, true, true, false, false, true];
+    assert_eq!(kept(&ground, Changes::Suspicious), points);
+}
+
+#[test]
 fn a_run_that_does_not_become_the_newest_point_is_not_complete() {
     let mut ground = Playground::new();
     let volume = (
