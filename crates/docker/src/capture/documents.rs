@@ -57,15 +57,15 @@ impl Session<'_> {
         let mut definition = discovered
             .estate
             .definition(inspect, &names, &|mount| discovered.data_path(mount));
-        // Somebody held now runs all the same, as far as a restore is concerned.
-        definition.started |= self.source.holds.holds(id);
         let ran = discovered.container(id).is_some_and(|c| c.is_running());
-        if ran && !definition.started {
+        if ran && !definition.started && !self.source.holds.holds(id) {
             self.warn(
                 "it was stopped during the backup, by a person or by another backup: a restore \
-                 does not start it",
+                 starts it all the same",
             );
         }
+        // Whoever holds it, this backup or another, starts it again.
+        definition.started |= ran;
         self.document(self.name, &definition)?;
         Ok(Self::definition())
     }

@@ -4,6 +4,7 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 
 use refloat_docker::Options;
+use refloat_docker::definition::{ContainerDefinition, from_bytes};
 use refloat_model::cancel::Cancel;
 use refloat_model::entry::{Content, Entry, SinkError, TreeSink};
 use refloat_model::item::{Inventory, Workload};
@@ -139,7 +140,7 @@ fn a_hold_that_another_ends_during_the_copy_counts_as_none() {
 }
 
 #[test]
-fn what_a_person_stopped_since_the_look_stays_stopped() {
+fn what_is_stopped_since_the_look_is_stopped_for_a_while() {
     let Some(engine) = engine() else { return };
     run(&engine, "box", &["refloat.stop=true"]);
     let source = connect(&engine, Options::default());
@@ -149,13 +150,16 @@ fn what_a_person_stopped_since_the_look_stays_stopped() {
         .quiesce(workload(&inventory, "box"), &Cancel::default())
         .unwrap();
     let path = "/docker/web/containers/box.json";
-    let made = try_capture(&source, &inventory, path, &mut Tree::default()).unwrap();
+    let mut tree = Tree::default();
+    let made = try_capture(&source, &inventory, path, &mut tree).unwrap();
+    let definition: ContainerDefinition = from_bytes(&tree.node("box.json").content).unwrap();
+    assert!(definition.started, "another backup starts it again");
     let told: Vec<&str> = made.findings.iter().map(|f| f.message.as_str()).collect();
     assert_eq!(
         told,
         [
-            "it was stopped during the backup, by a person or by another backup: a restore does not \
-          start it"
+            "it was stopped during the backup, by a person or by another backup: a restore starts \
+          it all the same"
         ]
     );
     assert_eq!(held.resume(), []);
