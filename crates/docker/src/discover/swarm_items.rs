@@ -86,7 +86,9 @@ impl Build<'_> {
         let networks = service.networks().into_iter();
         let networks = networks.filter(|name| !self.estate.is_built_in_network(name));
         found.extend(networks.map(|name| subject(SubjectKind::Network, name)));
-        for mount in service.mounts() {
+        // A template is no name; what comes of it on this node is captured by its own.
+        let mounts = service.mounts().into_iter();
+        for mount in mounts.filter(|mount| !mount.source.contains("{{")) {
             // Also what is on the nodes where the tasks run: this engine cannot read it, and
             // nothing else of the backup says that it is missing.
             match mount.kind.as_str() {

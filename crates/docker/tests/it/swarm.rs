@@ -22,6 +22,8 @@ fn services_configs_and_names_of_secrets_are_captured() {
         "settings",
         "--secret",
         "token",
+        "--mount",
+        "type=volume,source=data-{{.Task.Slot}},target=/data",
         IMAGE,
         "sleep",
         "1000",
