@@ -310,7 +310,10 @@ enum Through {
 
 /// It shows its data only while a container runs.
 #[derive(Debug, thiserror::Error)]
-#[error("it is not mounted: start a container that uses it, and back up while that runs")]
+#[error(
+    "it is not mounted: start a container that uses it, and back up while that runs; where the \
+     backup itself stops it (refloat.stop, or the policy's consistency), have it paused instead"
+)]
 struct NotMounted;
 
 /// Nobody has it mounted, and no helper can be made.

@@ -75,10 +75,12 @@ impl ContainerDefinition {
         let mounts = self.host_config.get("Mounts").and_then(Value::as_array);
         mounts.into_iter().flatten().any(|mount| {
             let subpath = mount.pointer("/VolumeOptions/Subpath");
-            mount.get("Target").and_then(Value::as_str) == Some(destination)
-                && subpath
-                    .and_then(Value::as_str)
-                    .is_some_and(|path| !path.is_empty())
+            let target = mount.get("Target").and_then(Value::as_str);
+            target.is_some_and(|target| {
+                target.trim_end_matches('/') == destination.trim_end_matches('/')
+            }) && subpath
+                .and_then(Value::as_str)
+                .is_some_and(|path| !path.is_empty())
         })
     }
 }

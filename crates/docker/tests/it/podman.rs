@@ -117,7 +117,9 @@ fn a_podman_volume_that_is_not_mounted_is_not_taken_for_empty() {
         let cause = std::error::Error::source(&error).unwrap().to_string();
         assert_eq!(
             cause,
-            "it is not mounted: start a container that uses it, and back up while that runs"
+            "it is not mounted: start a container that uses it, and back up while that runs; where \
+             the backup itself stops it (refloat.stop, or the policy's consistency), have it paused \
+             instead"
         );
         engine.docker(["start", "app"]);
         let (tree, _) = capture(&source, &inventory, path);

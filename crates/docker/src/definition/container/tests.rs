@@ -146,7 +146,7 @@ fn a_mount_of_a_volumes_folder_is_a_part() {
     let mut inspect: Object = serde_json::from_str(DOCKER).unwrap();
     inspect["HostConfig"]["Mounts"] = json!([
         {"Type": "volume", "Source": "data", "Target": "/data", "VolumeOptions": {"NoCopy": true}},
-        {"Type": "volume", "Source": "data", "Target": "/sub", "VolumeOptions": {"Subpath": "a"}},
+        {"Type": "volume", "Source": "data", "Target": "/sub/", "VolumeOptions": {"Subpath": "a"}},
     ]);
     let web = read_value(inspect);
     assert_eq!([web.is_part("/data"), web.is_part("/sub")], [false, true]);
