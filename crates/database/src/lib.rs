@@ -36,7 +36,7 @@ pub use end_check::{Accepted, DumpRejected};
 pub use engine::{Engine, VolumeCopy};
 pub use exec::Exec;
 pub use rdb_head::HEAD_BYTES;
-pub use recipe::{DumpStep, Recipe, Survey, SurveyRejected};
+pub use recipe::{DumpStep, Recipe, Survey, SurveyRejected, is_refusal};
 pub use restore::{
     DumpRestore, Input, JUDGED_BYTES, PlacedContent, PlacedFile, RestoreStep, StepRejected,
     UnknownDump,

@@ -9,7 +9,7 @@ use crate::container::Container;
 use crate::end_check::EndCheck;
 use crate::engine::{Engine, VolumeCopy};
 use crate::exec::{Exec, FIRST};
-use crate::recipe::{DumpStep, Known, Recipe};
+use crate::recipe::{DumpStep, Known, REPLICA_SET, Recipe};
 use crate::restore::{DumpRestore, Input, Proof, RestoreStep};
 
 pub(crate) const VOLUME_COPY: VolumeCopy = VolumeCopy::HoldsMore {
@@ -98,7 +98,7 @@ impl Settings {
         }];
         if self.replicates {
             steps.push(DumpStep::refused(
-                "replica-set".to_owned(),
+                REPLICA_SET.to_owned(),
                 REPLICATES.to_owned(),
             ));
         }

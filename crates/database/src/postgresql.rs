@@ -157,9 +157,13 @@ impl Settings {
             known: Known::Nothing,
         }));
         if !survey.extensions.is_empty() {
-            let why = "TimescaleDB: its dumps need the restoring mode of timescaledb_pre_restore, \
-                which a restore does not set; the copies of the volumes are what comes back";
-            steps.push(DumpStep::refused("timescaledb".to_owned(), why.to_owned()));
+            let why = "TimescaleDB is loaded: the dump of a database that uses it needs the \
+                restoring mode of timescaledb_pre_restore, which a restore does not set; the \
+                copies of the volumes are what comes back";
+            steps.push(DumpStep::refused(
+                crate::recipe::TIMESCALE.to_owned(),
+                why.to_owned(),
+            ));
         }
         if !survey.tablespaces.is_empty() {
             let why = format!(
@@ -167,7 +171,10 @@ impl Settings {
                  of the volumes are what comes back",
                 survey.tablespaces.join(", ")
             );
-            steps.push(DumpStep::refused("tablespaces".to_owned(), why));
+            steps.push(DumpStep::refused(
+                crate::recipe::TABLESPACES.to_owned(),
+                why,
+            ));
         }
         steps
     }

@@ -90,6 +90,18 @@ pub(crate) enum Known {
     Refused(String),
 }
 
+/// What stands in the place of a dump that is refused: no file of this name is ever kept.
+pub(crate) const TIMESCALE: &str = "timescaledb";
+pub(crate) const TABLESPACES: &str = "tablespaces";
+pub(crate) const REPLICA_SET: &str = "replica-set";
+
+/// Whether a file that a point lacks is no dump, and only says what the others cannot be loaded
+/// into: a new server.
+#[must_use]
+pub fn is_refusal(file_name: &str) -> bool {
+    [TIMESCALE, TABLESPACES, REPLICA_SET].contains(&file_name)
+}
+
 impl DumpStep {
     /// What the dumps lack, in the place of a dump: the command prints nothing and counts as failed.
     pub(crate) fn refused(file_name: String, why: String) -> Self {

@@ -16,7 +16,7 @@ use refloat_model::plan::Action;
 use serde_json::Value;
 
 use super::plan::{Planner, is_made};
-use super::selection::shared_with;
+use super::selection::lives_with;
 use crate::definition::EngineKind;
 
 /// Space that must stay free beside what is restored, in bytes: engines and databases that cannot
@@ -216,7 +216,7 @@ fn sharers(planner: &Planner<'_>, findings: &mut Vec<Finding>) {
         matches!(decision, Some(Action::Replace { .. }))
     };
     for (name, container) in &planner.ground.present.containers {
-        let others = shared_with(&container.definition);
+        let others = lives_with(&container.definition);
         if let Some(other) = others.iter().find(|other| is_replaced(other))
             && !is_replaced(name)
         {

@@ -17,7 +17,7 @@ mod data;
 mod objects;
 mod swarm;
 
-pub(super) use containers::waits_for;
+pub(super) use containers::{starting_order, waits_for};
 pub(super) use data::{beside, recipe};
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -16,6 +16,7 @@ use crate::definition::{
 };
 use crate::discover::{BindRule, ListedObject, is_manager, swarm_objects};
 use crate::error::EngineError;
+use crate::locality::is_own_container;
 
 /// A container of the target.
 #[derive(Clone, Debug)]
@@ -178,11 +179,26 @@ impl Present {
                 .any(|mount| mount.kind == MountKind::Volume && mount.source == volume)
         })
     }
+
+    /// Those of them that are stopped while its data is replaced.
+    pub(super) fn stopped_for_volume<'a>(
+        &'a self,
+        volume: &'a str,
+    ) -> impl Iterator<Item = &'a PresentContainer> {
+        self.users_of_volume(volume).filter(move |container| {
+            let mut mounts = container.definition.mounts.iter();
+            let is_left = container.is_left_as_reader();
+            mounts.any(|mount| {
+                let fits = mount.kind == MountKind::Volume && mount.source == volume;
+                fits && !(mount.read_only && is_left)
+            })
+        })
+    }
 }
 
 impl Present {
-    /// Containers that have a folder or file of the host: what they bind is it, holds it, or lies
-    /// in it. Who binds the whole host watches it and keeps no data in it.
+    /// Containers that are stopped while a folder or file of the host is replaced: what they bind
+    /// is it, holds it, or lies in it. Who binds the whole host watches it and keeps no data in it.
     pub(super) fn users_of_bind<'a>(
         &'a self,
         source: &str,
@@ -196,7 +212,9 @@ impl Present {
                 || wanted.starts_with(&place) && rule != Some(BindRule::HostTree)
         };
         self.containers.values().filter(move |container| {
-            let mut mounts = container.definition.mounts.iter();
+            let is_left = container.is_left_as_reader();
+            let mounts = container.definition.mounts.iter();
+            let mut mounts = mounts.filter(|mount| !(mount.read_only && is_left));
             mounts.any(|mount| match mount.kind {
                 MountKind::Bind => has(&mount.source),
                 MountKind::Volume => {
@@ -214,6 +232,11 @@ impl PresentContainer {
     pub(super) fn vanishes(&self) -> bool {
         let removed = self.definition.host_config.get("AutoRemove");
         removed.and_then(Value::as_bool) == Some(true)
+    }
+
+    /// Whether it runs on where it only reads: stopping it would end this program, or remove it.
+    fn is_left_as_reader(&self) -> bool {
+        self.vanishes() || is_own_container(&self.id)
     }
 }
 

@@ -343,23 +343,36 @@ fn missing(what: &str, candidates: impl IntoIterator<Item = String>) -> TargetEr
 
 /// Containers whose namespaces or volumes this one shares.
 pub(super) fn shared_with(container: &ContainerDefinition) -> Vec<String> {
-    let host = &container.host_config;
+    let mut others = lives_with(container);
+    others.extend(heads(container, "VolumesFrom"));
+    others
+}
+
+/// Containers that this one needs itself, and not only what they mount.
+pub(super) fn lives_with(container: &ContainerDefinition) -> Vec<String> {
+    let mut others = namespaces_of(container);
+    others.extend(heads(container, "Links"));
+    others
+}
+
+/// Containers in whose namespaces this one is.
+pub(super) fn namespaces_of(container: &ContainerDefinition) -> Vec<String> {
     let modes = SHARED_MODES.into_iter().filter_map(|key| {
-        let mode = host.get(key)?.as_str()?;
+        let mode = container.host_config.get(key)?.as_str()?;
         mode.strip_prefix("container:").map(str::to_owned)
     });
-    let list = |key: &str| {
-        let list = host.get(key).and_then(serde_json::Value::as_array);
-        list.into_iter()
-            .flatten()
-            .filter_map(|value| value.as_str())
-    };
+    modes.collect()
+}
+
+/// The names before the colons of a list of a container's settings.
+fn heads(container: &ContainerDefinition, key: &str) -> Vec<String> {
+    let list = container.host_config.get(key);
+    let list = list.and_then(serde_json::Value::as_array);
+    let texts = list.into_iter().flatten();
+    let texts = texts.filter_map(|value| value.as_str());
     let head = |text: &str| {
         let text = text.trim_start_matches('/');
         text.split(':').next().unwrap_or(text).to_owned()
     };
-    modes
-        .chain(list("VolumesFrom").map(head))
-        .chain(list("Links").map(head))
-        .collect()
+    texts.map(head).collect()
 }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use refloat_docker::VolumeAccess;
 use refloat_model::item::ItemKind;
+use refloat_model::outcome::Outcome;
 use refloat_model::plan::{Action, OnConflict, RestoreRequest};
 use refloat_testkit::docker::Engine;
 
@@ -265,6 +266,10 @@ fn newer_data_of_a_server_that_is_gone_is_never_dropped_unasked() {
         point.items.retain(|i| i.item.kind != ItemKind::Volume);
         psql(&engine, "CREATE TABLE newer AS SELECT 7 n");
         psql(&engine, "DELETE FROM t");
+        let kept = Action::Skip {
+            why: "the data of its server is kept".into(),
+        };
+        assert_eq!(dump_of_db(&engine, &point, OnConflict::Fail), kept);
         engine.docker(["stop", "db"]);
         engine.docker(["rm", "db"]);
 
@@ -337,7 +342,12 @@ fn what_is_mounted_beside_a_database_comes_back() {
 }
 
 fn redis(engine: &Engine, words: &[&str]) {
-    let run = ["run", "-d", "--name=cache", "--volume=cache-data:/data"];
+    redis_on(engine, "cache-data", words);
+}
+
+fn redis_on(engine: &Engine, data: &str, words: &[&str]) {
+    let volume = format!("--volume={data}:/data");
+    let run = ["run", "-d", "--name=cache", &volume];
     engine.docker([&run, words].concat());
     let ping = ["exec", "cache", "redis-cli", "ping"];
     let deadline = Instant::now() + Duration::from_secs(60);
@@ -354,7 +364,8 @@ fn what_a_redis_loses_is_named() {
     engine.build_demo_images(&["redis:7"]);
     let open = ["redis:7", "redis-server", "--protected-mode", "no"];
     redis(&engine, &open);
-    let users = "echo 'user default on nopass ~* &* +@all' > /data/users.acl";
+    let users = "echo 'user default on nopass ~* &* +@all' > /data/users.acl; \
+                 mkdir /data/empty; touch /data/.rediscli_history";
     engine.docker(["exec", "cache", "sh", "-c", users]);
     let point = Point::capture(&engine);
     let lose = || {
@@ -439,4 +450,72 @@ fn what_has_no_way_back_in_an_existing_server_ends_with_the_first_failure() {
     let why = "load accounts: statements failed with SQL state 22012";
     assert!(error.starts_with(why), "{error}");
     assert_eq!(psql(&engine, "SELECT n FROM t"), "2");
+}
+
+#[test]
+fn what_stays_in_a_bound_folder_is_not_lost() {
+    let Some(engine) = engine() else { return };
+    engine.build_demo_images(&["redis:7"]);
+    let folder = engine.folder().join("cache");
+    let bound = folder.to_str().unwrap().to_owned();
+    let open = ["redis:7", "redis-server", "--protected-mode", "no"];
+    redis_on(&engine, &bound, &open);
+    std::fs::write(folder.join("users.acl"), "user default on\n").unwrap();
+    let point = Point::capture(&engine);
+    engine.docker(["rm", "-f", "cache"]);
+    let request = RestoreRequest {
+        on_conflict: OnConflict::Replace,
+        ..RestoreRequest::default()
+    };
+    let target = target(&engine);
+    let lost = || {
+        let planned = plan(&target, &point, &request);
+        let lost = "not restored beside the database's data: ";
+        let mut findings = planned.findings.iter();
+        findings.any(|finding| finding.message.starts_with(lost))
+    };
+    assert!(!lost());
+    std::fs::remove_file(folder.join("users.acl")).unwrap();
+    assert!(lost());
+}
+
+#[test]
+fn dumps_that_no_new_server_takes_come_back_into_the_old_one() {
+    let Some(engine) = engine() else { return };
+    engine.build_demo_images(&["postgres:15"]);
+    postgres(&engine, "db-data");
+    psql(&engine, "CREATE TABLE t AS SELECT 1 n");
+    let mut point = Point::capture(&engine);
+    psql(&engine, "UPDATE t SET n = 2");
+    let mut lack = |missing: &str| {
+        let dumps = point.items.iter_mut();
+        for item in dumps.filter(|item| item.item.kind == ItemKind::Dump) {
+            item.outcome = Outcome::Partial {
+                missing: vec![missing.to_owned()],
+                missing_count: 1,
+            };
+        }
+        point.clone()
+    };
+    let target = target(&engine);
+    let asked = only(&["dump:db"]);
+    let not_whole = Action::Skip {
+        why: "missing in the recovery point: the dump is not whole".into(),
+    };
+    let cut = lack("db/shop.database.sql: the dump has no end");
+    assert_eq!(plan(&target, &cut, &asked).steps[0].action, not_whole);
+    let refused = lack("db/tablespaces: tablespace fast at /fast: no new server takes it");
+    let kept = Action::Skip {
+        why: "the data of its server is kept".into(),
+    };
+    let copied = "db-data comes back from its copy";
+    let replaced = dump_of_db(&engine, &refused, OnConflict::Replace);
+    assert_eq!(replaced, not_whole, "{copied}");
+    assert_eq!(dump_of_db(&engine, &refused, OnConflict::Skip), kept);
+    restore_all(&target, &refused, &asked);
+    assert_eq!(psql(&engine, "SELECT n FROM t"), "1");
+    engine.docker(["rm", "-f", "db"]);
+    engine.docker(["volume", "rm", "db-data"]);
+    let new = dump_of_db(&engine, &refused, OnConflict::Fail);
+    assert_eq!(new, not_whole, "{copied}");
 }

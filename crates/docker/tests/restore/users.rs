@@ -7,6 +7,7 @@ use std::process::Command;
 use refloat_docker::DockerTarget;
 use refloat_model::cancel::Cancel;
 use refloat_model::finding::Severity;
+use refloat_model::item::ItemKind;
 use refloat_model::plan::{OnConflict, RestorePlan, RestoreReport, RestoreRequest};
 use refloat_model::progress::Silent;
 use refloat_source::Target;
@@ -221,4 +222,86 @@ fn a_container_that_stopping_removes_is_not_stopped() {
         engine.docker(["exec", "tmp", "cat", "/own/a", "/d/a"]),
         "mine\n22"
     );
+}
+
+#[test]
+fn who_was_stopped_for_a_file_that_stays_as_it_was_runs_again() {
+    let Some(engine) = engine() else { return };
+    let file = engine.folder().join("pg/app.conf");
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    fs::write(&file, "what was stored").unwrap();
+    engine.import_busybox("bb:1");
+    let bind = format!("--volume={}:/app.conf", file.display());
+    run(&engine, &["--name=app", &bind], "exec sleep 1000");
+    let mut point = Point::capture(&engine);
+    let binds = point.items.iter();
+    let mut binds = binds.filter(|item| item.item.kind == ItemKind::Bind);
+    let stored = binds.next().unwrap().item.path.clone();
+    point.damaged.push(stored);
+    fs::write(&file, "newer").unwrap();
+    let target = target(&engine);
+    let request = replacing(&["bind:app"]);
+    let planned = plan(&target, &point, &request);
+    let report = execute(&target, &planned, &point, &request);
+    assert!(report.steps[0].error.is_some(), "{report:#?}");
+    let errors = report.findings.iter();
+    assert_eq!(errors.filter(|f| f.severity == Severity::Error).count(), 0);
+    assert!(started(&engine, "app").starts_with("true"));
+    assert_eq!(fs::read_to_string(&file).unwrap(), "newer");
+}
+
+#[test]
+fn who_shares_a_namespace_starts_after_its_owner_and_with_it() {
+    let Some(engine) = engine() else { return };
+    let data = engine.folder().join("pg");
+    fs::create_dir_all(&data).unwrap();
+    fs::write(data.join("rows"), "old").unwrap();
+    engine.import_busybox("bb:1");
+    let bind = format!("--volume={}:/d", data.display());
+    run(&engine, &["--name=owner", &bind], "exec sleep 1000");
+    let shared = "--network=container:owner";
+    // One that has the data as well, one that does not, and one that is in the other's.
+    run(&engine, &["--name=first", shared, &bind], "exec sleep 1000");
+    run(&engine, &["--name=later", shared], "exec sleep 1000");
+    let of_later = "--pid=container:later";
+    run(&engine, &["--name=inner", of_later], "exec sleep 1000");
+    let point = Point::capture(&engine);
+    fs::write(data.join("rows"), "newer").unwrap();
+    let names = ["owner", "first", "later", "inner"];
+    let before = names.map(|name| started(&engine, name));
+    restore_all(&target(&engine), &point, &replacing(&["bind:first"]));
+    for (name, before) in names.into_iter().zip(before) {
+        let now = started(&engine, name);
+        assert!(now.starts_with("true") && now != before, "{name} {now}");
+    }
+}
+
+#[test]
+fn who_only_reads_and_cannot_be_stopped_runs_on() {
+    let Some(engine) = engine() else { return };
+    let data = engine.folder().join("pg");
+    fs::create_dir_all(&data).unwrap();
+    fs::write(data.join("rows"), "old").unwrap();
+    engine.import_busybox("bb:1");
+    let bind = format!("--volume={}:/d", data.display());
+    run(
+        &engine,
+        &["--name=app", &bind, "-v=own:/own"],
+        "exec sleep 1000",
+    );
+    let (reads, volume) = (format!("{bind}:ro"), "--volume=own:/own:ro");
+    run(
+        &engine,
+        &["--rm", "--name=tmp", &reads, volume],
+        "exec sleep 1000",
+    );
+    let point = Point::capture(&engine);
+    fs::write(data.join("rows"), "newer").unwrap();
+    engine.docker(["exec", "app", "touch", "/own/newer"]);
+    let before = started(&engine, "tmp");
+    let request = replacing(&["bind:app", "volume:own"]);
+    restore_all(&target(&engine), &point, &request);
+    assert_eq!(started(&engine, "tmp"), before);
+    assert_eq!(engine.docker(["exec", "tmp", "cat", "/d/rows"]), "old");
+    assert_eq!(engine.docker(["exec", "tmp", "ls", "/own"]), "");
 }

@@ -18,7 +18,7 @@ pub(super) fn check(planner: &Planner<'_>, findings: &mut Vec<Finding>) {
         let users: Vec<&PresentContainer> = match step.kind {
             ItemKind::Volume => {
                 let name = planner.names.of(ItemKind::Volume, &step.name);
-                present.users_of_volume(name).collect()
+                present.stopped_for_volume(name).collect()
             }
             ItemKind::Bind => present
                 .users_of_bind(&step.name, planner.ground.reach)

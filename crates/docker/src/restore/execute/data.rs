@@ -63,7 +63,7 @@ impl Execution<'_> {
         let users: Vec<PresentContainer> = self
             .tools
             .present
-            .users_of_volume(&wanted.name)
+            .stopped_for_volume(&wanted.name)
             .cloned()
             .collect();
         self.may_be_stopped(&users)?;
@@ -253,13 +253,18 @@ impl Execution<'_> {
             .collect();
         self.may_be_stopped(&users)?;
         self.journal.begin(ItemKind::Bind, &source)?;
+        let is_folder = entry.kind == EntryKind::Directory;
+        if is_folder && self.reach.is_local() {
+            make_folder(place)?;
+        }
         // A file that is replaced is another file: who has it mounted keeps the old one.
         let stopped = self.release(&users)?;
         let written = match self.reach.is_local() {
             true => self.write_bind(step, &entry, place),
             false => self.deliver_bind(&source, &step.path, &entry),
         };
-        if written.is_err() {
+        // A file takes its place as the last thing: what fails before leaves the old one.
+        if written.is_err() && (is_folder || !self.reach.is_local()) {
             self.withhold(format!("bind {source}"), stopped);
         }
         let remarks = written?;
@@ -268,19 +273,7 @@ impl Execution<'_> {
     }
 
     fn write_bind(&self, step: &Step, entry: &Entry, place: &Path) -> Result<Remarks, Failure> {
-        let made =
-            |path: &Path| fs::create_dir_all(path).map_err(Failure::local("make", path.to_owned()));
         if entry.kind == EntryKind::Directory {
-            // Not open to others before it has its own mode.
-            if let Some(parent) = place.parent() {
-                made(parent)?;
-            }
-            match fs::DirBuilder::new().mode(0o700).create(place) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(Failure::local("make", place)(error));
-                }
-                _ => {}
-            }
             if matches!(step.action, Action::Replace { .. }) {
                 strangers::remove(self.tools.point, &step.path, place, self.tools.cancel)?;
             }
@@ -289,7 +282,7 @@ impl Execution<'_> {
         // A single file is written as part of the folder it is stored in, in a folder of its own,
         // and then moved: the folder around it on the host is not ours.
         let parent = place.parent().unwrap_or(Path::new("/"));
-        made(parent)?;
+        fs::create_dir_all(parent).map_err(Failure::local("make", parent))?;
         let staging = tempfile::Builder::new()
             .prefix(".refloat-")
             .tempdir_in(parent)
@@ -299,5 +292,18 @@ impl Execution<'_> {
         fs::rename(staging.path().join(name), place)
             .map_err(Failure::local("put into its place", place))?;
         Ok(vec!["1 file".to_owned()])
+    }
+}
+
+/// Makes the folder of a bind if it is not there: not open to others before it has its own mode.
+fn make_folder(place: &Path) -> Result<(), Failure> {
+    if let Some(parent) = place.parent() {
+        fs::create_dir_all(parent).map_err(Failure::local("make", parent))?;
+    }
+    match fs::DirBuilder::new().mode(0o700).create(place) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(Failure::local("make", place)(error))
+        }
+        _ => Ok(()),
     }
 }

@@ -66,9 +66,8 @@ impl Execution<'_> {
                 self.tools
                     .progress
                     .item(&format!("dump {}", step.name), &Outcome::Saved);
-                if !existing
-                    && let Some(beside) = beside(self.tools.point, &self.tools.holding, &step.name)
-                {
+                let (point, holding) = (self.tools.point, &self.tools.holding);
+                if !existing && let Some(beside) = beside(point, holding, &self.reach, &step.name) {
                     let subject = format!("container {name}");
                     self.findings.push(Finding::error(subject, beside));
                 }

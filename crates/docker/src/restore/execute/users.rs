@@ -3,13 +3,17 @@
 //! Invariant: nobody runs on data that is half replaced: who was stopped for data that did not
 //! come back stays stopped.
 
+use std::collections::BTreeSet;
+
 use refloat_model::finding::Finding;
 
 use super::Execution;
 use crate::error::chain;
 use crate::locality::is_own_container;
 use crate::restore::failure::Failure;
+use crate::restore::plan::{starting_order, waits_for};
 use crate::restore::present::PresentContainer;
+use crate::restore::selection::namespaces_of;
 
 impl Execution<'_> {
     /// Refuses, before anything is touched, what must not be stopped.
@@ -55,17 +59,52 @@ impl Execution<'_> {
         self.withheld.extend(users);
     }
 
-    /// Starts those whose data is all there; databases are started by the steps that fill them.
+    /// Starts those whose data is all there, in the order in which they need each other; databases
+    /// are started by the steps that fill them. Who is in a namespace of one that was started
+    /// again is in a dead one until it is as well.
     pub(super) fn restart_users(&mut self) {
-        for name in std::mem::take(&mut self.waiting) {
-            if self.withheld.contains(&name) || self.waits_for_dump(&name) {
+        let waiting = std::mem::take(&mut self.waiting);
+        let present = &self.tools.present;
+        let containers = present.containers.iter();
+        let containers = containers.map(|(name, found)| (name.as_str(), &found.definition));
+        let (order, _circles) = starting_order(&waits_for(&containers.collect()));
+        let (mut renewed, mut findings) = (BTreeSet::new(), Vec::new());
+        for user in order.iter().filter_map(|name| present.containers.get(name)) {
+            let name = &user.definition.name;
+            let mut owners = namespaces_of(&user.definition).into_iter();
+            let done = if waiting.contains(name) {
+                if self.withheld.contains(name) || self.waits_for_dump(name) {
+                    continue;
+                }
+                self.start(name)
+            } else if !self.replaces(user) && owners.any(|owner| renewed.contains(&owner)) {
+                self.renew(user)
+            } else {
                 continue;
-            }
-            if let Err(failure) = self.start(&name) {
+            };
+            renewed.insert(name.clone());
+            if let Err(failure) = done {
                 let subject = format!("container {name}");
-                self.findings.push(Finding::error(subject, chain(&failure)));
+                findings.push(Finding::error(subject, chain(&failure)));
             }
         }
+        self.findings.extend(findings);
+    }
+
+    /// Stops and starts one that ran, if that does no harm. In the process namespace of one that was
+    /// stopped it has ended already.
+    fn renew(&self, user: &PresentContainer) -> Result<(), Failure> {
+        let name = &user.definition.name;
+        if !user.definition.started {
+            return Ok(());
+        }
+        if why_not_stopped(user, false).is_some() {
+            let why = "the container whose namespace it shares was started again: start it again \
+                       as well";
+            return Err(Failure::Needs(why.to_owned()));
+        }
+        self.stop(name)?;
+        self.start(name)
     }
 }
 

@@ -8,11 +8,12 @@ use std::path::Path;
 
 use refloat_model::finding::Finding;
 use refloat_model::item::ItemKind;
-use refloat_model::plan::{Action, Step};
+use refloat_model::outcome::Outcome;
+use refloat_model::plan::{Action, OnConflict, Step};
 use refloat_model::point::ItemRecord;
 
 use super::super::journal::Progress;
-use super::super::selection::shared_with;
+use super::super::selection::{lives_with, shared_with};
 use super::data::{DatabaseRules, recipe};
 use super::{MISSING, Planner, Relation, is_made, is_name};
 use crate::definition::{Condition, ContainerDefinition, MountDefinition, MountKind, ObjectKind};
@@ -47,7 +48,7 @@ pub(in crate::restore) fn waits_for(
 }
 
 /// Names in starting order, and those of them that stand in a circle.
-fn starting_order(
+pub(in crate::restore) fn starting_order(
     waits: &BTreeMap<String, BTreeMap<String, Condition>>,
 ) -> (Vec<String>, Vec<String>) {
     let mut order: Vec<String> = Vec::new();
@@ -74,6 +75,36 @@ fn starting_order(
         }
     }
     (order, circles)
+}
+
+/// Whether dumps are missing, and not only what says that no new server takes them.
+fn lacks_dumps(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Saved => false,
+        Outcome::Partial {
+            missing,
+            missing_count,
+        } => {
+            let is_refusal = |what: &String| {
+                let path = what.split(": ").next().unwrap_or_default();
+                refloat_database::is_refusal(path.rsplit('/').next().unwrap_or(path))
+            };
+            *missing_count != missing.len() as u64 || !missing.iter().all(is_refusal)
+        }
+        Outcome::Skipped { .. } | Outcome::Failed { .. } => true,
+    }
+}
+
+fn not_whole() -> Action {
+    Action::Skip {
+        why: format!("{MISSING}the dump is not whole"),
+    }
+}
+
+fn data_kept() -> Action {
+    Action::Skip {
+        why: "the data of its server is kept".to_owned(),
+    }
 }
 
 impl Planner<'_> {
@@ -177,9 +208,9 @@ impl Planner<'_> {
     }
 
     /// A container that is replaced while this one shares its network or the like: that goes with
-    /// the old one.
+    /// the old one. Volumes that both mount stay.
     fn shares_with_replaced(&self, wanted: &ContainerDefinition) -> Option<String> {
-        let mut others = shared_with(wanted).into_iter();
+        let mut others = lives_with(wanted).into_iter();
         others.find(|other| {
             let old = self.old_name(ItemKind::Container, other);
             let decision = self.decision(ItemKind::Container, &old);
@@ -326,10 +357,16 @@ impl Planner<'_> {
             None => Action::Skip {
                 why: format!("{MISSING}the container that says how"),
             },
-            Some(_) if !held.record.outcome.is_saved() => Action::Skip {
-                why: format!("{MISSING}the dump is not whole"),
-            },
-            Some(_) => self.dump_action(name, &target_name, asked, rules),
+            Some(_) if lacks_dumps(&held.record.outcome) => not_whole(),
+            Some(_) => {
+                let action = self.dump_action(name, &target_name, asked, rules);
+                let is_refused = !held.record.outcome.is_saved();
+                match action {
+                    // Not into a new server, nor over the copy that comes back instead.
+                    Action::Create | Action::Replace { .. } if is_refused && !asked => not_whole(),
+                    action => action,
+                }
+            }
         };
         let bytes = held.files.iter().map(|(_, _, size)| size).sum();
         self.steps.push(Step {
@@ -405,6 +442,10 @@ impl Planner<'_> {
             Progress::Untouched => {}
         }
         if let Some(data) = data {
+            // It serves that data: nothing was lost, and nothing is in the way.
+            if self.request.on_conflict == OnConflict::Fail && server == Some(&Action::Reuse) {
+                return data_kept();
+            }
             return self.over_data(name, data);
         }
         // A new server, or one whose empty volumes an earlier run of this restore made.
@@ -414,9 +455,7 @@ impl Planner<'_> {
         });
         match remade || begun || (volumes.is_empty() && made) {
             true => Action::Create,
-            false => Action::Skip {
-                why: "the data of its server is kept".to_owned(),
-            },
+            false => data_kept(),
         }
     }
 

@@ -4,6 +4,8 @@
 //! not be looked at differs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use refloat_database::{Recipe, VolumeCopy};
@@ -18,6 +20,7 @@ use refloat_source::StoredPoint;
 
 use super::super::holding::{Holding, child};
 use super::super::journal::Progress;
+use super::super::reach::Reach;
 use super::super::{compare, likeness};
 use super::{MISSING, Planner, Relation, is_name};
 use crate::definition::{ContainerDefinition, MountDefinition, MountKind, VolumeDefinition};
@@ -61,21 +64,34 @@ pub(in crate::restore) fn recipe(container: &ContainerDefinition) -> Option<Reci
     })
 }
 
-/// What lies beside a database's data in its mounts and does not come back where the dump does.
+/// What lies beside a database's data in its mounts and does not come back where the dump does:
+/// empty folders and the dot-files of programs that ran there are no loss.
 pub(in crate::restore) fn beside(
     point: &dyn StoredPoint,
     holding: &Holding,
+    reach: &Reach,
     container: &str,
 ) -> Option<String> {
     let wanted = &holding.containers.get(container)?.definition;
     let recipe = recipe(wanted)?;
     let mut found = Vec::new();
     // What cannot be listed is no whole copy, and named as that.
-    let mut look = |folder: &TreePath, is_known: &dyn Fn(&str) -> bool| {
+    let mut look = |folder: &TreePath, place: Option<&Path>, is_known: &dyn Fn(&str) -> bool| {
         for entry in point.list(folder).unwrap_or_default() {
             let name = String::from_utf8_lossy(&entry.name);
-            if !is_known(&name) && name != LOST_AND_FOUND {
-                found.extend(child(folder, &entry.name).map(|path| path.to_string()));
+            if is_known(&name) || name == LOST_AND_FOUND || name.starts_with('.') {
+                continue;
+            }
+            let is_there = place.is_some_and(|place| {
+                let place = place.join(OsStr::from_bytes(&entry.name));
+                place.symlink_metadata().is_ok()
+            });
+            let Ok(path) = child(folder, &entry.name) else {
+                continue;
+            };
+            let is_empty = || point.list(&path).is_ok_and(|entries| entries.is_empty());
+            if !is_there && (entry.kind != EntryKind::Directory || !is_empty()) {
+                found.push(path.to_string());
             }
         }
     };
@@ -87,11 +103,15 @@ pub(in crate::restore) fn beside(
             MountKind::Volume => data.child(VOLUME_DATA),
             _ => data.clone(),
         };
+        // A bound folder stays as it is: only what the target lacks there is lost.
+        let is_bound = mount.kind == MountKind::Bind && reach.is_local();
+        let mut place = is_bound.then(|| Path::new(&mount.source).to_owned());
         for step in below.split('/').filter(|step| !step.is_empty()) {
-            look(&folder, &|name| name == step);
+            look(&folder, place.as_deref(), &|name| name == step);
+            place = place.map(|place| place.join(step));
             folder = child(&folder, step.as_bytes()).ok()?;
         }
-        look(&folder, &|name| recipe.is_dumped(name));
+        look(&folder, place.as_deref(), &|name| recipe.is_dumped(name));
     }
     let first = found.first()?;
     Some(format!(
@@ -177,7 +197,7 @@ impl Planner<'_> {
             }
             if dumped {
                 self.say_what_stays_behind(&name, &recipe, &volumes);
-                if let Some(beside) = beside(self.point, &self.holding, &name) {
+                if let Some(beside) = beside(self.point, &self.holding, self.ground.reach, &name) {
                     let subject = format!("container {name}");
                     self.findings.push(Finding::warning(subject, beside));
                 }
@@ -338,7 +358,7 @@ impl Planner<'_> {
         let users: BTreeSet<String> = self
             .ground
             .present
-            .users_of_volume(target_name)
+            .stopped_for_volume(target_name)
             .filter(|user| user.definition.started)
             .map(|user| user.definition.name.clone())
             .collect();
