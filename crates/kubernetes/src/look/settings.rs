@@ -46,13 +46,33 @@ fn wants_group(options: &Options, name: &str) -> bool {
     !is_excluded && (options.kinds.is_empty() || options.kinds.iter().any(may_fit))
 }
 
+/// How bad it is that a pattern fits nothing. What one with a wildcard fits may come and go.
+fn severity(glob: &Glob) -> Severity {
+    match glob.pattern().contains(SIGNS) {
+        true => Severity::Warning,
+        false => Severity::Error,
+    }
+}
+
+/// Whether a kind that is named may be of a group that cannot be served now, which is told by itself.
+fn is_of_unavailable(catalogue: &Catalogue, glob: &Glob) -> bool {
+    let mut groups = catalogue.unavailable.iter();
+    groups.any(|(name, _)| {
+        let (group, _) = name.rsplit_once('/').unwrap_or((name, ""));
+        let kind = glob.pattern().split_once('.');
+        kind.is_some_and(|(_, of)| of == group)
+    })
+}
+
 /// Patterns of kinds that fit none that the server has.
 pub(super) fn unfitting_kinds<'a>(
     options: &'a Options,
     catalogue: &'a Catalogue,
 ) -> impl Iterator<Item = Finding> + 'a {
     let fits = |glob: &Glob| catalogue.kinds.iter().any(|kind| glob.matches(&kind.id()));
-    let unfitting = options.kinds.iter().filter(move |glob| !fits(glob));
+    let is_told = |glob: &Glob| is_of_unavailable(catalogue, glob);
+    let patterns = options.kinds.iter();
+    let unfitting = patterns.filter(move |glob| !fits(glob) && !is_told(glob));
     unfitting.map(|glob| {
         let pattern = glob.pattern();
         let meant = catalogue
@@ -60,7 +80,11 @@ pub(super) fn unfitting_kinds<'a>(
             .find(|kind| kind.kind.eq_ignore_ascii_case(pattern) || kind.resource == pattern);
         let hint = meant.map_or_else(String::new, |kind| format!("; it has {}", kind.id()));
         let message = format!("the server has no kind {pattern}, so none is saved{hint}");
-        Finding::error(format!("kinds: {pattern}"), message)
+        Finding {
+            severity: severity(glob),
+            subject: format!("kinds: {pattern}"),
+            message,
+        }
     })
 }
 
@@ -74,7 +98,11 @@ pub(super) fn unfitting_namespaces<'a>(
     patterns.filter(move |glob| !fits(glob)).map(|glob| {
         let pattern = glob.pattern();
         let message = format!("the cluster has no namespace {pattern}, so nothing of it is saved");
-        Finding::error(format!("namespaces: {pattern}"), message)
+        Finding {
+            severity: severity(glob),
+            subject: format!("namespaces: {pattern}"),
+            message,
+        }
     })
 }
 
@@ -139,29 +167,33 @@ mod tests {
         let list = json!({"resources": [
             {"name": "secrets", "kind": "Secret", "namespaced": true, "verbs": ["list"]},
             {"name": "configmaps", "kind": "ConfigMap", "namespaced": true, "verbs": ["list"]}]});
-        let catalogue = Catalogue::of_group("", "v1", &list);
-        let mut options = options(&["secret", "config*", "x*"], &["nothing"]);
+        let mut catalogue = Catalogue::of_group("", "v1", &list);
+        catalogue.unavailable = vec![("dead.example.org/v1".into(), "503".into())];
+        let kinds = ["secret", "config*", "x*", "things.dead.example.org"];
+        let mut options = options(&kinds, &["nothing"]);
         let messages = |findings: Vec<Finding>| {
             let all = findings.into_iter();
             all.map(|f| (f.severity, f.message)).collect::<Vec<_>>()
         };
         let error = |message: &str| (Severity::Error, message.to_owned());
+        let warning = |message: &str| (Severity::Warning, message.to_owned());
         assert_eq!(
             messages(unfitting_kinds(&options, &catalogue).collect()),
             [
                 error("the server has no kind secret, so none is saved; it has secrets"),
-                error("the server has no kind x*, so none is saved"),
+                warning("the server has no kind x*, so none is saved"),
             ]
         );
         options.namespaces = vec![Namespaces {
-            names: globs(&["shop*", "pay"]),
+            names: globs(&["shop*", "pay", "preview-*"]),
             ..Namespaces::default()
         }];
         assert_eq!(
             messages(unfitting_namespaces(&options, &["shop-a", "default"]).collect()),
-            [error(
-                "the cluster has no namespace pay, so nothing of it is saved"
-            )]
+            [
+                error("the cluster has no namespace pay, so nothing of it is saved"),
+                warning("the cluster has no namespace preview-*, so nothing of it is saved"),
+            ]
         );
     }
 }
