@@ -182,11 +182,17 @@ fn take(want: &mut Value, have: &Value, path: &str, paths: &mut Vec<String>) {
             }
             (want, Some(have)) => want == have,
         };
-        if !is_kept {
+        if !is_kept && !is_of_cluster(key) {
             paths.push(inner);
         }
         is_kept
     });
+}
+
+/// Whether a cluster writes this annotation into every namespace by itself: it differs from cluster
+/// to cluster, and nobody asked for it.
+fn is_of_cluster(key: &str) -> bool {
+    key.starts_with("openshift.io/sa.scc.") || key == "cattle.io/status"
 }
 
 /// Puts what is there before what every list adds to it, as the server has it: some of it may be
@@ -256,16 +262,19 @@ mod tests {
     #[test]
     fn of_a_shared_object_what_others_wrote_is_taken_out() {
         let mut want = json!({"labels": {"a.b/c": "1", "new": "2", "same": "3"},
-            "secrets": ["z"], "flag": true, "absent": {"x": 1}});
+            "secrets": ["z"], "flag": true, "absent": {"x": 1},
+            "annotations": {"openshift.io/sa.scc.uid-range": "1/2", "cattle.io/status": "{}"}});
         let have = json!({"labels": {"a.b/c": "0", "same": "3", "theirs": "4"},
-            "secrets": ["x"], "flag": false, "absent": null});
+            "secrets": ["x"], "flag": false, "absent": null,
+            "annotations": {"openshift.io/sa.scc.uid-range": "3/4", "cattle.io/status": "{1}"}});
         let mut paths = Vec::new();
         take(&mut want, &have, "", &mut paths);
         paths.sort();
         assert_eq!(paths, ["flag", "labels.a.b/c"]);
         assert_eq!(
             want,
-            json!({"labels": {"new": "2", "same": "3"}, "secrets": ["z"], "absent": {"x": 1}})
+            json!({"labels": {"new": "2", "same": "3"}, "secrets": ["z"], "absent": {"x": 1},
+                "annotations": {}})
         );
     }
 }

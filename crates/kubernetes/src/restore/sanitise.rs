@@ -123,6 +123,8 @@ fn secret(object: &mut Value) {
 
 /// P5: references to tokens that the cluster issues by itself.
 fn service_account(object: &mut Value) {
+    let issued = "openshift.io/internal-registry-pull-secret-ref";
+    remove(object, "/metadata/annotations", &[issued]);
     let account = name(object).to_owned();
     let is_issued = |secret: &Value| {
         let name = secret.get("name").and_then(Value::as_str);

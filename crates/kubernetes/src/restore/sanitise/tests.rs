@@ -54,7 +54,9 @@ fn p5_issued_tokens_go_and_hand_made_ones_are_emptied() {
     );
     check(
         "serviceaccounts",
-        json!({"metadata": {"name": "a"}, "imagePullSecrets": [{"name": "pull"}, {"name": "a-dockercfg-x"}],
+        json!({"metadata": {"name": "a", "annotations": {
+                   "openshift.io/internal-registry-pull-secret-ref": "a-dockercfg-x"}},
+               "imagePullSecrets": [{"name": "pull"}, {"name": "a-dockercfg-x"}],
                "secrets": [{"name": "a-token-x7k2p"}]}),
         &json!({"metadata": {"name": "a"}, "imagePullSecrets": [{"name": "pull"}]}),
     );
