@@ -11,7 +11,6 @@ use crate::error::ApiError;
 use crate::kind::encode;
 
 const JSON: &str = "application/json";
-const APPLY: &str = "application/apply-patch+yaml";
 const MERGE_PATCH: &str = "application/merge-patch+json";
 
 /// One request to the API.
@@ -47,13 +46,6 @@ impl Call {
     /// Replaces the object at `path`; with a `resourceVersion` only if nobody changed it since.
     pub(crate) fn replace(path: impl Into<String>, object: &Value) -> Self {
         Self::new(Method::PUT, path.into(), bytes(object), JSON).managed()
-    }
-
-    /// Server-side apply: what `object` says becomes ours, everything else stays.
-    pub(crate) fn apply(path: impl Into<String>, object: &Value) -> Self {
-        Self::new(Method::PATCH, path.into(), bytes(object), APPLY)
-            .managed()
-            .query("force", "true")
     }
 
     pub(crate) fn merge_patch(path: impl Into<String>, patch: &Value) -> Self {
@@ -143,10 +135,10 @@ mod tests {
 
     #[test]
     fn queries_are_encoded_and_writes_are_signed() {
-        let call = Call::apply("/api/v1/namespaces/a", &Value::Null).dry_run();
+        let call = Call::merge_patch("/api/v1/namespaces/a", &Value::Null).dry_run();
         assert_eq!(
             call.uri(),
-            "/api/v1/namespaces/a?fieldManager=refloat&force=true&dryRun=All"
+            "/api/v1/namespaces/a?fieldManager=refloat&dryRun=All"
         );
         let call = Call::get("/api/v1/pods").query("labelSelector", "a in (b,c)");
         assert_eq!(

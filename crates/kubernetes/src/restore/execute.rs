@@ -21,6 +21,7 @@ use super::layer::Layer;
 use super::prepare::Prepared;
 use super::recreate::recreate;
 use super::sanitise::map_at;
+use super::volumes::PLACE;
 use super::{gitops, hold, volumes};
 use crate::client::{Api, Call};
 use crate::error::ApiError;
@@ -266,8 +267,13 @@ async fn complete(
         let live = match api.call(&Call::get(path.clone())).await {
             Ok(live) => live,
             Err(error) if error.is_not_found() => {
-                api.call(&Call::apply(path, &prepared.object)).await?;
-                return Ok(Vec::new());
+                let call = Call::create(prepared.list_path(), &prepared.object);
+                match api.bytes(&call).await {
+                    Ok(_) => return Ok(Vec::new()),
+                    Err(error) if error.is_already_there() && attempt < UPDATES_MAX => attempt += 1,
+                    Err(error) => return Err(error.into()),
+                }
+                continue;
             }
             Err(error) => return Err(error.into()),
         };
@@ -288,7 +294,7 @@ async fn complete(
         ) {
             metadata.insert("resourceVersion".into(), version.clone());
         }
-        // Not applied: that takes away what an earlier restore applied and this one leaves alone.
+        // Not applied: that takes away what we applied before and leave alone now.
         match api.call(&Call::merge_patch(path.clone(), &wanted)).await {
             Ok(_) if others.is_empty() => return Ok(vec!["merged".to_owned()]),
             Ok(_) => {
@@ -323,7 +329,7 @@ async fn replace(
         Likeness::Unfinished(_) => return Ok(Vec::new()),
         Likeness::Different(_) => {}
     }
-    if volumes::other_claim(prepared, &live).is_some() {
+    if volumes::other_claim(prepared, &live).is_some() || volumes::is_doomed(prepared, &live) {
         return Err(StepError::Changed);
     }
     let wanted = wanted(prepared, &live)?;
@@ -344,7 +350,7 @@ async fn replace(
 pub(super) fn wanted(prepared: &Prepared, live: &Value) -> Result<Value, StepError> {
     if prepared.fields.is_empty() {
         let mut wanted = held(prepared);
-        keep(&mut wanted, live);
+        keep(&prepared.id, &mut wanted, live);
         volumes::keep_claim(prepared, &mut wanted, live);
         return Ok(wanted);
     }
@@ -385,7 +391,7 @@ fn put(object: &mut Value, pointer: &str, value: &Value) -> bool {
 }
 
 /// What the target decided about an object and would have to decide again.
-fn keep(wanted: &mut Value, live: &Value) {
+fn keep(id: &str, wanted: &mut Value, live: &Value) {
     const METADATA: [&str; 4] = ["resourceVersion", "uid", "ownerReferences", "finalizers"];
     if let (Some(metadata), Some(theirs)) = (map_at(wanted, "/metadata"), live.get("metadata")) {
         for key in METADATA {
@@ -394,20 +400,32 @@ fn keep(wanted: &mut Value, live: &Value) {
             }
         }
     }
-    const SPEC: [&str; 7] = [
-        "clusterIP",
-        "clusterIPs",
-        "ipFamilies",
-        "volumeName",
-        "dataSource",
-        "dataSourceRef",
-        "nodeName",
-    ];
+    const SPEC: [&str; 4] = ["clusterIP", "clusterIPs", "ipFamilies", "nodeName"];
+    // Other kinds have fields of these names too, and they are what somebody wrote.
+    let place = PLACE.iter().filter(|_| id == "persistentvolumeclaims");
     if let (Some(spec), Some(theirs)) = (map_at(wanted, "/spec"), live.get("spec")) {
-        for key in SPEC {
-            if let Some(value) = theirs.get(key) {
-                spec.entry(key).or_insert_with(|| value.clone());
+        for key in SPEC.iter().chain(place) {
+            if let Some(value) = theirs.get(*key) {
+                spec.entry(*key).or_insert_with(|| value.clone());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_data_is_is_kept_of_claims_only() {
+        let live = json!({"metadata": {"uid": "1"}, "spec": {"clusterIP": "10.0.0.1",
+            "volumeName": "pv", "dataSource": {"name": "s"}, "dataSourceRef": {"name": "s"}}});
+        let check = |id: &str, spec: Value| {
+            let mut wanted = json!({"metadata": {}, "spec": {}});
+            keep(id, &mut wanted, &live);
+            assert_eq!(wanted, json!({"metadata": {"uid": "1"}, "spec": spec}));
+        };
+        check("persistentvolumeclaims", live["spec"].clone());
+        check("datavolumes.example.org", json!({"clusterIP": "10.0.0.1"}));
     }
 }

@@ -87,9 +87,9 @@ pub(super) enum Last {
 }
 
 type Uids = BTreeMap<OwnerKey, Result<String, ApiError>>;
-type OwnerKey = (String, String, Option<String>, String);
+pub(super) type OwnerKey = (String, String, Option<String>, String);
 
-fn owner_key(p: &Prepared, owner: &Value) -> OwnerKey {
+pub(super) fn owner_key(p: &Prepared, owner: &Value) -> OwnerKey {
     let field = |pointer| text(owner, pointer).unwrap_or_default().to_owned();
     (
         field("/apiVersion"),
@@ -251,6 +251,12 @@ pub(super) async fn update(
             result => return result.map(drop),
         }
     }
+}
+
+/// Whether an owner is not there, as opposed to not being seen now.
+pub(super) const fn is_absent(error: &ApiError) -> bool {
+    // Of the latter there is no such kind.
+    error.is_not_found() || matches!(error, ApiError::Incomplete(_))
 }
 
 /// The UID that an owner has here. Owners are in the same namespace or in none.

@@ -2,7 +2,7 @@
 //!
 //! Invariant: planning writes nothing; every write it asks about is a dry run.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use refloat_model::finding::{Finding, Severity};
 use refloat_model::item::ItemKind;
@@ -10,6 +10,7 @@ use refloat_model::plan::{Action, OnConflict, Permission, RestorePlan, RestoreRe
 use serde_json::Value;
 
 use super::compare::{Likeness, Merge, compare, merge, summary};
+use super::finish::{OwnerKey, is_absent, owner_key, owner_uid};
 use super::prepare::{Prepared, Wish};
 use super::situation::Situation;
 use super::{checks, gitops, recreate, volumes};
@@ -127,11 +128,20 @@ fn beside(prepared: &Prepared, live: &Value, on_conflict: OnConflict) -> Action 
         };
     }
     if let Some(claim) = volumes::other_claim(prepared, live) {
+        let why = format!(
+            "here it belongs to claim {claim}, which would lose its data: leave the volume out, and \
+             the claim that comes back gets a new one"
+        );
+        return match on_conflict {
+            OnConflict::Skip => Action::Skip { why },
+            _ => Action::Conflict { why },
+        };
+    }
+    if volumes::is_doomed(prepared, live) {
         return Action::Conflict {
-            why: format!(
-                "here it belongs to claim {claim}, which would lose its data: leave the volume \
-                 out, and the claim that comes back gets a new one"
-            ),
+            why: "its claim is gone and the storage deletes it: set its \
+                  persistentVolumeReclaimPolicy to Retain and plan again, or leave it out"
+                .to_owned(),
         };
     }
     match compare(prepared, live) {
@@ -212,6 +222,7 @@ pub(super) async fn drop_lost_owners(api: &Api, prepared: &mut [Prepared]) -> Ve
         })
         .collect();
     let mut findings = Vec::new();
+    let mut absent: BTreeMap<OwnerKey, bool> = BTreeMap::new();
     for p in prepared
         .iter_mut()
         .filter(|p| p.wish == Wish::Wanted && !p.owners.is_empty())
@@ -223,11 +234,19 @@ pub(super) async fn drop_lost_owners(api: &Api, prepared: &mut [Prepared]) -> Ve
             let (kind, name) = (field("/kind"), field("/name"));
             let is_coming = coming.contains(&(kind.clone(), space.clone(), name.clone()))
                 || coming.contains(&(kind.clone(), None, name.clone()));
-            if is_coming
-                || super::finish::owner_uid(api, &owner, space.as_deref())
-                    .await
-                    .is_ok()
-            {
+            let key = owner_key(p, &owner);
+            let is_lost = match absent.get(&key) {
+                _ if is_coming => false,
+                Some(is_absent) => *is_absent,
+                None => {
+                    let uid = owner_uid(api, &owner, space.as_deref()).await;
+                    // Who cannot be seen now is linked later, or that says why not.
+                    let is_absent = uid.is_err_and(|error| is_absent(&error));
+                    absent.insert(key, is_absent);
+                    is_absent
+                }
+            };
+            if !is_lost {
                 kept.push(owner);
             } else {
                 findings.push(Finding::warning(

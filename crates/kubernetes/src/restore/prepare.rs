@@ -316,14 +316,16 @@ fn owners(object: &mut Value) -> Vec<Value> {
     owners
 }
 
-/// Of several objects that would get one name, none comes back: whose it is cannot be told.
+/// Of several objects that would get one name, none comes back: whose it is cannot be told. Those
+/// that are merged may: every namespace has itself and its account.
 fn refuse_namesakes(prepared: &mut [Prepared]) {
+    let is_only = |p: &Prepared| p.wish == Wish::Wanted && !p.is_shared();
     let mut stored: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for p in prepared.iter().filter(|p| p.wish == Wish::Wanted) {
+    for p in prepared.iter().filter(|p| is_only(p)) {
         let names = stored.entry(p.title()).or_default();
         names.push(p.stored_name.clone());
     }
-    for p in prepared.iter_mut().filter(|p| p.wish == Wish::Wanted) {
+    for p in prepared.iter_mut().filter(|p| is_only(p)) {
         let names = stored.get(&p.title()).into_iter().flatten();
         if let Some(other) = names.into_iter().find(|name| **name != p.stored_name) {
             p.wish = Wish::Impossible(format!("{other} would get the same name"));

@@ -2,6 +2,7 @@
 //!
 //! Invariant: nothing is deleted here that holds data, or that a claim belongs to.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use futures_util::stream::{self, StreamExt};
@@ -33,11 +34,20 @@ pub(super) async fn foresee(
     situation: &Situation,
     actions: &mut [Action],
 ) {
+    // What will be replaced first decides what may be changed then.
+    let redefined: BTreeSet<&str> = prepared
+        .iter()
+        .zip(actions.iter())
+        .filter(|(p, action)| {
+            p.layer == Layer::Definitions && matches!(action, Action::Replace { .. })
+        })
+        .map(|(p, _)| p.name())
+        .collect();
     let tried = prepared.iter().zip(actions.iter()).enumerate();
     let tried: Vec<(usize, &Prepared, &Value)> = tried
         .filter(|(_, (p, action))| matches!(action, Action::Replace { .. }) && is_replaced(p))
         .filter_map(|(index, (p, _))| Some((index, p, situation.live.get(&p.title())?)))
-        .filter(|(_, p, live)| is_fixed(p, live))
+        .filter(|(_, p, live)| !redefined.contains(p.id.as_str()) && is_fixed(p, live))
         .collect();
     let mut answers = stream::iter(tried)
         .map(|(index, p, live)| async move { (index, verdict(api, p, live).await) })

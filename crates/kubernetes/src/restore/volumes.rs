@@ -54,10 +54,19 @@ pub(super) fn other_claim(prepared: &Prepared, live: &Value) -> Option<String> {
 pub(super) fn is_released(prepared: &Prepared, live: &Value) -> bool {
     prepared.id == "persistentvolumes"
         && prepared.fields.is_empty()
-        && text(live, "/status/phase") == Some("Released")
+        && matches!(text(live, "/status/phase"), Some("Released" | "Failed"))
         && text(live, "/spec/persistentVolumeReclaimPolicy") == Some("Retain")
         && claim(live).is_some()
         && claim(&prepared.object) == claim(live)
+}
+
+/// Whether a live volume is to go, or be emptied, now that its claim is gone. It may be there still
+/// because the storage refused so far.
+pub(super) fn is_doomed(prepared: &Prepared, live: &Value) -> bool {
+    prepared.id == "persistentvolumes"
+        && prepared.fields.is_empty()
+        && matches!(text(live, "/status/phase"), Some("Released" | "Failed"))
+        && text(live, "/spec/persistentVolumeReclaimPolicy") != Some("Retain")
 }
 
 /// Leaves a volume bound as it is: a claim whose volume no longer knows its UID is lost for good.

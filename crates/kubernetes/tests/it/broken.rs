@@ -3,13 +3,13 @@
 //!
 //! Invariant: each has a named outcome, and the rest goes on.
 
-use refloat_kubernetes::{ClusterWide, KubernetesSource, KubernetesTarget, Options};
+use refloat_kubernetes::{Access, ClusterWide, KubernetesSource, KubernetesTarget, Options};
 use refloat_model::cancel::Cancel;
 use refloat_model::finding::{Finding, Severity};
 use refloat_model::plan::{Action, RestorePlan, RestoreReport, RestoreRequest};
 use refloat_model::progress::Silent;
 use refloat_source::{Source as _, Target as _};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::bad_input::{kubeconfig, token};
 use crate::bed::{Adapter as _, Cluster, clusters, globs, named, wait_for};
@@ -292,11 +292,15 @@ fn credentials_of_one_namespace_restore_what_they_may_and_refuse_the_rest() {
         json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": "half"}})
             .to_string()
     };
+    let owner = json!({"apiVersion": "v1", "kind": "Secret", "name": "unseen", "uid": "1"});
+    let mut owned: Value = serde_json::from_str(&document("ConfigMap", "owned")).unwrap();
+    owned["metadata"]["ownerReferences"] = json!([owner]);
     let point = MemoryPoint::of_files([
         (
             "configmaps/half/open.yaml".to_owned(),
             document("ConfigMap", "open"),
         ),
+        ("configmaps/half/owned.yaml".to_owned(), owned.to_string()),
         (
             "secrets/half/closed.yaml".to_owned(),
             document("Secret", "closed"),
@@ -322,7 +326,26 @@ fn credentials_of_one_namespace_restore_what_they_may_and_refuse_the_rest() {
     assert!(report.is_complete(), "{report:?}");
     assert!(run(&["get", "configmap", "open", "-o", "name"]).contains("open"));
 
-    // And as a source: what is hidden is told, what is visible is there.
+    // Whether its owner is there cannot be seen, so it is not said to be gone.
+    let part = request("config:half/owned");
+    let plan = target.plan(&point, &part).unwrap();
+    assert_eq!(about(&plan.findings, "configmaps/half/owned"), []);
+    let report = execute(&target, &plan, &point, &part);
+    let errors: Vec<&str> = report
+        .steps
+        .iter()
+        .filter_map(|s| s.error.as_deref())
+        .collect();
+    assert!(
+        matches!(errors.as_slice(), [why] if why.starts_with("its owners cannot be linked: the API server answers 403")),
+        "{errors:?}"
+    );
+
+    visible_to(access);
+}
+
+/// As a source: what is hidden is told, what is visible is there.
+fn visible_to(access: Access) {
     let mut options = Options::new(access);
     options.namespaces = vec![named(&["half"])];
     options.cluster_wide = ClusterWide::None;

@@ -231,3 +231,67 @@ fn pull_secrets_of_an_account_are_added_to_those_that_are_there() {
         );
     }
 }
+
+#[test]
+fn two_namespaces_become_one() {
+    let Some((a, _)) = clusters() else { return };
+    for name in ["part-a", "part-b"] {
+        let space = json!({"apiVersion": "v1", "kind": "Namespace",
+            "metadata": {"name": name, "labels": {name: "1"}}});
+        a.apply_server_side(&space.to_string());
+        a.kubectl(&["-n", name, "create", "secret", "generic", name], "");
+    }
+    let point = MemoryPoint::capture(&a.source(&["part-a", "part-b"]));
+    let request = RestoreRequest {
+        only: vec!["part-a".into(), "part-b".into()],
+        rename: ["part-a", "part-b"]
+            .map(|name| (format!("namespace:{name}"), "both".to_owned()))
+            .into(),
+        ..RestoreRequest::default()
+    };
+    let report = execute(a, &point, &request);
+    assert!(report.is_complete(), "{report:?}");
+    let labels = &a.get(&["namespace", "both"])["metadata"]["labels"];
+    assert_eq!([&labels["part-a"], &labels["part-b"]], ["1", "1"]);
+    a.kubectl(&["-n", "both", "get", "secret", "part-a", "part-b"], "");
+}
+
+/// P10: whether a custom resource can be changed is up to the definition that comes with it.
+#[test]
+fn p10_a_resource_is_not_judged_by_a_definition_that_is_replaced() {
+    let Some((a, _)) = clusters() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let install = |word: &str| {
+        let schema = json!({"type": "object", "properties": {"spec": {"type": "object",
+            "properties": {"word": {"type": "string", "pattern": word}}}}});
+        let definition = json!({"apiVersion": "apiextensions.k8s.io/v1",
+            "kind": "CustomResourceDefinition", "metadata": {"name": "words.test.example.org"},
+            "spec": {"group": "test.example.org", "scope": "Namespaced",
+                "names": {"plural": "words", "kind": "Word"},
+                "versions": [{"name": "v1", "served": true, "storage": true,
+                    "schema": {"openAPIV3Schema": schema}}]}});
+        let resource = json!({"apiVersion": "test.example.org/v1", "kind": "Word",
+            "metadata": {"name": "w", "namespace": "redefined"}, "spec": {"word": word}});
+        a.apply(&definition.to_string());
+        let file = folder.path().join("word.json");
+        std::fs::write(&file, resource.to_string()).unwrap();
+        wait_for("the definition is in force", || {
+            let mut apply = a.kubectl_command(&["apply", "-f"]);
+            apply.arg(&file).output().unwrap().status.success()
+        });
+    };
+    a.kubectl(&["create", "namespace", "redefined"], "");
+    install("old");
+    let point = MemoryPoint::capture(&a.source(&["redefined"]));
+    install("new");
+    let mut request = request("redefined", OnConflict::Replace);
+    let definition = "customresourcedefinitions.apiextensions.k8s.io/words.test.example.org";
+    request.only.push(format!("object:{definition}"));
+    let plan = plan(a, &point, &request);
+    let word = action(&plan, "words.test.example.org/redefined/w");
+    assert!(matches!(word, Action::Replace { .. }), "{word:?}");
+    let report = execute(a, &point, &request);
+    assert!(report.is_complete(), "{report:?}");
+    let live = a.get(&["-n", "redefined", "words.test.example.org", "w"]);
+    assert_eq!(live["spec"]["word"], "old");
+}

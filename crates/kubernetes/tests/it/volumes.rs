@@ -70,18 +70,21 @@ fn a_copy_of_a_namespace_does_not_take_its_volume_away() {
         let plan = a.target().plan(&point, &request).unwrap();
         let mut steps = plan.steps.iter();
         let volume = steps.find(|s| s.name == "persistentvolumes/pv-owner");
-        assert_eq!(
-            volume.unwrap().action,
-            Action::Conflict {
-                why: "here it belongs to claim owner/data, which would lose its data: leave the \
-                      volume out, and the claim that comes back gets a new one"
-                    .to_owned()
-            }
-        );
+        let why = "here it belongs to claim owner/data, which would lose its data: leave the \
+                   volume out, and the claim that comes back gets a new one"
+            .to_owned();
+        let is_skipped = on_conflict == OnConflict::Skip;
+        let expected = if is_skipped {
+            Action::Skip { why }
+        } else {
+            Action::Conflict { why }
+        };
+        assert_eq!(volume.unwrap().action, expected);
         let report = execute(a, &point, &request);
         let failed = report.steps.iter().filter(|s| s.error.is_some());
         let failed: Vec<&str> = failed.map(|s| s.step.name.as_str()).collect();
-        assert_eq!(failed, ["persistentvolumes/pv-owner"]);
+        let left_out = ["persistentvolumes/pv-owner"];
+        assert_eq!(failed, if is_skipped { &[][..] } else { &left_out });
         let copy = a.get(&["-n", "copy-of-owner", "pvc", "data"]);
         assert_eq!(copy["spec"].get("volumeName"), None, "{on_conflict:?}");
     }
@@ -104,6 +107,39 @@ fn a_claim_that_was_lost_gets_its_volume_back() {
     wait_for("the claim is bound", || phase(a, "lost-claim") == "Bound");
     let claim = a.get(&["-n", "lost-claim", "pvc", "data"]);
     assert_eq!(claim["spec"]["volumeName"], "pv-kept");
+}
+
+#[test]
+fn a_volume_that_goes_with_its_claim_is_not_counted_on() {
+    let Some((a, _)) = clusters() else { return };
+    bound(a, "doomed", "pv-doomed");
+    let delete = "{\"spec\": {\"persistentVolumeReclaimPolicy\": \"Delete\"}}";
+    a.kubectl(&["patch", "pv", "pv-doomed", "-p", delete], "");
+    let point = MemoryPoint::capture(&a.source(&["doomed"]));
+    a.kubectl(&["delete", "namespace", "doomed", "--timeout=60s"], "");
+    // There is no storage here that could delete it.
+    wait_for("the volume is given up", || {
+        a.get(&["pv", "pv-doomed"])["status"]["phase"] != "Bound"
+    });
+    let request = request("doomed", OnConflict::Replace);
+    let plan = a.target().plan(&point, &request).unwrap();
+    let mut steps = plan.steps.iter();
+    let volume = steps.find(|s| s.name == "persistentvolumes/pv-doomed");
+    assert_eq!(
+        volume.unwrap().action,
+        Action::Conflict {
+            why: "its claim is gone and the storage deletes it: set its \
+                  persistentVolumeReclaimPolicy to Retain and plan again, or leave it out"
+                .to_owned()
+        }
+    );
+    let retain = delete.replace("Delete", "Retain");
+    a.kubectl(&["patch", "pv", "pv-doomed", "-p", &retain], "");
+    let report = execute(a, &point, &request);
+    assert!(report.is_complete(), "{report:?}");
+    wait_for("the claim is bound", || phase(a, "doomed") == "Bound");
+    let claim = a.get(&["-n", "doomed", "pvc", "data"]);
+    assert_eq!(claim["spec"]["volumeName"], "pv-doomed");
 }
 
 #[test]

@@ -21,6 +21,7 @@ fn catalogue() -> Catalogue {
             kind("", "persistentvolumeclaims", "PersistentVolumeClaim", true),
             kind("", "persistentvolumes", "PersistentVolume", false),
             kind("", "secrets", "Secret", true),
+            kind("", "serviceaccounts", "ServiceAccount", true),
             kind("apps", "deployments", "Deployment", true),
             kind("batch", "jobs", "Job", true),
             kind(
@@ -127,6 +128,23 @@ fn objects_that_would_get_one_name_are_refused_and_named() {
             ("secrets/a/db", other("secrets/b/db")),
             ("secrets/b/db", other("secrets/a/db")),
         ]
+    );
+    // Every namespace has these.
+    let shared = |space: &str| {
+        let of = json!({"metadata": {"name": "default", "namespace": space}});
+        let itself = stored("", "namespaces", json!({"metadata": {"name": space}}));
+        [itself, stored("", "serviceaccounts", of)]
+    };
+    let prepared = run(
+        shared("a").into_iter().chain(shared("b")).collect(),
+        &request,
+        &[],
+    );
+    let titles: Vec<(String, &Wish)> = prepared.iter().map(|p| (p.title(), &p.wish)).collect();
+    let (space, account) = ("namespaces/copy", "serviceaccounts/copy/default");
+    assert_eq!(
+        titles,
+        [space, space, account, account].map(|title| (title.to_owned(), &Wish::Wanted))
     );
 }
 
