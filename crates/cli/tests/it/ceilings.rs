@@ -146,7 +146,9 @@ fn an_index_of_many_blobs_takes_no_more_than_its_limit() {
     };
     assert!(packs() as u64 > blobs / synthetic::BLOBS_PER_PACK);
     within(&group, others, &env, &["prune", "--yes"]);
-    assert!(packs() <= 4, "what nobody needs is gone");
+    // What the backup stored is in a few: each thread begins one.
+    let left = packs();
+    assert!(left < 12, "what nobody needs is gone, {left} packs are there");
     assert_eq!(
         env.json(&["points"])["points"].as_array().unwrap().len() as u64,
         snapshots + 1
