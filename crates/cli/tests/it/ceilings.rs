@@ -148,7 +148,10 @@ fn an_index_of_many_blobs_takes_no_more_than_its_limit() {
     within(&group, others, &env, &["prune", "--yes"]);
     // What the backup stored is in a few: each thread begins one.
     let left = packs();
-    assert!(left < 12, "what nobody needs is gone, {left} packs are there");
+    assert!(
+        left < 12,
+        "what nobody needs is gone, {left} packs are there"
+    );
     assert_eq!(
         env.json(&["points"])["points"].as_array().unwrap().len() as u64,
         snapshots + 1
