@@ -35,8 +35,6 @@ import workloads
 
 WORKLOADS = ("large", "small", "source", "one", "duplicates", "sparse", "media")
 STEPS = ("first", "unchanged", "restore", "changed", "ls", "find", "check", "copy", "prune")
-# Steps before which the source is changed.
-CHANGING = ("changed", "prune")
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # On disk, which /tmp is not everywhere.
 PLACE = "/var/tmp/refloat-bench"
@@ -46,8 +44,6 @@ BACKUPS = ("first", "unchanged", "changed")
 INODES_REST_SECONDS = 361
 # More than any tool takes but for what it writes.
 MEMORY_TOOL_BYTES = 1 << 30
-# Trees of more files are kept until all rounds of a workload are over; larger ones would fill the disk.
-FILES_MANY = 10_000
 
 
 def run(command, log, output=os.devnull):
@@ -172,9 +168,9 @@ class Turn:
             # rustic says that it failed, and its exit status that it did not.
             is_whole = size_mib(self.other) > size_mib(self.repository) * 0.9
             return is_whole and run(self.commands["copied"], self.log)[0] == 0
-        if step in ("find", "points"):
+        if step == "find":
             with open(self.found, errors="replace") as file:
-                return self.wanted in file.read() if step == "find" else True
+                return self.wanted in file.read()
         if step == "prune":
             return size_mib(self.repository) < self.size_before and run(self.commands["sound"], self.log)[0] == 0
         return True
@@ -197,7 +193,7 @@ def one_turn(tool, program, source, place, options):
     """All steps of one tool on one workload; a result for each. Of many files the restored ones stay there."""
     turn = Turn(tool, program, source, place, options.log)
     held, expected = held_bytes(source), options.digests[os.path.basename(source)]
-    many = files_in(source) > FILES_MANY
+    many = files_in(source) > workloads.FILES_MANY
     turn.must("init")
     results = {}
     for step in STEPS:
@@ -218,7 +214,7 @@ def files_in(folder):
 def source_of(original, options):
     """The folder that is backed up: where it is changed a copy, the same for all turns and as the original before each.
     Its files are written over and none deleted: freed inodes would be in the way of restores."""
-    if not set(options.steps) & set(CHANGING):
+    if not set(options.steps) & set(workloads.CHANGING):
         return original
     name = os.path.basename(original)
     copy = os.path.join(options.work, name + "-source", name)
@@ -237,18 +233,23 @@ def show(rows, name):
                   f"{middle['memory']:7.0f} MiB{middle['size']:8.0f} MiB{bad}", flush=True)
 
 
+def in_turn(tools, number):
+    """The tools, of which another is the first each time."""
+    start = number % len(tools)
+    return list(tools)[start:] + list(tools)[:start]
+
+
 def measure(options, tools, keep):
     """Calls `keep` with all results so far after each workload."""
     rows, freed = {}, None
     for number, name in enumerate(options.workloads):
         original = os.path.join(options.data, name)
         workloads.make(options.data, [name])
-        many, places = files_in(original) > FILES_MANY, [os.path.join(options.work, name + "-source")]
+        many, places = files_in(original) > workloads.FILES_MANY, [os.path.join(options.work, name + "-source")]
         if many and freed and "restore" in options.steps:
             time.sleep(max(0, freed + INODES_REST_SECONDS - time.monotonic()))
         for turn in range(options.rounds):
-            start = (turn + number) % len(tools)
-            for tool in list(tools)[start:] + list(tools)[:start]:
+            for tool in in_turn(tools, turn + number):
                 source = source_of(original, options)
                 if name not in options.digests:
                     options.digests[name] = digest(source)

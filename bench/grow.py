@@ -70,8 +70,7 @@ def measure_points(options, tools, rows):
             os.rename(place, place + ".made")
             shutil.copytree(source, source + ".made")
         for number in range(options.rounds):
-            start = number % len(tools)
-            for tool in list(tools)[start:] + list(tools)[:start]:
+            for tool in compare.in_turn(tools, number):
                 turn = turns[tool]
                 # Its cache goes along, so that no tool finds a repository older than what it remembers.
                 for path in (turn.place, turn.source):

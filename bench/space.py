@@ -27,8 +27,8 @@ def of_work(options, tools):
         # Some write holes out.
         restored = max(held, long) if "restore" in options.steps else 0
         copied = held * REPOSITORY_SHARE if "copy" in options.steps else 0
-        changed = held if {"changed", "prune"} & set(options.steps) else 0
-        trees = restored * options.rounds * tools + copied if files > 10_000 else max(restored, copied)
+        changed = held if set(workloads.CHANGING) & set(options.steps) else 0
+        trees = restored * options.rounds * tools + copied if files > workloads.FILES_MANY else max(restored, copied)
         return changed + held * REPOSITORY_SHARE + trees
 
     return max(map(of, options.workloads), default=0)

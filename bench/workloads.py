@@ -12,6 +12,10 @@ import random
 import sys
 
 MIB = 1 << 20
+# Steps before which the source is changed.
+CHANGING = ("changed", "prune")
+# Trees of more files are kept until all rounds of a workload are over; larger ones would fill the disk.
+FILES_MANY = 10_000
 # Fixed, so that trees are equal wherever they are made.
 MODIFIED = 1_700_000_000
 
