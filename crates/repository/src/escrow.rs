@@ -118,12 +118,8 @@ impl Escrow {
     /// Storage failed.
     pub fn of(repository: &Repository) -> Result<Self, RepositoryError> {
         let storage = repository.storage();
-        let mut keys = Vec::new();
-        for listed in storage.list(FileKind::Key)? {
-            let bytes = storage.read(&listed.key)?;
-            let key = StoredKey::of(bytes).filter(|key| key.id.0 == *listed.key.id());
-            keys.extend(key.map(|key| BASE64.encode(key.bytes)));
-        }
+        let keys = sound_keys(storage)?.into_iter();
+        let keys = keys.map(|key| BASE64.encode(key.bytes)).collect();
         Ok(Self {
             version: VERSION,
             repository: repository.config().id.clone(),
@@ -223,17 +219,21 @@ impl Restored {
     }
 }
 
+/// The sound keys that lie there; what else does is none.
+fn sound_keys(storage: &SharedStorage) -> Result<Vec<StoredKey>, RepositoryError> {
+    let mut keys = Vec::new();
+    for listed in storage.list(FileKind::Key)? {
+        let key = StoredKey::of(storage.read(&listed.key)?);
+        keys.extend(key.filter(|key| key.id.0 == *listed.key.id()));
+    }
+    Ok(keys)
+}
+
 /// Whether there is a sound key that the escrow does not hold: then what looks damaged may be
 /// somebody's repository, whose password we do not know.
 fn has_other_keys(storage: &SharedStorage, keys: &[StoredKey]) -> Result<bool, RepositoryError> {
-    for listed in storage.list(FileKind::Key)? {
-        let bytes = storage.read(&listed.key)?;
-        let is_known = keys.iter().any(|key| key.bytes == bytes);
-        if sha256(&bytes) == *listed.key.id() && !is_known {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    let is_other = |there: &StoredKey| keys.iter().all(|key| key.id != there.id);
+    Ok(sound_keys(storage)?.iter().any(is_other))
 }
 
 /// The key that the password opens and that opens the config, and its cipher. Others may be of an `init` that died,
