@@ -216,16 +216,43 @@ impl<'a> CatalogueTrees<'a> {
     /// Reads a tree, and each further copy of it, for whoever chooses among them. One that cannot be read is not to be
     /// chosen, whyever.
     pub fn read_all_copies(&self, tree: BlobId) -> Result<Vec<Node>, RepositoryError> {
-        let nodes = self.read(tree)?;
-        let copies = self.catalogue.copies(BlobKind::Tree, &tree);
-        if copies.len() > 1 {
-            for number in copies {
-                if !self.bad.contains(number) && self.read_copy(number).is_err() {
-                    let _newly = self.bad.insert(number);
-                }
+        let (taken, nodes) = self.read_one(tree)?;
+        for number in self.catalogue.copies(BlobKind::Tree, &tree) {
+            if number != taken && !self.bad.contains(number) && self.read_copy(number).is_err() {
+                let _newly = self.bad.insert(number);
             }
         }
         Ok(nodes)
+    }
+
+    /// The entries of a tree, and the row of the copy that gave them.
+    fn read_one(&self, tree: BlobId) -> Result<(usize, Vec<Node>), RepositoryError> {
+        // A copy that nobody may read just now outweighs all that are lost: the tree may be there.
+        let (mut unknown, mut damage) = (None, None);
+        for number in self.catalogue.copies(BlobKind::Tree, &tree) {
+            if self.bad.contains(number) {
+                continue;
+            }
+            match self.read_copy(number) {
+                Ok(json) => {
+                    let nodes = decode(&json).map_err(|cause| RepositoryError::InvalidTree {
+                        tree,
+                        cause: cause.into(),
+                    });
+                    return Ok((number, nodes?));
+                }
+                Err(error) if error.is_damage() => {
+                    let _newly = self.bad.insert(number);
+                    lock(&self.failures).insert(number, CopyFailure::of(tree, &error));
+                    damage = Some(error);
+                }
+                Err(error) => unknown = Some(error),
+            }
+        }
+        Err(unknown.or(damage).unwrap_or(RepositoryError::MissingBlob {
+            kind: BlobKind::Tree.word(),
+            blob: tree,
+        }))
     }
 
     /// Reads one copy; once more before it counts as damaged: the transfer may have been.
@@ -252,31 +279,7 @@ impl TreeSource for CatalogueTrees<'_> {
     }
 
     fn read(&self, tree: BlobId) -> Result<Vec<Node>, RepositoryError> {
-        // A copy that nobody may read just now outweighs all that are lost: the tree may be there.
-        let (mut unknown, mut damage) = (None, None);
-        for number in self.catalogue.copies(BlobKind::Tree, &tree) {
-            if self.bad.contains(number) {
-                continue;
-            }
-            match self.read_copy(number) {
-                Ok(json) => {
-                    return decode(&json).map_err(|cause| RepositoryError::InvalidTree {
-                        tree,
-                        cause: cause.into(),
-                    });
-                }
-                Err(error) if error.is_damage() => {
-                    let _newly = self.bad.insert(number);
-                    lock(&self.failures).insert(number, CopyFailure::of(tree, &error));
-                    damage = Some(error);
-                }
-                Err(error) => unknown = Some(error),
-            }
-        }
-        Err(unknown.or(damage).unwrap_or(RepositoryError::MissingBlob {
-            kind: BlobKind::Tree.word(),
-            blob: tree,
-        }))
+        self.read_one(tree).map(|(_taken, nodes)| nodes)
     }
 }
 

@@ -78,6 +78,7 @@ fn read_around(
     file: &FileKey,
     cancel: &Cancel,
 ) -> Result<Option<PackBytes>, RepositoryError> {
+    // Gone meanwhile: it gives nothing, and the first error is told.
     let size = storage.size(file)?.unwrap_or_default();
     let size = usize::try_from(size).unwrap_or(usize::MAX);
     let (mut bytes, mut withheld) = (Vec::new(), 0);
