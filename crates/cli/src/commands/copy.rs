@@ -224,7 +224,8 @@ pub fn copy_points(
 ) -> Result<Copied, CommandError> {
     require_two(from, other, &to)?;
     let run = RunId::from_random(random::bytes()?);
-    let lock = repository::lock(&to, LockMode::Shared, run, settings)?;
+    // Whether that place keeps what it is to keep was asked when it was opened: the settings are of the other.
+    let lock = repository::lock_in_time(&to, LockMode::Shared, run, settings)?;
     let to = to.into_indexed()?;
     let progress = Shown::start(settings);
     progress.phase(&format!("copying to {}", other.name));
