@@ -271,23 +271,19 @@ fn repository_place(
         Some(url) => Some(url),
         None => environment::text(&environment::REPOSITORY)?,
     };
+    let configured = file.and_then(|f| Some((f.config.repository.as_ref()?, &f.base)));
     if let Some(url) = given {
         refuse_name(&url, file)?;
-        let here = place(&url, Path::new(""), options.clone())?;
+        let mut here = place(&url, Path::new(""), options.clone())?;
         // The file's options are for the file's place; where it names none, for whichever is given.
-        return match file.and_then(|f| Some((f.config.repository.as_ref()?, &f.base))) {
-            Some((repository, base)) if repository.url.as_ref().is_none_or(|own| *own == url) => {
-                let options = options.clone().or(repository.options.clone());
-                Ok(Some(Place {
-                    options,
-                    base: base.clone(),
-                    ..here
-                }))
-            }
-            _ => Ok(Some(here)),
-        };
+        if let Some((repository, base)) = configured
+            && repository.url.as_ref().is_none_or(|own| *own == url)
+        {
+            here.options = here.options.or(repository.options.clone());
+            here.base.clone_from(base);
+        }
+        return Ok(Some(here));
     }
-    let configured = file.and_then(|f| Some((f.config.repository.as_ref()?, &f.base)));
     let Some((repository, base)) = configured else {
         return Ok(None);
     };

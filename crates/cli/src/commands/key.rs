@@ -102,19 +102,20 @@ struct ChangeReport<'a> {
 /// Runs one of the actions.
 pub fn run(args: Args, settings: &Settings) -> Result<ExitStatus, CommandError> {
     let output = settings.output;
-    let choice = |all: bool| match all {
-        true => KeyChoice::All,
-        false => KeyChoice::Opened,
-    };
-    if let Action::Import { file, all } = &args.action {
-        return escrow::import(file, choice(*all), settings);
-    }
-    let repository = repository::open(settings)?;
+    // An import is for what cannot be opened.
+    let open = || repository::open(settings);
     match args.action {
-        Action::Export { file } => escrow::export(&repository, &file, output),
-        Action::Import { file, all } => escrow::import(&file, choice(all), settings),
-        Action::List => list(&repository, output),
+        Action::Import { file, all } => {
+            let choice = match all {
+                true => KeyChoice::All,
+                false => KeyChoice::Opened,
+            };
+            escrow::import(&file, choice, settings)
+        }
+        Action::Export { file } => escrow::export(&open()?, &file, output),
+        Action::List => list(&open()?, output),
         Action::Add(new) => {
+            let repository = open()?;
             let password = new.get()?;
             let book = ledger::open(&repository, settings)?;
             let key = repository.add_key(&password, repository::key_origin())?;
@@ -123,6 +124,7 @@ pub fn run(args: Args, settings: &Settings) -> Result<ExitStatus, CommandError> 
             changed(output, "added", key)
         }
         Action::Remove { id } => {
+            let repository = open()?;
             let key = find(&repository.keys()?, &id)?;
             let lock = exclusive(&repository, settings)?;
             let changes = Changes::default().key_removed(key);
@@ -132,6 +134,7 @@ pub fn run(args: Args, settings: &Settings) -> Result<ExitStatus, CommandError> 
             changed(output, "removed", key)
         }
         Action::Passwd(new) => {
+            let repository = open()?;
             let (password, origin) = (new.get()?, repository::key_origin());
             let lock = exclusive(&repository, settings)?;
             let leaving = Changes::default().key_removed(repository.key_id());

@@ -6,7 +6,6 @@
 //! Invariant: a command that needs more than its limit is killed, and the test fails.
 
 use std::fs;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use refloat_testkit::memory_limit::MemoryLimit;
@@ -29,17 +28,7 @@ fn setting(name: &str, usual: u64) -> u64 {
 /// Runs a command with so much memory, on two processors, since memory follows the number of threads; its document.
 fn within(group: &MemoryLimit, mib: u64, env: &CliEnv, args: &[&str]) -> serde_json::Value {
     assert!(group.set(mib * MIB), "a limit of {mib} MiB");
-    let command = env.command(&[&["--json"], args].concat());
-    let mut pinned = Command::new("taskset");
-    pinned
-        .args(["--cpu-list", "0,1"])
-        .arg(command.get_program());
-    pinned.args(command.get_args());
-    pinned.current_dir(command.get_current_dir().unwrap());
-    pinned.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-    for (name, value) in command.get_envs() {
-        pinned.env(name, value.unwrap());
-    }
+    let pinned = env.pinned(&[&["--json"], args].concat());
     let output = group.around(&pinned).output().unwrap();
     assert!(
         output.status.success(),

@@ -144,6 +144,22 @@ impl CliEnv {
             .unwrap_or_else(|e| panic!("{args:?}: {e}: {}", self.show(&output)))
     }
 
+    /// The command on two processors: memory follows the number of threads.
+    pub fn pinned(&self, args: &[&str]) -> Command {
+        let command = self.command(args);
+        let mut pinned = Command::new("taskset");
+        pinned
+            .args(["--cpu-list", "0,1"])
+            .arg(command.get_program());
+        pinned.args(command.get_args()).env_clear();
+        pinned.current_dir(command.get_current_dir().unwrap());
+        pinned.env("PATH", "/usr/bin:/bin");
+        for (name, value) in command.get_envs() {
+            pinned.env(name, value.unwrap());
+        }
+        pinned
+    }
+
     /// The exit code of a command.
     pub fn code(&self, args: &[&str]) -> i32 {
         self.command(args).output().unwrap().status.code().unwrap()

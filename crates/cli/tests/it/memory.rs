@@ -4,7 +4,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
-use std::process::{Child, Command};
+use std::process::Child;
 use std::time::Duration;
 
 use crate::cli_env::CliEnv;
@@ -31,18 +31,7 @@ fn peak_mib(mut child: Child) -> u64 {
 
 /// On two processors: memory follows the number of threads.
 fn peak_of(env: &CliEnv, args: &[&str]) -> u64 {
-    let command = env.command(args);
-    let mut pinned = Command::new("taskset");
-    pinned
-        .args(["--cpu-list", "0,1"])
-        .arg(command.get_program());
-    pinned.args(command.get_args()).env_clear();
-    pinned.current_dir(command.get_current_dir().unwrap());
-    pinned.env("PATH", "/usr/bin:/bin");
-    for (name, value) in command.get_envs() {
-        pinned.env(name, value.unwrap());
-    }
-    peak_mib(pinned.spawn().unwrap())
+    peak_mib(env.pinned(args).spawn().unwrap())
 }
 
 fn noise(state: &mut u64) -> u64 {
