@@ -16,15 +16,14 @@ const PIECE_BYTES: usize = 64 << 10;
 /// passed on.
 pub struct CheckedDump<R, F> {
     output: R,
-    /// The check and the question for the exit status, until the output has ended.
-    running: Option<(EndCheck, F)>,
+    /// The check, the question for the exit status and what is known beforehand, until the output has ended.
+    running: Option<(EndCheck, F, Known)>,
     outcome: Option<Result<Accepted, DumpRejected>>,
     /// Bytes read and not passed on; those before `passed` are done with.
     held: Vec<u8>,
     passed: usize,
     /// How many of the last bytes may turn out not to belong to the dump.
     reserve: usize,
-    known: Known,
 }
 
 impl<R: Read, F: FnOnce() -> Option<i64>> CheckedDump<R, F> {
@@ -32,11 +31,10 @@ impl<R: Read, F: FnOnce() -> Option<i64>> CheckedDump<R, F> {
         Self {
             output,
             reserve: check.surplus_bytes_max(),
-            running: Some((check, exit_code)),
+            running: Some((check, exit_code, known)),
             outcome: None,
             held: Vec::new(),
             passed: 0,
-            known,
         }
     }
 
@@ -49,7 +47,7 @@ impl<R: Read, F: FnOnce() -> Option<i64>> CheckedDump<R, F> {
     /// Reads on until something can be passed on or the output has ended.
     fn fill(&mut self) -> io::Result<()> {
         while self.held.len() - self.passed <= self.reserve {
-            let Some((check, _)) = &mut self.running else {
+            let Some((check, ..)) = &mut self.running else {
                 return Ok(());
             };
             self.held.drain(..self.passed);
@@ -68,11 +66,11 @@ impl<R: Read, F: FnOnce() -> Option<i64>> CheckedDump<R, F> {
     }
 
     fn end(&mut self) {
-        let Some((check, exit_code)) = self.running.take() else {
+        let Some((check, exit_code, known)) = self.running.take() else {
             return;
         };
         let mut outcome = check.finish(exit_code());
-        match std::mem::replace(&mut self.known, Known::Nothing) {
+        match known {
             Known::Nothing => {}
             Known::Warnings(more) => {
                 if let Ok(accepted) = &mut outcome {
