@@ -119,14 +119,13 @@ impl Options {
     /// The namespaces that are named without a pattern, for credentials that cannot list them.
     /// None can be told from labels.
     pub(crate) fn named_namespaces(&self) -> impl Iterator<Item = &str> {
-        let is_name = |text: &&str| !text.contains(['*', '?', '[', '{']);
         let by_label = self.namespaces.iter().any(|n| !n.labels.is_empty());
         self.namespaces
             .iter()
             .filter(move |_| !by_label)
             .flat_map(|n| &n.names)
+            .filter(|glob| glob.is_literal())
             .map(Glob::pattern)
-            .filter(is_name)
             .filter(|name| self.selects_namespace_name(name))
     }
 

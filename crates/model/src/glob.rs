@@ -43,6 +43,12 @@ impl Glob {
     pub fn pattern(&self) -> &str {
         self.0.glob().glob()
     }
+
+    /// Whether it fits only what it says, without a wildcard.
+    #[must_use]
+    pub fn is_literal(&self) -> bool {
+        !self.pattern().contains(['*', '?', '[', '{'])
+    }
 }
 
 impl PartialEq for Glob {

@@ -232,15 +232,11 @@ fn found_literals(policy: &BackupPolicy, discovered: &[Discovered]) -> BTreeSet<
     let of = |selection: &Selection| {
         let sources = discovered.iter().filter(|s| s.name == selection.source);
         let workloads: Vec<_> = sources.flat_map(|s| &s.inventory.workloads).collect();
-        let patterns = selection.workloads.iter().filter(|p| is_literal(p));
+        let patterns = selection.workloads.iter().filter(|p| p.is_literal());
         let found = patterns.filter(|p| workloads.iter().any(|w| p.matches(&w.name)));
         found.map(|p| p.pattern().to_owned()).collect::<Vec<_>>()
     };
     policy.select.iter().flat_map(of).collect()
-}
-
-fn is_literal(glob: &Glob) -> bool {
-    !glob.pattern().contains(['*', '?', '[', '{'])
 }
 
 /// The patterns of a policy that fit nothing: a name that is misspelt or changed would leave out its
@@ -273,7 +269,7 @@ fn unmatched(
             "source {name} has no workloads {pattern:?}: misspelt, renamed, gone, or left out by \
              the source's own rules"
         );
-        if is_literal(glob) && !found.contains(pattern) {
+        if glob.is_literal() && !found.contains(pattern) {
             Finding::error(subject, message)
         } else {
             Finding::warning(subject, message)

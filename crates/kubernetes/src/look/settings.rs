@@ -48,9 +48,9 @@ fn wants_group(options: &Options, name: &str) -> bool {
 
 /// How bad it is that a pattern fits nothing. What one with a wildcard fits may come and go.
 fn severity(glob: &Glob) -> Severity {
-    match glob.pattern().contains(SIGNS) {
-        true => Severity::Warning,
-        false => Severity::Error,
+    match glob.is_literal() {
+        true => Severity::Error,
+        false => Severity::Warning,
     }
 }
 

@@ -54,7 +54,10 @@ pub(super) async fn link(
     let open: Vec<(usize, &Prepared)> = written(run, outcomes)
         .filter(|(index, p)| !p.owners.is_empty() && !linked.contains(index))
         .collect();
-    let uids = owner_uids(run.api, &open).await;
+    let owners = open
+        .iter()
+        .flat_map(|(_, p)| p.owners.iter().map(|owner| (owner_key(p, owner), owner)));
+    let uids = owner_uids(run.api, owners.collect()).await;
     let mut done = stream::iter(open)
         .map(|(index, p)| {
             let uids = &uids;
@@ -99,12 +102,8 @@ pub(super) fn owner_key(p: &Prepared, owner: &Value) -> OwnerKey {
     )
 }
 
-/// The UIDs of all owners, each asked for once.
-async fn owner_uids(api: &Api, open: &[(usize, &Prepared)]) -> Uids {
-    let owners: BTreeMap<OwnerKey, &Value> = open
-        .iter()
-        .flat_map(|(_, p)| p.owners.iter().map(|owner| (owner_key(p, owner), owner)))
-        .collect();
+/// The UIDs of owners, each asked for once.
+pub(super) async fn owner_uids(api: &Api, owners: BTreeMap<OwnerKey, &Value>) -> Uids {
     stream::iter(owners)
         .map(|(key, owner)| async move {
             let uid = owner_uid(api, owner, key.2.as_deref()).await;
@@ -260,11 +259,7 @@ pub(super) const fn is_absent(error: &ApiError) -> bool {
 }
 
 /// The UID that an owner has here. Owners are in the same namespace or in none.
-pub(super) async fn owner_uid(
-    api: &Api,
-    owner: &Value,
-    namespace: Option<&str>,
-) -> Result<String, ApiError> {
+async fn owner_uid(api: &Api, owner: &Value, namespace: Option<&str>) -> Result<String, ApiError> {
     let field = |pointer| text(owner, pointer).ok_or(ApiError::Incomplete("owner"));
     let (api_version, kind, name) = (field("/apiVersion")?, field("/kind")?, field("/name")?);
     let root = if api_version.contains('/') {

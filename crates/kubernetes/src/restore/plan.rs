@@ -2,7 +2,7 @@
 //!
 //! Invariant: planning writes nothing; every write it asks about is a dry run.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use refloat_model::finding::{Finding, Severity};
 use refloat_model::item::ItemKind;
@@ -10,7 +10,7 @@ use refloat_model::plan::{Action, OnConflict, Permission, RestorePlan, RestoreRe
 use serde_json::Value;
 
 use super::compare::{Likeness, Merge, compare, merge, summary};
-use super::finish::{OwnerKey, is_absent, owner_key, owner_uid};
+use super::finish::{OwnerKey, is_absent, owner_key, owner_uids};
 use super::prepare::{Prepared, Wish};
 use super::situation::Situation;
 use super::{checks, gitops, recreate, volumes};
@@ -221,41 +221,28 @@ pub(super) async fn drop_lost_owners(api: &Api, prepared: &mut [Prepared]) -> Ve
             (kind, p.namespace().map(str::to_owned), p.name().to_owned())
         })
         .collect();
+    let is_coming = |(_, kind, space, name): &OwnerKey| {
+        coming.contains(&(kind.clone(), space.clone(), name.clone()))
+            || coming.contains(&(kind.clone(), None, name.clone()))
+    };
+    let wanted = prepared.iter().filter(|p| p.wish == Wish::Wanted);
+    let owners = wanted.flat_map(|p| p.owners.iter().map(|owner| (owner_key(p, owner), owner)));
+    let asked = owners.filter(|(key, _)| !is_coming(key)).collect();
+    let uids = owner_uids(api, asked).await;
     let mut findings = Vec::new();
-    let mut absent: BTreeMap<OwnerKey, bool> = BTreeMap::new();
-    for p in prepared
-        .iter_mut()
-        .filter(|p| p.wish == Wish::Wanted && !p.owners.is_empty())
-    {
-        let space = p.namespace().map(str::to_owned);
-        let mut kept = Vec::new();
+    for p in prepared.iter_mut().filter(|p| p.wish == Wish::Wanted) {
         for owner in std::mem::take(&mut p.owners) {
-            let field = |pointer| text(&owner, pointer).unwrap_or_default().to_owned();
-            let (kind, name) = (field("/kind"), field("/name"));
-            let is_coming = coming.contains(&(kind.clone(), space.clone(), name.clone()))
-                || coming.contains(&(kind.clone(), None, name.clone()));
             let key = owner_key(p, &owner);
-            let is_lost = match absent.get(&key) {
-                _ if is_coming => false,
-                Some(is_absent) => *is_absent,
-                None => {
-                    let uid = owner_uid(api, &owner, space.as_deref()).await;
-                    // Who cannot be seen now is linked later, or that says why not.
-                    let is_absent = uid.is_err_and(|error| is_absent(&error));
-                    absent.insert(key, is_absent);
-                    is_absent
-                }
-            };
-            if !is_lost {
-                kept.push(owner);
+            // Who cannot be seen now is linked later, or that says why not. Who comes was not asked for.
+            if matches!(uids.get(&key), Some(Err(error)) if is_absent(error)) {
+                let (_, kind, _, name) = &key;
+                let message =
+                    format!("its owner {kind} {name} does not come back: it will have none");
+                findings.push(Finding::warning(p.title(), message));
             } else {
-                findings.push(Finding::warning(
-                    p.title(),
-                    format!("its owner {kind} {name} does not come back: it will have none"),
-                ));
+                p.owners.push(owner);
             }
         }
-        p.owners = kept;
     }
     findings
 }

@@ -52,10 +52,8 @@ pub(super) fn other_claim(prepared: &Prepared, live: &Value) -> Option<String> {
 /// Whether a live volume was of a claim of the same name that is gone: it is for no other until it
 /// forgets that one's UID. One that is deleted with its claim may be on its way out.
 pub(super) fn is_released(prepared: &Prepared, live: &Value) -> bool {
-    prepared.id == "persistentvolumes"
-        && prepared.fields.is_empty()
-        && matches!(text(live, "/status/phase"), Some("Released" | "Failed"))
-        && text(live, "/spec/persistentVolumeReclaimPolicy") == Some("Retain")
+    is_given_up(prepared, live)
+        && is_retained(live)
         && claim(live).is_some()
         && claim(&prepared.object) == claim(live)
 }
@@ -63,10 +61,18 @@ pub(super) fn is_released(prepared: &Prepared, live: &Value) -> bool {
 /// Whether a live volume is to go, or be emptied, now that its claim is gone. It may be there still
 /// because the storage refused so far.
 pub(super) fn is_doomed(prepared: &Prepared, live: &Value) -> bool {
+    is_given_up(prepared, live) && !is_retained(live)
+}
+
+/// Whether the claim of a live volume, which is restored as a whole, is gone.
+fn is_given_up(prepared: &Prepared, live: &Value) -> bool {
     prepared.id == "persistentvolumes"
         && prepared.fields.is_empty()
         && matches!(text(live, "/status/phase"), Some("Released" | "Failed"))
-        && text(live, "/spec/persistentVolumeReclaimPolicy") != Some("Retain")
+}
+
+fn is_retained(live: &Value) -> bool {
+    text(live, "/spec/persistentVolumeReclaimPolicy") == Some("Retain")
 }
 
 /// Leaves a volume bound as it is: a claim whose volume no longer knows its UID is lost for good.
@@ -83,19 +89,12 @@ pub(super) fn keep_claim(prepared: &Prepared, wanted: &mut Value, live: &Value) 
 /// A claim keeps its volume only if that is there for it, or comes: `actions` are those of the
 /// objects. What a claim loses is told where a new one is made.
 pub(super) fn release(prepared: &mut [Prepared], actions: &[Action]) -> Vec<Finding> {
-    let comes = |action: &Action| !matches!(action, Action::Skip { .. } | Action::Conflict { .. });
-    let volumes: Vec<(String, bool)> = prepared
-        .iter()
-        .zip(actions)
-        .filter(|(p, _)| p.id == "persistentvolumes" && p.wish == Wish::Wanted)
-        .map(|(p, action)| (p.name().to_owned(), comes(action)))
-        .collect();
     let (mut coming, mut asked) = (BTreeSet::new(), BTreeSet::new());
-    for (name, comes) in volumes {
-        if comes {
-            coming.insert(name);
-        } else {
-            asked.insert(name);
+    for (p, action) in prepared.iter().zip(actions) {
+        if p.id == "persistentvolumes" && p.wish == Wish::Wanted {
+            let stays_out = matches!(action, Action::Skip { .. } | Action::Conflict { .. });
+            let names = if stays_out { &mut asked } else { &mut coming };
+            names.insert(p.name().to_owned());
         }
     }
     let mut findings = Vec::new();
