@@ -40,6 +40,7 @@ fn is_same(
 
 /// Whether this program runs in the container: stopping that would end the program half way.
 pub(crate) fn is_own_container(id: &str) -> bool {
+    // Without the list this program is in no container that an engine made.
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     names_own_container(&mounts, id)
 }

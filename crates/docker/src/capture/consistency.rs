@@ -21,7 +21,7 @@ pub(super) struct Writers(BTreeMap<String, Writer>);
 
 /// One container.
 #[derive(PartialEq, Eq, Debug)]
-struct Writer {
+pub(super) struct Writer {
     consistency: Consistency,
     /// When it was last started and last ended: another time means that it ran in between.
     times: (String, String),
@@ -56,23 +56,17 @@ impl Session<'_> {
         states.max().unwrap_or(Consistency::Application)
     }
 
-    /// Asks about the only one who writes to a container's own filesystem.
-    pub(super) fn writer_alone(&self, container: &str) -> Writers {
-        let writer = (container.to_owned(), self.writer(container));
-        Writers(BTreeMap::from([writer]))
-    }
-
-    /// How consistent a copy of a container's own filesystem is that was made since `before`.
-    pub(super) fn consistency_of(&self, before: &Writers, container: &str) -> Consistency {
-        let now = self.writer_alone(container);
-        if now != *before {
-            return Consistency::Crash;
+    /// How consistent a copy of a container's own filesystem is, to which nobody else writes: `before` was it then.
+    pub(super) fn consistency_of(&self, before: &Writer, container: &str) -> Consistency {
+        let now = self.writer(container);
+        match now == *before {
+            true => now.consistency,
+            false => Consistency::Crash,
         }
-        let states = now.0.values().map(|writer| writer.consistency);
-        states.max().unwrap_or(Consistency::Crash)
     }
 
-    fn writer(&self, container: &str) -> Writer {
+    /// Asks about one container.
+    pub(super) fn writer(&self, container: &str) -> Writer {
         let held = self.source.holds.how(container);
         if held == Some(HeldBy::Command) {
             return Writer::at(Consistency::Quiesced);

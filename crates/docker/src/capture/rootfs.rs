@@ -25,7 +25,7 @@ impl Session<'_> {
             .container(id)
             .ok_or_else(|| failed("find", self.item, Unknown))?;
         let mounts = &container.definition.mounts;
-        let writer = self.writer_alone(id);
+        let writer = self.writer(id);
         let target = format!("/containers/{}/changes", encode(id));
         let answer = self
             .client()

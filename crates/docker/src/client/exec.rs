@@ -21,8 +21,8 @@ use super::{Client, encode};
 use crate::error::EngineError;
 use crate::mask::Mask;
 
-/// How much of a command's complaints is kept: its end.
-const COMPLAINT_BYTES_MAX: usize = 64 * 1024;
+/// How much of a command's complaints is kept: its end, as much as is judged of a dump's.
+const COMPLAINT_BYTES_MAX: usize = refloat_database::JUDGED_BYTES;
 /// How much of that is told to people.
 const STDERR_BYTES_MAX: usize = 4096;
 /// How much output is read at once where only its end is kept.
@@ -145,21 +145,12 @@ impl Client {
         output_bytes_max: u64,
         cancel: &Cancel,
     ) -> Result<(Vec<u8>, Finished), EngineError> {
-        let RunningCommand {
-            output: mut stream,
-            end,
-        } = self.exec(command, cancel)?;
-        let mut output = Vec::new();
-        let read = (&mut stream)
-            .take(output_bytes_max)
-            .read_to_end(&mut output)
-            .and_then(|_| std::io::copy(&mut stream, &mut std::io::sink()));
-        read.map_err(|source| EngineError::Local {
-            operation: "read a command's output",
-            source,
-        })?;
-        let finished = end.finish(self)?;
-        Ok((output, finished))
+        self.run_keeping(command, cancel, |stream| {
+            let mut output = Vec::new();
+            stream.take(output_bytes_max).read_to_end(&mut output)?;
+            std::io::copy(stream, &mut std::io::sink())?;
+            Ok(output)
+        })
     }
 
     /// Runs a command to its end and keeps the end of its standard output.
@@ -169,25 +160,30 @@ impl Client {
         output_bytes_max: usize,
         cancel: &Cancel,
     ) -> Result<(Vec<u8>, Finished), EngineError> {
-        let RunningCommand {
-            output: mut stream,
-            end,
-        } = self.exec(command, cancel)?;
-        let mut output = Vec::new();
-        let mut piece = vec![0; PIECE_BYTES];
-        loop {
-            let read = stream.read(&mut piece);
-            let read = read.map_err(|source| EngineError::Local {
-                operation: "read a command's output",
-                source,
-            })?;
-            if read == 0 {
-                break;
+        self.run_keeping(command, cancel, |stream| {
+            let (mut output, mut piece) = (Vec::new(), vec![0; PIECE_BYTES]);
+            loop {
+                match stream.read(&mut piece)? {
+                    0 => return Ok(output),
+                    read => keep_tail(&mut output, &piece[..read], output_bytes_max),
+                }
             }
-            keep_tail(&mut output, &piece[..read], output_bytes_max);
-        }
-        let finished = end.finish(self)?;
-        Ok((output, finished))
+        })
+    }
+
+    /// Runs a command to its end and keeps what `keep` makes of its standard output, of which it leaves nothing.
+    fn run_keeping(
+        &self,
+        command: Command<'_>,
+        cancel: &Cancel,
+        keep: impl FnOnce(&mut dyn Read) -> std::io::Result<Vec<u8>>,
+    ) -> Result<(Vec<u8>, Finished), EngineError> {
+        let RunningCommand { mut output, end } = self.exec(command, cancel)?;
+        let kept = keep(&mut output).map_err(|source| EngineError::Local {
+            operation: "read a command's output",
+            source,
+        })?;
+        Ok((kept, end.finish(self)?))
     }
 
     fn create_exec(&self, command: &Command<'_>) -> Result<String, EngineError> {

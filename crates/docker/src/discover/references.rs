@@ -59,6 +59,12 @@ impl References<'_> {
         BindRule::for_source(source, root, &self.options.exclude_binds)
     }
 
+    /// Whether a bind mount is missed where it does not come back: no new host brings it along.
+    pub(super) fn misses_bind(&self, source: &str, read_only: bool) -> bool {
+        let rule = self.bind_rule(source);
+        !rule.is_some_and(|rule| rule.is_provided_by_host(read_only))
+    }
+
     /// Everything a container's definition refers to, sorted.
     pub(super) fn of_container(&self, container: &ContainerDefinition) -> Vec<Subject> {
         let mut found = vec![Self::image(image_subject(container))];
@@ -67,13 +73,10 @@ impl References<'_> {
                 MountKind::Volume => {
                     found.push(self.subject(SubjectKind::Volume, &mount.source));
                 }
-                MountKind::Bind => {
-                    let rule = self.bind_rule(&mount.source);
-                    if !rule.is_some_and(|rule| rule.is_provided_by_host(mount.read_only)) {
-                        found.push(self.subject(SubjectKind::Bind, &mount.source));
-                    }
+                MountKind::Bind if self.misses_bind(&mount.source, mount.read_only) => {
+                    found.push(self.subject(SubjectKind::Bind, &mount.source));
                 }
-                MountKind::Tmpfs | MountKind::Other => {}
+                MountKind::Bind | MountKind::Tmpfs | MountKind::Other => {}
             }
         }
         for name in container.networks.keys() {

@@ -93,11 +93,8 @@ impl Build<'_> {
             // nothing else of the backup says that it is missing.
             match mount.kind.as_str() {
                 "volume" => found.push(subject(SubjectKind::Volume, &mount.source)),
-                "bind" => {
-                    let rule = self.references.bind_rule(&mount.source);
-                    if !rule.is_some_and(|rule| rule.is_provided_by_host(mount.read_only)) {
-                        found.push(subject(SubjectKind::Bind, &mount.source));
-                    }
+                "bind" if self.references.misses_bind(&mount.source, mount.read_only) => {
+                    found.push(subject(SubjectKind::Bind, &mount.source));
                 }
                 _ => {}
             }

@@ -210,15 +210,10 @@ fn space(planner: &Planner<'_>, findings: &mut Vec<Finding>) {
 /// Containers of the target that share with one that is made anew, and are not: what they share
 /// is gone with the old one.
 fn sharers(planner: &Planner<'_>, findings: &mut Vec<Finding>) {
-    let is_replaced = |name: &str| {
-        let name = planner.old_name(ItemKind::Container, name);
-        let decision = planner.decision(ItemKind::Container, &name);
-        matches!(decision, Some(Action::Replace { .. }))
-    };
     for (name, container) in &planner.ground.present.containers {
         let others = lives_with(&container.definition);
-        if let Some(other) = others.iter().find(|other| is_replaced(other))
-            && !is_replaced(name)
+        if let Some(other) = others.iter().find(|other| planner.replaces(other))
+            && !planner.replaces(name)
         {
             let message = format!(
                 "it shares with container {other}, which is replaced: it does not start again \

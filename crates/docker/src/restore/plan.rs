@@ -306,6 +306,13 @@ impl Planner<'_> {
     pub(super) fn decision(&self, kind: ItemKind, name: &str) -> Option<&Action> {
         self.decided.get(&(kind, name.to_owned()))
     }
+
+    /// Whether a container of the target, by its name there, is made anew.
+    pub(super) fn replaces(&self, container: &str) -> bool {
+        let name = self.old_name(ItemKind::Container, container);
+        let decision = self.decision(ItemKind::Container, &name);
+        matches!(decision, Some(Action::Replace { .. }))
+    }
 }
 
 /// What to do about a refusal.

@@ -180,17 +180,17 @@ impl Present {
         })
     }
 
-    /// Those of them that are stopped while its data is replaced.
+    /// Containers that mount a volume and are stopped while its data is replaced.
     pub(super) fn stopped_for_volume<'a>(
         &'a self,
         volume: &'a str,
     ) -> impl Iterator<Item = &'a PresentContainer> {
-        self.users_of_volume(volume).filter(move |container| {
+        self.containers.values().filter(move |container| {
             let mut mounts = container.definition.mounts.iter();
-            let is_left = container.is_left_as_reader();
             mounts.any(|mount| {
-                let fits = mount.kind == MountKind::Volume && mount.source == volume;
-                fits && !(mount.read_only && is_left)
+                mount.kind == MountKind::Volume
+                    && mount.source == volume
+                    && !(mount.read_only && container.is_left_as_reader())
             })
         })
     }
@@ -212,16 +212,17 @@ impl Present {
                 || wanted.starts_with(&place) && rule != Some(BindRule::HostTree)
         };
         self.containers.values().filter(move |container| {
-            let is_left = container.is_left_as_reader();
-            let mounts = container.definition.mounts.iter();
-            let mut mounts = mounts.filter(|mount| !(mount.read_only && is_left));
-            mounts.any(|mount| match mount.kind {
-                MountKind::Bind => has(&mount.source),
-                MountKind::Volume => {
-                    let volume = self.volumes.get(&mount.source);
-                    volume.is_some_and(|(volume, _)| volume.bound_folder().is_some_and(&has))
-                }
-                MountKind::Tmpfs | MountKind::Other => false,
+            let mut mounts = container.definition.mounts.iter();
+            mounts.any(|mount| {
+                let fits = match mount.kind {
+                    MountKind::Bind => has(&mount.source),
+                    MountKind::Volume => {
+                        let volume = self.volumes.get(&mount.source);
+                        volume.is_some_and(|(volume, _)| volume.bound_folder().is_some_and(&has))
+                    }
+                    MountKind::Tmpfs | MountKind::Other => false,
+                };
+                fits && !(mount.read_only && container.is_left_as_reader())
             })
         })
     }

@@ -29,7 +29,8 @@ pub(super) fn check(planner: &Planner<'_>, findings: &mut Vec<Finding>) {
         let running: Vec<&PresentContainer> = running.collect();
         let subject = format!("{} {}", step.kind.word(), step.name);
         for user in &running {
-            if let Some(message) = why_not_stopped(user, is_replaced(planner, user)) {
+            let is_replaced = planner.replaces(&user.definition.name);
+            if let Some(message) = why_not_stopped(user, is_replaced) {
                 findings.push(Finding::error(subject.clone(), message));
             }
         }
@@ -43,12 +44,6 @@ pub(super) fn check(planner: &Planner<'_>, findings: &mut Vec<Finding>) {
             findings.push(Finding::error(subject, why));
         }
     }
-}
-
-fn is_replaced(planner: &Planner<'_>, user: &PresentContainer) -> bool {
-    let name = planner.old_name(ItemKind::Container, &user.definition.name);
-    let decision = planner.decision(ItemKind::Container, &name);
-    matches!(decision, Some(Action::Replace { .. }))
 }
 
 /// Why a place that is replaced must not be, because of what is mounted in it.

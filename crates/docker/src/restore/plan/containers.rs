@@ -211,11 +211,7 @@ impl Planner<'_> {
     /// the old one. Volumes that both mount stay.
     fn shares_with_replaced(&self, wanted: &ContainerDefinition) -> Option<String> {
         let mut others = lives_with(wanted).into_iter();
-        others.find(|other| {
-            let old = self.old_name(ItemKind::Container, other);
-            let decision = self.decision(ItemKind::Container, &old);
-            matches!(decision, Some(Action::Replace { .. }))
-        })
+        others.find(|other| self.replaces(other))
     }
 
     /// What a container wrote into its own filesystem comes back with it, and only then.

@@ -95,7 +95,7 @@ pub(in crate::restore) fn beside(
             }
         }
     };
-    for mount in wanted.mounts.iter().filter(|mount| !mount.read_only) {
+    'mounts: for mount in wanted.mounts.iter().filter(|mount| !mount.read_only) {
         let (Some(below), Some(data)) = (recipe.data_below(&mount.destination), &mount.data) else {
             continue;
         };
@@ -109,7 +109,11 @@ pub(in crate::restore) fn beside(
         for step in below.split('/').filter(|step| !step.is_empty()) {
             look(&folder, place.as_deref(), &|name| name == step);
             place = place.map(|place| place.join(step));
-            folder = child(&folder, step.as_bytes()).ok()?;
+            // No name that a point can have: what lies above was looked at.
+            let Ok(next) = child(&folder, step.as_bytes()) else {
+                continue 'mounts;
+            };
+            folder = next;
         }
         look(&folder, place.as_deref(), &|name| recipe.is_dumped(name));
     }
