@@ -16,6 +16,7 @@ use refloat_model::cancel::Cancel;
 use refloat_model::tree_path::{TreePath, escape};
 use refloat_repository::{BlobId, BlobReader as _, IndexedRepository, Node, RepositoryError};
 
+pub(crate) use gaps::kind_id;
 pub use gaps::{Gaps, item_place};
 pub use history::{Exported, History, Last, NotExported, Shortfall, message};
 

@@ -59,6 +59,15 @@ pub const fn is_ahead(time: Timestamp, now: Timestamp) -> bool {
     time.seconds > now.seconds.saturating_add(AHEAD_SECONDS_MAX)
 }
 
+/// Sorts the newest first. One of the future comes after all others: by its data it may be the oldest.
+pub(crate) fn by_age(
+    (id, file): &(SnapshotId, SnapshotFile),
+    now: Timestamp,
+) -> std::cmp::Reverse<(bool, Timestamp, SnapshotId)> {
+    let time = Timestamp::from(file.time.instant());
+    std::cmp::Reverse((!is_ahead(time, now), time, *id))
+}
+
 /// Whether a tag would be taken for one that the engine or a repair sets.
 #[must_use]
 pub fn is_reserved(tag: &str) -> bool {

@@ -20,6 +20,7 @@ use refloat_model::time::Timestamp;
 use refloat_model::tree_path::TreePath;
 use serde::Serialize;
 
+use crate::backup::source_title;
 use crate::config::Keep;
 use crate::point_list::{PointSummary, is_ahead};
 
@@ -391,13 +392,13 @@ impl OnlyCopies {
             let is_last = emptied.without_last.remove(source);
             let is_whole = !candidate.unseen.contains(source);
             if (is_whole && emptied.without_whole.remove(source)) || is_last {
-                self.before_change.push(format!("source {source}"));
+                self.before_change.push(source_title(source));
             }
         }
         for source in &candidate.emptied {
             emptied.without_last.insert(source);
             emptied.without_whole.insert(source);
-            self.suspicious.push(format!("source {source}"));
+            self.suspicious.push(source_title(source));
         }
     }
 }

@@ -18,7 +18,7 @@ use super::publish::paths;
 use super::run::BackupRun;
 use crate::git_export::{Gaps, item_place};
 use crate::manifest;
-use crate::point_list::{AD_HOC_POLICY, TAG_POLICY, is_ahead, is_partial};
+use crate::point_list::{AD_HOC_POLICY, TAG_POLICY, by_age, is_partial};
 use crate::stored::StoredTree;
 
 /// How many points back what could not be seen since is looked for.
@@ -42,10 +42,7 @@ pub fn previous(
                 && paths.as_ref().is_none_or(|paths| file.paths == *paths)
         })
         .collect();
-    points.sort_by_key(|(id, file)| {
-        let time = file.time.instant();
-        std::cmp::Reverse((!is_ahead(time.into(), started), time, *id))
-    });
+    points.sort_by_key(|point| by_age(point, started));
     let trees = points.into_iter().map_while(|(id, file)| {
         let tree = StoredTree::new(run.repository.clone(), file.tree?);
         Some((*id, tree))

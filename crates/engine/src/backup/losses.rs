@@ -13,7 +13,7 @@ use refloat_model::point::ItemRecord;
 use refloat_model::tree_path::TreePath;
 
 use super::plan::{SourcePlan, source_title, title};
-use crate::git_export::{Gaps, item_place};
+use crate::git_export::{Gaps, item_place, kind_id};
 
 /// With fewer of a kind it is everyday work that all of them go.
 const ALL_GONE_MIN: u64 = 3;
@@ -138,8 +138,7 @@ fn kind(item: &Item) -> String {
     let place = item_place(item).unwrap_or_default();
     let parts: Vec<&str> = place.split('/').collect();
     match parts.as_slice() {
-        ["core", _, resource, ..] => (*resource).to_owned(),
-        [group, _, resource, ..] => format!("{resource}.{group}"),
+        [group, _, resource, ..] => kind_id(group, resource),
         _ => item.kind.word().to_owned(),
     }
 }

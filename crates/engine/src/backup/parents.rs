@@ -11,9 +11,9 @@ use refloat_model::tree_path::TreePath;
 use refloat_repository::repair::REPAIRED_TAG;
 use refloat_repository::{BlobId, IndexedRepository, Node, SnapshotFile, SnapshotId};
 
-use super::plan::{BackupPlan, SourcePlan};
+use super::plan::{BackupPlan, SourcePlan, source_title};
 use crate::manifest;
-use crate::point_list::{TAG, is_ahead, is_partial};
+use crate::point_list::{TAG, by_age, is_partial};
 use crate::stored::StoredTree;
 
 /// How many points are looked through for items that are in none of the newer ones.
@@ -73,13 +73,8 @@ pub fn find(
         // What a repair left of a point lacks something, whatever its manifest says.
         .filter(|(_, file)| !file.tags().iter().any(|tag| tag == REPAIRED_TAG))
         .collect();
-    // Of one run, what it kept of unfinished items stands beside its point. One of the future comes
-    // after all others: by its data it may be the oldest.
-    newest_first.sort_by_key(|(id, file)| {
-        let time = file.time.instant();
-        let is_past = !is_ahead(time.into(), started);
-        std::cmp::Reverse((is_past, time, *id))
-    });
+    // Of one run, what it kept of unfinished items stands beside its point.
+    newest_first.sort_by_key(|point| by_age(point, started));
     for (_, file) in newest_first.into_iter().take(POINTS_SEARCHED_MAX) {
         search.wanted.retain(|_, paths| !paths.is_empty());
         if search.wanted.is_empty() {
@@ -135,7 +130,7 @@ impl Search<'_> {
             match manifest::read_items(tree, &source.name) {
                 Ok(items) => self.items(tree, source, items, time),
                 Err(error) => self.parents.findings.push(Finding::warning(
-                    format!("source {}", source.name),
+                    source_title(&source.name),
                     format!("the manifest of {time} cannot serve as parent: {error}"),
                 )),
             }

@@ -72,13 +72,18 @@ impl Gaps {
         else {
             return false;
         };
-        let kind = match group {
-            "core" => resource.to_owned(),
-            group => format!("{resource}.{group}"),
-        };
+        let kind = kind_id(group, resource);
         [kind, group.to_owned(), format!("{group}/{version}")]
             .iter()
             .any(|subject| self.subjects.contains(subject))
+    }
+}
+
+/// `secrets`, `deployments.apps`: how a kind is called whose objects lie in `core/v1/secrets`.
+pub(crate) fn kind_id(group: &str, resource: &str) -> String {
+    match group {
+        "core" => resource.to_owned(),
+        group => format!("{resource}.{group}"),
     }
 }
 

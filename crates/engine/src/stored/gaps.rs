@@ -11,7 +11,7 @@ use refloat_model::point::{ItemRecord, PointRecord, SourceRecord};
 use refloat_model::tree_path::{TreePath, escape};
 
 use super::StoredTree;
-use crate::backup::title;
+use crate::backup::{source_title, title};
 use crate::chain;
 use crate::git_export::{Gaps, item_place};
 use crate::manifest;
@@ -65,7 +65,7 @@ impl<'a> Search<'a> {
                 if self.is_of(name, &source.kind) {
                     let message = format!("nobody can tell what is missing: {}", chain(&error));
                     self.found
-                        .insert(Finding::error(format!("source {name}"), message));
+                        .insert(Finding::error(source_title(name), message));
                 }
                 Vec::new()
             }
