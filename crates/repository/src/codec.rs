@@ -5,6 +5,7 @@
 //! hashed to its id.
 
 mod files;
+mod lanes;
 mod scratch;
 
 use crate::crypto::{Cipher, IV_BYTES, MAC_BYTES, OVERHEAD_BYTES};
@@ -12,6 +13,7 @@ use crate::error::RepositoryError;
 use crate::flips::{self, Stage};
 use crate::hash::Sha256;
 use crate::id::BlobId;
+pub use lanes::{LaneMemory, SealedBytes};
 use scratch::{Scratch, make_room, with_scratch};
 
 /// The largest plaintext of a blob that is read, in bytes. restic's chunks end at 8 MiB; trees may
@@ -322,10 +324,14 @@ impl Codec {
             }
             Some(stated) => {
                 let opened = with_scratch(|scratch| {
-                    let opened = self.decompress_sealed(sealed, stated, scratch);
-                    Ok(opened.map(|()| {
-                        Sha256::update_two(&mut plain, &scratch.plain, &mut longer, sealed);
-                    }))
+                    // Its memory, that of one thread, stays with it.
+                    let mut opened = std::mem::take(&mut scratch.plain);
+                    let done = self.decompress_sealed(sealed, stated, scratch, &mut opened);
+                    if done.is_ok() {
+                        Sha256::update_two(&mut plain, &opened, &mut longer, sealed);
+                    }
+                    scratch.plain = opened;
+                    Ok(done)
                 });
                 opened.map_err(|e| OpenError::Decompress(std::io::Error::other(e)))??;
             }
@@ -338,16 +344,16 @@ impl Codec {
         Ok(())
     }
 
-    /// Into the scratch buffer for plaintext.
+    /// Into `plain`, in place of what it holds.
     fn decompress_sealed(
         &self,
         sealed: &[u8],
         stated: usize,
         scratch: &mut Scratch,
+        plain: &mut Vec<u8>,
     ) -> Result<(), OpenError> {
         let Scratch {
             compressed,
-            plain,
             decompressor,
             ..
         } = scratch;

@@ -8,7 +8,7 @@
 //! Bytes are encrypted or decrypted, and authenticated, piece by piece: what a piece needs is in the
 //! processor's first cache, while a blob as a whole is not (in a check, tags took twice as long over it; ADR 0027).
 //!
-//! Invariant: nothing but [`Cipher::decrypt_unproven`], which is for this crate, shows plaintext before its MAC was
+//! Invariant: nothing but [`Unproven`], which is for this crate, shows plaintext before its MAC was
 //! compared, in constant time; an IV comes from the operating system's generator and is never chosen by a caller.
 
 use aes::Aes128;
@@ -243,6 +243,28 @@ impl Cipher {
         compare(&self.mac(parts.iv, parts.ciphertext), parts.mac)
     }
 
+    /// Begins to decrypt a message whose MAC is compared at the end.
+    ///
+    /// # Errors
+    /// It is too short.
+    pub(crate) fn begin_opening<'m>(
+        &self,
+        message: &'m [u8],
+    ) -> Result<Unproven<'_, 'm>, CryptoError> {
+        let Parts {
+            iv,
+            ciphertext,
+            mac: expected,
+        } = Parts::of(message)?;
+        Ok(Unproven {
+            cipher: self,
+            iv: *iv,
+            mac: self.begin_mac(iv, ciphertext.len()),
+            pieces: ciphertext.chunks(PIECE_BYTES).enumerate(),
+            expected,
+        })
+    }
+
     /// Decrypts piece by piece and compares the MAC at the end: `take` gets each piece of the ciphertext
     /// and its plaintext, which may be anybody's until this has succeeded. So it may hash and collect,
     /// but neither interpret nor give away.
@@ -254,21 +276,12 @@ impl Cipher {
         message: &[u8],
         mut take: impl FnMut(&[u8], &[u8]),
     ) -> Result<(), CryptoError> {
-        let Parts {
-            iv,
-            ciphertext,
-            mac: expected,
-        } = Parts::of(message)?;
-        let mut mac = self.begin_mac(iv, ciphertext.len());
+        let mut opening = self.begin_opening(message)?;
         let mut plaintext = [0; PIECE_BYTES];
-        for (number, piece) in ciphertext.chunks(PIECE_BYTES).enumerate() {
-            let (plaintext, _) = plaintext.split_at_mut(piece.len());
-            plaintext.copy_from_slice(piece);
-            mac.absorb(piece);
-            apply(&self.decrypt, *iv, number, plaintext)?;
-            take(piece, plaintext);
+        while let Some(piece) = opening.next_into(&mut plaintext)? {
+            take(piece, &plaintext[..piece.len()]);
         }
-        compare(&mac.finish(), expected)
+        opening.finish()
     }
 
     /// Opens a sealed message where it lies and returns the plaintext within.
@@ -276,11 +289,20 @@ impl Cipher {
     /// # Errors
     /// It is too short or its MAC differs; the buffer is then unchanged.
     pub fn open_in_place<'m>(&self, message: &'m mut [u8]) -> Result<&'m mut [u8], CryptoError> {
-        self.authenticate(message)?;
-        let iv = *Parts::of(message)?.iv;
+        let Parts { iv, mac, .. } = Parts::of(message)?;
+        let (iv, expected) = (*iv, *mac);
         let end = message.len() - MAC_BYTES;
         let body = &mut message[IV_BYTES..end];
-        apply(&self.decrypt, iv, 0, body)?;
+        let mut mac = self.begin_mac(&iv, body.len());
+        for (number, piece) in body.chunks_mut(PIECE_BYTES).enumerate() {
+            mac.absorb(piece);
+            apply(&self.decrypt, iv, number, piece)?;
+        }
+        if let Err(differs) = compare(&mac.finish(), &expected) {
+            // Nobody is shown what is not proven: once more makes it the ciphertext again.
+            apply(&self.decrypt, iv, 0, body)?;
+            return Err(differs);
+        }
         Ok(body)
     }
 
@@ -306,6 +328,44 @@ fn apply(
 ) -> Result<(), CryptoError> {
     key.apply(counter(iv, number), piece)
         .map_err(|_unspecified| CryptoError::Cipher)
+}
+
+/// A sealed message that is decrypted piece by piece. What it gives may be anybody's until [`finish`](Self::finish)
+/// has succeeded: it may be hashed and collected, but neither interpreted nor given away.
+pub(crate) struct Unproven<'c, 'm> {
+    cipher: &'c Cipher,
+    iv: [u8; IV_BYTES],
+    mac: PartialTag<'c>,
+    pieces: std::iter::Enumerate<std::slice::Chunks<'m, u8>>,
+    expected: &'m [u8; MAC_BYTES],
+}
+
+impl<'m> Unproven<'_, 'm> {
+    /// Decrypts the next piece into the beginning of a buffer, and returns it as it was; none at the end.
+    ///
+    /// # Errors
+    /// The library refuses.
+    pub(crate) fn next_into(
+        &mut self,
+        buffer: &mut [u8; PIECE_BYTES],
+    ) -> Result<Option<&'m [u8]>, CryptoError> {
+        let Some((number, piece)) = self.pieces.next() else {
+            return Ok(None);
+        };
+        let (plaintext, _) = buffer.split_at_mut(piece.len());
+        plaintext.copy_from_slice(piece);
+        self.mac.absorb(piece);
+        apply(&self.cipher.decrypt, self.iv, number, plaintext)?;
+        Ok(Some(piece))
+    }
+
+    /// Compares the MAC of the pieces that were taken.
+    ///
+    /// # Errors
+    /// It differs, as it does if some were not.
+    pub(crate) fn finish(self) -> Result<(), CryptoError> {
+        compare(&self.mac.finish(), self.expected)
+    }
 }
 
 /// What a sealed message consists of.
@@ -336,7 +396,7 @@ fn compare(found: &[u8; MAC_BYTES], expected: &[u8; MAC_BYTES]) -> Result<(), Cr
 
 /// How much is encrypted or decrypted at once: a multiple of the cipher's block, and small enough
 /// to stay in the first cache.
-const PIECE_BYTES: usize = 16 << 10;
+pub(crate) const PIECE_BYTES: usize = 16 << 10;
 const _: () = assert!(PIECE_BYTES.is_multiple_of(ctr::BLOCK_BYTES));
 
 /// The counter with which a piece begins: the IV as a big-endian number, plus the blocks before.
@@ -400,6 +460,29 @@ mod tests {
                 "{length} bytes"
             );
         }
+    }
+
+    #[test]
+    fn what_is_refused_stays_as_it_was() {
+        let cipher = Cipher::new(&Key::random().unwrap()).unwrap();
+        for length in [1, 16_384, 40_000] {
+            let mut sealed = cipher.seal(&vec![7; length]).unwrap();
+            sealed[IV_BYTES] ^= 1;
+            let mut opened = sealed.clone();
+            assert!(cipher.open_in_place(&mut opened).is_err());
+            assert_eq!(opened, sealed, "{length}");
+        }
+    }
+
+    #[test]
+    fn a_message_that_was_not_taken_to_its_end_is_not_proven() {
+        let cipher = Cipher::new(&Key::random().unwrap()).unwrap();
+        let sealed = cipher.seal(&[7; 40_000]).unwrap();
+        let mut opening = cipher.begin_opening(&sealed).unwrap();
+        let mut buffer = [0; PIECE_BYTES];
+        assert!(opening.next_into(&mut buffer).unwrap().is_some());
+        assert_eq!(buffer, [7; PIECE_BYTES]);
+        assert!(matches!(opening.finish(), Err(CryptoError::Unauthentic)));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use refloat_storage::{Listed, StorageError};
 use super::ReadData;
 use super::finding::{CheckFinding, PackDamage, chain};
 use crate::catalogue::Catalogue;
-use crate::codec::{Codec, OpenError};
+use crate::codec::{Codec, LaneMemory, OpenError, SealedBytes};
 use crate::error::RepositoryError;
 use crate::format::pack::PackedBlob;
 use crate::hash::Sha256;
@@ -33,6 +33,13 @@ pub struct PackCheck<'a> {
     pub threads: usize,
     pub counters: &'a Counters,
     pub cancel: &'a Cancel,
+}
+
+/// Memory of one thread.
+#[derive(Default)]
+struct Memory {
+    pack: Vec<u8>,
+    lanes: LaneMemory,
 }
 
 /// What reading one pack showed.
@@ -63,13 +70,16 @@ impl PackCheck<'_> {
         Counters::add(&self.counters.bytes_expected, expected);
         let found = Mutex::new(Vec::new());
         let bytes_read = AtomicU64::new(0);
-        for_each_with(&chosen, self.threads, |number, memory| {
+        for_each_with(&chosen, self.threads, |number, memory: &mut Memory| {
             self.cancel.check()?;
-            let size = match suspicious.binary_search(number).is_ok() {
+            let sound = match suspicious.binary_search(number).is_ok() {
                 true => None,
-                false => usize::try_from(self.catalogue.pack_size(*number)).ok(),
+                false => self.read_sound(*number, memory)?,
             };
-            let (verdict, bytes) = self.read_pack(*number, size, memory)?;
+            let (verdict, bytes) = match sound {
+                Some(bytes) => (Verdict::default(), bytes),
+                None => self.read_pack(*number, memory)?,
+            };
             bytes_read.fetch_add(bytes, Ordering::Relaxed);
             Counters::add(&self.counters.bytes_done, bytes);
             let pack = self.catalogue.packs()[*number];
@@ -147,48 +157,58 @@ impl PackCheck<'_> {
         }
     }
 
-    /// Reads a pack; a second time before it is called damaged (restic #5467).
+    /// How many bytes were read, if the pack is what the index says to its last byte. If not, nothing is said yet:
+    /// the transfer may have been bad (restic #5467).
     ///
-    /// `size` is that of the file, where it is the one that the index asks for.
+    /// A pack has no bytes but those of its blobs and its header (their lengths give the size, which is the file's),
+    /// and each of these has its tag. So all are proven, and the hash of the whole would show nothing more, but
+    /// take as long as that of its blobs (`docs/adr/0030-proof-of-packs.md`).
+    fn read_sound(
+        &self,
+        number: usize,
+        memory: &mut Memory,
+    ) -> Result<Option<u64>, RepositoryError> {
+        let Ok(size) = usize::try_from(self.catalogue.pack_size(number)) else {
+            return Ok(None);
+        };
+        let file = pack_file(self.catalogue.packs()[number]);
+        let Memory { pack, lanes } = memory;
+        match read_stretch(self.repository.storage(), &file, 0, size, pack) {
+            Ok(bytes) => Ok(self.is_sound(number, bytes, lanes).then_some(size as u64)),
+            Err(error) if error.is_of_the_storage() => Err(error.into()),
+            Err(_shows_again) => Ok(None),
+        }
+    }
+
+    fn is_sound(&self, number: usize, bytes: &[u8], lanes: &mut LaneMemory) -> bool {
+        let codec = self.repository.codec();
+        let Ok(header) = header_of(codec, bytes) else {
+            return false;
+        };
+        if mismatch(&self.catalogue.blobs_of_pack(number), &header).is_some() {
+            return false;
+        }
+        let sealed = header.iter().map(|blob| SealedBytes {
+            id: blob.id,
+            // Of what the pack ends before there is nothing, which is no blob.
+            sealed: sealed_blob(bytes, blob).unwrap_or_default(),
+            uncompressed: blob.uncompressed(),
+        });
+        codec.verify_all(sealed, lanes).is_ok()
+    }
+
+    /// Reads a pack and says what is wrong with it.
     fn read_pack(
         &self,
         number: usize,
-        size: Option<usize>,
-        memory: &mut Vec<u8>,
-    ) -> Result<(Verdict, u64), RepositoryError> {
-        let (first, bytes) = self.read_pack_once(number, size, memory)?;
-        if first.damages.is_empty() {
-            return Ok((first, bytes));
-        }
-        // As a whole, which storage hashes, and so reads again by itself.
-        self.read_pack_once(number, None, memory)
-    }
-
-    fn read_pack_once(
-        &self,
-        number: usize,
-        size: Option<usize>,
-        memory: &mut Vec<u8>,
+        memory: &mut Memory,
     ) -> Result<(Verdict, u64), RepositoryError> {
         let pack = self.catalogue.packs()[number];
-        let (storage, file) = (self.repository.storage(), pack_file(pack));
-        // As a range, which storage does not hash: here that costs little, beside its blobs.
-        let read = match size {
-            Some(size) => read_stretch(storage, &file, 0, size, memory).map(|bytes| bytes.len()),
-            None => {
-                // Not both at once.
-                *memory = Vec::new();
-                storage.read(&file).map(|bytes| {
-                    *memory = bytes;
-                    memory.len()
-                })
-            }
-        };
-        match read {
-            Ok(length) => {
-                let verdict = self.judge(number, &memory[..length]);
-                Ok((verdict, length as u64))
-            }
+        // Not both at once.
+        memory.pack = Vec::new();
+        // As a whole, which storage hashes, and so reads again by itself.
+        match self.repository.storage().read(&pack_file(pack)) {
+            Ok(bytes) => Ok((self.judge(number, &bytes), bytes.len() as u64)),
             Err(error) if error.is_of_the_storage() => Err(error.into()),
             Err(error) => Ok((self.without_bytes(number, &error), 0)),
         }
@@ -282,6 +302,9 @@ impl<'p> PackHash<'p> {
 
 /// How many blobs only one of the two lists; none if they are the same.
 fn mismatch(index: &[PackedBlob], header: &[PackedBlob]) -> Option<(u64, u64)> {
+    if index == header {
+        return None;
+    }
     let (index, header): (BTreeSet<_>, BTreeSet<_>) =
         (index.iter().collect(), header.iter().collect());
     let index_only = index.difference(&header).count() as u64;

@@ -298,3 +298,79 @@ fn a_bit_that_flips_in_round_keys_is_caught_before_the_upload() {
     assert!(matches!(sealed, Err(RepositoryError::VerifyFailed { .. })));
     assert!(out.is_empty());
 }
+
+/// Of every kind of length: none, within a piece, pieces, more than a blob usually has; compressed and not.
+fn mixed_blobs(codec: &Codec) -> Vec<(BlobId, Vec<u8>, Option<usize>)> {
+    let lengths = [0, 1, 70_000, 16_384, 63, 2_000_003, 40_000, 64, 300_001, 5];
+    let noise = |length: usize| {
+        let mut state = length as u64 | 1 << 40;
+        let next = move || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005) | 1;
+            (state >> 33) as u8
+        };
+        std::iter::repeat_with(next).take(length).collect()
+    };
+    let text =
+        |length: usize| b"no day without a line; ".repeat(length / 23 + 1)[..length].to_vec();
+    let both = lengths.map(|length| [noise(length), text(length)]);
+    let sealed = both.iter().flatten().map(|plaintext| {
+        let (id, mut out) = (BlobId::of(plaintext), Vec::new());
+        let length = seal(codec, (id, plaintext), Compression::Auto, &mut out).unwrap();
+        (id, out, length.uncompressed)
+    });
+    sealed.collect()
+}
+
+fn verify_all(codec: &Codec, blobs: &[(BlobId, Vec<u8>, Option<usize>)]) -> Result<(), OpenError> {
+    let sealed = blobs.iter().map(|(id, sealed, uncompressed)| SealedBytes {
+        id: *id,
+        sealed,
+        uncompressed: *uncompressed,
+    });
+    codec.verify_all(sealed, &mut LaneMemory::default())
+}
+
+#[test]
+fn of_many_blobs_proven_at_once_none_is_passed_over() {
+    let codec = codec(2);
+    let blobs = mixed_blobs(&codec);
+    let compressed = blobs.iter().filter(|(_, _, long)| long.is_some()).count();
+    assert!((5..blobs.len() - 5).contains(&compressed), "{compressed}");
+    for count in 0..=blobs.len() {
+        verify_all(&codec, &blobs[..count]).unwrap();
+        verify_all(&codec, &blobs[blobs.len() - count..]).unwrap();
+    }
+    for number in 0..blobs.len() {
+        let with = |change: fn(&mut (BlobId, Vec<u8>, Option<usize>))| {
+            let mut blobs = blobs.clone();
+            change(&mut blobs[number]);
+            verify_all(&codec, &blobs).unwrap_err()
+        };
+        for refused in [
+            with(|(_, sealed, _)| sealed[0] ^= 1),
+            with(|(_, sealed, _)| *sealed.last_mut().unwrap() ^= 0x80),
+            with(|(_, sealed, _)| {
+                let middle = sealed.len() / 2;
+                sealed[middle] ^= 1;
+            }),
+            with(|(_, sealed, _)| sealed.truncate(sealed.len() - 1)),
+            with(|(_, sealed, _)| sealed.clear()),
+        ] {
+            assert!(
+                matches!(refused, OpenError::Crypto(_)),
+                "{number}: {refused}"
+            );
+        }
+        // Authentic bytes of another blob.
+        let refused = with(|(id, _, _)| id.0[31] ^= 1);
+        assert!(matches!(refused, OpenError::Hash(_)), "{number}: {refused}");
+        let refused = with(|(_, _, long)| *long = Some(BLOB_BYTES_MAX + 1));
+        assert!(
+            matches!(refused, OpenError::TooLarge(_)),
+            "{number}: {refused}"
+        );
+        let refused = with(|(_, _, long)| *long = Some(long.map_or(7, |long| long + 1)));
+        let is_right = matches!(refused, OpenError::Length { .. } | OpenError::Decompress(_));
+        assert!(is_right, "{number}: {refused}");
+    }
+}
