@@ -30,6 +30,7 @@ pub mod hash;
 pub mod id;
 pub mod index;
 mod keys;
+mod lead;
 pub mod ledger;
 pub mod lock;
 mod mac;

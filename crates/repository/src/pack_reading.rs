@@ -15,6 +15,7 @@ use crate::format::pack::{
     read_header,
 };
 use crate::id::PackId;
+use crate::lead::LEAD_BYTES;
 use crate::repository::Repository;
 
 /// What memory for stretches of packs may hold from one to the next, in bytes: two packs of usual size. Longer
@@ -95,8 +96,8 @@ pub fn sealed_blob<'p>(pack: &'p [u8], blob: &PackedBlob) -> Option<&'p [u8]> {
     pack.get(start..end)
 }
 
-/// Reads a stretch of a file into the beginning of memory that is kept from stretch to stretch. What lies
-/// behind is left over from others.
+/// Reads a stretch of a file into memory that is kept from stretch to stretch: as [`stretch_of`] it. What lies behind
+/// is left over from others.
 ///
 /// # Errors
 /// As [`Storage::read_range`](refloat_storage::Storage::read_range).
@@ -110,15 +111,23 @@ pub fn read_stretch<'m>(
     if memory.len() > STRETCH_BYTES_KEPT && length <= STRETCH_BYTES_KEPT {
         *memory = Vec::new();
     }
-    match memory.get_mut(..length) {
+    match stretch_of(memory, length) {
         Some(bytes) => storage.read_range_into(file, offset, bytes)?,
         // An index may state any length: memory is taken only for what is there.
         None => {
             *memory = Vec::new();
             *memory = storage.read_range(file, offset, length)?;
+            memory.reserve_exact(LEAD_BYTES);
+            memory.resize(length + LEAD_BYTES, 0);
+            memory.copy_within(..length, LEAD_BYTES);
         }
     }
-    Ok(&mut memory[..length])
+    Ok(&mut memory[LEAD_BYTES..][..length])
+}
+
+/// The stretch of this length in such memory; none if it is too small for that.
+pub fn stretch_of(memory: &mut [u8], length: usize) -> Option<&mut [u8]> {
+    memory.get_mut(LEAD_BYTES..)?.get_mut(..length)
 }
 
 /// Opens a blob's sealed bytes; `sealed` is spoilt, `out` is replaced.

@@ -8,6 +8,7 @@ use std::io::{self, Read};
 use std::sync::Mutex;
 
 use crate::chunker::{CHUNK_BYTES_AVERAGE, Rest};
+use crate::lead::LEAD_BYTES;
 use crate::parallel::lock;
 
 /// How many buffers are kept for each worker (what it has in hand, and what it reads meanwhile), and besides.
@@ -15,38 +16,42 @@ const SPARE_OF_A_WORKER: usize = 2;
 const SPARE_MORE: usize = 2;
 /// The longest that is kept, in bytes: few chunks are longer, and each buffer would hold memory for the
 /// longest that it ever saw.
-const SPARE_BYTES_MAX: usize = 3 * CHUNK_BYTES_AVERAGE;
+const SPARE_BYTES_MAX: usize = LEAD_BYTES + 3 * CHUNK_BYTES_AVERAGE;
 
 /// The bytes of a chunk, or those that were read and belong to no chunk yet.
 #[derive(Default)]
 pub struct Buffer {
+    /// What is held begins behind the lead.
     memory: Vec<u8>,
     length: usize,
 }
 
 impl Buffer {
     pub fn bytes(&self) -> &[u8] {
-        &self.memory[..self.length]
+        // Of one that was never read into there is no lead.
+        let held = LEAD_BYTES..LEAD_BYTES + self.length;
+        self.memory.get(held).unwrap_or_default()
     }
 
     pub const fn len(&self) -> usize {
         self.length
     }
 
-    fn grow(&mut self, bytes: usize) {
-        if self.memory.len() < bytes {
+    /// Room for so many bytes in all, which keeps those that are held.
+    fn room(&mut self, bytes: usize) -> &mut [u8] {
+        if self.memory.len() < LEAD_BYTES + bytes {
             // Doubling would hold twice the memory of every chunk.
-            let whole = bytes.next_multiple_of(CHUNK_BYTES_AVERAGE);
+            let whole = LEAD_BYTES + bytes.next_multiple_of(CHUNK_BYTES_AVERAGE);
             self.memory.reserve_exact(whole - self.memory.len());
-            self.memory.resize(bytes, 0);
+            self.memory.resize(LEAD_BYTES + bytes, 0);
         }
+        &mut self.memory[LEAD_BYTES..][..bytes]
     }
 
     /// Reads so much more; whether anything may follow.
     pub fn read(&mut self, reader: &mut dyn Read, length: usize) -> io::Result<Rest> {
-        let end = self.length + length;
-        self.grow(end);
-        let read = read_full(reader, &mut self.memory[self.length..end])?;
+        let held = self.length;
+        let read = read_full(reader, &mut self.room(held + length)[held..])?;
         self.length += read;
         Ok(if read < length {
             Rest::None
@@ -57,9 +62,8 @@ impl Buffer {
 
     /// Takes the first `end` bytes; `next` gets the others.
     pub fn split_off(&mut self, end: usize, mut next: Self) -> Self {
-        let others = &self.memory[end..self.length];
-        next.grow(others.len());
-        next.memory[..others.len()].copy_from_slice(others);
+        let others = &self.bytes()[end..];
+        next.room(others.len()).copy_from_slice(others);
         next.length = others.len();
         self.length = end;
         std::mem::replace(self, next)
@@ -68,14 +72,14 @@ impl Buffer {
     /// Holds so many zeros in place of what it holds.
     pub fn hold_zeros(&mut self, length: usize) {
         self.length = 0;
-        self.grow(length);
-        self.memory[..length].fill(0);
+        self.room(length).fill(0);
         self.length = length;
     }
 
     /// Drops the first `length` bytes.
     pub fn pass(&mut self, length: usize) {
-        self.memory.copy_within(length..self.length, 0);
+        let held = self.length;
+        self.room(held).copy_within(length.., 0);
         self.length -= length;
     }
 }

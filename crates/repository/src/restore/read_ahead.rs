@@ -14,7 +14,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::Job;
 use super::batch::Run;
-use crate::pack_reading::{pack_file, read_stretch};
+use crate::pack_reading::{pack_file, read_stretch, stretch_of};
 use crate::parallel::threads;
 
 /// Runs that have been read and wait for a worker.
@@ -22,7 +22,7 @@ const RUNS_READ_MAX: usize = 1;
 /// Threads that read for one batch. Two batches share what storage takes at once.
 const READERS_MAX: usize = 8;
 
-/// A run and memory that begins with its stretch of a pack; none if that could not be read.
+/// A run and memory that holds its stretch of a pack; none if that could not be read.
 type ReadRun<'r> = (&'r Run, Option<Vec<u8>>);
 
 /// Calls `work` with the bytes of each run, on the job's workers; each keeps memory of its own.
@@ -56,7 +56,7 @@ pub fn for_each<Memory: Default>(
                         break;
                     }
                     let length = run.length().unwrap_or(0);
-                    let stretch = bytes.as_mut().and_then(|bytes| bytes.get_mut(..length));
+                    let stretch = bytes.as_mut().and_then(|bytes| stretch_of(bytes, length));
                     work(run, stretch, &mut memory);
                     drop(bytes.map(|bytes| spare.try_send(bytes)));
                 }
@@ -87,7 +87,7 @@ fn read_all<'r>(
     }
 }
 
-/// Into the beginning of `memory`.
+/// Into `memory`.
 fn read(job: &Job<'_>, run: &Run, mut memory: Vec<u8>) -> Option<Vec<u8>> {
     let storage = job.repository.storage();
     let pack = pack_file(run.pack);
