@@ -324,14 +324,15 @@ impl Codec {
             }
             Some(stated) => {
                 let opened = with_scratch(|scratch| {
-                    // Its memory, that of one thread, stays with it.
-                    let mut opened = std::mem::take(&mut scratch.plain);
-                    let done = self.decompress_sealed(sealed, stated, scratch, &mut opened);
-                    if done.is_ok() {
-                        Sha256::update_two(&mut plain, &opened, &mut longer, sealed);
-                    }
-                    scratch.plain = opened;
-                    Ok(done)
+                    let Scratch {
+                        compressed,
+                        decompressor,
+                        plain: out,
+                        ..
+                    } = scratch;
+                    let bytes = (sealed, stated);
+                    let opened = self.decompress_sealed(bytes, compressed, decompressor, out);
+                    Ok(opened.map(|()| Sha256::update_two(&mut plain, out, &mut longer, sealed)))
                 });
                 opened.map_err(|e| OpenError::Decompress(std::io::Error::other(e)))??;
             }
@@ -344,19 +345,14 @@ impl Codec {
         Ok(())
     }
 
-    /// Into `plain`, in place of what it holds.
+    /// Into `plain`, by way of `compressed`, in place of what they hold.
     fn decompress_sealed(
         &self,
-        sealed: &[u8],
-        stated: usize,
-        scratch: &mut Scratch,
+        (sealed, stated): (&[u8], usize),
+        compressed: &mut Vec<u8>,
+        decompressor: &mut zstd::bulk::Decompressor<'static>,
         plain: &mut Vec<u8>,
     ) -> Result<(), OpenError> {
-        let Scratch {
-            compressed,
-            decompressor,
-            ..
-        } = scratch;
         make_room(compressed, sealed.len().saturating_sub(OVERHEAD_BYTES));
         self.cipher
             .decrypt_unproven(sealed, |_, piece| compressed.extend_from_slice(piece))?;

@@ -287,7 +287,8 @@ impl Cipher {
     /// Opens a sealed message where it lies and returns the plaintext within.
     ///
     /// # Errors
-    /// It is too short or its MAC differs; the buffer is then unchanged.
+    /// It is too short or its MAC differs; the buffer is then unchanged. Or the library refuses, and the buffer is to be
+    /// dropped.
     pub fn open_in_place<'m>(&self, message: &'m mut [u8]) -> Result<&'m mut [u8], CryptoError> {
         let Parts { iv, mac, .. } = Parts::of(message)?;
         let (iv, expected) = (*iv, *mac);

@@ -108,7 +108,7 @@ pub fn read_stretch<'m>(
     length: usize,
     memory: &'m mut Vec<u8>,
 ) -> Result<&'m mut [u8], StorageError> {
-    if memory.len() > STRETCH_BYTES_KEPT && length <= STRETCH_BYTES_KEPT {
+    if memory.len() > LEAD_BYTES + STRETCH_BYTES_KEPT && length <= STRETCH_BYTES_KEPT {
         *memory = Vec::new();
     }
     match stretch_of(memory, length) {
@@ -118,8 +118,7 @@ pub fn read_stretch<'m>(
             *memory = Vec::new();
             *memory = storage.read_range(file, offset, length)?;
             memory.reserve_exact(LEAD_BYTES);
-            memory.resize(length + LEAD_BYTES, 0);
-            memory.copy_within(..length, LEAD_BYTES);
+            drop(memory.splice(..0, [0; LEAD_BYTES]));
         }
     }
     Ok(&mut memory[LEAD_BYTES..][..length])

@@ -28,9 +28,11 @@ pub struct Buffer {
 
 impl Buffer {
     pub fn bytes(&self) -> &[u8] {
-        // Of one that was never read into there is no lead.
-        let held = LEAD_BYTES..LEAD_BYTES + self.length;
-        self.memory.get(held).unwrap_or_default()
+        match self.length {
+            // There may be no lead.
+            0 => &[],
+            held => &self.memory[LEAD_BYTES..][..held],
+        }
     }
 
     pub const fn len(&self) -> usize {
@@ -78,9 +80,9 @@ impl Buffer {
 
     /// Drops the first `length` bytes.
     pub fn pass(&mut self, length: usize) {
-        let held = self.length;
-        self.room(held).copy_within(length.., 0);
-        self.length -= length;
+        let rest = self.length - length;
+        self.memory[LEAD_BYTES..].copy_within(length..length + rest, 0);
+        self.length = rest;
     }
 }
 

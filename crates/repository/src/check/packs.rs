@@ -72,11 +72,11 @@ impl PackCheck<'_> {
         let bytes_read = AtomicU64::new(0);
         for_each_with(&chosen, self.threads, |number, memory: &mut Memory| {
             self.cancel.check()?;
-            let sound = match suspicious.binary_search(number).is_ok() {
+            let proven = match suspicious.binary_search(number).is_ok() {
                 true => None,
-                false => self.read_sound(*number, memory)?,
+                false => self.read_proven(*number, memory)?,
             };
-            let (verdict, bytes) = match sound {
+            let (verdict, bytes) = match proven {
                 Some(bytes) => (Verdict::default(), bytes),
                 None => self.read_pack(*number, memory)?,
             };
@@ -161,9 +161,9 @@ impl PackCheck<'_> {
     /// the transfer may have been bad (restic #5467).
     ///
     /// A pack has no bytes but those of its blobs and its header (their lengths give the size, which is the file's),
-    /// and each of these has its tag. So all are proven, and the hash of the whole would show nothing more, but
-    /// take as long as that of its blobs (`docs/adr/0030-proof-of-packs.md`).
-    fn read_sound(
+    /// and each of these has its tag. So all are proven, and the hash of the whole, which takes as long as that of its
+    /// blobs, would show no more than whether it is under its own name (`docs/adr/0030-proof-of-packs.md`).
+    fn read_proven(
         &self,
         number: usize,
         memory: &mut Memory,
@@ -174,13 +174,13 @@ impl PackCheck<'_> {
         let file = pack_file(self.catalogue.packs()[number]);
         let Memory { pack, lanes } = memory;
         match read_stretch(self.repository.storage(), &file, 0, size, pack) {
-            Ok(bytes) => Ok(self.is_sound(number, bytes, lanes).then_some(size as u64)),
+            Ok(bytes) => Ok(self.is_proven(number, bytes, lanes).then_some(size as u64)),
             Err(error) if error.is_of_the_storage() => Err(error.into()),
             Err(_shows_again) => Ok(None),
         }
     }
 
-    fn is_sound(&self, number: usize, bytes: &[u8], lanes: &mut LaneMemory) -> bool {
+    fn is_proven(&self, number: usize, bytes: &[u8], lanes: &mut LaneMemory) -> bool {
         let codec = self.repository.codec();
         let Ok(header) = header_of(codec, bytes) else {
             return false;
@@ -205,7 +205,7 @@ impl PackCheck<'_> {
     ) -> Result<(Verdict, u64), RepositoryError> {
         let pack = self.catalogue.packs()[number];
         // Not both at once.
-        memory.pack = Vec::new();
+        *memory = Memory::default();
         // As a whole, which storage hashes, and so reads again by itself.
         match self.repository.storage().read(&pack_file(pack)) {
             Ok(bytes) => Ok((self.judge(number, &bytes), bytes.len() as u64)),

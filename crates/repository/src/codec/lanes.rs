@@ -5,14 +5,11 @@
 //!
 //! Invariant: all are proven to their last byte, or one of them is named as what it is not.
 
-use super::scratch::with_scratch;
+use super::scratch::{SCRATCH_BYTES_KEPT, Scratch, with_scratch};
 use super::{BLOB_BYTES_MAX, Codec, OpenError};
 use crate::crypto::{PIECE_BYTES, Unproven};
 use crate::hash::Sha256;
 use crate::id::BlobId;
-
-/// What a lane's memory may hold from one use to the next, in bytes: longer plaintexts are rare.
-const LANE_BYTES_KEPT: usize = 4 << 20;
 
 /// A sealed blob that is to be proven.
 #[derive(Debug)]
@@ -81,11 +78,6 @@ impl Codec {
         while second.fill(&mut blobs)? {
             second.hash_alone();
         }
-        for memory in &mut memory.0 {
-            if memory.whole.capacity() > LANE_BYTES_KEPT {
-                memory.whole = Vec::new();
-            }
-        }
         Ok(())
     }
 }
@@ -96,10 +88,7 @@ impl<'b> Lane<'_, 'b, '_> {
         &mut self,
         blobs: &mut impl Iterator<Item = SealedBytes<'b>>,
     ) -> Result<bool, OpenError> {
-        while self.hashed == self.end {
-            if self.go_on()? {
-                continue;
-            }
+        while self.hashed == self.end && !self.go_on()? {
             match blobs.next() {
                 Some(blob) => self.begin(&blob)?,
                 None => return Ok(false),
@@ -108,7 +97,7 @@ impl<'b> Lane<'_, 'b, '_> {
         Ok(true)
     }
 
-    /// Decrypts the next piece of its blob; at the end proves the blob, and has none.
+    /// Decrypts the next piece of its blob; at the end proves the blob, and drops it.
     fn go_on(&mut self) -> Result<bool, OpenError> {
         let Some(begun) = &mut self.begun else {
             return Ok(false);
@@ -123,6 +112,9 @@ impl<'b> Lane<'_, 'b, '_> {
         if let Some(begun) = self.begun.take() {
             if let Some(rest) = begun.rest {
                 rest.finish()?;
+            }
+            if self.memory.whole.capacity() > SCRATCH_BYTES_KEPT {
+                self.memory.whole = Vec::new();
             }
             let found = BlobId(begun.hash.finish());
             if found != begun.id {
@@ -142,9 +134,13 @@ impl<'b> Lane<'_, 'b, '_> {
             Some(stated) => {
                 let whole = &mut self.memory.whole;
                 let opened = with_scratch(|scratch| {
-                    Ok(self
-                        .codec
-                        .decompress_sealed(blob.sealed, stated, scratch, whole))
+                    let Scratch {
+                        compressed,
+                        decompressor,
+                        ..
+                    } = scratch;
+                    let bytes = (blob.sealed, stated);
+                    Ok((self.codec).decompress_sealed(bytes, compressed, decompressor, whole))
                 });
                 opened.map_err(|e| OpenError::Decompress(std::io::Error::other(e)))??;
                 self.end = whole.len();
@@ -184,5 +180,52 @@ impl<'b> Lane<'_, 'b, '_> {
         if let (Some((one, bytes)), Some((other, others))) = (first.next(both), second.next(both)) {
             Sha256::update_two(one, bytes, other, others);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::tests::codec;
+
+    #[test]
+    fn memory_of_long_plaintexts_is_given_back_and_damage_changes_nothing_about_that() {
+        let codec = codec(2);
+        let plaintext = vec![7; 2 * SCRATCH_BYTES_KEPT];
+        let compressed = zstd::bulk::compress(&plaintext, 1).unwrap();
+        let sealed = codec.cipher().seal(&compressed).unwrap();
+        let mut memory = LaneMemory::default();
+        let id = BlobId::of(&plaintext);
+        for (id, is_right) in [(id, true), (BlobId([7; 32]), false)] {
+            let blobs = [(); 3].map(|()| SealedBytes {
+                id,
+                sealed: &sealed,
+                uncompressed: Some(plaintext.len()),
+            });
+            assert_eq!(codec.verify_all(blobs, &mut memory).is_ok(), is_right);
+        }
+        // The first that is wrong ends it, and the other lane has not come to its end.
+        let held = memory
+            .0
+            .iter()
+            .filter(|lane| lane.whole.capacity() > SCRATCH_BYTES_KEPT);
+        assert!(held.count() <= 1);
+    }
+
+    #[test]
+    fn nothing_compressed_is_proven_as_well() {
+        let codec = codec(2);
+        let sealed = codec.cipher().seal(&zstd::bulk::compress(b"", 1).unwrap());
+        let sealed = sealed.unwrap();
+        let proven = |id| {
+            let blob = SealedBytes {
+                id,
+                sealed: &sealed,
+                uncompressed: Some(0),
+            };
+            codec.verify_all([blob], &mut LaneMemory::default())
+        };
+        proven(BlobId::of(b"")).unwrap();
+        assert!(matches!(proven(BlobId([7; 32])), Err(OpenError::Hash(_))));
     }
 }

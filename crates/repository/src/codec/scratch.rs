@@ -26,7 +26,7 @@ const MATCH_BYTES_MIN: u32 = 5;
 
 /// What a buffer may hold between uses, in bytes: four chunks of usual length. Few are longer, and each
 /// thread would keep memory for the longest.
-const SCRATCH_BYTES_KEPT: usize = 4 << 20;
+pub const SCRATCH_BYTES_KEPT: usize = 4 << 20;
 
 /// Contexts and buffers of one thread, reused for every blob.
 pub struct Scratch {

@@ -424,3 +424,39 @@ fn repairing_what_is_sound_writes_nothing() {
     let mutations = faulty.mutations();
     assert_eq!(mutations.len(), 2, "the lock comes and goes: {mutations:?}");
 }
+
+/// ADR 0030: what a pack holds is proven byte by byte, and its name is not asked for.
+#[test]
+fn a_pack_under_another_name_is_whole_to_its_last_byte_or_damaged() {
+    let storage: SharedStorage = Arc::new(MemoryStorage::new());
+    fill(&storage);
+    let packs = storage.list(FileKind::Pack).unwrap();
+    let pack = packs.iter().max_by_key(|pack| pack.size).unwrap();
+    let mut bytes = storage.read(&pack.key).unwrap();
+    storage.delete(&pack.key).unwrap();
+    let renamed = FileKey::new(FileKind::Pack, [7; 32]);
+    storage.write(&renamed, &bytes).unwrap();
+    let repository = open(&storage).into_indexed().unwrap();
+    let (counters, cancel) = (Arc::new(Counters::default()), Cancel::default());
+    let lock = exclusive(&repository, jiff::Timestamp::now()).unwrap();
+    let plan = plan_index_repair(&repository, HeaderReading::Doubtful, &counters, &cancel).unwrap();
+    plan.execute(&repository, &lock, &counters, &cancel)
+        .unwrap();
+    drop(lock);
+
+    let check = || check_with(&open(&storage), ReadData::All);
+    let report = check();
+    assert_eq!((report.findings, report.lost), (vec![], vec![]));
+    assert_eq!(
+        report.counts.bytes_read,
+        packs.iter().map(|pack| pack.size).sum::<u64>()
+    );
+    for place in [0, bytes.len() / 2, bytes.len() - 5, bytes.len() - 1] {
+        bytes[place] ^= 1;
+        storage.delete(&renamed).unwrap();
+        storage.write(&renamed, &bytes).unwrap();
+        let damaged = damaged_packs(&check());
+        assert_eq!(damaged, [PackId([7; 32])], "byte {place}");
+        bytes[place] ^= 1;
+    }
+}
