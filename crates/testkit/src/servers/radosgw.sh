@@ -27,6 +27,9 @@ admin_socket = $folder/run/\$name.\$pid.asok
 log_file = $folder/log.d/\$name.log
 mon_data_avail_crit = 1
 mon_data_avail_warn = 2
+# Usually a second passes between two changes of the map, and there are a dozen.
+paxos_propose_interval = 0.05
+paxos_min_wait = 0.01
 [mon.a]
 mon_data = $folder/mon
 [osd.0]
@@ -50,7 +53,7 @@ ceph osd new "$osd" >>"$folder/log" 2>&1
 ceph auth import -i "$folder/keyring" >>"$folder/log" 2>&1
 ceph-osd -i 0 --mkfs --osd-uuid "$osd" >>"$folder/log" 2>&1
 start ceph-osd -i 0 -f
-start radosgw -n client.rgw -f
+# Before the server: it would be told of each user, and may not answer for half a minute while it starts.
 number=0
 while [ $# -gt 0 ]; do
     radosgw-admin -n client.rgw user create --uid="user$number" --display-name="user$number" \
@@ -58,5 +61,6 @@ while [ $# -gt 0 ]; do
     number=$((number + 1))
     shift 2
 done
+start radosgw -n client.rgw -f
 await "$port"
 ready
