@@ -301,7 +301,7 @@ impl Codec {
     ///
     /// # Errors
     /// The bytes are not that blob. `pack` is then as it was.
-    pub fn verify(
+    fn verify(
         &self,
         id: BlobId,
         sealed: &[u8],
@@ -318,9 +318,6 @@ impl Codec {
                         Sha256::update_two(&mut plain, plaintext, &mut longer, ciphertext);
                     })?;
                 longer.update(&sealed[sealed.len() - MAC_BYTES..]);
-            }
-            Some(stated) if stated > BLOB_BYTES_MAX => {
-                return Err(OpenError::TooLarge(stated as u64));
             }
             Some(stated) => {
                 let opened = with_scratch(|scratch| {
@@ -345,7 +342,7 @@ impl Codec {
         Ok(())
     }
 
-    /// Into `plain`, by way of `compressed`, in place of what they hold.
+    /// Into `plain`, by way of `compressed`, in place of what they hold, if a blob may have so many bytes.
     fn decompress_sealed(
         &self,
         (sealed, stated): (&[u8], usize),
@@ -353,6 +350,9 @@ impl Codec {
         decompressor: &mut zstd::bulk::Decompressor<'static>,
         plain: &mut Vec<u8>,
     ) -> Result<(), OpenError> {
+        if stated > BLOB_BYTES_MAX {
+            return Err(OpenError::TooLarge(stated as u64));
+        }
         make_room(compressed, sealed.len().saturating_sub(OVERHEAD_BYTES));
         self.cipher
             .decrypt_unproven(sealed, |_, piece| compressed.extend_from_slice(piece))?;

@@ -14,10 +14,9 @@ use refloat_storage::{Listed, StorageError};
 use super::ReadData;
 use super::finding::{CheckFinding, PackDamage, chain};
 use crate::catalogue::Catalogue;
-use crate::codec::{Codec, LaneMemory, OpenError, SealedBytes};
+use crate::codec::{LaneMemory, SealedBytes};
 use crate::error::RepositoryError;
 use crate::format::pack::PackedBlob;
-use crate::hash::Sha256;
 use crate::id::{PackId, sha256};
 use crate::pack_reading::{header_of, pack_file, read_stretch, sealed_blob};
 use crate::parallel::{for_each_with, lock};
@@ -188,13 +187,9 @@ impl PackCheck<'_> {
         if mismatch(&self.catalogue.blobs_of_pack(number), &header).is_some() {
             return false;
         }
-        let sealed = header.iter().map(|blob| SealedBytes {
-            id: blob.id,
-            // Of what the pack ends before there is nothing, which is no blob.
-            sealed: sealed_blob(bytes, blob).unwrap_or_default(),
-            uncompressed: blob.uncompressed(),
-        });
-        codec.verify_all(sealed, lanes).is_ok()
+        let sealed = header.iter().map(|blob| sealed_bytes(bytes, blob));
+        let sealed: Option<Vec<_>> = sealed.collect();
+        sealed.is_some_and(|sealed| codec.verify_all(sealed, lanes).is_ok())
     }
 
     /// Reads a pack and says what is wrong with it.
@@ -208,7 +203,10 @@ impl PackCheck<'_> {
         *memory = Memory::default();
         // As a whole, which storage hashes, and so reads again by itself.
         match self.repository.storage().read(&pack_file(pack)) {
-            Ok(bytes) => Ok((self.judge(number, &bytes), bytes.len() as u64)),
+            Ok(bytes) => {
+                let verdict = self.judge(number, &bytes, &mut memory.lanes);
+                Ok((verdict, bytes.len() as u64))
+            }
             Err(error) if error.is_of_the_storage() => Err(error.into()),
             Err(error) => Ok((self.without_bytes(number, &error), 0)),
         }
@@ -227,9 +225,12 @@ impl PackCheck<'_> {
         verdict
     }
 
-    fn judge(&self, number: usize, bytes: &[u8]) -> Verdict {
+    fn judge(&self, number: usize, bytes: &[u8], lanes: &mut LaneMemory) -> Verdict {
         let codec = self.repository.codec();
         let mut verdict = Verdict::default();
+        if sha256(bytes) != self.catalogue.packs()[number].0 {
+            verdict.damages.push(PackDamage::Hash);
+        }
         let blobs = self.catalogue.blobs_of_pack(number);
         match header_of(codec, bytes) {
             Ok(header) => verdict.mismatch = mismatch(&blobs, &header),
@@ -237,12 +238,11 @@ impl PackCheck<'_> {
                 cause: chain(&error),
             }),
         }
-        let mut pack = PackHash::new(bytes);
         for (row, blob) in self.catalogue.rows_of_pack(number).iter().zip(&blobs) {
-            let cause = match sealed_blob(bytes, blob) {
+            let cause = match sealed_bytes(bytes, blob) {
                 None => Some("the pack ends before it does".to_owned()),
                 Some(sealed) => {
-                    let verified = pack.verify(codec, blob, sealed);
+                    let verified = codec.verify_all([sealed], lanes);
                     verified.err().map(|error| chain(&error))
                 }
             };
@@ -255,49 +255,17 @@ impl PackCheck<'_> {
                 });
             }
         }
-        if pack.finish() != self.catalogue.packs()[number].0 {
-            verdict.damages.insert(0, PackDamage::Hash);
-        }
         verdict
     }
 }
 
-/// The hash of a pack, which goes on with each blob that is verified.
-struct PackHash<'p> {
-    bytes: &'p [u8],
-    hash: Sha256,
-    /// How many of the bytes are in the hash.
-    hashed: usize,
-}
-
-impl<'p> PackHash<'p> {
-    fn new(bytes: &'p [u8]) -> Self {
-        Self {
-            bytes,
-            hash: Sha256::new(),
-            hashed: 0,
-        }
-    }
-
-    /// Verifies a blob that lies within the pack.
-    fn verify(&mut self, codec: &Codec, blob: &PackedBlob, sealed: &[u8]) -> Result<(), OpenError> {
-        let uncompressed = blob.uncompressed();
-        let start = blob.offset as usize;
-        let Some(gap) = self.bytes.get(self.hashed..start) else {
-            // An index that lies may let blobs overlap: those bytes are in the hash already.
-            return codec.verify(blob.id, sealed, uncompressed, &mut Sha256::new());
-        };
-        self.hash.update(gap);
-        self.hashed = start;
-        codec.verify(blob.id, sealed, uncompressed, &mut self.hash)?;
-        self.hashed += sealed.len();
-        Ok(())
-    }
-
-    fn finish(mut self) -> [u8; 32] {
-        self.hash.update(&self.bytes[self.hashed..]);
-        self.hash.finish()
-    }
+/// The bytes of a blob within a pack's; none if the pack ends before.
+fn sealed_bytes<'p>(pack: &'p [u8], blob: &PackedBlob) -> Option<SealedBytes<'p>> {
+    Some(SealedBytes {
+        id: blob.id,
+        sealed: sealed_blob(pack, blob)?,
+        uncompressed: blob.uncompressed(),
+    })
 }
 
 /// How many blobs only one of the two lists; none if they are the same.

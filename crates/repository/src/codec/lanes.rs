@@ -6,7 +6,7 @@
 //! Invariant: all are proven to their last byte, or one of them is named as what it is not.
 
 use super::scratch::{SCRATCH_BYTES_KEPT, Scratch, with_scratch};
-use super::{BLOB_BYTES_MAX, Codec, OpenError};
+use super::{Codec, OpenError};
 use crate::crypto::{PIECE_BYTES, Unproven};
 use crate::hash::Sha256;
 use crate::id::BlobId;
@@ -128,9 +128,6 @@ impl<'b> Lane<'_, 'b, '_> {
         (self.hashed, self.end) = (0, 0);
         let rest = match blob.uncompressed {
             None => Some(self.codec.cipher.begin_opening(blob.sealed)?),
-            Some(stated) if stated > BLOB_BYTES_MAX => {
-                return Err(OpenError::TooLarge(stated as u64));
-            }
             Some(stated) => {
                 let whole = &mut self.memory.whole;
                 let opened = with_scratch(|scratch| {
