@@ -309,7 +309,11 @@ fn an_escrow_comes_back_whatever_else_lay_among_the_keys() {
         let other: SharedStorage = Arc::new(MemoryStorage::new());
         let dead = Repository::init(other, &Secret::new(PASSWORD), Default::default()).unwrap();
         let key = FileKey::new(FileKind::Key, dead.key_id().0);
-        junk(&dead.storage().read(&key).unwrap());
+        let bytes = dead.storage().read(&key).unwrap();
+        junk(&bytes);
+        // A key under another name is none.
+        let renamed = FileKey::new(FileKind::Key, [dead_keys as u8; 32]);
+        storage.write(&renamed, &bytes).unwrap();
         dead_keys += 1;
         if dead.key_id() < repository.key_id() {
             break;
