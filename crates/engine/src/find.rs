@@ -70,7 +70,7 @@ impl Finder {
     #[must_use]
     pub fn new(patterns: Vec<Glob>) -> Self {
         Self {
-            names_only: !patterns.iter().any(|p| p.pattern().contains('/')),
+            names_only: !patterns.iter().any(is_of_path),
             patterns,
             barren: HashSet::new(),
         }
@@ -99,11 +99,16 @@ impl Finder {
                 levels.pop();
                 continue;
             };
+            let has_name = self.fits_name(&node);
+            // A path is several allocations, and most entries need none.
+            if self.names_only && !has_name && node.subtree.is_none() {
+                continue;
+            }
             let Ok(path) = level.path.clone().join(node.name()) else {
                 continue;
             };
             let below = node.subtree.map(|tree| (tree, path.clone()));
-            if self.fits(&path, &node) {
+            if has_name || self.fits_path(&path) {
                 search.found.push(Found { path, node });
             }
             if let Some((tree, path)) = below {
@@ -139,13 +144,22 @@ impl Finder {
         }))
     }
 
-    fn fits(&self, path: &TreePath, node: &Node) -> bool {
-        self.patterns.iter().any(|pattern| {
-            if pattern.pattern().contains('/') {
-                pattern.matches(&path.to_string())
-            } else {
-                pattern.matches(&String::from_utf8_lossy(node.name()))
-            }
-        })
+    fn fits_name(&self, node: &Node) -> bool {
+        let name = String::from_utf8_lossy(node.name());
+        let mut names = self.patterns.iter().filter(|p| !is_of_path(p));
+        names.any(|pattern| pattern.matches(&name))
     }
+
+    fn fits_path(&self, path: &TreePath) -> bool {
+        if self.names_only {
+            return false;
+        }
+        let path = path.to_string();
+        let mut paths = self.patterns.iter().filter(|p| is_of_path(p));
+        paths.any(|pattern| pattern.matches(&path))
+    }
+}
+
+fn is_of_path(pattern: &Glob) -> bool {
+    pattern.pattern().contains('/')
 }
