@@ -155,3 +155,25 @@ fn what_never_compressed_and_everyday_changes_are_not_flagged() {
     let (code, shown) = back_up(&env);
     assert_eq!(code, 0, "{shown}");
 }
+
+/// A disk image holds both, and what a machine does with it changes little.
+#[test]
+fn noise_that_takes_the_place_of_noise_in_a_file_that_compresses_is_not_flagged() {
+    let env = CliEnv::with_repository();
+    let mut image = text(1, 6_000_000);
+    image.extend(encrypted(&text(2, 6_000_000)));
+    rewrite(&env.path("data"), 0..1, |_| image.clone());
+    assert_eq!(back_up(&env).0, 0);
+    let archive = encrypted(&text(3, 100_000));
+    image[9_000_000..][..archive.len()].copy_from_slice(&archive);
+    rewrite(&env.path("data"), 0..1, |_| image.clone());
+    let (code, shown) = back_up(&env);
+    assert_eq!(code, 0, "{shown}");
+    // All of what compressed is encrypted now.
+    let encrypted = encrypted(&image[..6_000_000]);
+    image[..encrypted.len()].copy_from_slice(&encrypted);
+    rewrite(&env.path("data"), 0..1, |_| image.clone());
+    let (code, shown) = back_up(&env);
+    assert_eq!(code, 3, "{shown}");
+    assert!(shown.contains("1 changed file"), "{shown}");
+}

@@ -14,7 +14,7 @@ use refloat_model::progress::Counters;
 use refloat_model::time::Timestamp;
 use refloat_model::tree_path::is_valid_name;
 
-use super::density::{Density, Earlier};
+use super::density::Earlier;
 use super::directory::{Directory, TreeState, TreeStatistics};
 use super::previous::{Known, ParentTree, Previous};
 use super::worker::{FileJob, FilePlace, Job, read_stream};
@@ -155,7 +155,7 @@ impl TreeBuilder {
         let Some(level) = self.accept(&file)? else {
             return Ok(());
         };
-        let earlier = self.earlier(level.previous.find(&file.name));
+        let earlier = Earlier::of(level.previous.find(&file.name).first());
         let directory = Arc::clone(&level.directory);
         let slot = directory.reserve();
         if let Some(sha256) = sha256 {
@@ -185,22 +185,6 @@ impl TreeBuilder {
                 .as_ref()
                 .is_none_or(|foreign| foreign.error.is_empty())
             && self.has_content(previous)
-    }
-
-    /// What the parents hold under the name of a file that is read.
-    fn earlier(&self, previous: &[Known]) -> Earlier {
-        let mut earlier = Earlier {
-            known: !previous.is_empty(),
-            ..Earlier::default()
-        };
-        let index = self.shared.repository.index();
-        let best = previous.first().map(|known| &known.node);
-        for blob in best.iter().flat_map(|node| node.content.iter()) {
-            if let Some(stored) = index.get(BlobKind::Data, blob) {
-                earlier.density.add(Density::of_packed(&stored.blob));
-            }
-        }
-        earlier
     }
 
     /// Whether everything below an entry is there: what is taken over unread must not have lost
@@ -327,10 +311,9 @@ impl TreeSink for TreeBuilder {
             });
             return Ok(());
         }
-        let unsettled = first.map(|known| Arc::clone(&known.node.content));
         let earlier = Earlier {
-            unsettled,
-            ..self.earlier(previous)
+            unsettled: first.is_some(),
+            ..Earlier::of(first.or(previous.first()))
         };
         let slot = level.directory.reserve();
         let place = FilePlace {

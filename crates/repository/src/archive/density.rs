@@ -2,11 +2,14 @@
 //!
 //! Invariant: measured from what is stored anyway; nothing is compressed for it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::previous::Known;
 use crate::codec::sealed_length;
-use crate::format::pack::PackedBlob;
+use crate::format::pack::{BlobKind, PackedBlob};
 use crate::id::BlobId;
+use crate::index::Index;
 
 /// With less there is nothing to win by compressing, whatever it is.
 const PLAIN_BYTES_MIN: u64 = 512;
@@ -42,18 +45,18 @@ impl Density {
     }
 
     /// Whether it compressed to nine tenths at most, as text, tables and programs do.
-    const fn is_ordinary(self) -> bool {
+    pub const fn is_ordinary(self) -> bool {
         self.plain >= PLAIN_BYTES_MIN && self.packed * 10 <= self.plain * 9
     }
 
-    /// Whether it does not compress at all, as what is encrypted.
-    const fn is_random(self) -> bool {
-        self.plain >= PLAIN_BYTES_MIN && self.packed * 100 >= self.plain * 99
+    /// How long it is when nothing is left out.
+    pub const fn plain_bytes(self) -> u64 {
+        self.plain
     }
 
-    /// Whether what took the place of this looks like noise, and this did not.
-    pub const fn turned_random(self, new: Self) -> bool {
-        self.is_ordinary() && new.is_random()
+    /// Whether it does not compress at all, as what is encrypted.
+    pub const fn is_random(self) -> bool {
+        self.plain >= PLAIN_BYTES_MIN && self.packed * 100 >= self.plain * 99
     }
 }
 
@@ -62,10 +65,35 @@ impl Density {
 pub struct Earlier {
     /// Whether there is anything.
     pub known: bool,
-    /// What of its content is left when that is compressed.
-    pub density: Density,
-    /// Its content, if the file looks unchanged and is read only to be sure.
-    pub unsettled: Option<Arc<[BlobId]>>,
+    /// Its content.
+    pub content: Arc<[BlobId]>,
+    /// Whether the file looks unchanged and is read only to be sure.
+    pub unsettled: bool,
+}
+
+impl Earlier {
+    /// Of the entry that the parent has, if it has one.
+    pub fn of(known: Option<&Known>) -> Self {
+        Self {
+            known: known.is_some(),
+            content: known
+                .map(|known| Arc::clone(&known.node.content))
+                .unwrap_or_default(),
+            unsettled: false,
+        }
+    }
+
+    /// What is no longer in the file, of what it held.
+    pub fn replaced(&self, now: &[BlobId], index: &Index) -> Density {
+        let now: HashSet<&BlobId> = now.iter().collect();
+        let mut replaced = Density::default();
+        for blob in self.content.iter().filter(|blob| !now.contains(blob)) {
+            if let Some(stored) = index.get(BlobKind::Data, blob) {
+                replaced.add(Density::of_packed(&stored.blob));
+            }
+        }
+        replaced
+    }
 }
 
 #[cfg(test)]
@@ -73,27 +101,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_compressed_and_does_not_any_more_has_turned() {
-        let (text, noise, media) = (
-            Density::new(10_000, 3_000),
-            Density::new(10_000, 10_000),
-            Density::new(10_000, 9_700),
-        );
-        for (old, new, expected) in [
-            (text, noise, true),
-            (text, text, false),
-            (text, media, false),
-            (media, noise, false),
-            (noise, noise, false),
-            (noise, text, false),
-            // Too little to tell.
-            (text, Density::new(300, 300), false),
-            (Density::new(300, 100), noise, false),
-            // All of it was there already, or nothing was there before.
-            (text, Density::default(), false),
-            (Density::default(), noise, false),
+    fn text_is_ordinary_noise_is_random_and_media_are_neither() {
+        for (plain, packed, is_ordinary, is_random) in [
+            (10_000, 3_000, true, false),
+            (10_000, 9_000, true, false),
+            (10_000, 9_001, false, false),
+            (10_000, 9_899, false, false),
+            (10_000, 9_900, false, true),
+            (10_000, 10_000, false, true),
+            // Too little to tell, and nothing.
+            (511, 100, false, false),
+            (511, 511, false, false),
+            (0, 0, false, false),
         ] {
-            assert_eq!(old.turned_random(new), expected, "{old:?} {new:?}");
+            let density = Density::new(plain, packed);
+            let found = (density.is_ordinary(), density.is_random());
+            assert_eq!(found, (is_ordinary, is_random), "{density:?}");
         }
     }
 }

@@ -41,9 +41,9 @@ pub struct TreeStatistics {
     pub others: u64,
     /// Content bytes of all files.
     pub bytes: u64,
-    /// Changed files that compressed before, and whose new content does not.
+    /// Changed files of which what is new does not compress at all, and what it took the place of did.
     pub files_randomised: u64,
-    /// Their content bytes.
+    /// The bytes that are new in them.
     pub bytes_randomised: u64,
     /// Entries taken over with everything below them by [`reuse`]; not counted above.
     ///

@@ -147,7 +147,7 @@ fn read_file(shared: &Shared, job: FileJob, hand: &mut Hand) -> Result<(), Repos
             place.entry = *entry;
             normalise(&shared.options, &mut place.entry);
             // Not the file that an earlier point has.
-            place.earlier.unsettled = None;
+            place.earlier.unsettled = false;
             read_content(shared, place, &mut *reader, hand)
         }
         Ok(Opened::Gone) => {
@@ -225,7 +225,7 @@ impl FilePlace {
             earlier,
         } = self;
         let counters = &directory.tree.counters;
-        let is_as_before = earlier.unsettled.as_ref() == Some(&content);
+        let is_as_before = earlier.unsettled && earlier.content == content;
         let counter = match earlier.known {
             true if is_as_before => &counters.files_unmodified,
             true => &counters.files_changed,
@@ -233,9 +233,13 @@ impl FilePlace {
         };
         Counters::add(counter, 1);
         Counters::add(&counters.bytes, size);
-        if shared.compresses() && earlier.density.turned_random(density) {
-            Counters::add(&counters.files_randomised, 1);
-            Counters::add(&counters.bytes_randomised, size);
+        if shared.compresses() && density.is_random() {
+            let index = shared.repository.index();
+            // Not all that the file held: of a disk image, noise may take the place of noise alone.
+            if earlier.replaced(&content, index).is_ordinary() {
+                Counters::add(&counters.files_randomised, 1);
+                Counters::add(&counters.bytes_randomised, density.plain_bytes());
+            }
         }
         entry.kind = EntryKind::File { size };
         let node = Node {
