@@ -62,7 +62,7 @@ pub fn compare(new: &ItemRecord, old: &Parent, statistics: &TreeStatistics) -> O
         )
     } else if is_turned_random(old.record.bytes, statistics) {
         format!(
-            "has {} changed files of {} bytes that could be compressed and cannot be any more; \
+            "has {} changed files with {} bytes that could be compressed and cannot be any more; \
              {before}: so it looks when files are encrypted by somebody else",
             statistics.files_randomised, statistics.bytes_randomised
         )
@@ -80,8 +80,8 @@ const fn is_mass_rename(files_before: u64, statistics: &TreeStatistics) -> bool 
         && files_before.saturating_sub(kept) * 2 > files_before
 }
 
-/// Whether most of what changed, in files or in bytes, turned into noise. What was noise before, as
-/// pictures and archives are, says nothing.
+/// Whether half of the files that changed turned into noise, or a quarter of all bytes that were there. What was
+/// noise before, as pictures and archives are, says nothing.
 const fn is_turned_random(bytes_before: u64, statistics: &TreeStatistics) -> bool {
     let (files, bytes) = (statistics.files_randomised, statistics.bytes_randomised);
     (files >= RANDOM_FILES_MIN && files * 2 >= statistics.files_changed)

@@ -10,6 +10,7 @@ use crate::codec::sealed_length;
 use crate::format::pack::{BlobKind, PackedBlob};
 use crate::id::BlobId;
 use crate::index::Index;
+use crate::zeros::is_zero_blob;
 
 /// With less there is nothing to win by compressing, whatever it is.
 const PLAIN_BYTES_MIN: u64 = 512;
@@ -45,17 +46,12 @@ impl Density {
     }
 
     /// Whether it compressed to nine tenths at most, as text, tables and programs do.
-    pub const fn is_ordinary(self) -> bool {
+    const fn is_ordinary(self) -> bool {
         self.plain >= PLAIN_BYTES_MIN && self.packed * 10 <= self.plain * 9
     }
 
-    /// How long it is when nothing is left out.
-    pub const fn plain_bytes(self) -> u64 {
-        self.plain
-    }
-
     /// Whether it does not compress at all, as what is encrypted.
-    pub const fn is_random(self) -> bool {
+    const fn is_random(self) -> bool {
         self.plain >= PLAIN_BYTES_MIN && self.packed * 100 >= self.plain * 99
     }
 }
@@ -83,22 +79,44 @@ impl Earlier {
         }
     }
 
-    /// What is no longer in the file, of what it held.
-    pub fn replaced(&self, now: &[BlobId], index: &Index) -> Density {
-        let now: HashSet<&BlobId> = now.iter().collect();
-        let mut replaced = Density::default();
-        for blob in self.content.iter().filter(|blob| !now.contains(blob)) {
-            if let Some(stored) = index.get(BlobKind::Data, blob) {
-                replaced.add(Density::of_packed(&stored.blob));
-            }
+    /// How many bytes noise took the place of, if they could be compressed; none if what is new is no noise, or they could
+    /// not. `now` is the file's content, and `stored` what this run stored of it: the rest is in the index, as what an
+    /// interrupted run stored.
+    pub fn randomised(&self, now: &[BlobId], stored: Density, index: &Index) -> Option<u64> {
+        if self.content.is_empty() {
+            return None;
         }
-        replaced
+        let mut new = only_in(now, &self.content, index);
+        new.add(stored);
+        if !new.is_random() {
+            return None;
+        }
+        // Not all that the file held: of a disk image, noise may take the place of noise alone.
+        let replaced = only_in(&self.content, now, index);
+        replaced.is_ordinary().then_some(replaced.plain)
     }
+}
+
+/// Of the blobs in `some` that are not in `others`. Zeros do not count: they are free space, which anything may take.
+fn only_in(some: &[BlobId], others: &[BlobId], index: &Index) -> Density {
+    let others: HashSet<&BlobId> = others.iter().collect();
+    let mut density = Density::default();
+    for blob in some.iter().filter(|blob| !others.contains(blob)) {
+        if let Some(stored) = index.get(BlobKind::Data, blob)
+            && !is_zero_blob(blob, stored.blob.plaintext_length())
+        {
+            density.add(Density::of_packed(&stored.blob));
+        }
+    }
+    density
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::PackId;
+    use crate::index::IndexBuilder;
+    use crate::zeros::zero_blob;
 
     #[test]
     fn text_is_ordinary_noise_is_random_and_media_are_neither() {
@@ -117,6 +135,56 @@ mod tests {
             let density = Density::new(plain, packed);
             let found = (density.is_ordinary(), density.is_random());
             assert_eq!(found, (is_ordinary, is_random), "{density:?}");
+        }
+    }
+    #[test]
+    fn what_noise_took_the_place_of_counts_if_it_could_be_compressed() {
+        let [text, more_text, noise, more_noise, absent] =
+            [1, 2, 3, 4, 5].map(|number| BlobId([number; 32]));
+        let zeros = zero_blob(1 << 16).unwrap();
+        let packed = |id, plain: u32, packed: u32| PackedBlob {
+            id,
+            kind: BlobKind::Data,
+            offset: 0,
+            length: packed + 32,
+            uncompressed_length: Some(plain),
+        };
+        let mut builder = IndexBuilder::default();
+        let blobs = [
+            packed(text, 10_000, 3_000),
+            packed(more_text, 20_000, 6_000),
+            packed(noise, 10_000, 10_000),
+            packed(more_noise, 10_000, 10_000),
+            packed(zeros, 1 << 16, 20),
+        ];
+        builder.add_pack(PackId([0; 32]), blobs);
+        let index = builder.build();
+        let (nothing, new_noise) = (Density::default(), Density::new(10_000, 10_000));
+        let new_text = Density::new(10_000, 3_000);
+        // What was there, what is now, what this run stored of it.
+        let cases: [(&[BlobId], &[BlobId], Density, Option<u64>); 13] = [
+            (&[text], &[absent], new_noise, Some(10_000)),
+            (&[text, more_text], &[absent], new_noise, Some(30_000)),
+            // An interrupted run stored it.
+            (&[text], &[noise], nothing, Some(10_000)),
+            (&[text, more_text], &[text, noise], nothing, Some(20_000)),
+            (&[text, noise], &[text, absent], new_noise, None),
+            (&[text], &[text, absent], new_noise, None),
+            (&[text], &[absent], new_text, None),
+            (&[text], &[noise, absent], new_text, None),
+            (&[zeros, text], &[absent, text], new_noise, None),
+            (&[text], &[text], nothing, None),
+            (&[absent], &[noise], nothing, None),
+            (&[], &[absent], new_noise, None),
+            (&[text], &[], nothing, None),
+        ];
+        for (number, (before, now, stored, expected)) in cases.into_iter().enumerate() {
+            let earlier = Earlier {
+                content: before.into(),
+                ..Earlier::default()
+            };
+            let found = earlier.randomised(now, stored, &index);
+            assert_eq!(found, expected, "case {number}");
         }
     }
 }

@@ -43,7 +43,7 @@ pub struct TreeStatistics {
     pub bytes: u64,
     /// Changed files of which what is new does not compress at all, and what it took the place of did.
     pub files_randomised: u64,
-    /// The bytes that are new in them.
+    /// The bytes that it took the place of, no more than such a file has now.
     pub bytes_randomised: u64,
     /// Entries taken over with everything below them by [`reuse`]; not counted above.
     ///

@@ -233,13 +233,12 @@ impl FilePlace {
         };
         Counters::add(counter, 1);
         Counters::add(&counters.bytes, size);
-        if shared.compresses() && density.is_random() {
-            let index = shared.repository.index();
-            // Not all that the file held: of a disk image, noise may take the place of noise alone.
-            if earlier.replaced(&content, index).is_ordinary() {
-                Counters::add(&counters.files_randomised, 1);
-                Counters::add(&counters.bytes_randomised, density.plain_bytes());
-            }
+        let index = shared.repository.index();
+        if shared.compresses()
+            && let Some(bytes) = earlier.randomised(&content, density, index)
+        {
+            Counters::add(&counters.files_randomised, 1);
+            Counters::add(&counters.bytes_randomised, bytes.min(size));
         }
         entry.kind = EntryKind::File { size };
         let node = Node {
