@@ -27,9 +27,8 @@ use super::look::Looker;
 /// network.
 const THREADS_MAX: usize = 4;
 
-/// Answers that are older tell of what may be gone or replaced by now, and a file that is when it is
-/// read counts as failed. They are dropped, which costs little: a walk that is so slow waits for
-/// something else.
+/// Answers that are older tell of what may be gone or replaced by now. They are dropped, which costs little: a walk
+/// that is so slow waits for something else.
 const ANSWER_AGE_MAX: Duration = Duration::from_millis(250);
 
 /// Entries of directories that the walk has not come to, looked at ahead: some megabytes.
