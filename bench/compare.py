@@ -11,7 +11,7 @@ check (all data read), copy (of all points into an empty repository of another k
 none), prune (of all but the last point, after a tenth of the tree was rewritten and backed up; at most 5 % may
 stay unused. The size is that of the repository after it, which must be smaller and pass the tool's check).
 
-Peers take turns in another order each round; refloat's begin a minute later where the source is a copy (SETTLED_SECONDS). What a step reads, source or repository, is read before it:
+Peers take turns in another order each round; refloat's begins when the source is a minute old (SETTLED_SECONDS). What a step reads, source or repository, is read before it:
 some tools leave it in the page cache, refloat writes past it, borg drops it. Free memory is touched before steps
 that need much. The disk is synchronised before each run and, timed by itself, after it: refloat and borg end when
 what they wrote is on disk, others before. Each restored tree is compared with its source. FILE.json is written anew
@@ -43,7 +43,7 @@ BACKUPS = ("first", "unchanged", "changed")
 # five minutes more: a restore soon after another tree was deleted measures mostly that.
 INODES_REST_SECONDS = 361
 # refloat reads a file again that was changed less than a minute before the run before began, since its times need not tell of
-# a second change; peers believe them. A copy of the source has to be older, or "unchanged" is a step in which all is read.
+# a second change; restic and rustic believe them. The source has to be older, or "unchanged" is a step in which all is read.
 SETTLED_SECONDS = 61
 # More than any tool takes but for what it writes.
 MEMORY_TOOL_BYTES = 1 << 30
@@ -226,6 +226,12 @@ def source_of(original, options):
     return copy
 
 
+def settle(folder):
+    """Waits until everything below a folder is old enough for refloat to believe its times."""
+    newest = max(os.lstat(os.path.join(d, f)).st_ctime for d, _, files in os.walk(folder) for f in files)
+    time.sleep(max(0, newest + SETTLED_SECONDS - time.time()))
+
+
 def show(rows, name):
     for (workload, step, tool), results in rows.items():
         if workload == name:
@@ -254,8 +260,8 @@ def measure(options, tools, keep):
         for turn in range(options.rounds):
             for tool in in_turn(tools, turn + number):
                 source = source_of(original, options)
-                if tool == "refloat" and source != original:
-                    time.sleep(SETTLED_SECONDS)
+                if tool == "refloat":
+                    settle(source)
                 if name not in options.digests:
                     options.digests[name] = digest(source)
                 place = os.path.join(options.work, f"{name}-{turn}-{tool}")
