@@ -137,6 +137,10 @@ mod tests {
             assert_eq!(found, (is_ordinary, is_random), "{density:?}");
         }
     }
+
+    /// What was there, what is now, what this run stored of it, and what counts.
+    type Case<'c> = (&'c [BlobId], &'c [BlobId], Density, Option<u64>);
+
     #[test]
     fn what_noise_took_the_place_of_counts_if_it_could_be_compressed() {
         let [text, more_text, noise, more_noise, absent] =
@@ -161,8 +165,7 @@ mod tests {
         let index = builder.build();
         let (nothing, new_noise) = (Density::default(), Density::new(10_000, 10_000));
         let new_text = Density::new(10_000, 3_000);
-        // What was there, what is now, what this run stored of it.
-        let cases: [(&[BlobId], &[BlobId], Density, Option<u64>); 13] = [
+        let cases: [Case<'_>; 13] = [
             (&[text], &[absent], new_noise, Some(10_000)),
             (&[text, more_text], &[absent], new_noise, Some(30_000)),
             // An interrupted run stored it.
