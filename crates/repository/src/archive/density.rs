@@ -70,13 +70,11 @@ pub struct Earlier {
 impl Earlier {
     /// Of the entry that the parent has, if it has one.
     pub fn of(known: Option<&Known>) -> Self {
-        Self {
-            known: known.is_some(),
-            content: known
-                .map(|known| Arc::clone(&known.node.content))
-                .unwrap_or_default(),
+        known.map_or_else(Self::default, |known| Self {
+            known: true,
+            content: Arc::clone(&known.node.content),
             unsettled: false,
-        }
+        })
     }
 
     /// How many bytes noise took the place of, if they could be compressed; none if what is new is no noise, or they could
@@ -165,13 +163,14 @@ mod tests {
         let index = builder.build();
         let (nothing, new_noise) = (Density::default(), Density::new(10_000, 10_000));
         let new_text = Density::new(10_000, 3_000);
-        let cases: [Case<'_>; 13] = [
+        let cases: [Case<'_>; 14] = [
             (&[text], &[absent], new_noise, Some(10_000)),
             (&[text, more_text], &[absent], new_noise, Some(30_000)),
             // An interrupted run stored it.
             (&[text], &[noise], nothing, Some(10_000)),
             (&[text, more_text], &[text, noise], nothing, Some(20_000)),
             (&[text, noise], &[text, absent], new_noise, None),
+            (&[text, noise], &[text, more_noise], nothing, None),
             (&[text], &[text, absent], new_noise, None),
             (&[text], &[absent], new_text, None),
             (&[text], &[noise, absent], new_text, None),
