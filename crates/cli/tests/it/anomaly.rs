@@ -177,3 +177,14 @@ fn noise_that_takes_the_place_of_noise_in_a_file_that_compresses_is_not_flagged(
     assert_eq!(code, 3, "{shown}");
     assert!(shown.contains("1 changed file"), "{shown}");
 }
+
+/// What is encrypted is as long as what it was made from.
+#[test]
+fn a_little_noise_in_the_place_of_much_text_is_not_flagged() {
+    let env = CliEnv::with_repository();
+    rewrite(&env.path("data"), 0..3, |number| text(number, 3_000_000));
+    assert_eq!(back_up(&env).0, 0);
+    rewrite(&env.path("data"), 0..1, |_| encrypted(&text(1, 2_000)));
+    let (code, shown) = back_up(&env);
+    assert_eq!(code, 0, "{shown}");
+}
