@@ -11,9 +11,9 @@ check (all data read), copy (of all points into an empty repository of another k
 none), prune (of all but the last point, after a tenth of the tree was rewritten and backed up; at most 5 % may
 stay unused. The size is that of the repository after it, which must be smaller and pass the tool's check).
 
-Peers take turns in another order each round; refloat's begins when the source is a minute old (SETTLED_SECONDS). What a step reads, source or repository, is read before it:
-some tools leave it in the page cache, refloat writes past it, borg drops it. Free memory is touched before steps
-that need much. The disk is synchronised before each run and, timed by itself, after it: refloat and borg end when
+Peers take turns in another order each round; refloat's begins when the source is a minute old (SETTLED_SECONDS). What a
+step reads, source or repository, is read before it: some tools leave it in the page cache, refloat writes past it, borg
+drops it. Free memory is touched before steps that need much. The disk is synchronised before each run and, timed by itself, after it: refloat and borg end when
 what they wrote is on disk, others before. Each restored tree is compared with its source. FILE.json is written anew
 after each workload, and the table and the plot beside it at the end; with --publish they take the place of those in
 docs/performance.md, of all workloads and steps. Run as root, so that owners can be restored.
