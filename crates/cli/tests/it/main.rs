@@ -18,6 +18,7 @@ mod control_plane;
 mod docker;
 mod engine_images;
 mod etcd;
+mod find;
 mod folder_restore;
 mod images_in_use;
 mod interruption;
