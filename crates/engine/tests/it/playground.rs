@@ -1,6 +1,7 @@
 //! A repository in memory, a source that is data, and a clock that a test moves.
 
 use std::collections::BTreeMap;
+use std::io::{self, Read};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -96,6 +97,26 @@ impl Drop for FakeHold {
     }
 }
 
+/// Bytes of a file that was opened. It is logged when it is closed: what a test waits for is then read to its end, and no
+/// deadline can cut it off any more.
+struct LoggedReader {
+    rest: &'static [u8],
+    line: String,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Read for LoggedReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.rest.read(buffer)
+    }
+}
+
+impl Drop for LoggedReader {
+    fn drop(&mut self) {
+        self.log.lock().unwrap().push(self.line.clone());
+    }
+}
+
 impl FakeSource {
     /// Real files, as far as a parent can tell; which of them are read is logged.
     fn files(
@@ -112,11 +133,14 @@ impl FakeSource {
             entry.metadata.inode = 100 + number as u64;
             entry.metadata.changed.seconds = 5;
             let log = Arc::clone(&self.log);
-            let read = move || {
-                log.lock().unwrap().push(format!("read {name}"));
-                Ok(&b"data"[..])
+            let open = move || {
+                Ok(LoggedReader {
+                    rest: b"data",
+                    line: format!("read {name}"),
+                    log,
+                })
             };
-            sink.file(entry, Box::new(read))?;
+            sink.file(entry, Box::new(open))?;
             if let Some(seconds) = stall.filter(|_| number == 0) {
                 while !self.log.lock().unwrap().contains(&format!("read {name}")) {
                     std::thread::yield_now();
