@@ -429,13 +429,18 @@ impl Archiver {
     /// All builders must have finished.
     ///
     /// # Errors
-    /// Anything of the run failed, but for blobs that another repository has damaged; nothing can be published then.
+    /// Anything of the run failed, but for blobs that another repository has damaged, or it was cancelled; nothing can
+    /// be published then.
     pub fn finish(mut self) -> Result<Archived, RepositoryError> {
         self.end();
-        self.shared
-            .check()
-            .map_err(|error| self.shared.told(error))?;
-        self.shared.archived()
+        if self.shared.stopped.load(Ordering::SeqCst) {
+            self.shared.cancel.check()?;
+            return Err(self.shared.told(RepositoryError::Stopped));
+        }
+        // Of a run that was cancelled meanwhile too: what is stored need not be stored again.
+        let archived = self.shared.archived()?;
+        self.shared.cancel.check()?;
+        Ok(archived)
     }
 
     /// Stores what a cancelled run has read so far, and writes the indexes: the next run need not

@@ -328,12 +328,13 @@ fn run_policy(
         cancel: &signals.cancel,
     };
     signals.set_keeps(true);
-    let report = backup::execute(&run, &plan, unreachable);
+    let made = backup::execute(&run, &plan, unreachable).map(|report| {
+        // The point is made, whatever becomes of the ledger.
+        let noted = ledger::note(&repository, settings, "backup", &Changes::default());
+        (report, noted.err())
+    });
     signals.set_keeps(false);
-    let report = report?;
-    // The point is made, whatever becomes of the ledger.
-    let noted = ledger::note(&repository, settings, "backup", &Changes::default());
-    Ok((report, noted.err()))
+    Ok(made?)
 }
 
 /// Opens the repository and locks it for a run.

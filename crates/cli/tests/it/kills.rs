@@ -47,10 +47,14 @@ fn change(env: &CliEnv, turn: u64) {
     }
 }
 
+/// What the command of this moment says of itself.
+const SAID: &str = "stderr";
+
 /// Starts a command and lets it live for a while.
 fn start(env: &CliEnv, args: &[&str], lives: Duration) -> Child {
     let mut command = env.command(args);
-    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let said = fs::File::create(env.path(SAID)).unwrap();
+    command.stdout(Stdio::null()).stderr(said);
     let child = command.spawn().unwrap();
     std::thread::sleep(lives);
     child
@@ -148,7 +152,8 @@ fn a_command_that_is_asked_to_stop_stops_soon_and_leaves_no_lock() {
         let _ended = kill_process(Pid::from_child(&child), signal);
         let asked = Instant::now();
         let status = child.wait().unwrap();
-        let what = format!("signal {turn}, {line:?}: {status:?}");
+        let said = fs::read_to_string(env.path(SAID)).unwrap();
+        let what = format!("signal {turn}, {line:?}: {status:?}: {said}");
         assert!(asked.elapsed() < Duration::from_secs(10), "{what}");
         match status.code() {
             Some(0) => {}

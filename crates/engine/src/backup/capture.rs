@@ -8,8 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use refloat_model::cancel::{Cancel, Cancelled};
-use refloat_model::entry::SinkError;
+use refloat_model::cancel::Cancel;
 use refloat_model::finding::Finding;
 use refloat_model::item::{Capture, Item, ItemKind, Workload};
 use refloat_model::outcome::{Consistency, Outcome};
@@ -294,7 +293,7 @@ impl GroupCapture<'_, '_> {
         };
         let reason = match self.source.capture(item, &mut punctual, late) {
             Ok(capture) => return Ok(self.finished(item, parent, capture, builder.finish()?)),
-            Err(SourceError::Sink(error)) => return Err(sink(error)),
+            Err(SourceError::Sink(error)) => return Err(error.into()),
             Err(SourceError::Cancelled) => {
                 run.cancel.check()?;
                 self.captures.late_reason()
@@ -421,17 +420,6 @@ fn part_of(item: &Item, finished: FinishedTree) -> Option<Node> {
     let mut nodes = finished.nodes.into_iter();
     let node = nodes.find(|node| Some(node.name()) == item.path.name());
     node.filter(|node| files > 0 && node.subtree.is_some())
-}
-
-/// The repository's own error, where a sink's error is one.
-fn sink(SinkError(cause): SinkError) -> BackupError {
-    match cause.downcast::<RepositoryError>() {
-        Ok(error) => match *error {
-            RepositoryError::Cancelled(Cancelled) => BackupError::Cancelled(Cancelled),
-            error => BackupError::Repository(error),
-        },
-        Err(cause) => BackupError::Sink(SinkError(cause)),
-    }
 }
 
 /// The content of a mutex: no holder of ours leaves it half changed, so a panic spoils nothing.

@@ -31,20 +31,31 @@ const FINDINGS_MAX: usize = 1000;
 /// How many subjects of a source's errors it holds. A cluster serves some hundred kinds.
 const ERRORS_MAX: usize = 2000;
 
-/// Writes manifests, directories and the snapshot.
-pub fn publish(
+/// A point of which only the snapshot is missing.
+pub struct Prepared {
+    record: PointRecord,
+    by_source: BTreeMap<String, Vec<ItemRecord>>,
+    figures: Figures,
+    parent: Option<SnapshotId>,
+    root: BlobId,
+    /// The root of what is kept of unfinished items.
+    parts: Option<BlobId>,
+}
+
+/// Writes manifests and directories.
+pub fn prepare(
     run: &BackupRun<'_>,
     plan: &BackupPlan,
     captured: Captured,
-    archiver: Archiver,
+    archiver: &Archiver,
     snapshots: &[(SnapshotId, SnapshotFile)],
     started: Timestamp,
-) -> Result<BackupReport, BackupError> {
+) -> Result<Prepared, BackupError> {
     run.progress.phase("writing the recovery point");
     let Captured {
         mut items,
-        findings,
-        mut figures,
+        mut findings,
+        figures,
     } = captured;
     let parts = Parts::take(&mut items);
     let previous = history::previous(run, plan, snapshots, started);
@@ -60,38 +71,62 @@ pub fn publish(
         }
     }
     let by_source = manifests(plan, items);
-    let mut findings = findings;
     findings.extend(plan.sources.iter().flat_map(|s| s.findings.clone()));
     findings.extend(history::compare(run, &previous, plan, &by_source));
     findings.extend(clocks::compare(run, snapshots, started));
     let record = record(run, plan, &by_source, findings, started);
-    store_manifests(plan, &by_source, &record, &archiver, &mut skeleton)?;
-    let root = skeleton.store(&archiver)?;
-    let parts = parts.store(plan, &record, &archiver)?;
-    let archived = archiver.finish()?;
-    if let Some(root) = parts {
-        archived.publish(run.lock, &partial::snapshot(run, plan, root, started))?;
-    }
-    let length = (run.now)().to_jiff().duration_since(started.to_jiff());
-    figures.set(
-        archived.added(),
-        std::time::Duration::try_from(length).unwrap_or_default(),
-    );
-    let parent = previous.first().map(|(id, _)| *id);
-    let file = snapshot(run, plan, root, parent, &record, figures, archived.added());
-    let snapshot = archived.publish(run.lock, &file)?;
-    let items = by_source.into_iter().flat_map(|(source, records)| {
-        records.into_iter().map(move |record| ItemReport {
-            source: source.clone(),
-            record,
-        })
-    });
-    Ok(BackupReport {
-        snapshot,
-        record,
-        items: items.collect(),
+    store_manifests(plan, &by_source, &record, archiver, &mut skeleton)?;
+    Ok(Prepared {
         figures,
+        parent: previous.first().map(|(id, _)| *id),
+        root: skeleton.store(archiver)?,
+        parts: parts.store(plan, &record, archiver)?,
+        record,
+        by_source,
     })
+}
+
+impl Prepared {
+    /// Writes the snapshot, once everything that it needs is stored.
+    pub fn publish(
+        self,
+        run: &BackupRun<'_>,
+        plan: &BackupPlan,
+        archiver: Archiver,
+    ) -> Result<BackupReport, BackupError> {
+        let Self {
+            record,
+            by_source,
+            mut figures,
+            parent,
+            root,
+            parts,
+        } = self;
+        let started = record.started;
+        let archived = archiver.finish()?;
+        if let Some(root) = parts {
+            archived.publish(run.lock, &partial::snapshot(run, plan, root, started))?;
+        }
+        let length = (run.now)().to_jiff().duration_since(started.to_jiff());
+        figures.set(
+            archived.added(),
+            std::time::Duration::try_from(length).unwrap_or_default(),
+        );
+        let file = snapshot(run, plan, root, parent, &record, figures, archived.added());
+        let snapshot = archived.publish(run.lock, &file)?;
+        let items = by_source.into_iter().flat_map(|(source, records)| {
+            records.into_iter().map(move |record| ItemReport {
+                source: source.clone(),
+                record,
+            })
+        });
+        Ok(BackupReport {
+            snapshot,
+            record,
+            items: items.collect(),
+            figures,
+        })
+    }
 }
 
 /// Every item of every source, captured or settled beforehand, sorted by path.
@@ -230,9 +265,7 @@ fn store_file(
     let name = path.name().unwrap_or_default();
     let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
     let entry = Entry::synthetic_file(name, size);
-    builder
-        .stream(entry, &mut &*bytes)
-        .map_err(BackupError::Sink)?;
+    builder.stream(entry, &mut &*bytes)?;
     for node in builder.finish()?.nodes {
         // Items cannot lie here: adapters write below their kind's directory.
         drop(skeleton.insert(path, node));

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use refloat_model::cancel::{Cancel, Cancelled};
+use refloat_model::entry::SinkError;
 use refloat_model::finding::Finding;
 use refloat_model::id::{PointId, RunId};
 use refloat_model::point::{ItemRecord, PointRecord};
@@ -104,10 +105,23 @@ pub enum BackupError {
     Cancelled(#[from] Cancelled),
     /// A source wrote into the tree in a way that ends the run.
     #[error("the recovery point cannot be written")]
-    Sink(#[source] refloat_model::entry::SinkError),
+    Sink(#[source] SinkError),
     /// A defect in an adapter or in the engine.
     #[error("a capture panicked")]
     Panicked,
+}
+
+impl From<SinkError> for BackupError {
+    /// What the archiver says through a sink is told as if it were asked itself.
+    fn from(SinkError(cause): SinkError) -> Self {
+        match cause.downcast::<RepositoryError>() {
+            Ok(error) => match *error {
+                RepositoryError::Cancelled(cancelled) => Self::Cancelled(cancelled),
+                error => Self::Repository(error),
+            },
+            Err(cause) => Self::Sink(SinkError(cause)),
+        }
+    }
 }
 
 /// What a run came to.
@@ -202,7 +216,12 @@ pub fn execute(
         partial::keep(run, plan, captured, archiver, started)?;
         return Err(error);
     }
-    publish::publish(run, plan, captured, archiver, &snapshots, started)
+    let prepared = publish::prepare(run, plan, captured, &archiver, &snapshots, started);
+    if run.cancel.is_cancelled() {
+        keeper.keep(archiver);
+        return Err(prepared.err().unwrap_or(BackupError::Cancelled(Cancelled)));
+    }
+    prepared?.publish(run, plan, archiver)
 }
 
 /// A point without content would become `latest` and hide the good ones.

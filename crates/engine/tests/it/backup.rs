@@ -8,6 +8,7 @@ use refloat_model::glob::Glob;
 use refloat_model::item::ItemKind;
 use refloat_model::outcome::{Consistency, Outcome};
 use refloat_model::time::Timestamp;
+use refloat_repository::{BlobId, BlobKind};
 use refloat_source::StoredPoint as _;
 
 use crate::playground::{Behaviour, Playground, item, volume};
@@ -154,6 +155,24 @@ fn a_cancelled_run_resumes_and_publishes_nothing() {
         ["quiesce shop", "capture a", "capture b", "resume shop"]
     );
     assert_eq!(ground.points(), 0);
+}
+
+#[test]
+fn a_run_cancelled_while_its_point_is_written_says_so_and_what_it_stored_is_indexed() {
+    let mut ground = Playground::new();
+    ground.cancel_in_phase = Some("writing the recovery point");
+    let result = ground.back_up(&[(volume("a"), holds("bytes"))], &[]);
+    assert!(
+        matches!(result, Err(BackupError::Cancelled(_))),
+        "{result:?}"
+    );
+    assert_eq!(ground.points(), 0);
+    let indexed = ground.repository.reload().unwrap();
+    let id = BlobId::of(b"bytes");
+    assert!(
+        indexed.index().contains(BlobKind::Data, &id),
+        "the next run need not store it again"
+    );
 }
 
 #[test]

@@ -18,8 +18,8 @@ use refloat_model::finding::Finding;
 use refloat_model::glob::Glob;
 use refloat_model::id::{PointId, RunId};
 use refloat_model::item::{Capture, Inventory, Item, ItemKind, Workload};
-use refloat_model::outcome::Consistency;
-use refloat_model::progress::Silent;
+use refloat_model::outcome::{Consistency, Outcome};
+use refloat_model::progress::{Counters, Progress, Silent};
 use refloat_model::secret::Secret;
 use refloat_model::subject::{Subject, SubjectKind};
 use refloat_model::time::Timestamp;
@@ -94,6 +94,29 @@ impl Drop for FakeHold {
             let mut log = self.1.lock().unwrap();
             log.push(format!("resume {} by dropping", self.0));
         }
+    }
+}
+
+/// Cancels the run when it comes to a phase.
+struct Phases {
+    silent: Silent,
+    cancel_in: Option<&'static str>,
+    cancel: Cancel,
+}
+
+impl Progress for Phases {
+    fn phase(&self, what: &str) {
+        if self.cancel_in == Some(what) {
+            self.cancel.cancel();
+        }
+    }
+
+    fn item(&self, _: &str, _: &Outcome) {}
+
+    fn warn(&self, _: &str) {}
+
+    fn counters(&self) -> &Arc<Counters> {
+        self.silent.counters()
     }
 }
 
@@ -359,6 +382,8 @@ pub struct Playground {
     pub workloads: Vec<Glob>,
     /// What discovery finds worth telling.
     pub findings: Vec<Finding>,
+    /// When the run is cancelled.
+    pub cancel_in_phase: Option<&'static str>,
     runs: u8,
 }
 
@@ -381,6 +406,7 @@ impl Playground {
             host: "host".into(),
             workloads: Vec::new(),
             findings: Vec::new(),
+            cancel_in_phase: None,
             runs: 0,
         }
     }
@@ -453,7 +479,11 @@ impl Playground {
             policy: &policy,
             options: &options,
             now: &now,
-            progress: &Silent::default(),
+            progress: &Phases {
+                silent: Silent::default(),
+                cancel_in: self.cancel_in_phase,
+                cancel: self.cancel.clone(),
+            },
             cancel: &self.cancel,
         };
         let discovery = backup::discover(sources, &[], &self.cancel);

@@ -10,7 +10,7 @@ use refloat_model::entry::{Entry, EntryKind, Metadata, TreeSink};
 use refloat_model::progress::Counters;
 use refloat_repository::archive::{ArchiveOptions, Archiver, Checkpoint};
 use refloat_repository::format::pack::BlobKind;
-use refloat_repository::{BlobReader as _, ChunkerChoice};
+use refloat_repository::{BlobId, BlobReader as _, ChunkerChoice, RepositoryError};
 use refloat_storage::local::LocalStorage;
 use refloat_storage::memory::MemoryStorage;
 use refloat_storage::{FileKind, SharedStorage};
@@ -325,6 +325,30 @@ fn a_checkpoint_tells_what_is_indexed_and_a_cancelled_run_keeps_all_that_came_wh
     let kept = archiver.keep().unwrap();
     assert_eq!(kept.contents().len(), 20);
     assert_indexed(&storage, &kept);
+}
+
+#[test]
+fn a_run_cancelled_at_its_end_is_not_published_and_what_it_stored_is_indexed() {
+    let storage = memory();
+    drop(init(&storage, ChunkerChoice::Gear));
+    let cancel = Cancel::default();
+    let archiver = Archiver::start(
+        open(&storage).into_indexed().unwrap(),
+        ArchiveOptions::default(),
+        Arc::new(Counters::default()),
+        cancel.clone(),
+    )
+    .unwrap();
+    let mut sink = archiver.tree(Vec::new());
+    let file = Entry::synthetic_file("file", 4);
+    sink.stream(file, &mut &b"data"[..]).unwrap();
+    sink.finish().unwrap();
+    cancel.cancel();
+    let ended = archiver.finish().map(drop);
+    assert!(matches!(ended, Err(RepositoryError::Cancelled(_))));
+    let repository = open(&storage).into_indexed().unwrap();
+    let id = BlobId::of(b"data");
+    assert!(repository.index().contains(BlobKind::Data, &id));
 }
 
 #[test]
