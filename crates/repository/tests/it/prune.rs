@@ -215,9 +215,11 @@ fn a_writer_at_work_makes_prune_wait_only_before_the_sweep() {
     );
     drop(writer);
     require_clean(&storage);
-    // What was repacked is not repacked again.
+    // What was repacked is not repacked again, but for what lies in the last of the new packs, which may be so small that
+    // it goes before the old one it came from.
     let report = prune(&storage, thorough());
-    assert_eq!((report.packs_written, report.packs_deleted > 0), (0, true));
+    assert!(report.packs_written <= 1, "{report:?}");
+    assert!(report.packs_deleted > 0, "{report:?}");
     require_spotless(&storage);
     assert!(all_snapshots(&storage) == before);
 }
