@@ -7,6 +7,8 @@
 
 pub mod archive;
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 mod blobs;
 mod by_id;

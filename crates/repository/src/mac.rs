@@ -9,8 +9,12 @@
 //! on the key or the message's bytes.
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod ifma;
 mod limbs;
+#[cfg(target_arch = "x86_64")]
+mod vectors;
 
 use poly1305::universal_hash::{KeyInit as _, UniversalHash as _};
 use zeroize::{ZeroizeOnDrop, Zeroizing};
@@ -27,7 +31,7 @@ pub struct MacKey {
     r: [u8; BLOCK_BYTES],
     multiplier: Multiplier,
     #[cfg(target_arch = "x86_64")]
-    vectors: Option<ifma::Powers>,
+    vectors: Option<vectors::Powers>,
 }
 
 impl MacKey {
@@ -37,7 +41,7 @@ impl MacKey {
         Self {
             r: *r,
             #[cfg(target_arch = "x86_64")]
-            vectors: ifma::Powers::new(&multiplier),
+            vectors: vectors::Powers::new(&multiplier),
             multiplier,
         }
     }
@@ -115,11 +119,7 @@ impl PartialTag<'_> {
                 #[cfg(target_arch = "x86_64")]
                 let blocks = match &self.key.vectors {
                     None => blocks,
-                    Some(vectors) => {
-                        let (groups, behind) = blocks.as_chunks();
-                        *sum = vectors.absorb(*sum, groups);
-                        behind
-                    }
+                    Some(vectors) => vectors.absorb(sum, blocks),
                 };
                 for block in blocks.as_chunks().0 {
                     sum.absorb(&self.key.multiplier, block, 1);

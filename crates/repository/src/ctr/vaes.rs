@@ -1,4 +1,4 @@
-//! Sixteen blocks at once, with the vector AES instructions (VAES on AVX-512).
+//! Sixteen blocks at once, with the vector AES instructions (VAES), on vectors of 512 or of 256 bits.
 //!
 //! Source: FIPS 197 for the cipher; Intel, "Intel Advanced Encryption Standard (AES) New
 //! Instructions Set", 2010, for the use of `AESKEYGENASSIST` for the round keys of 256-bit keys.
@@ -10,39 +10,66 @@
 //! Invariant: [`RoundKeys`] exists only where the processor has the instructions, so calling the
 //! functions that use them is sound.
 
+mod bits_256;
+mod bits_512;
+
 use std::arch::x86_64::{
-    __m128i, __m512i, _mm_aeskeygenassist_si128, _mm_cvtsi128_si64, _mm_set_epi64x,
-    _mm_shuffle_epi32, _mm_slli_si128, _mm_unpackhi_epi64, _mm_xor_si128, _mm512_add_epi64,
-    _mm512_aesenc_epi128, _mm512_aesenclast_epi128, _mm512_broadcast_i32x4, _mm512_setzero_si512,
-    _mm512_shuffle_epi8, _mm512_xor_si512,
+    __m128i, _mm_aeskeygenassist_si128, _mm_cvtsi128_si64, _mm_set_epi64x, _mm_shuffle_epi32,
+    _mm_slli_si128, _mm_unpackhi_epi64, _mm_xor_si128,
 };
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::BLOCK_BYTES;
-use crate::avx512::{self, VECTOR_BYTES};
 
 /// Of AES-256: one before the first round, and one for each.
 const ROUND_KEYS: usize = 15;
-const VECTOR_BLOCKS: u64 = (VECTOR_BYTES / BLOCK_BYTES) as u64;
-/// Vectors that go through the rounds together: a round waits longer for its vector than the next
-/// three take to begin theirs.
-const VECTORS: usize = 4;
-const GROUP_BYTES: usize = VECTORS * VECTOR_BYTES;
-const GROUP_BLOCKS: u64 = VECTORS as u64 * VECTOR_BLOCKS;
+/// What goes through the rounds together, as several vectors: a round waits longer for its vector than the next few take
+/// to begin theirs.
+const GROUP_BYTES: usize = 256;
 
 /// The round keys, each as its lower and its upper half.
+type Keys = [[u64; 2]; ROUND_KEYS];
+
+/// The round keys, and what to do with them.
 #[derive(Zeroize, ZeroizeOnDrop)]
-pub(super) struct RoundKeys([[u64; 2]; ROUND_KEYS]);
+pub(super) struct RoundKeys {
+    keys: Keys,
+    #[zeroize(skip)]
+    width: Width,
+}
+
+/// Of the vectors.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Width {
+    /// Two blocks.
+    Bits256,
+    /// Four blocks.
+    Bits512,
+}
+
+impl Width {
+    fn is_there(self) -> bool {
+        let has_aes = is_x86_feature_detected!("aes") && is_x86_feature_detected!("vaes");
+        has_aes
+            && match self {
+                Self::Bits256 => is_x86_feature_detected!("avx2"),
+                Self::Bits512 => {
+                    is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw")
+                }
+            }
+    }
+}
 
 impl RoundKeys {
-    /// Computes them; none if this processor lacks the instructions.
-    pub(super) fn new(key: &[u8; 32]) -> Option<Self> {
-        let able = is_x86_feature_detected!("aes")
-            && is_x86_feature_detected!("vaes")
-            && is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw");
-        if !able {
+    /// Computes them, for the widest vectors that there are; none if there are none.
+    pub(super) fn widest(key: &[u8; 32]) -> Option<Self> {
+        Self::new(key, Width::Bits512).or_else(|| Self::new(key, Width::Bits256))
+    }
+
+    /// Computes them, for vectors of this width; none if this processor lacks the instructions.
+    pub(super) fn new(key: &[u8; 32], width: Width) -> Option<Self> {
+        if !width.is_there() {
             return None;
         }
         #[expect(
@@ -50,13 +77,14 @@ impl RoundKeys {
             reason = "the instructions are there: see above, and ADR 0027"
         )]
         // SAFETY: the features that `expand` is compiled for were found.
-        Some(unsafe { expand(key) })
+        let keys = unsafe { expand(key) };
+        Some(Self { keys, width })
     }
 
     /// As if memory had failed.
     #[cfg(test)]
     pub(super) fn flip_bit(&mut self) {
-        self.0[7][0] ^= 1 << 20;
+        self.keys[7][0] ^= 1 << 20;
     }
 
     /// Adds the key stream that begins with this counter.
@@ -65,22 +93,34 @@ impl RoundKeys {
         let same_half = (1 << 64) - u128::from(counter as u64);
         let fitting = usize::try_from(same_half * BLOCK_BYTES as u128).unwrap_or(usize::MAX);
         let (bytes, beyond) = bytes.split_at_mut(fitting.min(bytes.len()));
+        self.add_stream(counter, bytes);
+        if !beyond.is_empty() {
+            self.add_stream(counter.wrapping_add(same_half), beyond);
+        }
+    }
+
+    /// The lower half of the counter must not wrap before the last block.
+    fn add_stream(&self, counter: u128, bytes: &mut [u8]) {
+        debug_assert!(
+            bytes.len().div_ceil(BLOCK_BYTES) as u128 <= (1 << 64) - u128::from(counter as u64),
+            "the lower half wraps"
+        );
         #[expect(
             unsafe_code,
             reason = "the instructions are there: see above, and ADR 0027"
         )]
-        // SAFETY: `RoundKeys::new` found the features that `add_stream` is compiled for.
+        // SAFETY: `RoundKeys::new` found the features of this width, for which the functions are compiled.
         unsafe {
-            add_stream(&self.0, counter, bytes);
-            if !beyond.is_empty() {
-                add_stream(&self.0, counter.wrapping_add(same_half), beyond);
+            match self.width {
+                Width::Bits256 => bits_256::add_stream(&self.keys, counter, bytes),
+                Width::Bits512 => bits_512::add_stream(&self.keys, counter, bytes),
             }
         }
     }
 }
 
 #[target_feature(enable = "aes")]
-fn expand(key: &[u8; 32]) -> RoundKeys {
+fn expand(key: &[u8; 32]) -> Keys {
     let (words, _) = key.as_chunks::<8>();
     let half = |number: usize| i64::from_le_bytes(words[number]);
     let mut even = _mm_set_epi64x(half(1), half(0));
@@ -110,7 +150,7 @@ fn expand(key: &[u8; 32]) -> RoundKeys {
     pair!(10, 0x10);
     pair!(12, 0x20);
     even!(14, 0x40);
-    RoundKeys(keys)
+    keys
 }
 
 /// Each word added (xor) to all words behind it.
@@ -129,77 +169,4 @@ fn halves(key: __m128i) -> [u64; 2] {
         _mm_cvtsi128_si64(key).cast_unsigned(),
         _mm_cvtsi128_si64(high).cast_unsigned(),
     ]
-}
-
-/// The lower half of the counter must not wrap before the last block.
-#[target_feature(enable = "vaes,avx512f,avx512bw")]
-fn add_stream(round_keys: &[[u64; 2]; ROUND_KEYS], counter: u128, bytes: &mut [u8]) {
-    debug_assert!(
-        bytes.len().div_ceil(BLOCK_BYTES) as u128 <= (1 << 64) - u128::from(counter as u64),
-        "the lower half wraps"
-    );
-    let (groups, rest) = bytes.as_chunks_mut::<GROUP_BYTES>();
-    // Before the round keys are in registers: a call between would put them on the stack, where they stay.
-    let mut last = [0; GROUP_BYTES];
-    last[..rest.len()].copy_from_slice(rest);
-    let mut keys = [_mm512_setzero_si512(); ROUND_KEYS];
-    for (key, [low, high]) in keys.iter_mut().zip(round_keys) {
-        *key = everywhere(high.cast_signed(), low.cast_signed());
-    }
-    let mut counters = [_mm512_setzero_si512(); VECTORS];
-    for (number, vector) in (0..).zip(&mut counters) {
-        *vector = first_counters(counter, number * VECTOR_BLOCKS);
-    }
-    let step = everywhere(0, GROUP_BLOCKS.cast_signed());
-    for group in groups {
-        add_group(&keys, &counters, group);
-        for vector in &mut counters {
-            *vector = _mm512_add_epi64(*vector, step);
-        }
-    }
-    if !rest.is_empty() {
-        add_group(&keys, &counters, &mut last);
-        rest.copy_from_slice(&last[..rest.len()]);
-    }
-}
-
-#[inline]
-#[target_feature(enable = "vaes,avx512f,avx512bw")]
-fn add_group(
-    keys: &[__m512i; ROUND_KEYS],
-    counters: &[__m512i; VECTORS],
-    group: &mut [u8; GROUP_BYTES],
-) {
-    let big_endian = everywhere(0x0001_0203_0405_0607, 0x0809_0a0b_0c0d_0e0f);
-    let mut stream = [_mm512_setzero_si512(); VECTORS];
-    for (vector, counters) in stream.iter_mut().zip(counters) {
-        *vector = _mm512_xor_si512(_mm512_shuffle_epi8(*counters, big_endian), keys[0]);
-    }
-    for key in &keys[1..ROUND_KEYS - 1] {
-        for vector in &mut stream {
-            *vector = _mm512_aesenc_epi128(*vector, *key);
-        }
-    }
-    let (parts, _) = group.as_chunks_mut::<VECTOR_BYTES>();
-    for (vector, part) in stream.into_iter().zip(parts) {
-        let vector = _mm512_aesenclast_epi128(vector, keys[ROUND_KEYS - 1]);
-        avx512::store(_mm512_xor_si512(vector, avx512::load(part)), part);
-    }
-}
-
-/// Four counters from `offset` on, each a little-endian number.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn first_counters(counter: u128, offset: u64) -> __m512i {
-    let high = (counter >> 64) as u64;
-    let first = (counter as u64).wrapping_add(offset);
-    let [second, third, fourth] = [1, 2, 3].map(|more| first.wrapping_add(more));
-    avx512::from_words([first, high, second, high, third, high, fourth, high])
-}
-
-/// The same block in all places.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn everywhere(high: i64, low: i64) -> __m512i {
-    _mm512_broadcast_i32x4(_mm_set_epi64x(high, low))
 }

@@ -12,22 +12,25 @@ fn expected(r: &[u8; 16], s: &[u8; 16], message: &[u8]) -> [u8; 16] {
         .into()
 }
 
-#[cfg_attr(
-    not(target_arch = "x86_64"),
-    expect(unused_mut, reason = "there are none to be left out")
-)]
-fn without_vectors(r: &[u8; 16]) -> MacKey {
-    let mut key = MacKey::new(r);
+/// The key for each of the vectors that this processor has, and for none.
+fn keys(r: &[u8; 16]) -> Vec<MacKey> {
     #[cfg(target_arch = "x86_64")]
     {
-        key.vectors = None;
+        let others = [vectors::Powers::of_avx2(&Multiplier::clamped(r)), None];
+        let others = others.map(|vectors| {
+            let mut key = MacKey::new(r);
+            key.vectors = vectors;
+            key
+        });
+        [MacKey::new(r)].into_iter().chain(others).collect()
     }
-    key
+    #[cfg(not(target_arch = "x86_64"))]
+    vec![MacKey::new(r)]
 }
 
 /// Every way in which this machine computes tags, the whole message at once and in pieces.
 fn ways(r: &[u8; 16], s: &[u8; 16], message: &[u8]) -> Vec<[u8; 16]> {
-    let (key, one_by_one) = (MacKey::new(r), without_vectors(r));
+    let keys = keys(r);
     let in_pieces = |mut tag: PartialTag<'_>, piece_bytes: usize| {
         for piece in message.chunks(piece_bytes) {
             tag.absorb(piece);
@@ -38,14 +41,12 @@ fn ways(r: &[u8; 16], s: &[u8; 16], message: &[u8]) -> Vec<[u8; 16]> {
         let sum = Sum::Ours(Accumulator::default());
         in_pieces(key.begin_with(s, sum), piece_bytes)
     };
-    let library = |piece_bytes| in_pieces(key.begin_with(s, key.library(s)), piece_bytes);
-    let mut tags = vec![key.tag(s, message), one_by_one.tag(s, message)];
+    let library =
+        |key: &MacKey, piece_bytes| in_pieces(key.begin_with(s, key.library(s)), piece_bytes);
+    let mut tags: Vec<_> = keys.iter().map(|key| key.tag(s, message)).collect();
     for piece_bytes in [16, 48, 128, 144, 400, 1040, 1 << 20] {
-        tags.extend([
-            ours(&key, piece_bytes),
-            ours(&one_by_one, piece_bytes),
-            library(piece_bytes),
-        ]);
+        tags.extend(keys.iter().map(|key| ours(key, piece_bytes)));
+        tags.push(library(&keys[0], piece_bytes));
     }
     tags
 }
