@@ -189,9 +189,9 @@ impl Cipher {
         s.into()
     }
 
-    /// Begins the MAC of so many bytes of ciphertext.
-    fn begin_mac(&self, iv: &[u8; IV_BYTES], bytes: usize) -> PartialTag<'_> {
-        self.mac_r.begin(&self.mac_s(iv), bytes)
+    /// Begins the MAC of a ciphertext.
+    fn begin_mac(&self, iv: &[u8; IV_BYTES]) -> PartialTag<'_> {
+        self.mac_r.begin(&self.mac_s(iv))
     }
 
     fn mac(&self, iv: &[u8; IV_BYTES], ciphertext: &[u8]) -> [u8; MAC_BYTES] {
@@ -208,7 +208,7 @@ impl Cipher {
         // Exactly: what is sealed into a full pack would double its memory.
         out.reserve_exact(plaintext.len() + OVERHEAD_BYTES);
         out.extend_from_slice(&iv);
-        let mut mac = self.begin_mac(&iv, plaintext.len());
+        let mut mac = self.begin_mac(&iv);
         for (number, piece) in plaintext.chunks(PIECE_BYTES).enumerate() {
             let start = out.len();
             out.extend_from_slice(piece);
@@ -259,7 +259,7 @@ impl Cipher {
         Ok(Unproven {
             cipher: self,
             iv: *iv,
-            mac: self.begin_mac(iv, ciphertext.len()),
+            mac: self.begin_mac(iv),
             pieces: ciphertext.chunks(PIECE_BYTES).enumerate(),
             expected,
         })
@@ -294,7 +294,7 @@ impl Cipher {
         let (iv, expected) = (*iv, *mac);
         let end = message.len() - MAC_BYTES;
         let body = &mut message[IV_BYTES..end];
-        let mut mac = self.begin_mac(&iv, body.len());
+        let mut mac = self.begin_mac(&iv);
         for (number, piece) in body.chunks_mut(PIECE_BYTES).enumerate() {
             mac.absorb(piece);
             apply(&self.decrypt, iv, number, piece)?;

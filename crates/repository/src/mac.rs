@@ -16,19 +16,15 @@ mod limbs;
 #[cfg(target_arch = "x86_64")]
 mod vectors;
 
-use poly1305::universal_hash::{KeyInit as _, UniversalHash as _};
 use zeroize::{ZeroizeOnDrop, Zeroizing};
 
 use limbs::{Accumulator, Multiplier};
 
 const BLOCK_BYTES: usize = 16;
-/// From here on a library's vectors are faster than one block after the other.
-const LONG_BYTES: usize = 4 << 10;
 
 /// `r` of Poly1305, made ready.
 #[derive(ZeroizeOnDrop)]
 pub struct MacKey {
-    r: [u8; BLOCK_BYTES],
     multiplier: Multiplier,
     #[cfg(target_arch = "x86_64")]
     vectors: Option<vectors::Powers>,
@@ -39,7 +35,6 @@ impl MacKey {
     pub fn new(r: &[u8; BLOCK_BYTES]) -> Self {
         let multiplier = Multiplier::clamped(r);
         Self {
-            r: *r,
             #[cfg(target_arch = "x86_64")]
             vectors: vectors::Powers::new(&multiplier),
             multiplier,
@@ -48,59 +43,28 @@ impl MacKey {
 
     /// The tag of a message; `s` is used for this one only.
     pub fn tag(&self, s: &[u8; BLOCK_BYTES], message: &[u8]) -> [u8; BLOCK_BYTES] {
-        let mut tag = self.begin(s, message.len());
+        let mut tag = self.begin(s);
         tag.absorb(message);
         tag.finish()
     }
 
-    /// Begins the tag of a message that comes in pieces, about so many bytes (which only chooses the way); `s` is
-    /// used for this one only.
-    pub fn begin(&self, s: &[u8; BLOCK_BYTES], bytes: usize) -> PartialTag<'_> {
-        match self.has_vectors() || bytes < LONG_BYTES {
-            true => self.begin_with(s, Sum::Ours(Accumulator::default())),
-            false => self.begin_with(s, self.library(s)),
-        }
-    }
-
-    fn begin_with(&self, s: &[u8; BLOCK_BYTES], sum: Sum) -> PartialTag<'_> {
+    /// Begins the tag of a message that comes in pieces; `s` is used for this one only.
+    pub fn begin(&self, s: &[u8; BLOCK_BYTES]) -> PartialTag<'_> {
         PartialTag {
             key: self,
             s: Zeroizing::new(*s),
-            sum,
+            sum: Accumulator::default(),
             end: Zeroizing::new([0; BLOCK_BYTES]),
             end_bytes: 0,
         }
     }
-
-    fn library(&self, s: &[u8; BLOCK_BYTES]) -> Sum {
-        let mut key = Zeroizing::new([0; 2 * BLOCK_BYTES]);
-        key[..BLOCK_BYTES].copy_from_slice(&self.r);
-        key[BLOCK_BYTES..].copy_from_slice(s);
-        Sum::OfLibrary(Box::new(poly1305::Poly1305::new((&*key).into())))
-    }
-
-    const fn has_vectors(&self) -> bool {
-        #[cfg(target_arch = "x86_64")]
-        {
-            self.vectors.is_some()
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        {
-            false
-        }
-    }
-}
-
-enum Sum {
-    Ours(Accumulator),
-    OfLibrary(Box<poly1305::Poly1305>),
 }
 
 /// The tag of a message of which some bytes are still to come.
 pub struct PartialTag<'k> {
     key: &'k MacKey,
     s: Zeroizing<[u8; BLOCK_BYTES]>,
-    sum: Sum,
+    sum: Accumulator,
     /// What came last, if it was no whole block.
     end: Zeroizing<[u8; BLOCK_BYTES]>,
     end_bytes: usize,
@@ -114,39 +78,24 @@ impl PartialTag<'_> {
         let (blocks, end) = piece.split_at(piece.len() - piece.len() % BLOCK_BYTES);
         self.end[..end.len()].copy_from_slice(end);
         self.end_bytes = end.len();
-        match &mut self.sum {
-            Sum::Ours(sum) => {
-                #[cfg(target_arch = "x86_64")]
-                let blocks = match &self.key.vectors {
-                    None => blocks,
-                    Some(vectors) => vectors.absorb(sum, blocks),
-                };
-                for block in blocks.as_chunks().0 {
-                    sum.absorb(&self.key.multiplier, block, 1);
-                }
-            }
-            // Whole blocks go in by `update`, which takes four at a time.
-            Sum::OfLibrary(library) => library.update(poly1305::Block::slice_as_chunks(blocks).0),
+        #[cfg(target_arch = "x86_64")]
+        let blocks = match &self.key.vectors {
+            None => blocks,
+            Some(vectors) => vectors.absorb(&mut self.sum, blocks),
+        };
+        for block in blocks.as_chunks().0 {
+            self.sum.absorb(&self.key.multiplier, block, 1);
         }
     }
 
     /// The tag of all that came.
-    pub fn finish(self) -> [u8; BLOCK_BYTES] {
-        match self.sum {
-            Sum::Ours(mut sum) => {
-                if self.end_bytes > 0 {
-                    let mut block = self.end.clone();
-                    block[self.end_bytes] = 1;
-                    sum.absorb(&self.key.multiplier, &block, 0);
-                }
-                sum.tag(&self.s)
-            }
-            Sum::OfLibrary(library) => {
-                let end = &self.end[..self.end_bytes];
-                // A copy, so that what is in the box is wiped and not moved out of it.
-                (*library).clone().compute_unpadded(end).into()
-            }
+    pub fn finish(mut self) -> [u8; BLOCK_BYTES] {
+        if self.end_bytes > 0 {
+            let mut block = self.end.clone();
+            block[self.end_bytes] = 1;
+            self.sum.absorb(&self.key.multiplier, &block, 0);
         }
+        self.sum.tag(&self.s)
     }
 }
 

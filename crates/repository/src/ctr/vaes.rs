@@ -40,7 +40,7 @@ pub(super) struct RoundKeys {
 }
 
 /// Of the vectors.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub(super) enum Width {
     /// Two blocks.
     Bits256,

@@ -7,8 +7,9 @@
 //! As in [`super::ifma`], no vector goes through a closure that is given to the standard library.
 //!
 //! Invariants: [`Powers`] exists only where the processor has the instructions, so calling the function that uses them is
-//! sound. Limbs of a product are less than 2^27, with a block's added less than 2^28, those of a multiplier at most 2^26 and
-//! wrapped ones five times that: a sum of five products is less than 2^59.
+//! sound. Limbs of a product are less than 2^26 and a few, of two products and a block less than 2^28, those of a multiplier
+//! less than 2^26 and wrapped ones five times that: none has more than the 32 bits that are multiplied, and a sum of five
+//! products is less than 2^59.
 
 use std::arch::x86_64::{
     __m256i, _mm256_add_epi64, _mm256_and_si256, _mm256_extract_epi64, _mm256_mul_epu32,
@@ -33,7 +34,7 @@ const MASK_26: u64 = (1 << 26) - 1;
 const POWERS: [usize; LANES] = [4, 2, 3, 1];
 
 /// A multiplier's limbs for each lane, and five times the limbs but the lowest, for products that wrap.
-#[derive(Clone, Zeroize)]
+#[derive(Zeroize)]
 struct Factors {
     limbs: [[u64; LANES]; LIMBS],
     wrapped: [[u64; LANES]; LIMBS - 1],
@@ -253,7 +254,7 @@ fn everywhere(limb: u64) -> __m256i {
     _mm256_set1_epi64x(limb.cast_signed())
 }
 
-/// Limbs of 44, 44 and 42 bits as limbs of 26, each at most 2^26.
+/// Limbs of 44, 44 and 42 bits as limbs of 26, each less than 2^26.
 fn narrow(limbs: [u64; 3]) -> [u64; LIMBS] {
     let [low, middle, high] = carry(carry(limbs));
     [
