@@ -217,6 +217,16 @@ mod tests {
     struct Outer(#[source] io::Error);
 
     #[test]
+    fn a_storage_that_stopped_with_the_run_is_an_interrupted_run() {
+        let kind = refloat_storage::StorageErrorKind::Unavailable;
+        let away = refloat_storage::StorageError::on(kind, "list", "packs", "s3:b", None);
+        assert_eq!(
+            CommandError::from(away.interrupted()).kind,
+            ErrorKind::Interrupted
+        );
+    }
+
+    #[test]
     fn a_cause_is_told_once() {
         let error = CommandError::of(
             ErrorKind::Source,

@@ -424,23 +424,26 @@ impl Archiver {
         })
     }
 
-    /// Waits for all work and uploads, and writes the indexes.
+    /// As [`complete`](Self::complete), where nothing of a cancelled run is to be kept.
+    ///
+    /// # Errors
+    /// See there.
+    pub fn finish(mut self) -> Result<Archived, RepositoryError> {
+        self.complete()
+    }
+
+    /// Waits for all work and uploads, and writes the indexes. Nothing can be brought after it.
     ///
     /// All builders must have finished.
     ///
     /// # Errors
     /// Anything of the run failed, but for blobs that another repository has damaged, or it was cancelled; nothing can
-    /// be published then.
-    pub fn finish(mut self) -> Result<Archived, RepositoryError> {
+    /// be published then. What a cancelled run has stored can be [kept](Self::keep).
+    pub fn complete(&mut self) -> Result<Archived, RepositoryError> {
         self.end();
-        if self.shared.stopped.load(Ordering::SeqCst) {
-            self.shared.cancel.check()?;
-            return Err(self.shared.told(RepositoryError::Stopped));
-        }
-        // Of a run that was cancelled meanwhile too: what is stored need not be stored again.
-        let archived = self.shared.archived()?;
+        self.must_go_on()?;
         self.shared.cancel.check()?;
-        Ok(archived)
+        self.shared.archived()
     }
 
     /// Stores what a cancelled run has read so far, and writes the indexes: the next run need not
@@ -449,11 +452,20 @@ impl Archiver {
     /// # Errors
     /// Anything of the run failed.
     pub fn keep(mut self) -> Result<Checkpoint, RepositoryError> {
+        // First of what is stored: what is still to be sent may take longer than a run that is asked to stop has.
+        self.must_go_on()?;
+        drop(self.shared.archived()?);
         self.end();
-        if self.shared.stopped.load(Ordering::SeqCst) {
-            return Err(self.shared.told(RepositoryError::Stopped));
-        }
+        self.must_go_on()?;
         self.checkpoint()
+    }
+
+    /// The failure that stopped the run, if one did.
+    fn must_go_on(&self) -> Result<(), RepositoryError> {
+        match self.shared.stopped.load(Ordering::SeqCst) {
+            true => Err(self.shared.told(RepositoryError::Stopped)),
+            false => Ok(()),
+        }
     }
 
     /// Writes an index of the packs that are stored so far, so that they serve the next run should

@@ -211,8 +211,8 @@ impl Failure {
             | Self::TooLarge { .. }
             | Self::Unfit(_)
             | Self::Program { .. }
-            | Self::Strange { .. }
-            | Self::Interrupted => K::Failed,
+            | Self::Strange { .. } => K::Failed,
+            Self::Interrupted => K::Interrupted,
             Self::Refused { refusal, .. } => match refusal.meaning {
                 Meaning::NoFile => K::NotFound,
                 Meaning::NoPlace => K::NoPlace,

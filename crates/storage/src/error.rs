@@ -31,6 +31,8 @@ pub enum StorageErrorKind {
     Unavailable,
     /// The storage answers, and says that it cannot do it at this moment.
     Busy,
+    /// This run was asked to stop, and makes no more calls.
+    Interrupted,
     /// Anything else; trying again does not help.
     Failed,
 }
@@ -80,6 +82,15 @@ impl StorageError {
     #[must_use]
     pub const fn kind(&self) -> StorageErrorKind {
         self.kind
+    }
+
+    /// The same, of a run that was asked to stop before it could try again.
+    #[must_use]
+    pub fn interrupted(self) -> Self {
+        Self {
+            kind: StorageErrorKind::Interrupted,
+            ..self
+        }
     }
 
     /// Whether the storage itself is at fault, and not the file: others fail as well then.

@@ -139,8 +139,11 @@ impl RetryStorage {
             } else {
                 self.limits.first_deadline
             };
-            if spent.saturating_add(pause) >= deadline || !self.world.sleep(pause) {
+            if spent.saturating_add(pause) >= deadline {
                 return Err(error);
+            }
+            if !self.world.sleep(pause) {
+                return Err(error.interrupted());
             }
         }
     }

@@ -29,6 +29,7 @@ impl From<StorageError> for CommandError {
     fn from(error: StorageError) -> Self {
         let this = Self::of(ErrorKind::Storage, &error);
         match error.kind() {
+            StorageErrorKind::Interrupted => Self::of(ErrorKind::Interrupted, &error),
             StorageErrorKind::Full => this.hint(
                 "make space there and run it again; packs that no index lists yet are not \
                      used then, and go with a `refloat prune` a day later",

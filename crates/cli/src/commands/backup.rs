@@ -152,30 +152,10 @@ pub fn run(
     }
     let mut report = Report::default();
     for wanted in &wanted {
-        match run_policy(args, wanted, settings, signals) {
-            Ok((made, not_noted)) => {
-                let complete = is_complete(&made.record);
-                report.failed.extend(not_noted.map(|error| FailedPolicy {
-                    policy: wanted.policy.name.clone(),
-                    error:
-                        error.hint("the point itself is saved; refloat audit --accept records it"),
-                }));
-                report.points.push(PointView {
-                    complete,
-                    report: made,
-                });
-                let policy = &wanted.policy.name;
-                report
-                    .copies
-                    .update(policy, &wanted.copy_to, settings, signals)?;
-            }
-            Err(error) if signals.cancel.is_cancelled() => return Err(error),
-            Err(error) => {
-                report.failed.push(FailedPolicy {
-                    policy: wanted.policy.name.clone(),
-                    error,
-                });
-            }
+        if let Err(stopped) = run_and_copy(args, wanted, settings, signals, &mut report) {
+            // Of the policies before it nothing else will be said.
+            tell(&report, settings.output);
+            return Err(stopped);
         }
     }
     if report.points.is_empty()
@@ -200,6 +180,39 @@ pub fn run(
         let points: Vec<String> = report.points.iter().map(summary).collect();
         format!("{}{}", points.join("\n"), report.copies.text())
     })
+}
+
+/// Runs one policy and copies what it came to; an error only if the command was asked to stop.
+fn run_and_copy(
+    args: &Args,
+    wanted: &Wanted,
+    settings: &Settings,
+    signals: &Signals,
+    report: &mut Report,
+) -> Result<(), CommandError> {
+    let policy = &wanted.policy.name;
+    let failed = |error| FailedPolicy {
+        policy: policy.clone(),
+        error,
+    };
+    match run_policy(args, wanted, settings, signals) {
+        Ok((made, not_noted)) => {
+            let hint = "the point itself is saved; refloat audit --accept records it";
+            let not_noted = not_noted.map(|error| failed(error.hint(hint)));
+            report.failed.extend(not_noted);
+            report.points.push(PointView {
+                complete: is_complete(&made.record),
+                report: made,
+            });
+            let copies = &mut report.copies;
+            copies.update(policy, &wanted.copy_to, settings, signals)
+        }
+        Err(error) if signals.cancel.is_cancelled() => Err(error),
+        Err(error) => {
+            report.failed.push(failed(error));
+            Ok(())
+        }
+    }
 }
 
 fn wanted(args: &Args, settings: &Settings) -> Result<Vec<Wanted>, CommandError> {

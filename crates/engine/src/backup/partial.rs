@@ -74,14 +74,14 @@ pub fn keep(
     run: &BackupRun<'_>,
     plan: &BackupPlan,
     mut captured: Captured,
-    archiver: Archiver,
+    archiver: &mut Archiver,
     started: Timestamp,
 ) -> Result<(), BackupError> {
     let parts = Parts::take(&mut captured.items);
     let record = publish::record(run, plan, &BTreeMap::new(), captured.findings, started);
-    let root = parts.store(plan, &record, &archiver)?;
+    let root = parts.store(plan, &record, archiver)?;
     if let Some(root) = root {
-        let archived = archiver.finish()?;
+        let archived = archiver.complete()?;
         archived.publish(run.lock, &snapshot(run, plan, root, started))?;
     }
     Ok(())

@@ -31,7 +31,7 @@ const FINDINGS_MAX: usize = 1000;
 /// How many subjects of a source's errors it holds. A cluster serves some hundred kinds.
 const ERRORS_MAX: usize = 2000;
 
-/// A point of which only the snapshot is missing.
+/// A point whose trees are made.
 pub struct Prepared {
     record: PointRecord,
     by_source: BTreeMap<String, Vec<ItemRecord>>,
@@ -87,12 +87,12 @@ pub fn prepare(
 }
 
 impl Prepared {
-    /// Writes the snapshot, once everything that it needs is stored.
+    /// Writes the snapshots, once everything that they need is stored.
     pub fn publish(
         self,
         run: &BackupRun<'_>,
         plan: &BackupPlan,
-        archiver: Archiver,
+        archiver: &mut Archiver,
     ) -> Result<BackupReport, BackupError> {
         let Self {
             record,
@@ -103,7 +103,7 @@ impl Prepared {
             parts,
         } = self;
         let started = record.started;
-        let archived = archiver.finish()?;
+        let archived = archiver.complete()?;
         if let Some(root) = parts {
             archived.publish(run.lock, &partial::snapshot(run, plan, root, started))?;
         }

@@ -18,14 +18,15 @@ use refloat_model::progress::Progress;
 use refloat_model::time::Timestamp;
 use refloat_repository::archive::{Added, ArchiveOptions, Archiver};
 use refloat_repository::lock::Lock;
-use refloat_repository::{IndexedRepository, RepositoryError, SnapshotId};
+use refloat_repository::{IndexedRepository, RepositoryError, SnapshotFile, SnapshotId};
 use refloat_source::Source;
 use serde::Serialize;
 
 use super::capture::{self, Captured};
 use super::checkpoint::Keeper;
+use super::parents::{self, Parents};
 use super::plan::{BackupPlan, BackupPolicy};
-use super::{contents, parents, partial, publish};
+use super::{contents, partial, publish};
 use crate::manifest::ManifestError;
 use crate::period::Period;
 
@@ -195,7 +196,7 @@ pub fn execute(
     }
     let snapshots = run.repository.snapshots()?.snapshots;
     let parents = parents::find(run.repository, &snapshots, plan, started);
-    let archiver = Archiver::start(
+    let mut archiver = Archiver::start(
         run.repository.clone(),
         run.options.archive,
         Arc::clone(run.progress.counters()),
@@ -204,24 +205,34 @@ pub fn execute(
     let known = contents::earlier(run.repository, run.sources, plan, &parents);
     archiver.set_earlier_contents(known);
     let keeper = Keeper::new(run, plan, started, &parents);
-    let captured = capture::capture(&keeper, &parents, &archiver);
-    if run.cancel.is_cancelled() {
+    let made = make(&keeper, &parents, &snapshots, unreachable, &mut archiver);
+    if made.is_err() && run.cancel.is_cancelled() {
         keeper.keep(archiver);
-        return Err(captured.err().unwrap_or(BackupError::Cancelled(Cancelled)));
     }
-    let mut captured = captured?;
+    made
+}
+
+/// From the first capture to the snapshot.
+fn make(
+    keeper: &Keeper<'_>,
+    parents: &Parents,
+    snapshots: &[(SnapshotId, SnapshotFile)],
+    unreachable: Vec<Finding>,
+    archiver: &mut Archiver,
+) -> Result<BackupReport, BackupError> {
+    let Keeper {
+        run, plan, started, ..
+    } = *keeper;
+    let mut captured = capture::capture(keeper, parents, archiver)?;
+    run.cancel.check()?;
     captured.findings.splice(0..0, unreachable);
     captured.findings.extend(parents.findings.iter().cloned());
     if let Err(error) = refuse_if_nothing_saved(&captured) {
         partial::keep(run, plan, captured, archiver, started)?;
         return Err(error);
     }
-    let prepared = publish::prepare(run, plan, captured, &archiver, &snapshots, started);
-    if run.cancel.is_cancelled() {
-        keeper.keep(archiver);
-        return Err(prepared.err().unwrap_or(BackupError::Cancelled(Cancelled)));
-    }
-    prepared?.publish(run, plan, archiver)
+    let prepared = publish::prepare(run, plan, captured, archiver, snapshots, started)?;
+    prepared.publish(run, plan, archiver)
 }
 
 /// A point without content would become `latest` and hide the good ones.

@@ -1,15 +1,20 @@
 //! What a run does and what it says of it.
 
+use std::sync::Arc;
+
 use refloat_engine::backup::{BackupError, BackupReport, is_complete};
 use refloat_engine::manifest;
 use refloat_engine::stored::RepositoryPoint;
+use refloat_model::cancel::Cancel;
 use refloat_model::closure::Waiver;
 use refloat_model::glob::Glob;
 use refloat_model::item::ItemKind;
 use refloat_model::outcome::{Consistency, Outcome};
 use refloat_model::time::Timestamp;
-use refloat_repository::{BlobId, BlobKind};
+use refloat_repository::{BlobId, BlobKind, RepositoryError};
 use refloat_source::StoredPoint as _;
+use refloat_storage::{FileKind, StorageError, StorageErrorKind};
+use refloat_testkit::intercept::{Call, Intercepted};
 
 use crate::playground::{Behaviour, Playground, item, volume};
 
@@ -173,6 +178,36 @@ fn a_run_cancelled_while_its_point_is_written_says_so_and_what_it_stored_is_inde
         indexed.index().contains(BlobKind::Data, &id),
         "the next run need not store it again"
     );
+}
+
+#[test]
+fn a_run_whose_storage_stops_with_it_while_its_point_is_written_ends_as_interrupted() {
+    let cancel = Cancel::default();
+    let stopped = cancel.clone();
+    let mut ground = Playground::over(move |storage| {
+        let gate = move |call: Call| {
+            if matches!(call, Call::Write(key) if key.kind() == FileKind::Snapshot) {
+                stopped.cancel();
+            }
+            match stopped.is_cancelled() {
+                false => Ok(()),
+                true => Err(StorageError::on(
+                    StorageErrorKind::Interrupted,
+                    "reach",
+                    "anything",
+                    "memory",
+                    None,
+                )),
+            }
+        };
+        Arc::new(Intercepted::new(storage, Box::new(gate)))
+    });
+    ground.cancel = cancel.clone();
+    let result = ground.back_up(&[(volume("a"), holds("bytes"))], &[]);
+    let Err(BackupError::Repository(RepositoryError::Storage(error))) = result else {
+        panic!("{result:?}");
+    };
+    assert_eq!(error.kind(), StorageErrorKind::Interrupted);
 }
 
 #[test]

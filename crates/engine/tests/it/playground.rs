@@ -19,7 +19,7 @@ use refloat_model::glob::Glob;
 use refloat_model::id::{PointId, RunId};
 use refloat_model::item::{Capture, Inventory, Item, ItemKind, Workload};
 use refloat_model::outcome::{Consistency, Outcome};
-use refloat_model::progress::{Counters, Progress, Silent};
+use refloat_model::progress::{Counters, Progress};
 use refloat_model::secret::Secret;
 use refloat_model::subject::{Subject, SubjectKind};
 use refloat_model::time::Timestamp;
@@ -99,7 +99,7 @@ impl Drop for FakeHold {
 
 /// Cancels the run when it comes to a phase.
 struct Phases {
-    silent: Silent,
+    counters: Arc<Counters>,
     cancel_in: Option<&'static str>,
     cancel: Cancel,
 }
@@ -116,7 +116,7 @@ impl Progress for Phases {
     fn warn(&self, _: &str) {}
 
     fn counters(&self) -> &Arc<Counters> {
-        self.silent.counters()
+        &self.counters
     }
 }
 
@@ -389,11 +389,17 @@ pub struct Playground {
 
 impl Playground {
     pub fn new() -> Self {
-        let storage = Arc::new(MemoryStorage::default());
+        Self::over(|storage| storage)
+    }
+
+    /// One whose repository is seen through something else once it is made.
+    pub fn over(through: impl FnOnce(SharedStorage) -> SharedStorage) -> Self {
+        let storage: SharedStorage = Arc::new(MemoryStorage::default());
         let password = Secret::new("x");
-        let made = Repository::init(storage, &password, InitOptions::default()).unwrap();
+        drop(Repository::init(Arc::clone(&storage), &password, InitOptions::default()).unwrap());
+        let repository = Repository::open(through(storage), &password).unwrap();
         Self {
-            repository: made.into_indexed().unwrap(),
+            repository: repository.into_indexed().unwrap(),
             log: Arc::default(),
             cancel: Cancel::default(),
             clock: Arc::new(AtomicI64::new(1_790_000_000)),
@@ -480,7 +486,7 @@ impl Playground {
             options: &options,
             now: &now,
             progress: &Phases {
-                silent: Silent::default(),
+                counters: Arc::default(),
                 cancel_in: self.cancel_in_phase,
                 cancel: self.cancel.clone(),
             },

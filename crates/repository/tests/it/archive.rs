@@ -328,11 +328,11 @@ fn a_checkpoint_tells_what_is_indexed_and_a_cancelled_run_keeps_all_that_came_wh
 }
 
 #[test]
-fn a_run_cancelled_at_its_end_is_not_published_and_what_it_stored_is_indexed() {
+fn a_run_cancelled_at_its_end_is_not_published_and_what_it_stored_can_be_kept() {
     let storage = memory();
     drop(init(&storage, ChunkerChoice::Gear));
     let cancel = Cancel::default();
-    let archiver = Archiver::start(
+    let mut archiver = Archiver::start(
         open(&storage).into_indexed().unwrap(),
         ArchiveOptions::default(),
         Arc::new(Counters::default()),
@@ -344,8 +344,9 @@ fn a_run_cancelled_at_its_end_is_not_published_and_what_it_stored_is_indexed() {
     sink.stream(file, &mut &b"data"[..]).unwrap();
     sink.finish().unwrap();
     cancel.cancel();
-    let ended = archiver.finish().map(drop);
+    let ended = archiver.complete().map(drop);
     assert!(matches!(ended, Err(RepositoryError::Cancelled(_))));
+    drop(archiver.keep().unwrap());
     let repository = open(&storage).into_indexed().unwrap();
     let id = BlobId::of(b"data");
     assert!(repository.index().contains(BlobKind::Data, &id));

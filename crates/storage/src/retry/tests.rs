@@ -265,7 +265,7 @@ fn a_file_that_broke_on_its_way_is_read_once_more() {
 }
 
 #[test]
-fn a_stopped_run_gives_up_with_the_last_error() {
+fn a_stopped_run_gives_up_as_interrupted() {
     let mut setup = Setup::new(&[UNAVAILABLE; 9], LIMITS);
     let world = Arc::new(TestWorld {
         fraction: 0.0,
@@ -274,7 +274,7 @@ fn a_stopped_run_gives_up_with_the_last_error() {
     });
     setup.storage.world = Arc::clone(&world) as _;
     let error = setup.storage.create().unwrap_err();
-    assert_eq!(error.kind(), StorageErrorKind::Unavailable);
+    assert_eq!(error.kind(), StorageErrorKind::Interrupted);
     assert_eq!(setup.counting.counts().calls_of(Operation::Create), 2);
 }
 
