@@ -257,6 +257,11 @@ mod tests {
     }
 
     #[test]
+    fn what_stops_with_the_run_is_not_told_as_failed() {
+        assert_eq!(Failure::Interrupted.kind(), StorageErrorKind::Interrupted);
+    }
+
+    #[test]
     fn a_servers_words_are_shown_short_and_on_one_line() {
         let long = format!("line\r\n\u{1b}[31m{}", "x".repeat(1_000));
         let refusal = Refusal::new(403, Some("Access Denied<script>"), Some(&long));

@@ -108,6 +108,7 @@ impl Prepared {
             archived.publish(run.lock, &partial::snapshot(run, plan, root, started))?;
         }
         let length = (run.now)().to_jiff().duration_since(started.to_jiff());
+        // Of a clock that was set back meanwhile it is negative, and told as none.
         figures.set(
             archived.added(),
             std::time::Duration::try_from(length).unwrap_or_default(),

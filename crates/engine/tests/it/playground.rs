@@ -392,14 +392,13 @@ impl Playground {
         Self::over(|storage| storage)
     }
 
-    /// One whose repository is seen through something else once it is made.
+    /// One whose storage is seen through something else.
     pub fn over(through: impl FnOnce(SharedStorage) -> SharedStorage) -> Self {
-        let storage: SharedStorage = Arc::new(MemoryStorage::default());
+        let storage = through(Arc::new(MemoryStorage::default()));
         let password = Secret::new("x");
-        drop(Repository::init(Arc::clone(&storage), &password, InitOptions::default()).unwrap());
-        let repository = Repository::open(through(storage), &password).unwrap();
+        let made = Repository::init(storage, &password, InitOptions::default()).unwrap();
         Self {
-            repository: repository.into_indexed().unwrap(),
+            repository: made.into_indexed().unwrap(),
             log: Arc::default(),
             cancel: Cancel::default(),
             clock: Arc::new(AtomicI64::new(1_790_000_000)),

@@ -27,6 +27,7 @@ const ROUND_KEYS: usize = 15;
 /// What goes through the rounds together, as several vectors: a round waits longer for its vector than the next few take
 /// to begin theirs.
 const GROUP_BYTES: usize = 256;
+const GROUP_BLOCKS: u64 = (GROUP_BYTES / BLOCK_BYTES) as u64;
 
 /// The round keys, each as its lower and its upper half.
 type Keys = [[u64; 2]; ROUND_KEYS];

@@ -13,7 +13,8 @@ use refloat_repository::format::pack::BlobKind;
 use refloat_repository::{BlobId, BlobReader as _, ChunkerChoice, RepositoryError};
 use refloat_storage::local::LocalStorage;
 use refloat_storage::memory::MemoryStorage;
-use refloat_storage::{FileKind, SharedStorage};
+use refloat_storage::{FileKind, SharedStorage, StorageError, StorageErrorKind};
+use refloat_testkit::intercept::{Call, Intercepted};
 
 use crate::support::*;
 
@@ -283,13 +284,10 @@ fn assert_indexed(storage: &SharedStorage, checkpoint: &Checkpoint) {
     }
 }
 
-#[test]
-fn a_checkpoint_tells_what_is_indexed_and_a_cancelled_run_keeps_all_that_came_whole() {
-    let storage = memory();
-    drop(init(&storage, ChunkerChoice::Gear));
-    let cancel = Cancel::default();
-    let archiver = Archiver::start(
-        open(&storage).into_indexed().unwrap(),
+/// One worker, and packs of a mebibyte.
+fn archiver_of_small_packs(storage: &SharedStorage, cancel: &Cancel) -> Archiver {
+    Archiver::start(
+        open(storage).into_indexed().unwrap(),
         ArchiveOptions {
             pack_bytes_min: 1 << 20,
             workers: 1,
@@ -298,7 +296,15 @@ fn a_checkpoint_tells_what_is_indexed_and_a_cancelled_run_keeps_all_that_came_wh
         Arc::new(Counters::default()),
         cancel.clone(),
     )
-    .unwrap();
+    .unwrap()
+}
+
+#[test]
+fn a_checkpoint_tells_what_is_indexed_and_a_cancelled_run_keeps_all_that_came_whole() {
+    let storage = memory();
+    drop(init(&storage, ChunkerChoice::Gear));
+    let cancel = Cancel::default();
+    let archiver = archiver_of_small_packs(&storage, &cancel);
     let mut sink = archiver.tree(Vec::new());
     let mut bring = |numbers: std::ops::Range<u8>| {
         for number in numbers {
@@ -332,13 +338,7 @@ fn a_run_cancelled_at_its_end_is_not_published_and_what_it_stored_can_be_kept() 
     let storage = memory();
     drop(init(&storage, ChunkerChoice::Gear));
     let cancel = Cancel::default();
-    let mut archiver = Archiver::start(
-        open(&storage).into_indexed().unwrap(),
-        ArchiveOptions::default(),
-        Arc::new(Counters::default()),
-        cancel.clone(),
-    )
-    .unwrap();
+    let mut archiver = archiver_of_small_packs(&storage, &cancel);
     let mut sink = archiver.tree(Vec::new());
     let file = Entry::synthetic_file("file", 4);
     sink.stream(file, &mut &b"data"[..]).unwrap();
@@ -350,6 +350,45 @@ fn a_run_cancelled_at_its_end_is_not_published_and_what_it_stored_can_be_kept() 
     let repository = open(&storage).into_indexed().unwrap();
     let id = BlobId::of(b"data");
     assert!(repository.index().contains(BlobKind::Data, &id));
+}
+
+#[test]
+fn what_a_cancelled_run_has_stored_is_indexed_though_the_rest_cannot_be_sent() {
+    let storage = memory();
+    drop(init(&storage, ChunkerChoice::Gear));
+    let cancel = Cancel::default();
+    let away = cancel.clone();
+    let gate = move |call: Call| match call {
+        Call::Write(key) if key.kind() == FileKind::Pack && away.is_cancelled() => {
+            let kind = StorageErrorKind::Interrupted;
+            Err(StorageError::new(kind, "write", &key, "memory", None))
+        }
+        _ => Ok(()),
+    };
+    let gated = Intercepted::new(Arc::clone(&storage), Box::new(gate)).with_connections(1);
+    let gated: SharedStorage = Arc::new(gated);
+    let archiver = archiver_of_small_packs(&gated, &cancel);
+    let mut sink = archiver.tree(Vec::new());
+    for number in 1..21_u8 {
+        let content = noise(300_000, number.into());
+        let file = Entry::synthetic_file([number], 300_000);
+        sink.stream(file, &mut content.as_slice()).unwrap();
+    }
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    // The only uploader has noted the first when it has written the second.
+    while storage.list(FileKind::Pack).unwrap().len() < 2 {
+        assert!(std::time::Instant::now() < end, "nothing is ever stored");
+        std::thread::yield_now();
+    }
+    cancel.cancel();
+    drop(sink);
+    let kept = archiver.keep().map(drop);
+    let Err(RepositoryError::Storage(error)) = kept else {
+        panic!("{kept:?}");
+    };
+    assert_eq!(error.kind(), StorageErrorKind::Interrupted);
+    let repository = open(&storage).into_indexed().unwrap();
+    assert!(repository.index().count(BlobKind::Data) > 0);
 }
 
 #[test]

@@ -5,12 +5,11 @@ use std::arch::x86_64::{
     _mm256_broadcastsi128_si256, _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_xor_si256,
 };
 
-use super::{BLOCK_BYTES, GROUP_BYTES, Keys, ROUND_KEYS};
+use super::{BLOCK_BYTES, GROUP_BLOCKS, GROUP_BYTES, Keys, ROUND_KEYS};
 use crate::avx2::{self, VECTOR_BYTES};
 
 const VECTOR_BLOCKS: u64 = (VECTOR_BYTES / BLOCK_BYTES) as u64;
 const VECTORS: usize = GROUP_BYTES / VECTOR_BYTES;
-const GROUP_BLOCKS: u64 = (GROUP_BYTES / BLOCK_BYTES) as u64;
 
 /// See [`super::RoundKeys`].
 #[target_feature(enable = "vaes,avx2")]

@@ -5,12 +5,11 @@ use std::arch::x86_64::{
     _mm512_broadcast_i32x4, _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_xor_si512,
 };
 
-use super::{BLOCK_BYTES, GROUP_BYTES, Keys, ROUND_KEYS};
+use super::{BLOCK_BYTES, GROUP_BLOCKS, GROUP_BYTES, Keys, ROUND_KEYS};
 use crate::avx512::{self, VECTOR_BYTES};
 
 const VECTOR_BLOCKS: u64 = (VECTOR_BYTES / BLOCK_BYTES) as u64;
 const VECTORS: usize = GROUP_BYTES / VECTOR_BYTES;
-const GROUP_BLOCKS: u64 = (GROUP_BYTES / BLOCK_BYTES) as u64;
 
 /// See [`super::RoundKeys`].
 #[target_feature(enable = "vaes,avx512f,avx512bw")]
