@@ -54,5 +54,6 @@ const fn code(kind: StorageErrorKind) -> u8 {
         StorageErrorKind::Untrusted => 19,
         StorageErrorKind::ClockSkew => 20,
         StorageErrorKind::Busy => 21,
+        StorageErrorKind::Interrupted => 22,
     }
 }
