@@ -1,6 +1,7 @@
 //! How much memory the program takes, allocator included: two large files, on two processors.
 //!
-//! Invariant: peaks are queues and buffers, and what is dropped goes back to the system.
+//! Invariant: peaks are queues and buffers. (That what is dropped goes back to the system, the allocator's own test
+//! shows; here it would be 20 MiB in one run and nothing in the next.)
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
@@ -12,20 +13,25 @@ use crate::cli_env::CliEnv;
 /// In each of the files.
 const BYTES: usize = 400 << 20;
 
-/// The most memory that a process had while it was looked at, in MiB; it must succeed.
+/// The most anonymous memory that a process had while it was looked at, in MiB; it must succeed.
+///
+/// How much of the program's own file is in memory besides, which in a build for tests is a quarter of all, depends
+/// on what else ran.
 fn peak_mib(mut child: Child) -> u64 {
     let mut peak_kib = 0;
     loop {
         let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
-        // It grows only; a process that has ended has none.
-        let high = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib = high.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        // A process that has ended has none.
+        let held = status
+            .lines()
+            .find_map(|line| line.strip_prefix("RssAnon:"));
+        let kib = held.and_then(|line| line.split_whitespace().next()?.parse().ok());
         peak_kib = peak_kib.max(kib.unwrap_or(0));
         if let Some(ended) = child.try_wait().unwrap() {
             assert!(ended.success(), "{ended}");
             return peak_kib >> 10;
         }
-        std::thread::sleep(Duration::from_millis(2));
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
@@ -63,7 +69,7 @@ fn write_files(env: &CliEnv) {
 }
 
 #[test]
-fn peaks_follow_queues_and_not_what_was_dropped() {
+fn peaks_follow_queues_and_not_the_size_of_files() {
     let env = CliEnv::with_repository();
     write_files(&env);
     let source = format!("files:{}", env.path("data").display());
@@ -72,7 +78,8 @@ fn peaks_follow_queues_and_not_what_was_dropped() {
     let check = quiet(&["check", "--read-data"]);
     let restore = quiet(&["restore", "latest", "--target", "out"]);
     println!("peaks in MiB: backup {backup}, check {check}, restore {restore}");
-    assert!(backup <= 128, "{backup} MiB");
-    assert!(check <= 76, "{check} MiB");
-    assert!(restore <= 80, "{restore} MiB");
+    assert!(backup <= 112, "{backup} MiB");
+    // Each of two threads: a pack of 16 MiB, and the plaintexts of two chunks of up to 8.
+    assert!(check <= 72, "{check} MiB");
+    assert!(restore <= 48, "{restore} MiB");
 }
