@@ -29,6 +29,7 @@ fn peak_mib(mut child: Child) -> u64 {
         peak_kib = peak_kib.max(kib.unwrap_or(0));
         if let Some(ended) = child.try_wait().unwrap() {
             assert!(ended.success(), "{ended}");
+            assert!(peak_kib > 0, "its memory was never seen");
             return peak_kib >> 10;
         }
         std::thread::sleep(Duration::from_millis(1));
