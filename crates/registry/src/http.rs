@@ -16,7 +16,7 @@ use ureq::http::{HeaderMap, Method, Request as HttpRequest, Response as HttpResp
 use ureq::{Agent, Body, SendBody};
 
 pub(crate) use link::{next_page, resolve};
-pub(crate) use pace::{Pace, retry_after};
+pub(crate) use pace::Pace;
 
 use crate::address::{Address, Scheme};
 use crate::auth::{Authenticator, Scope};
@@ -181,7 +181,7 @@ impl Client {
                         .challenged(headers, request.scope, used)?;
                 }
                 status @ (408 | 429 | 500 | 502 | 503 | 504) => {
-                    let wait = pace::retry_after(response.headers());
+                    let wait = refloat_http::retry_after(response.headers());
                     return Err(RegistryError::Busy { status, wait });
                 }
                 _ => return Ok(response),

@@ -157,7 +157,8 @@ fn of_s3() -> Vec<Refused> {
             .told("503 SlowDown"),
         refused("s3", 429, Busy)
             .xml("TooManyRequests", "Please reduce your request rate.")
-            .told("429 TooManyRequests"),
+            .header("retry-after", "7")
+            .told("429 TooManyRequests: Please reduce your request rate (it asks to wait 7 s)"),
     ]
 }
 
@@ -208,7 +209,9 @@ fn of_azure() -> Vec<Refused> {
         refused("azblob", 503, Busy)
             .xml("ServerBusy", "The server is busy.")
             .told("503 ServerBusy"),
-        refused("azblob", 429, Busy).told("answered 429"),
+        refused("azblob", 429, Busy)
+            .header("retry-after", "7")
+            .told("answered 429 (it asks to wait 7 s)"),
     ]
 }
 
@@ -225,7 +228,9 @@ fn of_google() -> Vec<Refused> {
         refused("gcs", 404, NoPlace)
             .json("notFound", "The specified bucket does not exist.")
             .told("404 notFound: The specified bucket does not exist"),
-        over(429, "rateLimitExceeded").told("429 rateLimitExceeded"),
+        over(429, "rateLimitExceeded")
+            .header("retry-after", "7")
+            .told("429 rateLimitExceeded: Rate exceeded (it asks to wait 7 s)"),
         over(403, "rateLimitExceeded").told("403 rateLimitExceeded"),
         over(403, "userRateLimitExceeded").told("403 userRateLimitExceeded"),
         over(503, "backendError").told("503 backendError"),
@@ -239,7 +244,9 @@ fn of_plain_servers() -> Vec<Refused> {
             refused(service, 401, Unauthorized).told("answered 401"),
             refused(service, 403, Denied).told("answered 403"),
             refused(service, 404, NoPlace).told("neither this folder nor a repository"),
-            refused(service, 429, Busy).told("answered 429"),
+            refused(service, 429, Busy)
+                .header("retry-after", "7")
+                .told("answered 429 (it asks to wait 7 s)"),
             refused(service, 503, Busy).told("answered 503"),
         ]
     };
@@ -254,6 +261,26 @@ fn what_a_service_refuses_is_told_for_what_it_is() {
             let _checking = scope.spawn(|| refused.check());
         }
     });
+}
+
+#[test]
+fn what_a_service_asks_to_wait_is_handed_on() {
+    for service in SERVICES {
+        let url = serve(|_asked| Said::status(429).header("retry-after", "7"));
+        let storage = at(service, &url, ConnectOptions::default(), &[]);
+        let error = storage.list(FileKind::Snapshot).unwrap_err();
+        assert_eq!(
+            error.retry_after(),
+            Some(Duration::from_secs(7)),
+            "{service}"
+        );
+        let error = storage.write(&PACK, b"x").unwrap_err();
+        assert_eq!(
+            error.retry_after(),
+            Some(Duration::from_secs(7)),
+            "{service}"
+        );
+    }
 }
 
 /// Sends a byte twenty times a second, for longer than anybody waits.

@@ -149,7 +149,7 @@ impl Azure {
         let message = text("Message").and_then(|text| text.lines().next());
         let ended = text("AuthenticationErrorDetail")
             .filter(|text| ENDED.iter().any(|start| text.starts_with(start)));
-        let refusal = Refusal::new(answer.status, code, ended.or(message));
+        let refusal = answer.refusal(code, ended.or(message));
         let is_unknown = message.is_some_and(|text| text.starts_with("Server failed to authentic"));
         let word = match code {
             _ if is_unknown => "AuthenticationFailed",
@@ -171,7 +171,8 @@ impl Azure {
             | "NoAuthenticationInformation" => {
                 // What others signed has their times.
                 if let Some(message) = self.skew(answer).filter(|_| ended.is_none()) {
-                    return Refusal::new(answer.status, code, Some(&message))
+                    return answer
+                        .refusal(code, Some(&message))
                         .meaning(Meaning::ClockSkew);
                 }
                 Meaning::Unauthorized

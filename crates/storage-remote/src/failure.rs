@@ -4,6 +4,7 @@
 //! and a short message.
 
 use std::io;
+use std::time::Duration;
 
 use refloat_storage::StorageErrorKind;
 
@@ -97,6 +98,8 @@ pub(crate) struct Refusal {
     pub(crate) code: Option<String>,
     pub(crate) message: Option<String>,
     pub(crate) meaning: Meaning,
+    /// How long the server asks to wait.
+    pub(crate) retry_after: Option<Duration>,
 }
 
 /// What a refusal means for the caller.
@@ -144,6 +147,7 @@ impl Refusal {
             code: code.and_then(word),
             message: message.map(shortened).filter(|text| !text.is_empty()),
             meaning: Meaning::of_status(status),
+            retry_after: None,
         }
     }
 
@@ -168,6 +172,9 @@ impl std::fmt::Display for Refusal {
         }
         if let Some(message) = &self.message {
             write!(f, ": {message}")?;
+        }
+        if let Some(wait) = self.retry_after {
+            write!(f, " (it asks to wait {} s)", wait.as_secs())?;
         }
         Ok(())
     }
@@ -228,6 +235,14 @@ impl Failure {
                 Meaning::Unvouched => K::Unavailable,
                 Meaning::Other => K::Failed,
             },
+        }
+    }
+
+    /// How long the server asks to wait before the next call.
+    pub(crate) const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { refusal, .. } => refusal.retry_after,
+            _ => None,
         }
     }
 

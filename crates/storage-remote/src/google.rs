@@ -185,7 +185,7 @@ fn refusal(answer: &Answer) -> Refusal {
     let detail = detail.as_ref().map(|refused| &refused.error);
     let reason = detail.and_then(|detail| detail.errors.first()?.reason.as_deref());
     let message = detail.and_then(|detail| detail.message.as_deref());
-    let refusal = Refusal::new(answer.status, reason, message);
+    let refusal = answer.refusal(reason, message);
     match (answer.status, reason, message) {
         (404, _, Some(message)) if message.contains("bucket does not exist") => {
             refusal.meaning(Meaning::NoPlace)

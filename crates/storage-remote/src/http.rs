@@ -14,14 +14,14 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use refloat_http::{UnusableCertificates, trust, trust_nobody};
+use refloat_http::{UnusableCertificates, retry_after, trust, trust_nobody};
 use refloat_model::cancel::Cancel;
 use refloat_storage::location::{Endpoint, Transport};
 use refloat_storage::pace::Traffic;
 use ureq::http::{HeaderMap, Method, Request as HttpRequest};
 use ureq::{Agent, SendBody};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, Refusal};
 use crate::skew;
 use floor::Floor;
 pub use proxies::Proxies;
@@ -177,6 +177,14 @@ impl Answer {
 
     pub(crate) const fn is_success(&self) -> bool {
         self.status >= 200 && self.status < 300
+    }
+
+    /// A refusal in the service's own words, if it has any.
+    pub(crate) fn refusal(&self, code: Option<&str>, message: Option<&str>) -> Refusal {
+        Refusal {
+            retry_after: retry_after(&self.headers),
+            ..Refusal::new(self.status, code, message)
+        }
     }
 }
 

@@ -121,11 +121,9 @@ impl<O: Objects> ObjectStorage<O> {
         subject: String,
         failure: Failure,
     ) -> StorageError {
-        let cause: Box<dyn std::error::Error + Send + Sync> = Box::new(failure);
-        let kind = cause
-            .downcast_ref::<Failure>()
-            .map_or(StorageErrorKind::Failed, Failure::kind);
-        StorageError::on(kind, operation, subject, self.0.location(), Some(cause))
+        let (kind, retry_after) = (failure.kind(), failure.retry_after());
+        let (place, cause) = (self.0.location(), Some(Box::new(failure) as _));
+        StorageError::on(kind, operation, subject, place, cause).asking_to_wait(retry_after)
     }
 
     fn on<T>(

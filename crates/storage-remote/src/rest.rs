@@ -13,7 +13,7 @@ use serde::Deserialize;
 use ureq::http::Method;
 
 use crate::basic::Login;
-use crate::failure::{Failure, Meaning, Refusal};
+use crate::failure::{Failure, Meaning};
 use crate::http::{Answer, ConnectError, ConnectOptions, Http, Request, Slash, encode};
 use crate::objects::{Objects, Present, file_of};
 
@@ -96,7 +96,7 @@ impl Rest {
         if is_rclone(&answer) {
             return Err(Failure::Refused {
                 host: self.http.host().to_owned(),
-                refusal: Refusal::new(answer.status, None, None).meaning(Meaning::Busy),
+                refusal: answer.refusal(None, None).meaning(Meaning::Busy),
             });
         }
         if self.is_there(&FileKey::CONFIG)? {
@@ -164,7 +164,7 @@ impl Rest {
         if answer.is_success() {
             return Ok(answer);
         }
-        let refusal = Refusal::new(answer.status, None, None);
+        let refusal = answer.refusal(None, None);
         Err(Failure::Refused {
             host: self.http.host().to_owned(),
             refusal: if is_rclone(&answer) {

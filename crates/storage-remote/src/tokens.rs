@@ -9,7 +9,7 @@ use refloat_model::secret::Secret;
 use serde::Deserialize;
 
 use crate::Surroundings;
-use crate::failure::{Failure, Meaning, Refusal};
+use crate::failure::{Failure, Meaning};
 use crate::http::{Answer, Slash, encode};
 use crate::skew;
 
@@ -121,7 +121,7 @@ fn refused(answer: &Answer, place: &str, sent: &str, around: &Surroundings) -> F
     let document = serde_json::from_slice::<Refused>(&answer.body);
     let (code, words) = document.map_or((None, None), |it| (it.error, it.error_description));
     let words = words.filter(|words| !repeats(words, sent));
-    let refusal = Refusal::new(answer.status, code.as_deref(), words.as_deref());
+    let refusal = answer.refusal(code.as_deref(), words.as_deref());
     let skew = skew::ahead(&answer.headers, (around.clock)())
         .filter(|ahead| ahead.abs() > SKEW_MAX && is_dated(sent));
     let refusal = match (answer.status, skew) {
@@ -130,7 +130,9 @@ fn refused(answer: &Answer, place: &str, sent: &str, around: &Surroundings) -> F
                 Some(words) => format!("{}: {words}", skew::told(ahead)),
                 None => skew::told(ahead),
             };
-            Refusal::new(answer.status, code.as_deref(), Some(&told)).meaning(Meaning::ClockSkew)
+            answer
+                .refusal(code.as_deref(), Some(&told))
+                .meaning(Meaning::ClockSkew)
         }
         _ => refusal,
     };

@@ -354,7 +354,11 @@ impl Objects for WebDav {
             200..=299 => return Ok(answer),
             status => status,
         };
-        let refusal = Refusal::new(status, None, None);
+        let refusal = Refusal {
+            status,
+            meaning: Meaning::of_status(status),
+            ..answer.refusal(None, None)
+        };
         Err(Failure::Refused {
             host: self.http.host().to_owned(),
             // Only a name that is taken is said with 412; 409 is said of a folder that is missing.

@@ -3,6 +3,7 @@
 //! Invariant: the text never holds credentials; the kind tells what a caller can do.
 
 use std::error::Error;
+use std::time::Duration;
 
 use crate::file::FileKey;
 
@@ -45,6 +46,7 @@ pub struct StorageError {
     operation: &'static str,
     subject: String,
     location: String,
+    retry_after: Option<Duration>,
     #[source]
     cause: Option<Box<dyn Error + Send + Sync>>,
 }
@@ -74,6 +76,7 @@ impl StorageError {
             operation,
             subject: subject.into(),
             location: location.into(),
+            retry_after: None,
             cause,
         }
     }
@@ -82,6 +85,21 @@ impl StorageError {
     #[must_use]
     pub const fn kind(&self) -> StorageErrorKind {
         self.kind
+    }
+
+    /// How long the storage asks to wait before the next call.
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    /// The same, of a storage that asks to wait.
+    #[must_use]
+    pub fn asking_to_wait(self, retry_after: Option<Duration>) -> Self {
+        Self {
+            retry_after,
+            ..self
+        }
     }
 
     /// The same, of a run that was asked to stop before it could try again.

@@ -71,7 +71,8 @@ pub trait RetryWorld: Send + Sync {
 /// Repeats calls that failed for reasons that may pass.
 ///
 /// Pauses are drawn evenly from zero to their bound ("full jitter"), so that many movers that
-/// were cut off at once do not come back at once.
+/// were cut off at once do not come back at once. What a storage asks to wait comes before that, unless it is longer
+/// than the calls are repeated for.
 ///
 /// A short read ends the trying once the storage confirms that the file is that short: a damaged
 /// repository must not cost minutes per file.
@@ -132,14 +133,17 @@ impl RetryStorage {
                 return Err(error);
             }
             let bound = self.limits.pause_bound(failures);
-            let pause = bound.mul_f64(self.world.random_fraction().clamp(0.0, 1.0));
+            let drawn = bound.mul_f64(self.world.random_fraction().clamp(0.0, 1.0));
             let spent = self.world.now().saturating_sub(start);
             let deadline = if self.reached.load(Ordering::Relaxed) {
                 self.limits.deadline
             } else {
                 self.limits.first_deadline
             };
-            if spent.saturating_add(pause) >= deadline {
+            let left = deadline.saturating_sub(spent);
+            let asked = error.retry_after().map(|asked| asked.saturating_add(drawn));
+            let pause = asked.filter(|asked| *asked < left).unwrap_or(drawn);
+            if pause >= left {
                 return Err(error);
             }
             if !self.world.sleep(pause) {

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use super::login::Login;
 use super::{Authorization, basic, bearer};
 use crate::error::RegistryError;
-use crate::http::{Response, retry_after, success, transport};
+use crate::http::{Response, success, transport};
 
 /// The largest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: u64 = 256 << 10;
@@ -52,7 +52,7 @@ pub(super) fn fetch(
         status @ (408 | 429 | 500 | 502 | 503 | 504) => {
             return Err(RegistryError::Busy {
                 status,
-                wait: retry_after(response.headers()),
+                wait: refloat_http::retry_after(response.headers()),
             });
         }
         400 | 401 | 403 => return Err(RegistryError::Unauthorized(scope.to_owned())),

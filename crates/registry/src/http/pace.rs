@@ -6,7 +6,6 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use refloat_model::cancel::{Cancel, Cancelled};
-use ureq::http::{HeaderMap, header};
 
 use crate::error::RegistryError;
 use crate::options::RetryLimits;
@@ -111,46 +110,9 @@ fn sleep(pause: Duration, cancel: &Cancel) -> Result<(), Cancelled> {
     }
 }
 
-/// How long the answer asks to wait: seconds, or a date beside the answer's own `Date`, so that
-/// no clock of ours is in it.
-pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = |text: &str| {
-        jiff::fmt::rfc2822::parse(text)
-            .ok()
-            .map(|time| time.timestamp())
-    };
-    let until = date(text)?;
-    let now = date(headers.get(header::DATE)?.to_str().ok()?)?;
-    Some(Duration::try_from(until.duration_since(now)).unwrap_or_default())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn waiting_times_are_seconds_or_dates() {
-        let check = |after: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::RETRY_AFTER, after.parse().unwrap());
-            headers.insert(
-                header::DATE,
-                "Wed, 21 Oct 2015 07:28:00 GMT".parse().unwrap(),
-            );
-            retry_after(&headers)
-        };
-        assert_eq!(check("7"), Some(Duration::from_secs(7)));
-        assert_eq!(
-            check("Wed, 21 Oct 2015 07:29:30 GMT"),
-            Some(Duration::from_secs(90))
-        );
-        assert_eq!(check("Wed, 21 Oct 2015 07:00:00 GMT"), Some(Duration::ZERO));
-        assert_eq!(check("soon"), None);
-    }
 
     #[test]
     fn attempts_are_counted_and_long_waits_end_them() {

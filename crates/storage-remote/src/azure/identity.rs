@@ -15,7 +15,7 @@ use ureq::http::Method;
 
 use super::sign;
 use crate::Surroundings;
-use crate::failure::{Failure, Meaning, Refusal};
+use crate::failure::{Failure, Meaning};
 use crate::http::{Answer, ConnectError, ConnectOptions, Http, PlainHttp, Request, Slash, encode};
 use crate::machine;
 use crate::tokens::{self, TOKEN_BYTES_MAX, Token, Tokens, bearer, form};
@@ -229,7 +229,7 @@ fn of_machine(
     if answer.status == 410 || (answer.status == 404 && is_azures) {
         return Err(Failure::Refused {
             host: place.to_owned(),
-            refusal: Refusal::new(answer.status, None, None).meaning(Meaning::Busy),
+            refusal: answer.refusal(None, None).meaning(Meaning::Busy),
         });
     }
     tokens::read(answer, place, "", around)

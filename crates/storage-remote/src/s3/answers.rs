@@ -65,7 +65,7 @@ pub(super) fn refusal(answer: &Answer, method: &Method, now: jiff::Timestamp) ->
     let meaning = code.and_then(meaning_of_code);
     let skew = (meaning == Some(Meaning::ClockSkew)).then(|| skew(answer, now));
     let message = skew.as_deref().or_else(|| text("Message"));
-    let refusal = Refusal::new(answer.status, code, message);
+    let refusal = answer.refusal(code, message);
     // An answer to HEAD has no body to say it in; what is sent with every answer says who it is.
     let is_its_own =
         code.is_some() || (*method == Method::HEAD && answer.header("x-amz-request-id").is_some());

@@ -13,10 +13,11 @@ const PACK: FileKey = FileKey::new(FileKind::Pack, [7; 32]);
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Fails with the scripted kinds, one per call, then passes calls on. A scripted failure marked
-/// as done passes the call on and still reports an error, as a lost answer does.
+/// as done passes the call on and still reports an error, as a lost answer does. All ask for the same wait.
 struct ScriptedStorage {
     inner: SharedStorage,
     script: Mutex<VecDeque<(StorageErrorKind, bool)>>,
+    asks_to_wait: Option<Duration>,
 }
 
 impl ScriptedStorage {
@@ -27,7 +28,8 @@ impl ScriptedStorage {
                 if is_done {
                     call()?;
                 }
-                Err(StorageError::on(kind, "reach", "it", "script", None))
+                let error = StorageError::on(kind, "reach", "it", "script", None);
+                Err(error.asking_to_wait(self.asks_to_wait))
             }
         }
     }
@@ -104,11 +106,20 @@ struct Setup {
 
 impl Setup {
     fn new(script: &[(StorageErrorKind, bool)], limits: RetryLimits) -> Self {
+        Self::of(script, None, limits)
+    }
+
+    fn of(
+        script: &[(StorageErrorKind, bool)],
+        asks_to_wait: Option<Duration>,
+        limits: RetryLimits,
+    ) -> Self {
         let memory = Arc::new(MemoryStorage::new());
         memory.write(&PACK, b"12345").unwrap();
         let scripted = Arc::new(ScriptedStorage {
             inner: memory,
             script: Mutex::new(script.iter().copied().collect()),
+            asks_to_wait,
         });
         let counting = Arc::new(CountingStorage::new(scripted));
         let world = Arc::new(TestWorld {
@@ -192,6 +203,24 @@ fn no_attempt_starts_after_the_deadline() {
     setup.storage.delete(&PACK).unwrap_err();
     // 1 + 2 + 3 seconds are spent; 3 more would pass the deadline.
     assert_eq!(setup.slept(), [SECOND, SECOND * 2, SECOND * 3]);
+}
+
+#[test]
+fn what_a_storage_asks_to_wait_comes_before_the_pause() {
+    let throttled = (StorageErrorKind::Busy, false);
+    let slept = |asked: u32, deadline: Duration| {
+        let limits = RetryLimits { deadline, ..LIMITS };
+        let setup = Setup::of(&[throttled; 2], Some(SECOND * asked), limits);
+        assert_eq!(setup.storage.read(&PACK).unwrap(), b"12345");
+        setup.slept()
+    };
+    let minute = SECOND * 60;
+    // Longer than any pause of ours may be.
+    assert_eq!(slept(10, minute), [SECOND * 11, SECOND * 12]);
+    assert_eq!(slept(0, minute), [SECOND, SECOND * 2]);
+    // A box in between that asks for more than there is time for does not end a backup.
+    assert_eq!(slept(86_400, minute), [SECOND, SECOND * 2]);
+    assert_eq!(slept(59, minute), [SECOND, SECOND * 2]);
 }
 
 /// Breaks the first bytes of the first reads.
@@ -330,6 +359,7 @@ fn calls_of_protection_are_tried_again_like_all_others() {
     let scripted = Arc::new(ScriptedStorage {
         inner: memory,
         script: Mutex::new([UNAVAILABLE; 4].into()),
+        asks_to_wait: None,
     });
     let world = Arc::new(TestWorld {
         fraction: 0.5,

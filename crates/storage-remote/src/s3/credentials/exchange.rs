@@ -10,7 +10,7 @@ use serde::Deserialize;
 use ureq::http::Method;
 
 use super::{Credentials, Provider, program};
-use crate::failure::{Failure, Meaning, Refusal};
+use crate::failure::{Failure, Meaning};
 use crate::http::{Answer, Http, Request, Slash, encode};
 use crate::s3::answers::meaning_of_code;
 use crate::s3::sign;
@@ -155,7 +155,7 @@ impl Provider {
 fn refused(answer: &Answer, root: Option<&Element>, host: String) -> Failure {
     let error = root.and_then(|root| root.child("Error"));
     let text = |name| error.and_then(|error| error.text_of(name));
-    let refusal = Refusal::new(answer.status, text("Code"), text("Message"));
+    let refusal = answer.refusal(text("Code"), text("Message"));
     let refusal = match text("Code").and_then(meaning_of_code) {
         Some(meaning) => refusal.meaning(meaning),
         None => refusal,

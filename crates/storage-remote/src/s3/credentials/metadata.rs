@@ -14,7 +14,7 @@ use ureq::http::Method;
 
 use super::exchange::document;
 use super::{Credentials, Provider};
-use crate::failure::{Failure, Meaning, Refusal};
+use crate::failure::{Failure, Meaning};
 use crate::http::{Answer, ConnectOptions, Http, PlainHttp, Request};
 use crate::machine;
 
@@ -146,7 +146,7 @@ fn given(answer: Answer, place: &str) -> Result<Answer, Failure> {
     if answer.is_success() {
         return Ok(answer);
     }
-    let refusal = Refusal::new(answer.status, None, None);
+    let refusal = answer.refusal(None, None);
     Err(match refusal.meaning {
         Meaning::Busy => Failure::Refused {
             host: place.to_owned(),
