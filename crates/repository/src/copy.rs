@@ -32,7 +32,7 @@ use crate::format::snapshot::SnapshotFile;
 use crate::id::{BlobId, SnapshotId};
 use crate::index::Location;
 use crate::lock::Lock;
-use crate::pack_reading::{pack_file, read_stretch};
+use crate::pack_runs::{Run, runs};
 use crate::parallel::{for_each_with, lock, threads};
 use crate::repository::{IndexedRepository, Repository};
 use crate::tree_walk::{IndexedTrees, walk};
@@ -41,10 +41,6 @@ pub use survey::{Broken, Survey, survey};
 
 /// So many snapshots are published together: listing packs costs as much for one as for many.
 const GROUP_SNAPSHOTS: usize = 16;
-/// Blobs that lie so near each other are read at once, gaps included, in bytes.
-const GAP_BYTES_MAX: u64 = 64 << 10;
-/// No more is read at once, in bytes, unless one blob is larger.
-const RUN_BYTES_MAX: u64 = 8 << 20;
 
 /// What a copy did.
 #[derive(Debug, Default)]
@@ -266,63 +262,23 @@ fn locate(
     Ok(located)
 }
 
-/// Neighbouring blobs of one pack.
-struct Run(Vec<Location>);
-
-impl Run {
-    fn start(&self) -> u64 {
-        self.0.first().map_or(0, |first| first.blob.offset.into())
-    }
-
-    fn end(&self) -> u64 {
-        self.0.last().map_or(0, |last| last.blob.end())
-    }
-
-    fn bytes(&self) -> u64 {
-        self.end().saturating_sub(self.start())
-    }
-
-    fn takes(&self, next: &Location) -> bool {
-        let same_pack = self.0.last().is_some_and(|last| last.pack == next.pack);
-        let start = u64::from(next.blob.offset);
-        same_pack
-            && start <= self.end().saturating_add(GAP_BYTES_MAX)
-            && next.blob.end() - self.start() <= RUN_BYTES_MAX
-    }
-}
-
-fn runs(located: Vec<Location>) -> Vec<Run> {
-    let mut runs: Vec<Run> = Vec::new();
-    for location in located {
-        match runs.last_mut() {
-            Some(run) if run.takes(&location) => run.0.push(location),
-            _ => runs.push(Run(vec![location])),
-        }
-    }
-    runs
-}
-
 fn copy_run(
     source: &Source<'_>,
     to: &Archiver,
     run: &Run,
     memory: &mut Vec<u8>,
 ) -> Result<(), RepositoryError> {
-    let Some(first) = run.0.first() else {
-        return Ok(());
-    };
     let from = source.from;
-    let file = pack_file(first.pack);
-    let length = usize::try_from(run.bytes()).unwrap_or(usize::MAX);
-    let bytes = match read_stretch(from.storage(), &file, run.start(), length, memory) {
+    let bytes = match run.read(from.storage(), memory) {
         Ok(bytes) => bytes,
         // Perhaps some of them can be read alone, or elsewhere.
-        Err(error) if !error.is_of_the_storage() => return copy_one_by_one(source, to, &run.0),
+        Err(error) if !error.is_of_the_storage() => {
+            return copy_one_by_one(source, to, run.locations());
+        }
         Err(error) => return Err(error.into()),
     };
-    for location in &run.0 {
-        let start = usize::try_from(u64::from(location.blob.offset) - run.start());
-        let range = start.map_or(0..0, |start| start..start + location.blob.length as usize);
+    for location in run.locations() {
+        let range = run.range_of(&location.blob);
         let sealed = bytes.get_mut(range).unwrap_or_default();
         let blob = match from.decrypt_located(location, sealed) {
             Ok(blob) => blob,
@@ -332,7 +288,7 @@ fn copy_run(
             }
         };
         let damage_here = || {
-            let opened = from.read_place(&file, &location.blob);
+            let opened = from.read_place(&run.file(), &location.blob);
             opened.err().filter(RepositoryError::is_damage)
         };
         let stored = to.store_decrypted(location.blob.kind, &blob, damage_here);

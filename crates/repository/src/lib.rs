@@ -38,6 +38,7 @@ pub mod lock;
 mod mac;
 mod other_places;
 mod pack_reading;
+mod pack_runs;
 mod pack_writing;
 mod parallel;
 pub mod protect;

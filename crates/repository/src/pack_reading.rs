@@ -21,6 +21,8 @@ use crate::repository::Repository;
 /// What memory for stretches of packs may hold from one to the next, in bytes: two packs of usual size. Longer
 /// ones are rare, and each thread would keep memory for the longest.
 const STRETCH_BYTES_KEPT: usize = 33 << 20;
+/// So much longer it becomes at once, in bytes, where a stretch does not fit.
+const STRETCH_BYTES_STEP: usize = 4 << 20;
 
 /// The packs that storage lists, and their sizes in bytes.
 ///
@@ -79,9 +81,13 @@ pub fn expected_size(blobs: impl IntoIterator<Item = PackedBlob>) -> u64 {
 
 /// The entries of the header that ends these bytes.
 pub fn header_of(codec: &Codec, pack: &[u8]) -> Result<Vec<PackedBlob>, HeaderError> {
-    let size = pack.len() as u64;
+    header_in(codec, pack, pack.len() as u64)
+}
+
+/// The same, of a pack of this size that ends with these bytes.
+pub fn header_in(codec: &Codec, end: &[u8], size: u64) -> Result<Vec<PackedBlob>, HeaderError> {
     let too_short = HeaderError::TooShort(size);
-    let (rest, field) = pack.split_last_chunk().ok_or(too_short)?;
+    let (rest, field) = end.split_last_chunk().ok_or(too_short)?;
     let length = header_length(*field, size)?;
     let start = rest.len().checked_sub(length);
     let sealed = start.and_then(|start| rest.get(start..));
@@ -110,6 +116,11 @@ pub fn read_stretch<'m>(
 ) -> Result<&'m mut [u8], StorageError> {
     if memory.len() > LEAD_BYTES + STRETCH_BYTES_KEPT && length <= STRETCH_BYTES_KEPT {
         *memory = Vec::new();
+    }
+    if stretch_of(memory, length).is_none() && length <= STRETCH_BYTES_KEPT {
+        // Zeros that nobody wrote take no memory until they are overwritten.
+        *memory = Vec::new();
+        *memory = vec![0; LEAD_BYTES + length.next_multiple_of(STRETCH_BYTES_STEP)];
     }
     match stretch_of(memory, length) {
         Some(bytes) => storage.read_range_into(file, offset, bytes)?,

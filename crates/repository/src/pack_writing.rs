@@ -20,6 +20,22 @@ use crate::repository::Repository;
 /// An index file is written when so many blobs wait for one, as restic does.
 pub const INDEX_BLOBS_MAX: usize = 50_000;
 
+/// The share of a pack's usual size that it may have beyond it. A pack in which the next blob has
+/// no room is closed before: its memory, of which there is one for each open pack, is then not
+/// made for the largest blob.
+const PACK_SHARE_OVER: usize = 32;
+
+/// How much memory a pack is begun with, in bytes, which is full with `pack_bytes_min`.
+pub const fn usual_bytes(pack_bytes_min: usize) -> usize {
+    pack_bytes_min.saturating_add(pack_bytes_min / PACK_SHARE_OVER)
+}
+
+/// Whether a pack of so many bytes should be closed before a blob of this sealed length. One that is not half
+/// full is not: prune would count it as small and write it again.
+pub const fn has_no_room(pack_bytes_min: usize, have: usize, sealed: usize) -> bool {
+    have >= pack_bytes_min / 2 && have + sealed > usual_bytes(pack_bytes_min)
+}
+
 /// A pack that was stored.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NewPack {
@@ -71,17 +87,27 @@ impl<'a> PackWriter<'a> {
 
     /// Adds a sealed blob; its offset does not matter.
     pub fn add(&self, blob: PackedBlob, sealed: &[u8]) -> Result<(), RepositoryError> {
-        let full = {
-            let mut open = lock(self.open(blob.kind));
-            let offset = u32::try_from(open.bytes.len());
-            let offset = offset.map_err(|e| RepositoryError::encode("a pack", e))?;
-            open.bytes.extend_from_slice(sealed);
-            open.blobs.push(PackedBlob { offset, ..blob });
-            if open.bytes.len() < self.pack_bytes_min {
-                return Ok(());
-            }
-            std::mem::take(&mut *open)
-        };
+        let mut open = lock(self.open(blob.kind));
+        while has_no_room(self.pack_bytes_min, open.bytes.len(), sealed.len()) {
+            let full = std::mem::take(&mut *open);
+            drop(open);
+            self.store(full)?;
+            open = lock(self.open(blob.kind));
+        }
+        let offset = u32::try_from(open.bytes.len());
+        let offset = offset.map_err(|e| RepositoryError::encode("a pack", e))?;
+        // Exactly what a pack takes: doubling would take up to as much again.
+        if open.bytes.capacity() == 0 {
+            open.bytes.reserve_exact(usual_bytes(self.pack_bytes_min));
+        }
+        open.bytes.reserve_exact(sealed.len());
+        open.bytes.extend_from_slice(sealed);
+        open.blobs.push(PackedBlob { offset, ..blob });
+        if open.bytes.len() < self.pack_bytes_min {
+            return Ok(());
+        }
+        let full = std::mem::take(&mut *open);
+        drop(open);
         self.store(full)
     }
 

@@ -21,6 +21,7 @@ use crate::format::pack::{BlobKind, PackedBlob, finish_pack, is_intact};
 use crate::hash::Sha256;
 use crate::id::{BlobId, PackId};
 use crate::pack_reading::pack_file_of;
+use crate::pack_writing::{has_no_room, usual_bytes};
 use crate::parallel::lock;
 use crate::repository::Repository;
 
@@ -33,10 +34,6 @@ const OPEN_DATA_PACKS_MAX: usize = 8;
 /// An index file is written when so many blobs wait for one, as restic does: what a crash leaves
 /// behind is then reused and not uploaded again.
 const INDEX_BLOBS_MAX: usize = 50_000;
-/// The share of a pack's usual size that it may have beyond it. A pack in which the next blob has
-/// no room is closed before: its memory, of which there is one for each open pack, is then not
-/// made for the largest blob.
-const PACK_SHARE_OVER: usize = 32;
 /// How often whoever waits for memory looks whether the run has failed.
 const MEMORY_TICK: Duration = Duration::from_millis(100);
 
@@ -170,7 +167,11 @@ impl Packer {
     ) -> Result<u64, RepositoryError> {
         let id = prepared.id();
         let mut open = self.open_pack(kind)?;
-        while self.has_no_room(&open, prepared.sealed_length()) {
+        while has_no_room(
+            self.pack_bytes_min,
+            open.bytes.len(),
+            prepared.sealed_length(),
+        ) {
             let full = std::mem::take(&mut *open);
             drop(open);
             self.hand_over(codec, kind, full)?;
@@ -232,16 +233,8 @@ impl Packer {
         Ok(open)
     }
 
-    /// How much memory a pack is begun with, in bytes.
     const fn usual_bytes(&self) -> usize {
-        self.pack_bytes_min + self.pack_bytes_min / PACK_SHARE_OVER
-    }
-
-    /// Whether a pack should be closed before a blob of this sealed length. One that is not half
-    /// full is not: prune would count it as small and write it again.
-    const fn has_no_room(&self, open: &OpenPack, sealed: usize) -> bool {
-        let have = open.bytes.len();
-        have >= self.pack_bytes_min / 2 && have + sealed > self.usual_bytes()
+        usual_bytes(self.pack_bytes_min)
     }
 
     const fn memory(&self, kind: BlobKind) -> &Memory {

@@ -18,7 +18,9 @@ use crate::codec::{LaneMemory, SealedBytes};
 use crate::error::RepositoryError;
 use crate::format::pack::PackedBlob;
 use crate::id::{PackId, sha256};
-use crate::pack_reading::{header_of, pack_file, read_stretch, sealed_blob};
+use crate::index::Location;
+use crate::pack_reading::{header_in, header_of, pack_file, sealed_blob};
+use crate::pack_runs::{Run, runs};
 use crate::parallel::{for_each_with, lock};
 use crate::repository::Repository;
 use crate::tree_walk::BitSet;
@@ -37,7 +39,7 @@ pub struct PackCheck<'a> {
 /// Memory of one thread.
 #[derive(Default)]
 struct Memory {
-    pack: Vec<u8>,
+    stretch: Vec<u8>,
     lanes: LaneMemory,
 }
 
@@ -167,29 +169,46 @@ impl PackCheck<'_> {
         number: usize,
         memory: &mut Memory,
     ) -> Result<Option<u64>, RepositoryError> {
-        let Ok(size) = usize::try_from(self.catalogue.pack_size(number)) else {
+        let blobs = self.catalogue.blobs_of_pack(number);
+        let pack = self.catalogue.packs()[number];
+        let runs = runs(blobs.iter().map(|blob| Location { pack, blob: *blob }));
+        let size = self.catalogue.pack_size(number);
+        let Some((last, others)) = runs.split_last() else {
             return Ok(None);
         };
-        let file = pack_file(self.catalogue.packs()[number]);
-        let Memory { pack, lanes } = memory;
-        match read_stretch(self.repository.storage(), &file, 0, size, pack) {
-            Ok(bytes) => Ok(self.is_proven(number, bytes, lanes).then_some(size as u64)),
-            Err(error) if error.is_of_the_storage() => Err(error.into()),
-            Err(_shows_again) => Ok(None),
+        for run in others {
+            if self.read_run(run, run.end(), memory)?.is_none() {
+                return Ok(None);
+            }
         }
+        let Some(bytes) = self.read_run(last, size, memory)? else {
+            return Ok(None);
+        };
+        let header = usize::try_from(last.bytes()).ok();
+        let header = header.and_then(|start| bytes.get(start..));
+        let header = header.map(|header| header_in(self.repository.codec(), header, size));
+        let is_the_index =
+            matches!(header, Some(Ok(header)) if mismatch(&blobs, &header).is_none());
+        Ok(is_the_index.then_some(size))
     }
 
-    fn is_proven(&self, number: usize, bytes: &[u8], lanes: &mut LaneMemory) -> bool {
-        let codec = self.repository.codec();
-        let Ok(header) = header_of(codec, bytes) else {
-            return false;
+    /// The bytes of a run and what follows up to this offset, if they are there and its blobs are proven.
+    fn read_run<'m>(
+        &self,
+        run: &Run,
+        end: u64,
+        memory: &'m mut Memory,
+    ) -> Result<Option<&'m [u8]>, RepositoryError> {
+        let Memory { stretch, lanes } = memory;
+        let bytes = match run.read_to(end, self.repository.storage(), stretch) {
+            Ok(bytes) => &*bytes,
+            Err(error) if error.is_of_the_storage() => return Err(error.into()),
+            Err(_shows_again) => return Ok(None),
         };
-        if mismatch(&self.catalogue.blobs_of_pack(number), &header).is_some() {
-            return false;
-        }
-        let sealed = header.iter().map(|blob| sealed_bytes(bytes, blob));
-        let sealed: Option<Vec<_>> = sealed.collect();
-        sealed.is_some_and(|sealed| codec.verify_all(sealed, lanes).is_ok())
+        let sealed = run.sealed(bytes);
+        let codec = self.repository.codec();
+        let is_proven = sealed.is_some_and(|sealed| codec.verify_all(sealed, lanes).is_ok());
+        Ok(is_proven.then_some(bytes))
     }
 
     /// Reads a pack and says what is wrong with it.
@@ -239,10 +258,10 @@ impl PackCheck<'_> {
             }),
         }
         for (row, blob) in self.catalogue.rows_of_pack(number).iter().zip(&blobs) {
-            let cause = match sealed_bytes(bytes, blob) {
+            let cause = match sealed_blob(bytes, blob) {
                 None => Some("the pack ends before it does".to_owned()),
                 Some(sealed) => {
-                    let verified = codec.verify_all([sealed], lanes);
+                    let verified = codec.verify_all([SealedBytes::of(blob, sealed)], lanes);
                     verified.err().map(|error| chain(&error))
                 }
             };
@@ -257,15 +276,6 @@ impl PackCheck<'_> {
         }
         verdict
     }
-}
-
-/// The bytes of a blob within a pack's; none if the pack ends before.
-fn sealed_bytes<'p>(pack: &'p [u8], blob: &PackedBlob) -> Option<SealedBytes<'p>> {
-    Some(SealedBytes {
-        id: blob.id,
-        sealed: sealed_blob(pack, blob)?,
-        uncompressed: blob.uncompressed(),
-    })
 }
 
 /// How many blobs only one of the two lists; none if they are the same.

@@ -5,14 +5,19 @@
 //!
 //! Invariant: all are proven to their last byte, or one of them is named as what it is not.
 
-use super::scratch::{SCRATCH_BYTES_KEPT, Scratch, with_scratch};
+use super::scratch::{Scratch, with_scratch};
 use super::{Codec, OpenError};
 use crate::crypto::{PIECE_BYTES, Unproven};
+use crate::format::pack::PackedBlob;
 use crate::hash::Sha256;
 use crate::id::BlobId;
 
+/// Memory for a plaintext is kept up to this, in bytes: every chunk has room in it. What is given back is cleared by the
+/// kernel page by page when it is taken again, which was a third of a check of a disk image.
+const PLAINTEXT_BYTES_KEPT: usize = 8 << 20;
+
 /// A sealed blob that is to be proven.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct SealedBytes<'b> {
     /// What its plaintext hashes to.
     pub id: BlobId,
@@ -20,6 +25,17 @@ pub struct SealedBytes<'b> {
     pub sealed: &'b [u8],
     /// Bytes of plaintext if it is compressed.
     pub uncompressed: Option<usize>,
+}
+
+impl<'b> SealedBytes<'b> {
+    /// A blob of a pack.
+    pub fn of(blob: &PackedBlob, sealed: &'b [u8]) -> Self {
+        Self {
+            id: blob.id,
+            sealed,
+            uncompressed: blob.uncompressed(),
+        }
+    }
 }
 
 /// Memory of two lanes, for one use after the other.
@@ -113,7 +129,7 @@ impl<'b> Lane<'_, 'b, '_> {
             if let Some(rest) = begun.rest {
                 rest.finish()?;
             }
-            if self.memory.whole.capacity() > SCRATCH_BYTES_KEPT {
+            if self.memory.whole.capacity() > PLAINTEXT_BYTES_KEPT {
                 self.memory.whole = Vec::new();
             }
             let found = BlobId(begun.hash.finish());
@@ -188,7 +204,7 @@ mod tests {
     #[test]
     fn memory_of_long_plaintexts_is_given_back_and_damage_changes_nothing_about_that() {
         let codec = codec(2);
-        let plaintext = vec![7; 2 * SCRATCH_BYTES_KEPT];
+        let plaintext = vec![7; 2 * PLAINTEXT_BYTES_KEPT];
         let compressed = zstd::bulk::compress(&plaintext, 1).unwrap();
         let sealed = codec.cipher().seal(&compressed).unwrap();
         let mut memory = LaneMemory::default();
@@ -205,7 +221,7 @@ mod tests {
         let held = memory
             .0
             .iter()
-            .filter(|lane| lane.whole.capacity() > SCRATCH_BYTES_KEPT);
+            .filter(|lane| lane.whole.capacity() > PLAINTEXT_BYTES_KEPT);
         assert!(held.count() <= 1);
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use refloat_repository::check::{LostEntry, ReadData};
+use refloat_repository::check::{CheckFinding, LostEntry, ReadData};
 use refloat_repository::format::index::IndexFile;
 use refloat_repository::{
     BlobKind, BlobReader as _, ChunkerChoice, IndexedRepository, Repository, SnapshotId,
@@ -145,6 +145,36 @@ fn judge(
             expected,
             "{what} without reading data"
         );
+    }
+}
+
+#[test]
+fn a_pack_that_is_read_in_pieces_is_proven_to_its_last_byte() {
+    let (_, storage) = memory();
+    let repository = init(&storage, ChunkerChoice::Gear).into_indexed().unwrap();
+    let archiver = archiver_of_packs(&repository, 16 << 20);
+    let mut builder = archiver.tree(Vec::new());
+    // More than a pack holds, so that one is full.
+    let files = (0..60_u64).map(|number| (format!("file-{number}"), (1, noise(700_000, number))));
+    push(&mut builder, &files.collect(), &Arc::default());
+    builder.finish().unwrap();
+    drop(archiver.finish().unwrap());
+    assert!(check_with(&open(&storage), ReadData::All).is_clean());
+    let packs = storage.list(FileKind::Pack).unwrap();
+    let pack = packs.iter().max_by_key(|pack| pack.size).unwrap();
+    assert!(pack.size > 15 << 20, "{}", pack.size);
+    let sound = storage.read(&pack.key).unwrap();
+    let last = sound.len() - 1;
+    // A blob at the beginning, at the border of the pieces and at the end; the header and its length.
+    for at in [0, last / 4, last / 2, last * 9 / 10, last - 100, last] {
+        let mut bytes = sound.clone();
+        bytes[at] ^= 1;
+        storage.delete(&pack.key).unwrap();
+        storage.write(&pack.key, &bytes).unwrap();
+        let report = check_with(&open(&storage), ReadData::All);
+        let is_named = |finding: &CheckFinding| matches!(finding, CheckFinding::DamagedPack { pack: named, .. } if named.0 == *pack.key.id());
+        assert!(report.findings.iter().any(is_named), "{at}: {report:?}");
+        assert!(report.findings.iter().all(is_named), "{at}: {report:?}");
     }
 }
 

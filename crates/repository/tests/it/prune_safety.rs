@@ -6,10 +6,13 @@ use refloat_repository::check::ReadData;
 use refloat_repository::format::index::IndexFile;
 use refloat_repository::prune::PruneError;
 use refloat_repository::{BlobKind, ChunkerChoice, PackId, RepositoryError};
+use refloat_storage::counting::{CountingStorage, Operation};
 use refloat_storage::memory::MemoryStorage;
 use refloat_storage::{FileKey, FileKind, SharedStorage, StorageErrorKind};
 use refloat_testkit::damage::Damage;
-use refloat_testkit::faults::{FaultPlan, FaultyStorage, MutationFault, Selection, ShortLists};
+use refloat_testkit::faults::{
+    BadRead, BadReads, FaultPlan, FaultyStorage, MutationFault, Selection, ShortLists,
+};
 use refloat_testkit::intercept::{Call, Intercepted};
 use refloat_testkit::random::Random;
 
@@ -92,6 +95,51 @@ fn damaged_data_is_never_copied_and_ends_the_prune_with_everything_still_there()
     );
     let left = storage.list(FileKind::Pack).unwrap();
     assert!(listed.iter().all(|file| left.contains(file)));
+}
+
+#[test]
+fn what_breaks_on_its_way_is_read_again_and_comes_into_the_new_packs_whole() {
+    let (_, storage) = memory();
+    generations(&storage);
+    let before = all_snapshots(&storage);
+    let swap = Swap::new(&storage);
+    let repository = open(&swap.shared());
+    let now = jiff::Timestamp::now();
+    let prepared = plan_at(&repository, thorough(), now).unwrap();
+    let reads = BadReads {
+        reads: Selection::First(1),
+        kinds: vec![FileKind::Pack],
+        how: BadRead::FlippedBit,
+    };
+    let plan = FaultPlan {
+        reads: Some(reads),
+        ..FaultPlan::default()
+    };
+    swap.set(&(Arc::new(FaultyStorage::new(Arc::clone(&storage), plan)) as SharedStorage));
+    let report = execute_at(prepared, &repository, now).unwrap();
+    assert!(report.packs_written > 0);
+    assert!(all_snapshots(&storage) == before);
+    assert!(check_with(&open(&storage), ReadData::All).is_clean());
+}
+
+#[test]
+fn a_prune_reads_of_its_packs_what_it_copies() {
+    let (_, storage) = memory();
+    generations(&storage);
+    let counting = Arc::new(CountingStorage::new(storage));
+    let repository = open(&(Arc::clone(&counting) as SharedStorage));
+    let now = jiff::Timestamp::now();
+    let prepared = plan_at(&repository, thorough(), now).unwrap();
+    drop(counting.take());
+    let report = execute_at(prepared, &repository, now).unwrap();
+    let read = counting.counts().of(Operation::Read, FileKind::Pack);
+    assert!(read.calls > 0 && report.bytes_deleted > read.bytes);
+    assert!(
+        read.bytes <= report.bytes_written,
+        "{} {}",
+        read.bytes,
+        report.bytes_written
+    );
 }
 
 #[test]

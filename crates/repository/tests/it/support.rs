@@ -174,8 +174,12 @@ pub fn try_push(
 }
 
 pub fn archiver(repository: &IndexedRepository) -> Archiver {
+    archiver_of_packs(repository, 1 << 20)
+}
+
+pub fn archiver_of_packs(repository: &IndexedRepository, pack_bytes_min: usize) -> Archiver {
     let options = ArchiveOptions {
-        pack_bytes_min: 1 << 20,
+        pack_bytes_min,
         // The same packs every time: what tests damage and count must not depend on chance.
         placement_seed: Some(0x9e37_79b9_7f4a_7c15),
         workers: 1,
