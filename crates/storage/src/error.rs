@@ -44,8 +44,9 @@ pub enum StorageErrorKind {
 pub struct StorageError {
     kind: StorageErrorKind,
     operation: &'static str,
-    subject: String,
-    location: String,
+    // Errors of all callers have this one within them: it is kept short.
+    subject: Box<str>,
+    location: Box<str>,
     retry_after: Option<Duration>,
     #[source]
     cause: Option<Box<dyn Error + Send + Sync>>,
@@ -74,8 +75,8 @@ impl StorageError {
         Self {
             kind,
             operation,
-            subject: subject.into(),
-            location: location.into(),
+            subject: subject.into().into_boxed_str(),
+            location: location.into().into_boxed_str(),
             retry_after: None,
             cause,
         }
