@@ -18,11 +18,11 @@ use crate::id::PackId;
 use crate::lead::LEAD_BYTES;
 use crate::repository::Repository;
 
-/// What memory for stretches of packs may hold from one to the next, in bytes: two packs of usual size. Longer
-/// ones are rare, and each thread would keep memory for the longest.
-const STRETCH_BYTES_KEPT: usize = 33 << 20;
-/// So much longer it becomes at once, in bytes, where a stretch does not fit.
+/// Memory for stretches of packs has a length of so many bytes, or a multiple.
 const STRETCH_BYTES_STEP: usize = 4 << 20;
+/// What it may hold from one to the next, in bytes: a run of blobs with what belongs to it. Longer ones are rare, and each
+/// thread would keep memory for the longest.
+const STRETCH_BYTES_KEPT: usize = 3 * STRETCH_BYTES_STEP;
 
 /// The packs that storage lists, and their sizes in bytes.
 ///

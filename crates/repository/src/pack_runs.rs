@@ -11,10 +11,11 @@ use crate::format::pack::PackedBlob;
 use crate::index::Location;
 use crate::pack_reading::{pack_file, read_stretch};
 
-/// Blobs that lie so near each other are read at once, gaps included, in bytes.
-const GAP_BYTES_MAX: u64 = 64 << 10;
-/// No more is read at once, in bytes, unless one blob is larger: a pack of usual size, of up to 16.5 MiB, in two runs. Each
-/// thread has memory for one.
+/// Blobs that lie so near each other are read at once, gaps included, in bytes: on distant storage about what comes
+/// within the time that a request takes before its first byte, and on a folder a tenth of a millisecond.
+const GAP_BYTES_MAX: u64 = 512 << 10;
+/// No more is read at once, in bytes, unless one blob is larger: a pack of usual size, of up to 16.5 MiB, in two runs, or
+/// three where its blobs are large. Each thread has memory for one.
 const RUN_BYTES_MAX: u64 = 17 << 19;
 
 /// See the module.

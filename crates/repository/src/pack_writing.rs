@@ -17,7 +17,8 @@ use crate::pack_reading::pack_file_of;
 use crate::parallel::lock;
 use crate::repository::Repository;
 
-/// An index file is written when so many blobs wait for one, as restic does.
+/// An index file is written when so many blobs wait for one, as restic does: what a crash leaves
+/// behind is then reused and not uploaded again.
 pub const INDEX_BLOBS_MAX: usize = 50_000;
 
 /// The share of a pack's usual size that it may have beyond it. A pack in which the next blob has
@@ -27,13 +28,13 @@ const PACK_SHARE_OVER: usize = 32;
 
 /// How much memory a pack is begun with, in bytes, which is full with `pack_bytes_min`.
 pub const fn usual_bytes(pack_bytes_min: usize) -> usize {
-    pack_bytes_min.saturating_add(pack_bytes_min / PACK_SHARE_OVER)
+    pack_bytes_min + pack_bytes_min / PACK_SHARE_OVER
 }
 
 /// Whether a pack of so many bytes should be closed before a blob of this sealed length. One that is not half
 /// full is not: prune would count it as small and write it again.
 pub const fn has_no_room(pack_bytes_min: usize, have: usize, sealed: usize) -> bool {
-    have >= pack_bytes_min / 2 && have + sealed > usual_bytes(pack_bytes_min)
+    have > 0 && have >= pack_bytes_min / 2 && have + sealed > usual_bytes(pack_bytes_min)
 }
 
 /// A pack that was stored.

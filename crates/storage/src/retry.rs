@@ -24,7 +24,7 @@ pub struct RetryLimits {
     pub attempts_max: u32,
     /// Upper bound of the pause before the second attempt; it doubles from then on.
     pub first_pause_max: Duration,
-    /// Upper bound of every pause.
+    /// Upper bound of every pause of our own; a storage may ask for a longer one.
     pub pause_max: Duration,
     /// No attempt starts when this much time has passed since the first one.
     pub deadline: Duration,

@@ -21,7 +21,7 @@ use crate::format::pack::{BlobKind, PackedBlob, finish_pack, is_intact};
 use crate::hash::Sha256;
 use crate::id::{BlobId, PackId};
 use crate::pack_reading::pack_file_of;
-use crate::pack_writing::{has_no_room, usual_bytes};
+use crate::pack_writing::{INDEX_BLOBS_MAX, has_no_room, usual_bytes};
 use crate::parallel::lock;
 use crate::repository::Repository;
 
@@ -31,9 +31,6 @@ use crate::repository::Repository;
 /// in which the memory of one is on its way to storage. Beyond the limit, for memory's sake, workers may
 /// wait for each other.
 const OPEN_DATA_PACKS_MAX: usize = 8;
-/// An index file is written when so many blobs wait for one, as restic does: what a crash leaves
-/// behind is then reused and not uploaded again.
-const INDEX_BLOBS_MAX: usize = 50_000;
 /// How often whoever waits for memory looks whether the run has failed.
 const MEMORY_TICK: Duration = Duration::from_millis(100);
 
@@ -233,10 +230,6 @@ impl Packer {
         Ok(open)
     }
 
-    const fn usual_bytes(&self) -> usize {
-        usual_bytes(self.pack_bytes_min)
-    }
-
     const fn memory(&self, kind: BlobKind) -> &Memory {
         match kind {
             BlobKind::Data => &self.data_memory,
@@ -261,14 +254,14 @@ impl Packer {
 
     /// Exactly what a pack takes: doubling would waste as much again, several times over.
     fn begin(&self, open: &mut OpenPack, mut memory: Vec<u8>) {
-        memory.reserve_exact(self.usual_bytes());
+        memory.reserve_exact(usual_bytes(self.pack_bytes_min));
         open.bytes = memory;
     }
 
     fn give_back(&self, kind: BlobKind, mut memory: Vec<u8>) {
         memory.clear();
         // One huge blob must not hold its memory for the rest of the run.
-        if memory.capacity() > 2 * self.usual_bytes() {
+        if memory.capacity() > 2 * usual_bytes(self.pack_bytes_min) {
             memory = Vec::new();
         }
         // There is room for all that were ever taken.

@@ -219,6 +219,14 @@ pub fn settled(nodes: Vec<Node>) -> Vec<ParentTree> {
 }
 
 pub fn backup_with(storage: &SharedStorage, fill: impl FnOnce(&mut TreeBuilder)) -> Backup {
+    backup_into_packs(storage, 1 << 20, fill)
+}
+
+pub fn backup_into_packs(
+    storage: &SharedStorage,
+    pack_bytes_min: usize,
+    fill: impl FnOnce(&mut TreeBuilder),
+) -> Backup {
     let repository = open(storage);
     let lock = shared_lock(&repository);
     let parent = repository.snapshots().unwrap().snapshots.pop();
@@ -226,7 +234,7 @@ pub fn backup_with(storage: &SharedStorage, fill: impl FnOnce(&mut TreeBuilder))
     let previous = parent
         .and_then(|(_, snapshot)| repository.read_tree(snapshot.tree.unwrap()).ok())
         .unwrap_or_default();
-    let archiver = archiver(&repository);
+    let archiver = archiver_of_packs(&repository, pack_bytes_min);
     let mut builder = archiver.tree(settled(previous));
     fill(&mut builder);
     let tree = builder.finish().unwrap();
