@@ -11,8 +11,8 @@ use crate::codec::{Codec, OpenError};
 use crate::crypto::OVERHEAD_BYTES;
 use crate::error::RepositoryError;
 use crate::format::pack::{
-    BlobKind, HEADER_BYTES_MAX, HeaderError, LENGTH_FIELD_BYTES, PackedBlob, header_length,
-    read_header,
+    BlobKind, HEADER_BYTES_MAX, HeaderError, LENGTH_FIELD_BYTES, PackedBlob, header_in,
+    header_length, read_header,
 };
 use crate::id::PackId;
 use crate::lead::LEAD_BYTES;
@@ -81,18 +81,7 @@ pub fn expected_size(blobs: impl IntoIterator<Item = PackedBlob>) -> u64 {
 
 /// The entries of the header that ends these bytes.
 pub fn header_of(codec: &Codec, pack: &[u8]) -> Result<Vec<PackedBlob>, HeaderError> {
-    header_in(codec, pack, pack.len() as u64)
-}
-
-/// The same, of a pack of this size that ends with these bytes.
-pub fn header_in(codec: &Codec, end: &[u8], size: u64) -> Result<Vec<PackedBlob>, HeaderError> {
-    let too_short = HeaderError::TooShort(size);
-    let (rest, field) = end.split_last_chunk().ok_or(too_short)?;
-    let length = header_length(*field, size)?;
-    let start = rest.len().checked_sub(length);
-    let sealed = start.and_then(|start| rest.get(start..));
-    let mut sealed = sealed.ok_or(HeaderError::TooShort(size))?.to_vec();
-    read_header(codec.cipher(), &mut sealed, size)
+    header_in(codec.cipher(), pack, pack.len() as u64)
 }
 
 /// The sealed bytes of a blob within a pack's; none if the pack ends before.

@@ -16,10 +16,10 @@ use super::finding::{CheckFinding, PackDamage, chain};
 use crate::catalogue::Catalogue;
 use crate::codec::{LaneMemory, SealedBytes};
 use crate::error::RepositoryError;
-use crate::format::pack::PackedBlob;
+use crate::format::pack::{PackedBlob, header_in};
 use crate::id::{PackId, sha256};
 use crate::index::Location;
-use crate::pack_reading::{header_in, header_of, pack_file, sealed_blob};
+use crate::pack_reading::{header_of, pack_file, sealed_blob};
 use crate::pack_runs::{Run, runs};
 use crate::parallel::{for_each_with, lock};
 use crate::repository::Repository;
@@ -184,9 +184,11 @@ impl PackCheck<'_> {
         let Some(bytes) = self.read_run(last, size, memory)? else {
             return Ok(None);
         };
-        let header = usize::try_from(last.bytes()).ok();
-        let header = header.and_then(|start| bytes.get(start..));
-        let header = header.map(|header| header_in(self.repository.codec(), header, size));
+        let cipher = self.repository.codec().cipher();
+        // Behind the last blob; a run that does not fit into memory was not read.
+        let end = usize::try_from(last.bytes()).ok();
+        let end = end.and_then(|start| bytes.get(start..));
+        let header = end.map(|end| header_in(cipher, end, size));
         let is_the_index =
             matches!(header, Some(Ok(header)) if mismatch(&blobs, &header).is_none());
         Ok(is_the_index.then_some(size))

@@ -13,7 +13,7 @@ use crate::hash::Sha256;
 use crate::id::BlobId;
 
 /// Memory for a plaintext is kept up to this, in bytes: every chunk has room in it. What is given back is cleared by the
-/// kernel page by page when it is taken again, which was a third of a check of a disk image.
+/// kernel page by page when it is taken again, which was a fifth of a check of a disk image.
 const PLAINTEXT_BYTES_KEPT: usize = 8 << 20;
 
 /// A sealed blob that is to be proven.

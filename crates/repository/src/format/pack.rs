@@ -139,6 +139,20 @@ pub fn finish_pack(
     Ok(())
 }
 
+/// The entries of the header that ends these bytes, which are the last of a pack of this size.
+///
+/// # Errors
+/// There is no authentic header of such a pack.
+pub fn header_in(cipher: &Cipher, end: &[u8], size: u64) -> Result<Vec<PackedBlob>, HeaderError> {
+    let too_short = HeaderError::TooShort(size);
+    let (rest, field) = end.split_last_chunk().ok_or(too_short)?;
+    let length = header_length(*field, size)?;
+    let start = rest.len().checked_sub(length);
+    let sealed = start.and_then(|start| rest.get(start..));
+    let mut sealed = sealed.ok_or(HeaderError::TooShort(size))?.to_vec();
+    read_header(cipher, &mut sealed, size)
+}
+
 /// Whether a finished pack is, bit for bit as far as seals reach, what was put into it.
 ///
 /// The last look before an upload: memory may have changed since each blob was proven.
@@ -149,14 +163,8 @@ pub fn is_intact(cipher: &Cipher, pack: &[u8], blobs: &[PackedBlob]) -> bool {
         let sealed = pack.get(start..start.saturating_add(blob.length as usize));
         sealed.is_some_and(|sealed| cipher.authenticate(sealed).is_ok())
     };
-    let bytes = pack.len() as u64;
-    let header = || {
-        let (rest, field) = pack.split_last_chunk::<LENGTH_FIELD_BYTES>()?;
-        let length = header_length(*field, bytes).ok()?;
-        let mut sealed = rest.get(rest.len().checked_sub(length)?..)?.to_vec();
-        read_header(cipher, &mut sealed, bytes).ok()
-    };
-    blobs.iter().all(intact) && header().is_some_and(|header| header == blobs)
+    let header = || header_in(cipher, pack, pack.len() as u64);
+    blobs.iter().all(intact) && header().is_ok_and(|header| header == blobs)
 }
 
 /// The sealed header's length from the last four bytes of a pack.
