@@ -6,9 +6,10 @@
 //! ```
 //!
 //! Absent objects are *created* (a POST, which fails if somebody else was faster), differing ones
-//! *replaced* (a PUT bound to the version that was compared). Server-side apply is used where an
-//! object is shared with somebody else: a namespace's own service account, an existing namespace.
-//! Applying everything would be simpler, and would quietly overwrite what appeared since the plan.
+//! *replaced* (a PUT bound to the version that was compared). A patch bound to that version is used
+//! where an object is shared with somebody else: a namespace's own service account, an existing
+//! namespace. Applying everything on the server's side would be simpler, and would quietly overwrite
+//! what appeared since the plan.
 //!
 //! Invariant: planning and executing prepare objects by the same pure functions.
 
@@ -37,5 +38,6 @@ mod transform;
 mod unread;
 mod version;
 mod volumes;
+mod write;
 
 pub use target::KubernetesTarget;

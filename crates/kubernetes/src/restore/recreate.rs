@@ -10,11 +10,12 @@ use refloat_model::plan::Action;
 use serde_json::{Value, json};
 
 use super::compare::{Likeness, compare};
-use super::execute::{Remarks, StepError, WAIT_MAX, WAIT_POLL, held, wanted};
+use super::execute::{WAIT_MAX, WAIT_POLL};
 use super::layer::{Layer, layer};
 use super::plan::REQUESTS_AT_ONCE;
 use super::prepare::Prepared;
 use super::situation::Situation;
+use super::write::{Remarks, StepError, held, wanted};
 use crate::client::{Api, Call, List};
 use crate::error::ApiError;
 use crate::kind::{Kind, elements, name, text};
