@@ -68,6 +68,12 @@ pub(crate) struct Answer {
     pub(crate) warnings: Vec<String>,
 }
 
+impl Answer {
+    pub(crate) fn document(&self) -> Result<Value, ApiError> {
+        serde_json::from_slice(&self.bytes).map_err(ApiError::Malformed)
+    }
+}
+
 impl Client {
     /// Prepares the connection; nothing is sent yet.
     ///
@@ -140,8 +146,7 @@ async fn cancelled(cancel: &Cancel) {
 impl Api {
     /// Sends a request, again if the server asks for patience, and reads the answer.
     pub(crate) async fn call(&self, call: &Call) -> Result<Value, ApiError> {
-        let bytes = self.bytes(call).await?;
-        serde_json::from_slice(&bytes).map_err(ApiError::Malformed)
+        self.answer(call).await?.document()
     }
 
     pub(crate) async fn bytes(&self, call: &Call) -> Result<Vec<u8>, ApiError> {

@@ -16,6 +16,7 @@
 mod change;
 mod checks;
 mod compare;
+mod definitions;
 mod execute;
 mod finish;
 #[cfg(test)]

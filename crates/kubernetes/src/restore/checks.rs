@@ -13,6 +13,8 @@ use refloat_model::finding::Finding;
 use refloat_model::plan::Action;
 use serde_json::{Value, json};
 
+use super::compare::{LEFT_OUT_WHY, left_out, listed};
+use super::definitions::redefined;
 use super::layer::Layer;
 use super::plan::REQUESTS_AT_ONCE;
 use super::prepare::Prepared;
@@ -176,12 +178,14 @@ pub(super) async fn dry_runs(
         .filter(|(_, action)| is_new(action))
         .map(|(p, _)| p.title())
         .collect();
+    let redefined = redefined(prepared, actions);
     let mut shapes: BTreeMap<(String, Option<&str>, Vec<String>), usize> = BTreeMap::new();
     for (index, (p, action)) in prepared.iter().zip(actions.iter()).enumerate() {
-        // A kind that is still to be defined cannot be tried.
-        let is_known = p.layer != Layer::Custom || situation.live.contains_key(&p.title()) || {
-            p.kind.verbs.iter().any(|verb| verb == "deletecollection")
-        };
+        // A kind that is still to be defined, or defined anew, cannot be tried.
+        let is_known = !redefined.contains(&p.id)
+            && (p.layer != Layer::Custom || situation.live.contains_key(&p.title()) || {
+                p.kind.verbs.iter().any(|verb| verb == "deletecollection")
+            });
         if is_new(action) && !p.is_shared() && is_known && !awaits(p, &coming) {
             let key = (p.id.clone(), p.namespace(), shape(&p.object));
             shapes.entry(key).or_insert(index);
@@ -201,10 +205,7 @@ pub(super) async fn dry_runs(
             continue;
         };
         match answer {
-            Ok(answer) => {
-                let warn = |text| Finding::warning(p.title(), format!("the target warns: {text}"));
-                findings.extend(answer.warnings.into_iter().map(warn));
-            }
+            Ok(answer) => findings.extend(told(p, &answer)),
             Err(error) if error.is_already_there() => {}
             // By a quota, a limit, a level or an account of that namespace, not of its own.
             Err(error) if !situation.has_space(p) && error.status() == Some(403) => {
@@ -222,6 +223,28 @@ pub(super) async fn dry_runs(
         }
     }
     findings
+}
+
+/// What the server tells of an object that it would take.
+fn told(prepared: &Prepared, answer: &Answer) -> Vec<Finding> {
+    let stored = answer.document().unwrap_or(Value::Null);
+    let left_out = left_out(&prepared.object, &stored);
+    // Newer servers say so themselves, field by field.
+    let warnings = answer
+        .warnings
+        .iter()
+        .filter(|text| left_out.is_empty() || !text.starts_with("unknown field"));
+    let warnings = warnings.map(|text| format!("the target warns: {text}"));
+    let left_out = (!left_out.is_empty()).then(|| {
+        format!(
+            "the target would leave out {}: {LEFT_OUT_WHY}",
+            listed(&left_out)
+        )
+    });
+    warnings
+        .chain(left_out)
+        .map(|message| Finding::warning(prepared.title(), message))
+        .collect()
 }
 
 /// Whether a pod names an account or a class that comes with it, which the server would miss.

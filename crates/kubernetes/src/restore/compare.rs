@@ -16,6 +16,10 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// How many differing fields are named.
 const PATHS_SHOWN: usize = 5;
 
+/// Why a server leaves fields out.
+pub(super) const LEFT_OUT_WHY: &str =
+    "its definition or its version does not know these fields, or does not support them";
+
 /// How a live object relates to a prepared one.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Likeness {
@@ -73,12 +77,54 @@ fn compare_fields(prepared: &Prepared, live: &Value) -> Likeness {
 }
 
 pub(super) fn summary(paths: &[String]) -> String {
+    format!("differs in {}", listed(paths))
+}
+
+/// The first of these fields, and how many more there are.
+pub(super) fn listed(paths: &[String]) -> String {
     let mut shown: Vec<&str> = paths.iter().take(PATHS_SHOWN).map(String::as_str).collect();
     let more = format!("{} more", paths.len().saturating_sub(PATHS_SHOWN));
     if paths.len() > PATHS_SHOWN {
         shown.push(&more);
     }
-    format!("differs in {}", shown.join(", "))
+    shown.join(", ")
+}
+
+/// The fields of `sent` that `stored`, the server's answer, does not have: of an old definition, of
+/// another version of the server. What is empty may be left out, and lists that were changed on the
+/// way in cannot be matched.
+pub(super) fn left_out(sent: &Value, stored: &Value) -> Vec<String> {
+    let mut paths = Vec::new();
+    absent(sent, stored, "", &mut paths);
+    paths
+}
+
+fn absent(sent: &Value, stored: &Value, path: &str, paths: &mut Vec<String>) {
+    match (sent, stored) {
+        (Value::Object(sent), Value::Object(stored)) => {
+            for (key, sent) in sent.iter().filter(|(_, sent)| !is_empty(sent)) {
+                match stored.get(key) {
+                    Some(stored) => absent(sent, stored, &join(path, key), paths),
+                    None => paths.push(join(path, key)),
+                }
+            }
+        }
+        (Value::Array(sent), Value::Array(stored)) if sent.len() == stored.len() => {
+            for (index, (sent, stored)) in sent.iter().zip(stored).enumerate() {
+                absent(sent, stored, &format!("{path}[{index}]"), paths);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(list) => list.is_empty(),
+        Value::Object(fields) => fields.values().all(is_empty),
+        _ => false,
+    }
 }
 
 fn owners<'a>(owners: impl Iterator<Item = &'a Value>) -> Vec<String> {
@@ -244,6 +290,19 @@ mod tests {
         assert_eq!(paths(&a, &a), Vec::<String>::new());
         let many: Vec<String> = (0..7).map(|n| n.to_string()).collect();
         assert_eq!(summary(&many), "differs in 0, 1, 2, 3, 4, 2 more");
+    }
+
+    #[test]
+    fn what_the_answer_lacks_was_left_out() {
+        let sent = json!({"a": {"gone": 1, "here": 2, "off": false}, "list": [{"gone": 1}, 2], "more": [1],
+            "empty": {"inner": []}, "none": null, "other": "1000m"});
+        let stored = json!({"a": {"here": 3}, "list": [{"added": 1}, 2], "more": [{"x": 1}, 1],
+            "other": "1", "status": {}});
+        let expected = ["a.gone", "a.off", "list[0].gone"];
+        assert_eq!(left_out(&sent, &stored), expected);
+        assert!(left_out(&stored, &stored).is_empty());
+        // What did not come as an object says nothing.
+        assert!(left_out(&sent, &Value::Null).is_empty());
     }
 
     #[test]

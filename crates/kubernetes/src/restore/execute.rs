@@ -14,11 +14,12 @@ use refloat_model::plan::{Action, OnConflict, RestorePlan, RestoreReport, Step, 
 use refloat_model::progress::{Counters, Progress};
 use refloat_model::tree_path::TreePath;
 
+use super::compare::{LEFT_OUT_WHY, listed};
 use super::finish::{self, Last};
 use super::gitops;
 use super::layer::Layer;
 use super::prepare::Prepared;
-use super::write::{StepError, create, replace};
+use super::write::{Done, StepError, create, replace};
 use crate::client::Api;
 use crate::error::ApiError;
 
@@ -37,6 +38,8 @@ pub(super) struct Execution<'a> {
     pub(super) plan: &'a RestorePlan,
     /// The objects prepared for it, by their place in the point.
     pub(super) by_path: BTreeMap<&'a TreePath, &'a Prepared>,
+    /// The kinds whose definitions it replaces.
+    pub(super) redefined: BTreeSet<String>,
     pub(super) on_conflict: OnConflict,
     pub(super) progress: &'a dyn Progress,
     pub(super) cancel: &'a Cancel,
@@ -44,10 +47,17 @@ pub(super) struct Execution<'a> {
 
 /// Executes a plan.
 pub(super) async fn execute(run: &Execution<'_>) -> RestoreReport {
-    let mut outcomes = write(run).await;
+    let (mut outcomes, left_out) = write(run).await;
     if !run.cancel.is_cancelled() {
         run.progress.phase("finishing");
         finish::release(run, &mut outcomes).await;
+    }
+    // Last: it is there, and is linked and let go as if it were whole.
+    for (index, why) in left_out {
+        if let Some(Some(outcome)) = outcomes.get_mut(index) {
+            let other = outcome.error.take().map(|error| format!("{error}; "));
+            outcome.error = Some(other.unwrap_or_default() + &why);
+        }
     }
     // Whatever happened: who was suspended is resumed.
     for outcome in outcomes.iter_mut().flatten() {
@@ -66,8 +76,9 @@ pub(super) async fn execute(run: &Execution<'_>) -> RestoreReport {
     }
 }
 
-/// Writes layer after layer, and links owners as soon as they are there.
-async fn write(run: &Execution<'_>) -> Vec<Option<StepOutcome>> {
+/// Writes layer after layer, and links owners as soon as they are there. With the outcomes go the
+/// steps of which the server left out something, and what.
+async fn write(run: &Execution<'_>) -> (Vec<Option<StepOutcome>>, Vec<(usize, String)>) {
     let Execution {
         plan,
         by_path,
@@ -80,7 +91,7 @@ async fn write(run: &Execution<'_>) -> Vec<Option<StepOutcome>> {
         layers.entry(layer).or_default().push((index, step));
     }
     let mut outcomes: Vec<Option<StepOutcome>> = plan.steps.iter().map(|_| None).collect();
-    let mut linked = BTreeSet::new();
+    let (mut linked, mut incomplete) = (BTreeSet::new(), Vec::new());
     for (layer, steps) in layers {
         progress
             .phase(&layer.map_or_else(String::new, |l| format!("restoring {l:?}").to_lowercase()));
@@ -90,11 +101,16 @@ async fn write(run: &Execution<'_>) -> Vec<Option<StepOutcome>> {
                 async move { (index, one(run, step, prepared).await) }
             })
             .buffer_unordered(WRITES_AT_ONCE);
-        while let Some((index, outcome)) = done.next().await {
+        while let Some((index, (outcome, left_out))) = done.next().await {
             Counters::add(&progress.counters().entries_done, 1);
-            if let Some(error) = &outcome.error {
-                progress.warn(&format!("{}: {error}", outcome.step.name));
+            let left_out = (!left_out.is_empty()).then(|| {
+                let fields = listed(&left_out);
+                format!("it is there, but the target left out {fields}: {LEFT_OUT_WHY}")
+            });
+            if let Some(why) = outcome.error.as_ref().or(left_out.as_ref()) {
+                progress.warn(&format!("{}: {why}", outcome.step.name));
             }
+            incomplete.extend(left_out.map(|why| (index, why)));
             if let Some(place) = outcomes.get_mut(index) {
                 *place = Some(outcome);
             }
@@ -108,38 +124,41 @@ async fn write(run: &Execution<'_>) -> Vec<Option<StepOutcome>> {
     if !run.cancel.is_cancelled() {
         finish::link(run, &mut outcomes, &mut linked, Last::Yes).await;
     }
-    outcomes
+    (outcomes, incomplete)
 }
 
-async fn one(run: &Execution<'_>, step: &Step, prepared: Option<&Prepared>) -> StepOutcome {
-    let api = run.api;
+/// Carries out one step; with its outcome go the fields that the server left out.
+async fn one(
+    run: &Execution<'_>,
+    step: &Step,
+    prepared: Option<&Prepared>,
+) -> (StepOutcome, Vec<String>) {
     let started = Instant::now();
     let result = if run.cancel.is_cancelled() {
         Err(StepError::Api(ApiError::Cancelled))
     } else {
         match (&step.action, prepared) {
-            (Action::Skip { .. }, _) => Ok(Vec::new()),
+            (Action::Skip { .. }, _) => Ok(Done::default()),
             (Action::Conflict { why }, _) => Err(StepError::LeftOut(why.clone())),
-            (Action::Reuse, Some(_)) => Ok(vec!["already as it should be".to_owned()]),
-            (Action::Create | Action::Rename { .. }, Some(p)) => {
-                create(api, p, run.on_conflict).await
-            }
-            (Action::Replace { .. }, Some(p)) => replace(api, p, run.on_conflict).await,
-            (_, None) if gitops::is_keeper(step) => gitops::suspend(api, step)
+            (Action::Reuse, Some(_)) => Ok(Done::with("already as it should be")),
+            (Action::Create | Action::Rename { .. }, Some(p)) => create(run, p).await,
+            (Action::Replace { .. }, Some(p)) => replace(run, p).await,
+            (_, None) if gitops::is_keeper(step) => gitops::suspend(run.api, step)
                 .await
-                .map(|()| vec!["suspended".to_owned()])
+                .map(|()| Done::with("suspended"))
                 .map_err(StepError::from),
             (_, None) => Err(StepError::NotInPoint),
         }
     };
-    let (error, remarks) = match result {
-        Ok(remarks) => (None, remarks),
-        Err(error) => (Some(error.to_string()), Vec::new()),
+    let (error, done) = match result {
+        Ok(done) => (None, done),
+        Err(error) => (Some(error.to_string()), Done::default()),
     };
-    StepOutcome {
+    let outcome = StepOutcome {
         step: step.clone(),
         error,
-        remarks,
+        remarks: done.remarks,
         milliseconds: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-    }
+    };
+    (outcome, done.left_out)
 }

@@ -9,7 +9,7 @@ use futures_util::stream::{self, StreamExt};
 use refloat_model::plan::{Action, StepOutcome};
 use serde_json::{Value, json};
 
-use super::execute::{Execution, WAIT_MAX, WAIT_POLL, WRITES_AT_ONCE};
+use super::execute::{Execution, WAIT_POLL, WRITES_AT_ONCE};
 use super::hold::{self, Hold};
 use super::prepare::Prepared;
 use crate::catalogue::Catalogue;
@@ -280,40 +280,4 @@ async fn owner_uid(api: &Api, owner: &Value, namespace: Option<&str>) -> Result<
         .await?;
     let uid = text(&live, "/metadata/uid").ok_or(ApiError::Incomplete("uid"))?;
     Ok(uid.to_owned())
-}
-
-/// Waits until the server serves what a definition defines.
-pub(super) async fn established(api: &Api, p: &Prepared) -> Result<(), ApiError> {
-    let started = Instant::now();
-    let group = text(&p.object, "/spec/group").unwrap_or_default();
-    loop {
-        let live = api.call(&Call::get(p.object_path())).await?;
-        let is_established = elements(&live, "/status/conditions").any(|condition| {
-            text(condition, "/type") == Some("Established")
-                && text(condition, "/status") == Some("True")
-        });
-        let served = elements(&p.object, "/spec/versions")
-            .filter(|version| version.get("served") == Some(&Value::Bool(true)))
-            .filter_map(|version| text(version, "/name"));
-        // Established says that the server may; that it does shows in its discovery.
-        let mut is_served = true;
-        for version in served {
-            let path = format!("/apis/{group}/{version}");
-            let list = api.call(&Call::get(path).attempts(1)).await;
-            let plural = text(&p.object, "/spec/names/plural");
-            is_served &= list.is_ok_and(|list| {
-                elements(&list, "/resources").any(|resource| text(resource, "/name") == plural)
-            });
-        }
-        if is_established && is_served {
-            return Ok(());
-        }
-        if started.elapsed() > WAIT_MAX {
-            return Err(ApiError::NotInTime {
-                what: format!("the definition {} being served", p.name()),
-                within: WAIT_MAX,
-            });
-        }
-        tokio::time::sleep(WAIT_POLL).await;
-    }
 }

@@ -2,7 +2,6 @@
 //!
 //! Invariant: nothing is deleted here that holds data, or that a claim belongs to.
 
-use std::collections::BTreeSet;
 use std::time::Instant;
 
 use futures_util::stream::{self, StreamExt};
@@ -10,12 +9,13 @@ use refloat_model::plan::Action;
 use serde_json::{Value, json};
 
 use super::compare::{Likeness, compare};
-use super::execute::{WAIT_MAX, WAIT_POLL};
+use super::definitions::redefined;
+use super::execute::{Execution, WAIT_MAX, WAIT_POLL};
 use super::layer::{Layer, layer};
 use super::plan::REQUESTS_AT_ONCE;
 use super::prepare::Prepared;
 use super::situation::Situation;
-use super::write::{Remarks, StepError, held, wanted};
+use super::write::{Done, StepError, held, store, wanted};
 use crate::client::{Api, Call, List};
 use crate::error::ApiError;
 use crate::kind::{Kind, elements, name, text};
@@ -36,19 +36,12 @@ pub(super) async fn foresee(
     actions: &mut [Action],
 ) {
     // What will be replaced first decides what may be changed then.
-    let redefined: BTreeSet<&str> = prepared
-        .iter()
-        .zip(actions.iter())
-        .filter(|(p, action)| {
-            p.layer == Layer::Definitions && matches!(action, Action::Replace { .. })
-        })
-        .map(|(p, _)| p.name())
-        .collect();
+    let redefined = redefined(prepared, actions);
     let tried = prepared.iter().zip(actions.iter()).enumerate();
     let tried: Vec<(usize, &Prepared, &Value)> = tried
         .filter(|(_, (p, action))| matches!(action, Action::Replace { .. }) && is_replaced(p))
         .filter_map(|(index, (p, _))| Some((index, p, situation.live.get(&p.title())?)))
-        .filter(|(_, p, live)| !redefined.contains(p.id.as_str()) && is_fixed(p, live))
+        .filter(|(_, p, live)| !redefined.contains(&p.id) && is_fixed(p, live))
         .collect();
     let mut answers = stream::iter(tried)
         .map(|(index, p, live)| async move { (index, verdict(api, p, live).await) })
@@ -105,11 +98,12 @@ async fn verdict(api: &Api, prepared: &Prepared, live: &Value) -> Option<Verdict
 
 /// Deletes the live object and makes it anew; `refusal` is why it cannot be changed.
 pub(super) async fn recreate(
-    api: &Api,
+    run: &Execution<'_>,
     prepared: &Prepared,
     live: &Value,
     refusal: ApiError,
-) -> Result<Remarks, StepError> {
+) -> Result<Done, StepError> {
+    let api = run.api;
     if let Some(why) = hung_on(api, prepared, live).await {
         return Err(StepError::Undeletable(format!("{why}: {refusal}")));
     }
@@ -127,11 +121,14 @@ pub(super) async fn recreate(
     });
     api.bytes(&Call::delete(path.clone(), &options)).await?;
     gone(api, prepared, &path).await?;
-    api.bytes(&Call::create(prepared.list_path(), &held(prepared)))
-        .await?;
-    Ok(vec![
-        "deleted and made again: a field that cannot be changed differs".to_owned(),
-    ])
+    let object = held(prepared);
+    let call = Call::create(prepared.list_path(), &object);
+    let left_out = store(run, prepared, &call, &object).await?;
+    let remark = "deleted and made again: a field that cannot be changed differs";
+    Ok(Done {
+        remarks: vec![remark.to_owned()],
+        left_out,
+    })
 }
 
 /// Waits until a deleted object is gone.

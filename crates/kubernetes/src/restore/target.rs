@@ -12,6 +12,7 @@ use refloat_model::tree_path::TreePath;
 use refloat_source::{Description, StoredPoint, Target, TargetError};
 
 use super::change::Changes;
+use super::definitions::redefined;
 use super::execute::Execution;
 use super::prepare::{Prepared, prepare};
 use super::unread::Gaps;
@@ -113,6 +114,7 @@ impl Target for KubernetesTarget {
                     api,
                     plan,
                     by_path: prepared.iter().map(|p| (&p.path, p)).collect(),
+                    redefined: redefined(&prepared, &actions),
                     on_conflict: request.on_conflict,
                     progress,
                     cancel,

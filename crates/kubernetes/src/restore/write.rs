@@ -1,22 +1,23 @@
 //! Writing one object: making it, completing it, replacing it.
 //!
-//! Invariant: what somebody else wrote since the plan was made is not overwritten.
+//! Invariants: what somebody else wrote since the plan was made is not overwritten; what the server
+//! leaves out of an object is told.
 
 use std::time::{Duration, Instant};
 
 use refloat_model::plan::OnConflict;
 use serde_json::{Value, json};
 
-use super::compare::{Likeness, Merge, compare, merge, summary, unite};
-use super::execute::WAIT_POLL;
-use super::finish::{self, UPDATES_MAX};
+use super::compare::{Likeness, Merge, compare, left_out, merge, summary, unite};
+use super::execute::{Execution, WAIT_POLL};
+use super::finish::UPDATES_MAX;
 use super::layer::Layer;
 use super::prepare::Prepared;
 use super::recreate::recreate;
 use super::sanitise::map_at;
 use super::volumes::PLACE;
-use super::{hold, volumes};
-use crate::client::{Api, Call};
+use super::{definitions, hold, volumes};
+use crate::client::Call;
 use crate::error::ApiError;
 
 /// How long a namespace's own service account may take to appear.
@@ -42,7 +43,35 @@ pub(super) enum StepError {
 }
 
 /// What a step came to.
-pub(super) type Remarks = Vec<String>;
+#[derive(Default)]
+pub(super) struct Done {
+    pub(super) remarks: Vec<String>,
+    /// Fields that the server left out of what it took.
+    pub(super) left_out: Vec<String>,
+}
+
+impl Done {
+    pub(super) fn with(remark: impl Into<String>) -> Self {
+        Self {
+            remarks: vec![remark.into()],
+            left_out: Vec::new(),
+        }
+    }
+}
+
+/// Writes `object` by `call`; gives the fields that the server left out.
+pub(super) async fn store(
+    run: &Execution<'_>,
+    prepared: &Prepared,
+    call: &Call,
+    object: &Value,
+) -> Result<Vec<String>, ApiError> {
+    if run.redefined.contains(&prepared.id) {
+        definitions::in_force(run.api, call, object).await;
+    }
+    let answer = run.api.call(call).await?;
+    Ok(left_out(object, &answer))
+}
 
 /// The object as it is written first.
 pub(super) fn held(prepared: &Prepared) -> Value {
@@ -53,53 +82,51 @@ pub(super) fn held(prepared: &Prepared) -> Value {
     object
 }
 
-pub(super) async fn create(
-    api: &Api,
-    prepared: &Prepared,
-    on_conflict: OnConflict,
-) -> Result<Remarks, StepError> {
+pub(super) async fn create(run: &Execution<'_>, prepared: &Prepared) -> Result<Done, StepError> {
     if prepared.is_shared() {
         // The cluster makes a namespace's own account by itself, sooner or later than we do.
-        return complete(api, prepared, on_conflict).await;
+        return complete(run, prepared).await;
     }
-    let call = Call::create(prepared.list_path(), &held(prepared));
+    let object = held(prepared);
+    let call = Call::create(prepared.list_path(), &object);
     let started = Instant::now();
-    loop {
-        match api.bytes(&call).await {
-            Ok(_) => break,
-            Err(error) if error.is_already_there() => {
-                return appeared(api, prepared, on_conflict).await;
-            }
+    let mut left_out = loop {
+        match store(run, prepared, &call, &object).await {
+            Ok(left_out) => break left_out,
+            Err(error) if error.is_already_there() => return appeared(run, prepared).await,
             Err(error) if awaits_account(prepared, &error, started) => {
                 tokio::time::sleep(WAIT_POLL).await;
             }
             Err(error) => return Err(error.into()),
         }
-    }
+    };
     if prepared.layer == Layer::Definitions {
-        finish::established(api, prepared).await?;
+        definitions::established(run.api, prepared).await?;
     }
-    put_status(api, prepared).await
+    let mut remarks = Vec::new();
+    if let Some(status) = &prepared.status {
+        left_out.extend(put_status(run, prepared, status).await?);
+        remarks.push("status put back".to_owned());
+    }
+    Ok(Done { remarks, left_out })
 }
 
 /// P13: puts the status back where an object asks for it.
-async fn put_status(api: &Api, prepared: &Prepared) -> Result<Remarks, StepError> {
-    let Some(status) = &prepared.status else {
-        return Ok(Vec::new());
-    };
+async fn put_status(
+    run: &Execution<'_>,
+    prepared: &Prepared,
+    status: &Value,
+) -> Result<Vec<String>, ApiError> {
     let patch = json!({ "status": status });
     let path = prepared.object_path();
-    match api
-        .bytes(&Call::merge_patch(format!("{path}/status"), &patch))
-        .await
-    {
+    let call = Call::merge_patch(format!("{path}/status"), &patch);
+    match store(run, prepared, &call, &patch).await {
         // Without a subresource the status is a field like others.
         Err(error) if error.is_not_found() => {
-            api.bytes(&Call::merge_patch(path, &patch)).await?;
+            store(run, prepared, &Call::merge_patch(path, &patch), &patch).await
         }
-        other => drop(other?),
+        other => other,
     }
-    Ok(vec!["status put back".to_owned()])
 }
 
 /// A pod is refused until the controllers have made its namespace's service account.
@@ -109,38 +136,31 @@ fn awaits_account(prepared: &Prepared, error: &ApiError, started: Instant) -> bo
         && matches!(error, ApiError::Refused { message, .. } if message.contains("serviceaccount"))
 }
 
-async fn appeared(
-    api: &Api,
-    prepared: &Prepared,
-    on_conflict: OnConflict,
-) -> Result<Remarks, StepError> {
-    let live = api.call(&Call::get(prepared.object_path())).await?;
+async fn appeared(run: &Execution<'_>, prepared: &Prepared) -> Result<Done, StepError> {
+    let live = run.api.call(&Call::get(prepared.object_path())).await?;
     match compare(prepared, &live) {
-        Likeness::Equal | Likeness::Unfinished(_) => {
-            Ok(vec!["was there already, equal".to_owned()])
-        }
-        Likeness::Different(_) if on_conflict == OnConflict::Replace => {
-            replace(api, prepared, on_conflict).await
+        Likeness::Equal | Likeness::Unfinished(_) => Ok(Done::with("was there already, equal")),
+        Likeness::Different(_) if run.on_conflict == OnConflict::Replace => {
+            replace(run, prepared).await
         }
         Likeness::Different(why) => Err(StepError::Appeared(why)),
     }
 }
 
 /// Adds what it lacks to an object that others have their say in.
-async fn complete(
-    api: &Api,
-    prepared: &Prepared,
-    on_conflict: OnConflict,
-) -> Result<Remarks, StepError> {
+async fn complete(run: &Execution<'_>, prepared: &Prepared) -> Result<Done, StepError> {
     let path = prepared.object_path();
     let mut attempt = 1;
     loop {
-        let live = match api.call(&Call::get(path.clone())).await {
+        let live = match run.api.call(&Call::get(path.clone())).await {
             Ok(live) => live,
             Err(error) if error.is_not_found() => {
                 let call = Call::create(prepared.list_path(), &prepared.object);
-                match api.bytes(&call).await {
-                    Ok(_) => return Ok(Vec::new()),
+                match store(run, prepared, &call, &prepared.object).await {
+                    Ok(left_out) => {
+                        let remarks = Vec::new();
+                        return Ok(Done { remarks, left_out });
+                    }
                     Err(error) if error.is_already_there() && attempt < UPDATES_MAX => attempt += 1,
                     Err(error) => return Err(error.into()),
                 }
@@ -148,13 +168,13 @@ async fn complete(
             }
             Err(error) => return Err(error.into()),
         };
-        let (mut wanted, others) = if on_conflict == OnConflict::Replace {
+        let (mut wanted, others) = if run.on_conflict == OnConflict::Replace {
             (prepared.object.clone(), Vec::new())
         } else {
             let Merge { wanted, others, .. } = merge(prepared, &live);
             (wanted, others)
         };
-        let may_differ = prepared.is_companion || on_conflict == OnConflict::Skip;
+        let may_differ = prepared.is_companion || run.on_conflict == OnConflict::Skip;
         if !others.is_empty() && !may_differ {
             return Err(StepError::Appeared(summary(&others)));
         }
@@ -166,11 +186,15 @@ async fn complete(
             metadata.insert("resourceVersion".into(), version.clone());
         }
         // Not applied: that takes away what we applied before and leave alone now.
-        match api.call(&Call::merge_patch(path.clone(), &wanted)).await {
-            Ok(_) if others.is_empty() => return Ok(vec!["merged".to_owned()]),
-            Ok(_) => {
-                let kept = summary(&others);
-                return Ok(vec![format!("merged, and kept as it is where it {kept}")]);
+        let call = Call::merge_patch(path.clone(), &wanted);
+        match store(run, prepared, &call, &wanted).await {
+            Ok(left_out) => {
+                let remark = match others.as_slice() {
+                    [] => "merged".to_owned(),
+                    others => format!("merged, and kept as it is where it {}", summary(others)),
+                };
+                let remarks = vec![remark];
+                return Ok(Done { remarks, left_out });
             }
             // Its lists are of what was read.
             Err(error) if error.status() == Some(409) && attempt < UPDATES_MAX => attempt += 1,
@@ -179,15 +203,12 @@ async fn complete(
     }
 }
 
-pub(super) async fn replace(
-    api: &Api,
-    prepared: &Prepared,
-    on_conflict: OnConflict,
-) -> Result<Remarks, StepError> {
+pub(super) async fn replace(run: &Execution<'_>, prepared: &Prepared) -> Result<Done, StepError> {
     if prepared.is_shared() {
-        return complete(api, prepared, on_conflict).await;
+        return complete(run, prepared).await;
     }
-    let live = match api.call(&Call::get(prepared.object_path())).await {
+    let path = prepared.object_path();
+    let live = match run.api.call(&Call::get(path.clone())).await {
         Ok(live) => live,
         Err(error) if error.is_not_found() => return Err(StepError::Changed),
         Err(error) => return Err(error.into()),
@@ -195,23 +216,26 @@ pub(super) async fn replace(
     let is_released = volumes::is_released(prepared, &live);
     match compare(prepared, &live) {
         Likeness::Equal if is_released => {}
-        Likeness::Equal => return Ok(vec!["already as it should be".to_owned()]),
+        Likeness::Equal => return Ok(Done::with("already as it should be")),
         // Owners and suspension are the business of the end.
-        Likeness::Unfinished(_) => return Ok(Vec::new()),
+        Likeness::Unfinished(_) => return Ok(Done::default()),
         Likeness::Different(_) => {}
     }
     if volumes::other_claim(prepared, &live).is_some() || volumes::is_doomed(prepared, &live) {
         return Err(StepError::Changed);
     }
     let wanted = wanted(prepared, &live)?;
-    match api
-        .bytes(&Call::replace(prepared.object_path(), &wanted))
-        .await
-    {
-        Ok(_) => Ok(vec!["replaced".to_owned()]),
+    match store(run, prepared, &Call::replace(path, &wanted), &wanted).await {
+        Ok(left_out) => {
+            if prepared.layer == Layer::Definitions {
+                definitions::established(run.api, prepared).await?;
+            }
+            let remarks = vec!["replaced".to_owned()];
+            Ok(Done { remarks, left_out })
+        }
         Err(error) if error.status() == Some(409) => Err(StepError::Changed),
         Err(error) if error.status() == Some(422) && prepared.fields.is_empty() => {
-            recreate(api, prepared, &live, error).await
+            recreate(run, prepared, &live, error).await
         }
         Err(error) => Err(error.into()),
     }

@@ -5,8 +5,14 @@
 use std::sync::OnceLock;
 
 use refloat_kubernetes::{Access, KubernetesSource, KubernetesTarget, Namespaces, Options};
+use refloat_model::cancel::Cancel;
 use refloat_model::glob::Glob;
+use refloat_model::plan::{RestoreReport, RestoreRequest};
+use refloat_model::progress::Silent;
+use refloat_source::Target as _;
 use refloat_testkit::kubernetes::{Level, start_pair};
+
+use crate::memory::MemoryPoint;
 
 pub use refloat_testkit::kubernetes::{Cluster, wait_for};
 
@@ -58,4 +64,22 @@ pub fn named(names: &[&str]) -> Namespaces {
 /// Patterns.
 pub fn globs(patterns: &[&str]) -> Vec<Glob> {
     patterns.iter().map(|n| Glob::new(n).unwrap()).collect()
+}
+
+/// What a restore into the cluster comes to, by a plan made for it.
+pub fn execute(cluster: &Cluster, point: &MemoryPoint, request: &RestoreRequest) -> RestoreReport {
+    execute_at(&cluster.target(), point, request)
+}
+
+/// What a restore comes to, by a plan made for it.
+pub fn execute_at(
+    target: &KubernetesTarget,
+    point: &MemoryPoint,
+    request: &RestoreRequest,
+) -> RestoreReport {
+    let plan = target.plan(point, request).unwrap();
+    let (progress, cancel) = (Silent::default(), Cancel::default());
+    target
+        .execute(&plan, point, request, &progress, &cancel)
+        .unwrap()
 }

@@ -4,12 +4,12 @@
 //! Invariant: what is not restored for that is named.
 
 use refloat_model::cancel::Cancel;
-use refloat_model::plan::{Action, OnConflict, RestorePlan, RestoreReport, RestoreRequest};
+use refloat_model::plan::{Action, OnConflict, RestorePlan, RestoreRequest};
 use refloat_model::progress::Silent;
 use refloat_source::Target as _;
 use serde_json::{Value, json};
 
-use crate::bed::{Adapter as _, Cluster, clusters, wait_for};
+use crate::bed::{Adapter as _, Cluster, clusters, execute, wait_for};
 use crate::memory::MemoryPoint;
 
 fn request(only: &str, on_conflict: OnConflict) -> RestoreRequest {
@@ -22,15 +22,6 @@ fn request(only: &str, on_conflict: OnConflict) -> RestoreRequest {
 
 fn plan(cluster: &Cluster, point: &MemoryPoint, request: &RestoreRequest) -> RestorePlan {
     cluster.target().plan(point, request).unwrap()
-}
-
-fn execute(cluster: &Cluster, point: &MemoryPoint, request: &RestoreRequest) -> RestoreReport {
-    let plan = plan(cluster, point, request);
-    let (progress, cancel) = (Silent::default(), Cancel::default());
-    cluster
-        .target()
-        .execute(&plan, point, request, &progress, &cancel)
-        .unwrap()
 }
 
 fn action<'p>(plan: &'p RestorePlan, name: &str) -> &'p Action {
@@ -254,44 +245,4 @@ fn two_namespaces_become_one() {
     let labels = &a.get(&["namespace", "both"])["metadata"]["labels"];
     assert_eq!([&labels["part-a"], &labels["part-b"]], ["1", "1"]);
     a.kubectl(&["-n", "both", "get", "secret", "part-a", "part-b"], "");
-}
-
-/// P10: whether a custom resource can be changed is up to the definition that comes with it.
-#[test]
-fn p10_a_resource_is_not_judged_by_a_definition_that_is_replaced() {
-    let Some((a, _)) = clusters() else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let install = |word: &str| {
-        let schema = json!({"type": "object", "properties": {"spec": {"type": "object",
-            "properties": {"word": {"type": "string", "pattern": word}}}}});
-        let definition = json!({"apiVersion": "apiextensions.k8s.io/v1",
-            "kind": "CustomResourceDefinition", "metadata": {"name": "words.test.example.org"},
-            "spec": {"group": "test.example.org", "scope": "Namespaced",
-                "names": {"plural": "words", "kind": "Word"},
-                "versions": [{"name": "v1", "served": true, "storage": true,
-                    "schema": {"openAPIV3Schema": schema}}]}});
-        let resource = json!({"apiVersion": "test.example.org/v1", "kind": "Word",
-            "metadata": {"name": "w", "namespace": "redefined"}, "spec": {"word": word}});
-        a.apply(&definition.to_string());
-        let file = folder.path().join("word.json");
-        std::fs::write(&file, resource.to_string()).unwrap();
-        wait_for("the definition is in force", || {
-            let mut apply = a.kubectl_command(&["apply", "-f"]);
-            apply.arg(&file).output().unwrap().status.success()
-        });
-    };
-    a.kubectl(&["create", "namespace", "redefined"], "");
-    install("old");
-    let point = MemoryPoint::capture(&a.source(&["redefined"]));
-    install("new");
-    let mut request = request("redefined", OnConflict::Replace);
-    let definition = "customresourcedefinitions.apiextensions.k8s.io/words.test.example.org";
-    request.only.push(format!("object:{definition}"));
-    let plan = plan(a, &point, &request);
-    let word = action(&plan, "words.test.example.org/redefined/w");
-    assert!(matches!(word, Action::Replace { .. }), "{word:?}");
-    let report = execute(a, &point, &request);
-    assert!(report.is_complete(), "{report:?}");
-    let live = a.get(&["-n", "redefined", "words.test.example.org", "w"]);
-    assert_eq!(live["spec"]["word"], "old");
 }

@@ -13,6 +13,7 @@ mod bed;
 mod broken;
 mod capture;
 mod credentials;
+mod definitions;
 mod gitops;
 mod keeping;
 mod memory;

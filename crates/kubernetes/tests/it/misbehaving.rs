@@ -19,10 +19,10 @@ use crate::bed::{Cluster, clusters, globs, named};
 use crate::memory::MemorySink;
 
 /// What the proxy answers to a request line instead of the server; none to pass it on.
-type Rule = dyn Fn(&str) -> Option<String> + Send + Sync;
+pub(crate) type Rule = dyn Fn(&str) -> Option<String> + Send + Sync;
 
 /// A plain way to the server, and what goes wrong on it.
-fn misbehave(cluster: &Cluster, folder: &Path, rule: Arc<Rule>) -> (Access, PlainWay) {
+pub(crate) fn misbehave(cluster: &Cluster, folder: &Path, rule: Arc<Rule>) -> (Access, PlainWay) {
     let way = cluster.plain_way();
     let upstream = format!("127.0.0.1:{}", way.port);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -75,11 +75,15 @@ fn pass(client: &TcpStream, upstream: &str, rule: &Rule) {
     let _gone = std::io::copy(&mut server, &mut client);
 }
 
-fn status(code: u16, reason: &str, extra: &str) -> String {
+pub(crate) fn status(code: u16, reason: &str, extra: &str) -> String {
     let body = format!(
         "{{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"status\":\"Failure\",\"reason\":\"{reason}\",\
          \"message\":\"{reason}\",\"code\":{code}}}"
     );
+    answer(code, &body, extra)
+}
+
+pub(crate) fn answer(code: u16, body: &str, extra: &str) -> String {
     format!(
         "HTTP/1.1 {code} X\r\nContent-Type: application/json\r\nConnection: close\r\n{extra}\
          Content-Length: {}\r\n\r\n{body}",

@@ -2,13 +2,11 @@
 //!
 //! Invariant: whatever is restored, a claim that is bound stays bound to its volume.
 
-use refloat_model::cancel::Cancel;
-use refloat_model::plan::{Action, OnConflict, Permission, RestoreReport, RestoreRequest};
-use refloat_model::progress::Silent;
+use refloat_model::plan::{Action, OnConflict, Permission, RestoreRequest};
 use refloat_source::Target as _;
 use serde_json::json;
 
-use crate::bed::{Adapter as _, Cluster, clusters, globs, wait_for};
+use crate::bed::{Adapter as _, Cluster, clusters, execute, globs, wait_for};
 use crate::memory::MemoryPoint;
 
 /// A claim `data` in a namespace of its own, bound to a volume.
@@ -45,15 +43,6 @@ fn request(space: &str, on_conflict: OnConflict) -> RestoreRequest {
         on_conflict,
         ..RestoreRequest::default()
     }
-}
-
-fn execute(cluster: &Cluster, point: &MemoryPoint, request: &RestoreRequest) -> RestoreReport {
-    let target = cluster.target();
-    let plan = target.plan(point, request).unwrap();
-    let (progress, cancel) = (Silent::default(), Cancel::default());
-    target
-        .execute(&plan, point, request, &progress, &cancel)
-        .unwrap()
 }
 
 #[test]
