@@ -32,6 +32,38 @@ pub enum ExitStatus {
 }
 
 impl ExitStatus {
+    /// Every one, by number.
+    pub const ALL: [Self; 11] = [
+        Self::Success,
+        Self::Fatal,
+        Self::Usage,
+        Self::Incomplete,
+        Self::Differences,
+        Self::NoRepository,
+        Self::Locked,
+        Self::WrongPassword,
+        Self::HungUp,
+        Self::Interrupted,
+        Self::Terminated,
+    ];
+
+    /// What it says to whoever reads the manual.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Success => "Everything that was asked for was done.",
+            Self::Fatal => "It could not be done; the error says why.",
+            Self::Usage => "The command line or the configuration is wrong.",
+            Self::Incomplete => "Part of it was not done; the report names what.",
+            Self::Differences => "Differences were found.",
+            Self::NoRepository => "There is no repository at this place.",
+            Self::Locked => "Somebody else holds a lock on the repository.",
+            Self::WrongPassword => "No key of the repository opens with this password.",
+            Self::HungUp => "Stopped by SIGHUP: the terminal went away.",
+            Self::Interrupted => "Stopped by SIGINT.",
+            Self::Terminated => "Stopped by SIGTERM.",
+        }
+    }
+
     /// The number that the process ends with.
     pub const fn code(self) -> u8 {
         self as u8
