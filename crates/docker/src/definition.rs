@@ -11,6 +11,7 @@ mod container;
 mod host;
 mod image;
 mod network;
+mod podman;
 pub(crate) mod project;
 mod swarm;
 mod volume;
@@ -25,6 +26,7 @@ pub use host::{DaemonFile, EngineKind, HostDefinition, PluginDefinition};
 pub use image::ImageDefinition;
 pub use network::NetworkDefinition;
 pub(crate) use network::is_built_in_name;
+pub use podman::PodmanOnly;
 pub use project::{
     Condition, Dependency, FileRole, Membership, ProjectDefinition, ProjectFile, ServiceDefinition,
 };

@@ -12,6 +12,7 @@ mod estate;
 mod in_use;
 mod inventory;
 mod items;
+mod podman;
 mod project_files;
 mod references;
 mod rootfs;

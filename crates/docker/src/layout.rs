@@ -125,6 +125,18 @@ impl Layout {
         self.folder("swarm").child("secret-values").child(name)
     }
 
+    /// `/docker/<source>/secrets/<name>`: where a secret of Podman would be.
+    #[must_use]
+    pub fn secret(&self, name: &str) -> TreePath {
+        self.folder("secrets").child(name)
+    }
+
+    /// `/docker/<source>/pods/<name>`: where a pod of Podman would be.
+    #[must_use]
+    pub fn pod(&self, name: &str) -> TreePath {
+        self.folder("pods").child(name)
+    }
+
     /// `/images/<source>/<repository>/<tag>`: [`IMAGE_FILE`] and an OCI layout.
     ///
     /// `reference` is `repository:tag`; an image without any is found by its id below

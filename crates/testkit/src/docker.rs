@@ -167,6 +167,23 @@ impl Engine {
         succeeded(&command, output)
     }
 
+    /// Runs the `podman` client on this engine, which must be one, and gives its output without the
+    /// last line end.
+    ///
+    /// # Panics
+    /// The client failed.
+    pub fn podman<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> String {
+        let mut command = Command::new("podman");
+        command
+            .arg("--url")
+            .arg(format!("unix://{}", self.socket().display()))
+            .args(arguments);
+        let output = command
+            .output()
+            .unwrap_or_else(|error| panic!("cannot run podman: {error}"));
+        succeeded(&command, output)
+    }
+
     /// Like [`docker`](Self::docker), with standard input.
     ///
     /// # Panics

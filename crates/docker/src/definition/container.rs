@@ -9,7 +9,7 @@ use refloat_model::tree_path::TreePath;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Document, Membership, Object, take_object, take_string, without};
+use super::{Document, Membership, Object, PodmanOnly, take_object, take_string, without};
 
 /// `/docker/<source>/containers/<name>.json`
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -38,6 +38,9 @@ pub struct ContainerDefinition {
     pub mounts: Vec<MountDefinition>,
     /// `linux`; with the architecture where the engine says so.
     pub platform: String,
+    /// What Docker's API does not tell of it.
+    #[serde(default, skip_serializing_if = "PodmanOnly::is_empty")]
+    pub podman: PodmanOnly,
     /// What the engine says besides and this program does not know; no running state.
     #[serde(default, skip_serializing_if = "Object::is_empty")]
     pub other: Object,
@@ -193,6 +196,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) names: &'a dyn Fn(&str) -> Option<String>,
     /// Registry digests of an image by id, sorted.
     pub(crate) digests: &'a dyn Fn(&str) -> Vec<String>,
+    /// What Podman's own API tells of a container, by id.
+    pub(crate) podman: &'a dyn Fn(&str) -> PodmanOnly,
     /// Where a mount's data lies in the recovery point.
     pub(crate) data: &'a dyn Fn(&MountDefinition) -> Option<TreePath>,
 }
@@ -237,6 +242,7 @@ impl ContainerDefinition {
             networks,
             mounts,
             platform,
+            podman: (around.podman)(&id),
             other: without(inspect, STATE_KEYS),
         }
     }

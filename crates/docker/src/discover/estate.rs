@@ -10,6 +10,7 @@ use refloat_model::cancel::Cancel;
 use refloat_model::finding::Finding;
 use serde_json::Value;
 
+use super::podman::{self, Libpod};
 use super::rootfs::Changes;
 use super::swarm;
 use crate::client::{Client, encode};
@@ -30,6 +31,7 @@ pub(crate) struct Estate {
     pub(crate) volumes: BTreeMap<String, StoredVolume>,
     pub(crate) networks: BTreeMap<String, NetworkDefinition>,
     pub(crate) swarm: Vec<SwarmObject>,
+    pub(crate) libpod: Libpod,
     pub(crate) findings: Vec<Finding>,
 }
 
@@ -106,6 +108,7 @@ impl Estate {
             volumes: BTreeMap::new(),
             networks: BTreeMap::new(),
             swarm: Vec::new(),
+            libpod: Libpod::default(),
             findings: Vec::new(),
         };
         for volume in list(get("list the volumes of", "/volumes")?.get("Volumes")) {
@@ -118,7 +121,10 @@ impl Estate {
         let images = get("list the images of", "/images/json")?;
         estate.read_images(client, &list(Some(&images)), cancel)?;
         let containers = get("list the containers of", "/containers/json?all=true")?;
-        estate.read_containers(client, options, &list(Some(&containers)), cancel)?;
+        let containers = list(Some(&containers));
+        let ids: Vec<String> = containers.iter().map(|c| text(c, "Id")).collect();
+        podman::read(client, &mut estate, &ids);
+        estate.read_containers(client, options, &containers, cancel)?;
         if manages_swarm {
             swarm::read(client, &mut estate).map_err(failed("read the swarm of"))?;
         }
@@ -284,6 +290,7 @@ impl Estate {
                     let image = self.images.get(image);
                     image.map(|i| i.repo_digests.clone()).unwrap_or_default()
                 },
+                podman: &|id| self.libpod.containers.get(id).cloned().unwrap_or_default(),
                 data,
             },
         )

@@ -59,6 +59,7 @@ pub(crate) fn inventory(source: &str, options: &Options, estate: Estate) -> Disc
     build.images();
     build.projects();
     build.swarm();
+    build.podman();
     let Build {
         items,
         subjects,

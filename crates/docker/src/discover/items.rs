@@ -8,6 +8,7 @@ use refloat_model::item::ItemKind;
 use refloat_model::subject::SubjectKind;
 
 use super::inventory::{Build, item, skip};
+use super::podman::options_lost;
 use super::references::References;
 use super::{RunningContainer, Subject, image_names, image_subject};
 use crate::consistency::{DumpMode, Hold, excludes};
@@ -48,6 +49,7 @@ impl Build<'_> {
                     ));
                 }
             }
+            found.risks.extend(options_lost(&definition.podman));
             if container.consistency.exclude {
                 skip(&mut found, EXCLUDED, BY_LABEL);
             } else if container.swarm_service().is_some() {

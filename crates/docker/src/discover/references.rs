@@ -6,6 +6,7 @@ use refloat_model::subject::{Subject, SubjectKind};
 use serde_json::Value;
 
 use super::binds::BindRule;
+use super::podman::pod_name;
 use super::{Estate, image_subject};
 use crate::definition::{
     ContainerDefinition, MountKind, NetworkDefinition, SHARED_MODES, VolumeDefinition,
@@ -86,6 +87,13 @@ impl References<'_> {
         }
         found.extend(self.drivers_of(container));
         found.extend(self.containers_of(container));
+        let only = &container.podman;
+        let pod = only
+            .pod
+            .iter()
+            .map(|pod| self.subject(SubjectKind::Object, pod_name(pod)));
+        let secrets = only.secrets.iter();
+        found.extend(pod.chain(secrets.map(|name| self.subject(SubjectKind::Secret, name))));
         found.sort();
         found.dedup();
         found

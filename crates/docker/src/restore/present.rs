@@ -12,7 +12,7 @@ use super::reach::Reach;
 use crate::client::{Client, encode};
 use crate::definition::{
     ContainerDefinition, EngineKind, HostDefinition, ImageDefinition, MountKind, NetworkDefinition,
-    Object, ObjectKind, Surroundings, VolumeDefinition,
+    Object, ObjectKind, PodmanOnly, Surroundings, VolumeDefinition,
 };
 use crate::discover::{BindRule, ListedObject, is_manager, swarm_objects};
 use crate::error::EngineError;
@@ -271,6 +271,7 @@ pub(super) fn inspect_container(
         host_name: "",
         names: &|id| names.get(id).cloned(),
         digests: &|_| Vec::new(),
+        podman: &|_| PodmanOnly::default(),
         data: &|_| None,
     };
     Ok(Some(ContainerDefinition::from_inspect(inspect, &around)))

@@ -1,11 +1,13 @@
 //! Podman's socket is the same source.
 
+use std::ffi::OsStr;
 use std::time::{Duration, Instant};
 
 use refloat_docker::definition::{
     ContainerDefinition, EngineKind, HostDefinition, ImageDefinition, from_bytes,
 };
 use refloat_docker::{Options, VolumeAccess};
+use refloat_model::subject::{Subject, SubjectKind};
 use refloat_testkit::docker::Engine;
 
 use crate::estate::{capture, connect, discover, item, rule, try_capture};
@@ -126,4 +128,64 @@ fn a_podman_volume_that_is_not_mounted_is_not_taken_for_empty() {
         assert_eq!(tree.text("media/data/a"), "hello");
         engine.docker(["stop", "-t", "0", "app"]);
     }
+}
+
+/// The containers `app`, in a pod and with secrets, and `plain`.
+fn pods_and_secrets(engine: &Engine) {
+    engine.import_busybox("localhost/bb:1");
+    let secret = engine.folder().join("secret");
+    std::fs::write(&secret, "hunter2").unwrap();
+    for name in ["token", "certificate", "unused"] {
+        let create = ["secret", "create", name].map(OsStr::new);
+        engine.podman(create.into_iter().chain([secret.as_os_str()]));
+    }
+    let podman = |words: &str| engine.podman(words.split(' '));
+    podman("pod create --name web --infra-image localhost/bb:1 --infra-command sleep");
+    podman(
+        "create --pod web --name app --secret token,type=env,target=TOKEN \
+         --secret certificate,mode=0400 --tz=local localhost/bb:1 sleep --umask",
+    );
+    podman("create --name plain localhost/bb:1 sleep 1000");
+}
+
+/// Docker's API shows neither, and a container that comes back without them looks whole.
+#[test]
+fn pods_and_secrets_of_podman_are_missed_by_name() {
+    let Some(engine) = Engine::start_podman() else {
+        return;
+    };
+    pods_and_secrets(&engine);
+    let source = connect(&engine, Options::default());
+    let inventory = discover(&source);
+    let [app, plain] = ["app", "plain"].map(|n| format!("/docker/web/containers/{n}.json"));
+    for (kind, name) in [
+        (SubjectKind::Secret, "certificate"),
+        (SubjectKind::Secret, "token"),
+        (SubjectKind::Object, "pod/web"),
+    ] {
+        let subject = Subject::new("web", kind, name);
+        let needs = |path: &str| item(&inventory, path).requires.contains(&subject);
+        assert_eq!([needs(&app), needs(&plain)], [true, false], "{subject}");
+    }
+    assert_eq!(rule(item(&inventory, "/docker/web/pods/web")), "podman-pod");
+    for name in ["certificate", "token", "unused"] {
+        let path = format!("/docker/web/secrets/{name}");
+        assert_eq!(rule(item(&inventory, &path)), "not-given-out");
+    }
+    let risk = "it was created with --tz, which Docker's API cannot ask for: it comes back without";
+    assert_eq!(item(&inventory, &app).risks, [risk]);
+    assert!(item(&inventory, &plain).risks.is_empty());
+
+    let stored = |path: &str, name: &str| {
+        let (tree, _) = capture(&source, &inventory, path);
+        tree.text(name)
+    };
+    let text = stored(&app, "app.json");
+    assert!(!text.contains("hunter2"), "{text}");
+    let definition: ContainerDefinition = from_bytes(text.as_bytes()).unwrap();
+    let expected = "pod web, secret certificate, secret token, --tz";
+    assert_eq!(definition.podman.to_string(), expected);
+    let text = stored(&plain, "plain.json");
+    let definition: ContainerDefinition = from_bytes(text.as_bytes()).unwrap();
+    assert!(definition.podman.is_empty());
 }

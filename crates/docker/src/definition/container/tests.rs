@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::definition::{from_bytes, to_bytes};
+use crate::definition::{PodmanOnly, from_bytes, to_bytes};
 
 const DOCKER: &str = include_str!("../../../tests/fixtures/docker-20.10-container.json");
 const SHARED: &str = include_str!("../../../tests/fixtures/docker-20.10-shared-network.json");
@@ -17,6 +17,7 @@ fn read_value(inspect: Object) -> ContainerDefinition {
     ContainerDefinition::from_inspect(
         inspect,
         &Surroundings {
+            podman: &|_| PodmanOnly::default(),
             host_name: "machine",
             names: &|id| id.starts_with("5ddfec6f71cb").then(|| "base".to_owned()),
             digests: &|_| vec!["demo/box@sha256:77".to_owned()],

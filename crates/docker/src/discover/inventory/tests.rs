@@ -8,6 +8,7 @@ use super::*;
 use crate::consistency::{Consistency, DumpMode, Hold};
 use crate::definition::{HostDefinition, Object, VolumeDefinition};
 use crate::discover::StoredVolume;
+use crate::discover::podman::Libpod;
 use crate::options::ImageSelection;
 
 fn object(value: serde_json::Value) -> Object {
@@ -30,6 +31,7 @@ fn estate() -> Estate {
         volumes: BTreeMap::new(),
         networks: BTreeMap::new(),
         swarm: Vec::new(),
+        libpod: Libpod::default(),
         findings: Vec::new(),
     }
 }

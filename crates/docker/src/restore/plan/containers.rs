@@ -116,6 +116,15 @@ impl Planner<'_> {
             .filter(|(name, _)| self.selection.containers.contains(*name))
             .map(|(name, held)| (name.as_str(), &held.definition))
             .collect();
+        for (name, definition) in &selected {
+            if !definition.podman.is_empty() {
+                let only = &definition.podman;
+                self.findings.push(Finding::warning(
+                    format!("container {name}"),
+                    format!("it comes back without what only Podman's own API can ask for: {only}"),
+                ));
+            }
+        }
         let (order, circles) = starting_order(&self.waits_by_old_name(&selected));
         for name in circles {
             self.findings.push(Finding::warning(
