@@ -55,6 +55,24 @@ impl VolumeDefinition {
 }
 
 impl VolumeDefinition {
+    /// Where its data is if that is neither the engine's own folder nor one of its host: a share, a device,
+    /// what a plugin keeps. Memory keeps nothing.
+    pub(crate) fn foreign_place(&self) -> Option<String> {
+        if self.driver != "local" {
+            return Some(format!("volume driver {}", self.driver));
+        }
+        let option = |key: &str| self.options.get(key).map(String::as_str);
+        let kind = option("type").unwrap_or_default();
+        let device = option("device").filter(|_| kind != "tmpfs" && self.bound_folder().is_none());
+        device.map(|device| format!("{kind} {device}").trim_start().to_owned())
+    }
+
+    /// Where its data is if not in the engine's own folder.
+    pub(crate) fn place(&self) -> Option<String> {
+        let folder = self.bound_folder().map(str::to_owned);
+        folder.or_else(|| self.foreign_place())
+    }
+
     /// Drops what is running state from the engine's answer.
     pub(crate) fn from_inspect(mut inspect: Object) -> Self {
         let name = take_string(&mut inspect, "Name");
@@ -98,6 +116,7 @@ mod tests {
         };
         let volume = VolumeDefinition::from_inspect(inspect);
         assert_eq!(volume.project(), Some("shop"));
+        assert_eq!(volume.place().as_deref(), Some("nfs :/export/media"));
         assert_eq!(volume.options["device"], ":/export/media");
         let text = String::from_utf8(super::super::to_bytes(&volume).unwrap()).unwrap();
         assert_eq!(
@@ -127,5 +146,39 @@ mod tests {
             super::super::from_bytes::<VolumeDefinition>(text.as_bytes()).unwrap(),
             volume
         );
+    }
+
+    #[test]
+    fn data_that_lies_elsewhere_is_known_by_driver_and_options() {
+        let check = |driver: &str, options: &[(&str, &str)], place: Option<&str>| {
+            let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+            let volume = VolumeDefinition {
+                name: "v".into(),
+                driver: driver.into(),
+                options: options.iter().map(owned).collect(),
+                labels: BTreeMap::new(),
+                scope: "local".into(),
+                anonymous: false,
+                other: Object::new(),
+            };
+            assert_eq!(volume.place().as_deref(), place, "{driver} {options:?}");
+        };
+        check("local", &[], None);
+        check(
+            "local",
+            &[("type", "tmpfs"), ("device", "tmpfs"), ("o", "size=1m")],
+            None,
+        );
+        check(
+            "local",
+            &[("o", "bind"), ("type", "none"), ("device", "/srv/a")],
+            Some("/srv/a"),
+        );
+        check(
+            "local",
+            &[("device", "/dev/sdb1"), ("type", "ext4")],
+            Some("ext4 /dev/sdb1"),
+        );
+        check("rclone", &[], Some("volume driver rclone"));
     }
 }

@@ -84,6 +84,55 @@ fn ports_and_subnets_in_use_are_found_before_anything_is_touched() {
     program.wait().unwrap();
 }
 
+/// It outlives the volume, and no name of a volume keeps it apart.
+#[test]
+fn the_folder_that_a_volume_shows_is_not_overwritten_unasked() {
+    let Some(engine) = engine() else { return };
+    engine.import_busybox("bb:1");
+    let real = engine.folder().join("real");
+    fs::create_dir(&real).unwrap();
+    fs::write(real.join("a"), "stored").unwrap();
+    let device = format!("device={}", real.display());
+    let options = ["--opt", "type=none", "--opt", "o=bind", "--opt", &device];
+    engine.docker([&["volume", "create"][..], &options, &["media"]].concat());
+    engine.docker([
+        "run",
+        "-d",
+        "--name=app",
+        "-v",
+        "media:/data",
+        "bb:1",
+        "sleep",
+        "1000",
+    ]);
+    let point = Point::capture(&engine);
+    engine.docker(["rm", "-f", "app"]);
+    engine.docker(["volume", "rm", "media"]);
+    fs::write(real.join("a"), "newer").unwrap();
+
+    let target = target(&engine);
+    let asked = |on_conflict| RestoreRequest {
+        on_conflict,
+        ..only(&["volume:media"])
+    };
+    for on_conflict in [OnConflict::Fail, OnConflict::Rename] {
+        let planned = plan(&target, &point, &asked(on_conflict));
+        let Action::Conflict { why } = &planned.steps[0].action else {
+            panic!("{planned:#?}");
+        };
+        assert!(why.contains(real.to_str().unwrap()), "{why}");
+    }
+    assert_eq!(fs::read(real.join("a")).unwrap(), b"newer");
+    restore_all(&target, &point, &asked(OnConflict::Replace));
+    assert_eq!(fs::read(real.join("a")).unwrap(), b"stored");
+
+    // On a new host there is no such folder, and engines do not make it.
+    engine.docker(["volume", "rm", "media"]);
+    fs::remove_dir_all(&real).unwrap();
+    restore_all(&target, &point, &asked(OnConflict::Fail));
+    assert_eq!(fs::read(real.join("a")).unwrap(), b"stored");
+}
+
 #[test]
 fn a_volume_comes_back_under_a_new_name_and_into_the_existing_one() {
     let Some(engine) = engine() else { return };

@@ -96,6 +96,10 @@ impl Execution<'_> {
         in_place: bool,
     ) -> Result<Remarks, Failure> {
         if !in_place {
+            if let Some(folder) = wanted.bound_folder().filter(|_| self.reach.is_local()) {
+                // The engine does not make it.
+                make_folder(Path::new(folder))?;
+            }
             let failed = Failure::engine("create", format!("volume {}", wanted.name));
             self.tools
                 .client
@@ -105,6 +109,8 @@ impl Execution<'_> {
         if step.path.name() == Some(VOLUME_FILE.as_bytes()) {
             if in_place {
                 self.empty_volume(&wanted.name)?;
+            } else {
+                self.empty_place(wanted)?;
             }
             return Ok(vec!["empty, to be filled from a dump".to_owned()]);
         }
@@ -126,7 +132,11 @@ impl Execution<'_> {
                 let title = format!("volume {}", wanted.name);
                 self.write_directly(&title, &data, &place)
             }
-            None => self.deliver_volume(&wanted.name, &data, in_place),
+            None => {
+                // What lies elsewhere was there before the volume.
+                let is_kept = wanted.bound_folder().is_some() || wanted.foreign_place().is_some();
+                self.deliver_volume(&wanted.name, &data, in_place || is_kept)
+            }
         }
     }
 
@@ -142,6 +152,21 @@ impl Execution<'_> {
             )));
         };
         strangers::remove_all(&place)
+    }
+
+    /// Empties what a volume shows that was made anew and keeps its data elsewhere.
+    fn empty_place(&mut self, wanted: &VolumeDefinition) -> Result<(), Failure> {
+        match wanted.bound_folder() {
+            Some(folder) if self.reach.is_local() => strangers::remove_all(Path::new(folder)),
+            None if wanted.foreign_place().is_none() => Ok(()),
+            _ => {
+                let message = "what lies in it already cannot be seen from here and stays: a server \
+                               may take it for its data, and the dump is loaded on top";
+                let subject = format!("volume {}", wanted.name);
+                self.findings.push(Finding::warning(subject, message));
+                Ok(())
+            }
+        }
     }
 
     /// Whether a container of the target is started by the step that loads its dump, not before.

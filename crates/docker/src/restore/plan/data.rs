@@ -260,7 +260,21 @@ impl Planner<'_> {
                 let asked = (ItemKind::Volume, name.clone());
                 let asked = self.selection.explicit.contains(&asked);
                 let relation = self.volume_relation(&held.definition, data.as_ref(), asked);
-                let action = self.action(ItemKind::Volume, name, relation);
+                let place = match &relation {
+                    Relation::Differs(_) | Relation::Unseen(_) => held.definition.place(),
+                    _ => None,
+                };
+                let action = match (self.action(ItemKind::Volume, name, relation), place) {
+                    (Action::Rename { .. }, Some(place)) => {
+                        self.names.remove(ItemKind::Volume, name);
+                        Action::Conflict {
+                            why: format!("its data lies on {place}, whatever the volume is called"),
+                        }
+                    }
+                    (action, _) => action,
+                };
+                let places = held.definition.bound_folder();
+                let action = self.guarded(action, asked, places.as_slice());
                 match (emptied, &action) {
                     (true, Action::Replace { .. }) => {
                         self.emptied_action(&held.definition.name, action)
@@ -286,7 +300,7 @@ impl Planner<'_> {
     ) -> Relation {
         let name = &wanted.name;
         let Some((found, mountpoint)) = self.ground.present.volumes.get(name) else {
-            return Relation::Absent;
+            return self.data_elsewhere(wanted, data);
         };
         match self.ground.notes.progress(ItemKind::Volume, name) {
             // What was asked for by name is looked at, whatever was noted.
@@ -314,6 +328,36 @@ impl Planner<'_> {
             None => Relation::Differs(format!(
                 "the target has a volume {name} whose data cannot be looked at from here"
             )),
+        }
+    }
+
+    /// What a volume that is not there would show once it is made: its data may lie in a folder of the
+    /// host or on another machine, where it outlived the volume, or where others use it.
+    fn data_elsewhere(&self, wanted: &VolumeDefinition, data: Option<&TreePath>) -> Relation {
+        let Some(folder) = wanted.bound_folder() else {
+            return match wanted.foreign_place() {
+                Some(place) => Relation::Unseen(format!(
+                    "its data lies on {place}, where it may be in use, and cannot be looked at from \
+                     here"
+                )),
+                None => Relation::Absent,
+            };
+        };
+        if !self.ground.reach.is_local() {
+            return Relation::Unseen(format!("its folder {folder} cannot be looked at from here"));
+        }
+        let place = Path::new(folder);
+        let place = place.canonicalize().unwrap_or_else(|_| place.to_owned());
+        if is_free(&place) {
+            return Relation::Absent;
+        }
+        match data.map(|data| likeness::compare(self.point, data, &place)) {
+            // The volume has still to be made of it.
+            Some(None) => Relation::Absent,
+            Some(Some(difference)) => Relation::Differs(format!(
+                "its folder {folder} is there with other data ({difference})"
+            )),
+            None => Relation::Differs(format!("its folder {folder} is there with data")),
         }
     }
 
