@@ -9,6 +9,6 @@ mod lookup;
 mod point;
 
 pub use content::BlobStream;
-pub use gaps::gaps;
+pub use gaps::{folder, gaps};
 pub use lookup::{StoredTree, TreePathError};
 pub use point::RepositoryPoint;

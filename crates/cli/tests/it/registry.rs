@@ -412,6 +412,30 @@ fn what_is_not_what_it_says_is_named_and_nothing_else_is_lost() {
     }
 }
 
+/// Of a tag that could not be resolved no point holds anything: only its report tells.
+#[test]
+fn what_a_point_lacks_is_told_by_the_restore_into_a_registry_too() {
+    let Some(new) = Server::start() else { return };
+    let good = spoilt(|_, _| ());
+    let fake = Fake::start(
+        move |asked, _| match asked.path.ends_with("/manifests/bad") {
+            true => Answer::new(500, ""),
+            false => good.answer(asked),
+        },
+    );
+    let env = CliEnv::with_repository();
+    let from = format!("registry:{}", fake.address::<String>());
+    ends(&env, 3, &["backup", "--source", &from]);
+    for to in [address(&new), "oci:out".to_owned()] {
+        let restored = ends(&env, 3, &["restore", "latest", "--to", &to]);
+        assert!(
+            restored.contains("image app: is in this point in part only"),
+            "{restored}"
+        );
+        assert!(!restored.contains("restore complete"), "{restored}");
+    }
+}
+
 #[test]
 fn refusals_are_clear_and_nothing_hangs() {
     let env = CliEnv::with_repository();

@@ -44,6 +44,16 @@ pub fn gaps(tree: &StoredTree, record: &PointRecord, path: &TreePath) -> Vec<Fin
     found
 }
 
+/// The folder at the root in which sources of a kind have what they hold, `/docker` for one.
+#[must_use]
+pub fn folder(kind: &str) -> &str {
+    match kind {
+        // Where every repository's images are, whoever has them.
+        "registry" => "images",
+        kind => kind,
+    }
+}
+
 struct Search<'a> {
     record: &'a PointRecord,
     path: &'a TreePath,
@@ -144,7 +154,7 @@ impl<'a> Search<'a> {
         let is_old = self.record.sources.values().any(|s| s.errors.is_none());
         let kind = self.path.components().first();
         let is_here = |source: &SourceRecord| {
-            kind.is_some_and(|kind| *kind == escape(&source.kind).into_bytes())
+            kind.is_some_and(|kind| *kind == escape(folder(&source.kind)).into_bytes())
         };
         let has_source = self.record.sources.values().any(is_here);
         let rest = self
@@ -173,7 +183,7 @@ impl<'a> Search<'a> {
 
     /// Whether the place is one of this source, or holds sources: `/docker/web/…`, `/docker`.
     fn is_of(&self, source: &str, kind: &str) -> bool {
-        let place = [kind, source].map(|name| escape(name).into_bytes());
+        let place = [folder(kind), source].map(|name| escape(name).into_bytes());
         self.path
             .components()
             .iter()

@@ -5,10 +5,10 @@
 use std::fmt::Write as _;
 
 use refloat_engine::point_list::PointSelector;
-use refloat_engine::stored::RepositoryPoint;
+use refloat_engine::stored::{RepositoryPoint, folder};
 use refloat_model::finding::{Finding, Severity};
 use refloat_model::id::PointId;
-use refloat_model::plan::{Action, RestorePlan, RestoreReport, RestoreRequest};
+use refloat_model::plan::{Action, RestorePlan, RestoreReport, RestoreRequest, StepOutcome};
 use refloat_model::point::PointRecord;
 use refloat_model::tree_path::TreePath;
 use refloat_source::Target;
@@ -141,7 +141,7 @@ fn lacks(open: &OpenPoint, target: &dyn Target, request: &RestoreRequest) -> Vec
     let kind = target.description().kind;
     let has_such = |record: &PointRecord| record.sources.values().any(|s| s.kind == kind);
     let place = match &open.record {
-        Some(record) if has_such(record) => TreePath::root().child(kind),
+        Some(record) if has_such(record) => TreePath::root().child(folder(kind)),
         _ => TreePath::root(),
     };
     let mut lacks = open.lacks(&place);
@@ -191,6 +191,14 @@ fn why(action: &Action) -> String {
     }
 }
 
+/// What shows that a step was done, or why it was not to be.
+fn proof(outcome: &StepOutcome) -> String {
+    match &outcome.step.action {
+        Action::Skip { why } if outcome.remarks.is_empty() => why.clone(),
+        _ => outcome.remarks.join("; "),
+    }
+}
+
 fn report_text(view: &ReportView<'_>) -> String {
     let report = view.report;
     let rows = report.steps.iter().map(|outcome| {
@@ -203,7 +211,7 @@ fn report_text(view: &ReportView<'_>) -> String {
                 .as_ref()
                 .map_or_else(|| "ok".to_owned(), |e| format!("FAILED: {e}")),
             table::duration(std::time::Duration::from_millis(outcome.milliseconds)),
-            outcome.remarks.join("; "),
+            proof(outcome),
         ]
     });
     let steps = table::table(["action", "kind", "name", "outcome", "time", "proof"], rows);
