@@ -73,10 +73,11 @@ pub fn compare(
             continue;
         };
         if is_other_system(newest, source) {
-            findings.push(Finding::warning(
+            // Its data may be empty by now, and rotate out what the other one had.
+            findings.push(Finding::error(
                 source_title(&source.name),
-                "is another system than in the last recovery point; nothing of that was taken \
-                 as parent",
+                "is another system than in the last recovery point: nothing of that was taken as \
+                 parent, and what it holds is kept until forget --accept-changes",
             ));
             continue;
         }

@@ -70,8 +70,8 @@ fn a_vanished_volume_and_a_swapped_system_are_told() {
     assert_eq!(
         messages(&report),
         [
-            "source web: is another system than in the last recovery point; nothing of that was \
-             taken as parent"
+            "source web: is another system than in the last recovery point: nothing of that was \
+             taken as parent, and what it holds is kept until forget --accept-changes"
         ]
     );
 }
