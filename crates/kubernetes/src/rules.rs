@@ -4,6 +4,7 @@
 //!
 //! Invariant: an object that no rule names is saved.
 
+mod flow_control;
 mod openshift;
 
 use std::collections::BTreeSet;
@@ -37,7 +38,7 @@ const SELECTED: Rule = rule(
 );
 
 /// Kinds that are left out as a whole.
-const KINDS: [(&str, Rule); 14] = [
+const KINDS: [(&str, Rule); 12] = [
     ("events", rule("events", "events are a log, not a state")),
     (
         "events.events.k8s.io",
@@ -76,11 +77,6 @@ const KINDS: [(&str, Rule); 14] = [
         rule("requests", "asking again would issue twice"),
     ),
     ("ipaddresses.networking.k8s.io", GENERATED),
-    ("flowschemas.flowcontrol.apiserver.k8s.io", GENERATED),
-    (
-        "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io",
-        GENERATED,
-    ),
     (
         "ingresses.extensions",
         rule("duplicate", "the same objects are in networking.k8s.io"),
@@ -142,6 +138,10 @@ pub(crate) fn object_rule(kind: &Kind, object: &Value, around: &Surroundings) ->
             label(object, "endpointslice.kubernetes.io/managed-by")
                 .filter(|by| by.ends_with("controller.k8s.io"))
                 .map(|_| SELECTED)
+        }
+        "flowschemas.flowcontrol.apiserver.k8s.io"
+        | "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io" => {
+            flow_control::is_of_server(object).then_some(GENERATED)
         }
         "apiservices.apiregistration.k8s.io" => {
             label(object, "kube-aggregator.kubernetes.io/automanaged").map(|_| GENERATED)
