@@ -237,11 +237,12 @@ async fn namespaces(
             let names: Vec<&str> = all.iter().map(name).collect();
             let findings = settings::unfitting_namespaces(options, &names);
             sight.findings.extend(findings);
-            Ok(all
-                .iter()
-                .filter(|o| options.selects_namespace(o))
-                .map(|o| name(o).to_owned())
-                .collect())
+            let wanted = all.iter().filter(|o| options.selects_namespace(o));
+            let wanted: BTreeSet<String> = wanted.map(|o| name(o).to_owned()).collect();
+            sight
+                .findings
+                .extend(settings::no_namespace(options, &wanted));
+            Ok(wanted)
         }
         Err(error) if error.is_forbidden() => {
             sight

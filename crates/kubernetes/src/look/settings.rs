@@ -3,6 +3,8 @@
 //! Invariant: a setting that selects nothing is told: it may be a slip, and then all of a kind or a
 //! namespace is not saved.
 
+use std::collections::BTreeSet;
+
 use refloat_model::finding::{Finding, Severity};
 use refloat_model::glob::Glob;
 
@@ -103,6 +105,17 @@ pub(super) fn unfitting_namespaces<'a>(
             subject: format!("namespaces: {pattern}"),
             message,
         }
+    })
+}
+
+/// Labels, or names that are left out, that leave no namespace. Names that fit none are told one by
+/// one.
+pub(super) fn no_namespace(options: &Options, wanted: &BTreeSet<String>) -> Option<Finding> {
+    let mut selections = options.namespaces.iter();
+    let has_more = selections.any(|n| !n.labels.is_empty() || !n.exclude.is_empty());
+    (wanted.is_empty() && has_more).then(|| {
+        let message = "no namespace has all that is selected, so no object in a namespace is saved";
+        Finding::error("namespaces", message)
     })
 }
 
