@@ -228,23 +228,27 @@ pub(super) async fn dry_runs(
 /// What the server tells of an object that it would take.
 fn told(prepared: &Prepared, answer: &Answer) -> Vec<Finding> {
     let stored = answer.document().unwrap_or(Value::Null);
-    let left_out = left_out(&prepared.object, &stored);
+    let left_out = left_out(prepared, &prepared.object, &stored);
     // Newer servers say so themselves, field by field.
-    let warnings = answer
-        .warnings
-        .iter()
-        .filter(|text| left_out.is_empty() || !text.starts_with("unknown field"));
+    let is_said = |text: &String| {
+        left_out
+            .iter()
+            .any(|path| text.contains(&format!("{path:?}")))
+    };
+    let warnings = answer.warnings.iter().filter(|text| !is_said(text));
     let warnings = warnings.map(|text| format!("the target warns: {text}"));
-    let left_out = (!left_out.is_empty()).then(|| {
-        format!(
-            "the target would leave out {}: {LEFT_OUT_WHY}",
-            listed(&left_out)
-        )
-    });
-    warnings
-        .chain(left_out)
-        .map(|message| Finding::warning(prepared.title(), message))
-        .collect()
+    let left_out = would_leave_out(prepared, &left_out);
+    let warnings = warnings.map(|message| Finding::warning(prepared.title(), message));
+    warnings.chain(left_out).collect()
+}
+
+/// The finding that the server would leave out these fields, if there are any.
+pub(super) fn would_leave_out(prepared: &Prepared, fields: &[String]) -> Option<Finding> {
+    let message = format!(
+        "the target would leave out {}: {LEFT_OUT_WHY}",
+        listed(fields)
+    );
+    (!fields.is_empty()).then(|| Finding::warning(prepared.title(), message))
 }
 
 /// Whether a pod names an account or a class that comes with it, which the server would miss.

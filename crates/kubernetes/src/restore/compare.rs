@@ -17,8 +17,7 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 const PATHS_SHOWN: usize = 5;
 
 /// Why a server leaves fields out.
-pub(super) const LEFT_OUT_WHY: &str =
-    "its definition or its version does not know these fields, or does not support them";
+pub(super) const LEFT_OUT_WHY: &str = "its definition or its version does not know or support them, or something there takes them away";
 
 /// How a live object relates to a prepared one.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -90,28 +89,57 @@ pub(super) fn listed(paths: &[String]) -> String {
     shown.join(", ")
 }
 
-/// The fields of `sent` that `stored`, the server's answer, does not have: of an old definition, of
-/// another version of the server. What is empty may be left out, and lists that were changed on the
-/// way in cannot be matched.
-pub(super) fn left_out(sent: &Value, stored: &Value) -> Vec<String> {
+/// The fields of what was asked for that `stored`, the server's answer, does not have: an older
+/// definition does not know them, or another version of the server. Servers do not write what is
+/// empty in their own kinds; in custom resources they do.
+pub(super) fn left_out(prepared: &Prepared, asked: &Value, stored: &Value) -> Vec<String> {
+    let is_nothing = match prepared.is_custom() {
+        true => Value::is_null,
+        false => is_empty,
+    };
     let mut paths = Vec::new();
-    absent(sent, stored, "", &mut paths);
+    absent(asked, stored, is_nothing, "", &mut paths);
+    if prepared.id == "secrets" {
+        // Stored as `data`, and never given out.
+        paths.retain(|path| path != "stringData");
+    }
     paths
 }
 
-fn absent(sent: &Value, stored: &Value, path: &str, paths: &mut Vec<String>) {
-    match (sent, stored) {
-        (Value::Object(sent), Value::Object(stored)) => {
-            for (key, sent) in sent.iter().filter(|(_, sent)| !is_empty(sent)) {
+fn absent(
+    asked: &Value,
+    stored: &Value,
+    is_nothing: fn(&Value) -> bool,
+    path: &str,
+    paths: &mut Vec<String>,
+) {
+    match (asked, stored) {
+        (Value::Object(asked), Value::Object(stored)) => {
+            for (key, asked) in asked.iter().filter(|(_, asked)| !is_nothing(asked)) {
                 match stored.get(key) {
-                    Some(stored) => absent(sent, stored, &join(path, key), paths),
+                    Some(stored) => absent(asked, stored, is_nothing, &join(path, key), paths),
                     None => paths.push(join(path, key)),
                 }
             }
         }
-        (Value::Array(sent), Value::Array(stored)) if sent.len() == stored.len() => {
-            for (index, (sent, stored)) in sent.iter().zip(stored).enumerate() {
-                absent(sent, stored, &format!("{path}[{index}]"), paths);
+        (Value::Array(asked), Value::Array(stored)) => {
+            let is_whole = asked.len() == stored.len();
+            for (index, asked) in asked.iter().enumerate() {
+                // Others may have added to the list, before ours or after.
+                let of_name = asked.get("name").map(|name| {
+                    let mut stored = stored.iter();
+                    stored.find(|stored| stored.get("name") == Some(name))
+                });
+                let by_place = || stored.get(index).filter(|_| is_whole);
+                if let Some(stored) = of_name.unwrap_or_else(by_place) {
+                    absent(
+                        asked,
+                        stored,
+                        is_nothing,
+                        &format!("{path}[{index}]"),
+                        paths,
+                    );
+                }
             }
         }
         _ => {}
@@ -120,10 +148,12 @@ fn absent(sent: &Value, stored: &Value, path: &str, paths: &mut Vec<String>) {
 
 fn is_empty(value: &Value) -> bool {
     match value {
-        Value::Null => true,
+        Value::Null | Value::Bool(false) => true,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
         Value::Array(list) => list.is_empty(),
         Value::Object(fields) => fields.values().all(is_empty),
-        _ => false,
+        Value::Bool(true) => false,
     }
 }
 
@@ -294,15 +324,23 @@ mod tests {
 
     #[test]
     fn what_the_answer_lacks_was_left_out() {
-        let sent = json!({"a": {"gone": 1, "here": 2, "off": false}, "list": [{"gone": 1}, 2], "more": [1],
+        let check = |asked: &Value, stored: &Value, is_nothing: fn(&Value) -> bool| {
+            let mut paths = Vec::new();
+            absent(asked, stored, is_nothing, "", &mut paths);
+            paths
+        };
+        let asked = json!({"a": {"gone": 1, "here": 2, "off": false}, "list": [{"gone": 1}, 2],
+            "longer": [1, {"gone": 1}], "named": [{"name": "x", "gone": 1}, {"name": "lost"}],
             "empty": {"inner": []}, "none": null, "other": "1000m"});
-        let stored = json!({"a": {"here": 3}, "list": [{"added": 1}, 2], "more": [{"x": 1}, 1],
-            "other": "1", "status": {}});
-        let expected = ["a.gone", "a.off", "list[0].gone"];
-        assert_eq!(left_out(&sent, &stored), expected);
-        assert!(left_out(&stored, &stored).is_empty());
+        let stored = json!({"a": {"here": 3}, "list": [{"added": 1}, 2], "longer": [{"x": 1}, 1, {}],
+            "named": [{"name": "first"}, {"name": "x"}], "other": "1", "status": {}});
+        let expected = ["a.gone", "list[0].gone", "named[0].gone"];
+        assert_eq!(check(&asked, &stored, is_empty), expected);
+        let expected = ["a.gone", "a.off", "empty", "list[0].gone", "named[0].gone"];
+        assert_eq!(check(&asked, &stored, Value::is_null), expected);
+        assert!(check(&stored, &stored, Value::is_null).is_empty());
         // What did not come as an object says nothing.
-        assert!(left_out(&sent, &Value::Null).is_empty());
+        assert!(check(&asked, &Value::Null, Value::is_null).is_empty());
     }
 
     #[test]

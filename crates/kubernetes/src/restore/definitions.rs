@@ -1,7 +1,8 @@
 //! Definitions of custom resources that come back, and the moment in which the server still judges by
 //! those it had before.
 //!
-//! Invariant: no custom resource is judged by a definition that this restore replaces.
+//! Invariant: no custom resource is judged by a definition that this restore replaces, if servers see the
+//! new one in time.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use refloat_model::plan::Action;
 use serde_json::Value;
 
 use super::compare::left_out;
-use super::execute::{WAIT_MAX, WAIT_POLL};
+use super::execute::{Execution, WAIT_MAX, WAIT_POLL};
 use super::layer::Layer;
 use super::prepare::Prepared;
 use crate::client::{Api, Call};
@@ -30,17 +31,20 @@ pub(super) fn redefined(prepared: &[Prepared], actions: &[Action]) -> BTreeSet<S
     replaced.map(|(p, _)| p.name().to_owned()).collect()
 }
 
-/// Waits until the server would take all of `object`, which `call` writes, or has another reason to
-/// refuse it than its form.
+/// Waits until the server would take all that is asked for with `call`, or has another reason to refuse
+/// it than its form; but not longer than servers may need after the definitions were written.
 ///
 /// An old definition does not only refuse: what it does not know is left out without a word.
-pub(super) async fn in_force(api: &Api, call: &Call, object: &Value) {
-    let started = Instant::now();
+pub(super) async fn in_force(run: &Execution<'_>, prepared: &Prepared, call: &Call, asked: &Value) {
     let trial = call.clone().dry_run();
-    while started.elapsed() < REDEFINITION_WAIT_MAX {
-        match api.call(&trial).await {
-            Ok(answer) if !left_out(object, &answer).is_empty() => {}
-            Err(error) if error.status() == Some(422) => {}
+    let is_time = || {
+        let defined = run.defined.get();
+        defined.is_some_and(|defined| defined.elapsed() < REDEFINITION_WAIT_MAX)
+    };
+    while is_time() && !run.cancel.is_cancelled() {
+        match run.api.call(&trial).await {
+            Ok(answer) if !left_out(prepared, asked, &answer).is_empty() => {}
+            Err(error) if matches!(error.status(), Some(404 | 422)) => {}
             _ => return,
         }
         tokio::time::sleep(WAIT_POLL).await;
@@ -50,14 +54,15 @@ pub(super) async fn in_force(api: &Api, call: &Call, object: &Value) {
 /// Waits until the server serves what a definition defines.
 pub(super) async fn established(api: &Api, p: &Prepared) -> Result<(), ApiError> {
     let started = Instant::now();
-    let group = text(&p.object, "/spec/group").unwrap_or_default();
     loop {
+        // Of the live one: only a field of it may have been restored.
         let live = api.call(&Call::get(p.object_path())).await?;
+        let group = text(&live, "/spec/group").unwrap_or_default();
         let is_established = elements(&live, "/status/conditions").any(|condition| {
             text(condition, "/type") == Some("Established")
                 && text(condition, "/status") == Some("True")
         });
-        let served = elements(&p.object, "/spec/versions")
+        let served = elements(&live, "/spec/versions")
             .filter(|version| version.get("served") == Some(&Value::Bool(true)))
             .filter_map(|version| text(version, "/name"));
         // Established says that the server may; that it does shows in its discovery.
@@ -65,7 +70,7 @@ pub(super) async fn established(api: &Api, p: &Prepared) -> Result<(), ApiError>
         for version in served {
             let path = format!("/apis/{group}/{version}");
             let list = api.call(&Call::get(path).attempts(1)).await;
-            let plural = text(&p.object, "/spec/names/plural");
+            let plural = text(&live, "/spec/names/plural");
             is_served &= list.is_ok_and(|list| {
                 elements(&list, "/resources").any(|resource| text(resource, "/name") == plural)
             });

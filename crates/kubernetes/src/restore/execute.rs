@@ -6,10 +6,12 @@
 //! Invariant: every step of the plan ends with exactly one outcome.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt};
 use refloat_model::cancel::Cancel;
+use refloat_model::finding::Finding;
 use refloat_model::plan::{Action, OnConflict, RestorePlan, RestoreReport, Step, StepOutcome};
 use refloat_model::progress::{Counters, Progress};
 use refloat_model::tree_path::TreePath;
@@ -40,6 +42,8 @@ pub(super) struct Execution<'a> {
     pub(super) by_path: BTreeMap<&'a TreePath, &'a Prepared>,
     /// The kinds whose definitions it replaces.
     pub(super) redefined: BTreeSet<String>,
+    /// Since when the definitions are written.
+    pub(super) defined: OnceLock<Instant>,
     pub(super) on_conflict: OnConflict,
     pub(super) progress: &'a dyn Progress,
     pub(super) cancel: &'a Cancel,
@@ -48,16 +52,10 @@ pub(super) struct Execution<'a> {
 /// Executes a plan.
 pub(super) async fn execute(run: &Execution<'_>) -> RestoreReport {
     let (mut outcomes, left_out) = write(run).await;
+    let findings = tell(run, &mut outcomes, left_out);
     if !run.cancel.is_cancelled() {
         run.progress.phase("finishing");
         finish::release(run, &mut outcomes).await;
-    }
-    // Last: it is there, and is linked and let go as if it were whole.
-    for (index, why) in left_out {
-        if let Some(Some(outcome)) = outcomes.get_mut(index) {
-            let other = outcome.error.take().map(|error| format!("{error}; "));
-            outcome.error = Some(other.unwrap_or_default() + &why);
-        }
     }
     // Whatever happened: who was suspended is resumed.
     for outcome in outcomes.iter_mut().flatten() {
@@ -71,14 +69,39 @@ pub(super) async fn execute(run: &Execution<'_>) -> RestoreReport {
     }
     RestoreReport {
         steps: outcomes.into_iter().flatten().collect(),
-        findings: run.plan.findings.clone(),
+        findings: run.plan.findings.iter().cloned().chain(findings).collect(),
         next_steps: Vec::new(),
     }
 }
 
-/// Writes layer after layer, and links owners as soon as they are there. With the outcomes go the
-/// steps of which the server left out something, and what.
-async fn write(run: &Execution<'_>) -> (Vec<Option<StepOutcome>>, Vec<(usize, String)>) {
+/// Tells of what the server left out: a custom resource is not what its operator shall act on, so that
+/// step failed; of the cluster's own kinds it is mostly what another version had set by itself.
+fn tell(
+    run: &Execution<'_>,
+    outcomes: &mut [Option<StepOutcome>],
+    left_out: LeftOut,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (index, why) in left_out {
+        let Some(Some(outcome)) = outcomes.get_mut(index) else {
+            continue;
+        };
+        let step = &outcome.step;
+        if run.by_path.get(&step.path).is_some_and(|p| p.is_custom()) {
+            let other = outcome.error.take().map(|error| format!("{error}; "));
+            outcome.error = Some(other.unwrap_or_default() + &why);
+        } else {
+            findings.push(Finding::warning(step.name.clone(), why));
+        }
+    }
+    findings
+}
+
+/// Steps, by their index, of which the server left out something, and what.
+type LeftOut = Vec<(usize, String)>;
+
+/// Writes layer after layer, and links owners as soon as they are there.
+async fn write(run: &Execution<'_>) -> (Vec<Option<StepOutcome>>, LeftOut) {
     let Execution {
         plan,
         by_path,
@@ -103,10 +126,6 @@ async fn write(run: &Execution<'_>) -> (Vec<Option<StepOutcome>>, Vec<(usize, St
             .buffer_unordered(WRITES_AT_ONCE);
         while let Some((index, (outcome, left_out))) = done.next().await {
             Counters::add(&progress.counters().entries_done, 1);
-            let left_out = (!left_out.is_empty()).then(|| {
-                let fields = listed(&left_out);
-                format!("it is there, but the target left out {fields}: {LEFT_OUT_WHY}")
-            });
             if let Some(why) = outcome.error.as_ref().or(left_out.as_ref()) {
                 progress.warn(&format!("{}: {why}", outcome.step.name));
             }
@@ -116,6 +135,9 @@ async fn write(run: &Execution<'_>) -> (Vec<Option<StepOutcome>>, Vec<(usize, St
             }
         }
         drop(done);
+        if layer == Some(Layer::Definitions) {
+            run.defined.get_or_init(Instant::now);
+        }
         // As soon as custom resources are there, before their operators look for what they own.
         if layer == Some(Layer::Custom) && !run.cancel.is_cancelled() {
             finish::link(run, &mut outcomes, &mut linked, Last::No).await;
@@ -127,12 +149,12 @@ async fn write(run: &Execution<'_>) -> (Vec<Option<StepOutcome>>, Vec<(usize, St
     (outcomes, incomplete)
 }
 
-/// Carries out one step; with its outcome go the fields that the server left out.
+/// Carries out one step; with its outcome goes what the server left out.
 async fn one(
     run: &Execution<'_>,
     step: &Step,
     prepared: Option<&Prepared>,
-) -> (StepOutcome, Vec<String>) {
+) -> (StepOutcome, Option<String>) {
     let started = Instant::now();
     let result = if run.cancel.is_cancelled() {
         Err(StepError::Api(ApiError::Cancelled))
@@ -160,5 +182,9 @@ async fn one(
         remarks: done.remarks,
         milliseconds: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
     };
-    (outcome, done.left_out)
+    let left_out = (!done.left_out.is_empty()).then(|| {
+        let fields = listed(&done.left_out);
+        format!("it is there, but the target left out {fields}: {LEFT_OUT_WHY}")
+    });
+    (outcome, left_out)
 }

@@ -11,7 +11,6 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::hold::Hold;
-use super::layer::Layer;
 use super::prepare::{Prepared, Wish};
 use crate::kind::{elements, text};
 use crate::pod_spec::pod_spec;
@@ -46,12 +45,10 @@ pub(super) fn hold_operators(prepared: &mut [Prepared]) {
 
 /// Groups of the custom resources that come back.
 fn custom_groups(prepared: &[Prepared]) -> BTreeSet<String> {
-    let is_custom = |group: &str| group.contains('.') && !group.ends_with(".k8s.io");
     prepared
         .iter()
-        .filter(|p| p.layer == Layer::Custom && p.wish == Wish::Wanted)
+        .filter(|p| p.is_custom() && p.wish == Wish::Wanted)
         .map(|p| p.kind.group.clone())
-        .filter(|group| is_custom(group))
         .collect()
 }
 

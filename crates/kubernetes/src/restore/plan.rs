@@ -51,7 +51,7 @@ pub(super) async fn plan(
         false => finding,
     }));
     findings.extend(checks::dry_runs(api, prepared, &situation, &mut actions).await);
-    recreate::foresee(api, prepared, &situation, &mut actions).await;
+    findings.extend(recreate::foresee(api, prepared, &situation, &mut actions).await);
     findings.extend(checks::lost_rights(prepared, &actions));
     let (mut steps, kept) =
         gitops::find(api, prepared, &situation, &actions, request.git_keepers).await?;

@@ -86,6 +86,12 @@ impl Prepared {
     pub(super) fn is_shared(&self) -> bool {
         self.id == "namespaces" || (self.id == "serviceaccounts" && self.name() == "default")
     }
+
+    /// Whether its kind is of a definition, as far as its group tells.
+    pub(super) fn is_custom(&self) -> bool {
+        let group = &self.kind.group;
+        self.layer == Layer::Custom && group.contains('.') && !group.ends_with(".k8s.io")
+    }
 }
 
 /// Makes the selected objects ready, in the order in which they come back.

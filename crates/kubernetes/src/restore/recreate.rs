@@ -5,10 +5,12 @@
 use std::time::Instant;
 
 use futures_util::stream::{self, StreamExt};
+use refloat_model::finding::Finding;
 use refloat_model::plan::Action;
 use serde_json::{Value, json};
 
-use super::compare::{Likeness, compare};
+use super::checks::would_leave_out;
+use super::compare::{Likeness, compare, left_out};
 use super::definitions::redefined;
 use super::execute::{Execution, WAIT_MAX, WAIT_POLL};
 use super::layer::{Layer, layer};
@@ -34,7 +36,7 @@ pub(super) async fn foresee(
     prepared: &[Prepared],
     situation: &Situation,
     actions: &mut [Action],
-) {
+) -> Vec<Finding> {
     // What will be replaced first decides what may be changed then.
     let redefined = redefined(prepared, actions);
     let tried = prepared.iter().zip(actions.iter()).enumerate();
@@ -46,7 +48,11 @@ pub(super) async fn foresee(
     let mut answers = stream::iter(tried)
         .map(|(index, p, live)| async move { (index, verdict(api, p, live).await) })
         .buffer_unordered(REQUESTS_AT_ONCE);
+    let mut findings = Vec::new();
     while let Some((index, verdict)) = answers.next().await {
+        if let (Some(Verdict::Cut(fields)), Some(p)) = (&verdict, prepared.get(index)) {
+            findings.extend(would_leave_out(p, fields));
+        }
         if let (Some(verdict), Some(action)) = (verdict, actions.get_mut(index)) {
             *action = match (verdict, &*action) {
                 (Verdict::Again(refusal), Action::Replace { why }) => Action::Replace {
@@ -54,17 +60,21 @@ pub(super) async fn foresee(
                 },
                 (Verdict::Again(_), other) => other.clone(),
                 (Verdict::Never(why), _) => Action::Conflict { why },
+                (Verdict::Cut(_), other) => other.clone(),
             };
         }
     }
+    findings
 }
 
-/// What it means that an object cannot be changed.
+/// What is known of a change that was tried.
 enum Verdict {
     /// It is deleted and made again; how the server refuses the change.
     Again(ApiError),
     /// It stays; why.
     Never(String),
+    /// It can be changed, without these fields.
+    Cut(Vec<String>),
 }
 
 /// Whether the whole object is replaced, not merged.
@@ -80,11 +90,18 @@ fn is_fixed(prepared: &Prepared, live: &Value) -> bool {
     !is_open && matches!(compare(prepared, live), Likeness::Different(_))
 }
 
-/// What becomes of an object that differs; none if it can be changed, or the server says nothing.
+/// What becomes of an object that differs; none if it can be changed as a whole, or the server says
+/// nothing.
 async fn verdict(api: &Api, prepared: &Prepared, live: &Value) -> Option<Verdict> {
     let wanted = wanted(prepared, live).ok()?;
     let trial = Call::replace(prepared.object_path(), &wanted).dry_run();
-    let refusal = api.bytes(&trial).await.err()?;
+    let refusal = match api.call(&trial).await {
+        Ok(answer) => {
+            let fields = left_out(prepared, &held(prepared), &answer);
+            return (!fields.is_empty()).then_some(Verdict::Cut(fields));
+        }
+        Err(refusal) => refusal,
+    };
     if refusal.status() != Some(422) {
         return None;
     }

@@ -3,6 +3,7 @@
 //! Invariant: nothing is written before a plan without conflicts says so.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use refloat_model::cancel::Cancel;
 use refloat_model::finding::{Finding, Severity};
@@ -115,6 +116,7 @@ impl Target for KubernetesTarget {
                     plan,
                     by_path: prepared.iter().map(|p| (&p.path, p)).collect(),
                     redefined: redefined(&prepared, &actions),
+                    defined: OnceLock::new(),
                     on_conflict: request.on_conflict,
                     progress,
                     cancel,

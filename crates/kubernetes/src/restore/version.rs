@@ -233,6 +233,7 @@ fn selector(object: &mut Value) {
     let labels = object.pointer("/spec/template/metadata/labels").cloned();
     if let (Some(Value::Object(spec)), Some(labels)) = (object.get_mut("spec"), labels) {
         spec.remove("rollbackTo");
+        spec.remove("templateGeneration");
         spec.entry("selector")
             .or_insert_with(|| json!({"matchLabels": labels}));
     }

@@ -89,14 +89,14 @@ pub(super) fn keep_claim(prepared: &Prepared, wanted: &mut Value, live: &Value) 
 /// A claim keeps its volume only if that is there for it, or comes: `actions` are those of the
 /// objects. What a claim loses is told where a new one is made.
 pub(super) fn release(prepared: &mut [Prepared], actions: &[Action]) -> Vec<Finding> {
-    let (mut coming, mut asked) = (BTreeSet::new(), BTreeSet::new());
-    for (p, action) in prepared.iter().zip(actions) {
-        if p.id == "persistentvolumes" && p.wish == Wish::Wanted {
+    let volumes = prepared.iter().zip(actions);
+    let coming: BTreeSet<String> = volumes
+        .filter(|(p, action)| {
             let stays_out = matches!(action, Action::Skip { .. } | Action::Conflict { .. });
-            let names = if stays_out { &mut asked } else { &mut coming };
-            names.insert(p.name().to_owned());
-        }
-    }
+            p.id == "persistentvolumes" && p.wish == Wish::Wanted && !stays_out
+        })
+        .map(|(p, _)| p.name().to_owned())
+        .collect();
     let mut findings = Vec::new();
     for (p, action) in prepared.iter_mut().zip(actions) {
         let volume = text(&p.object, "/spec/volumeName").unwrap_or_default();
@@ -104,7 +104,7 @@ pub(super) fn release(prepared: &mut [Prepared], actions: &[Action]) -> Vec<Find
             continue;
         }
         if matches!(action, Action::Create | Action::Rename { .. }) {
-            findings.extend(lost(p, asked.contains(volume).then_some(volume)));
+            findings.extend(lost(p, volume));
         }
         remove(&mut p.object, "/spec", &["volumeName"]);
         // What a transform says instead is meant.
@@ -121,10 +121,13 @@ fn is_source(key: &str) -> bool {
 }
 
 /// What a new claim will not have of what the stored one had.
-fn lost(claim: &Prepared, volume: Option<&str>) -> Vec<Finding> {
+fn lost(claim: &Prepared, volume: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
-    if let Some(volume) = volume {
-        let message = format!("its volume {volume} does not come with it: it gets a new one");
+    if !volume.is_empty() {
+        let message = format!(
+            "its volume {volume}, with the data, does not come with it: it gets a new, empty one \
+             (--privileged persistentvolumes/{volume} brings the volume, if its storage is there)"
+        );
         findings.push(Finding::warning(claim.title(), message));
     }
     let spec = claim.object.get("spec");

@@ -59,18 +59,18 @@ impl Done {
     }
 }
 
-/// Writes `object` by `call`; gives the fields that the server left out.
+/// Writes by `call`; gives the fields of what is asked for with it that the server left out.
 pub(super) async fn store(
     run: &Execution<'_>,
     prepared: &Prepared,
     call: &Call,
-    object: &Value,
+    asked: &Value,
 ) -> Result<Vec<String>, ApiError> {
     if run.redefined.contains(&prepared.id) {
-        definitions::in_force(run.api, call, object).await;
+        definitions::in_force(run, prepared, call, asked).await;
     }
     let answer = run.api.call(call).await?;
-    Ok(left_out(object, &answer))
+    Ok(left_out(prepared, asked, &answer))
 }
 
 /// The object as it is written first.
@@ -158,8 +158,10 @@ async fn complete(run: &Execution<'_>, prepared: &Prepared) -> Result<Done, Step
                 let call = Call::create(prepared.list_path(), &prepared.object);
                 match store(run, prepared, &call, &prepared.object).await {
                     Ok(left_out) => {
-                        let remarks = Vec::new();
-                        return Ok(Done { remarks, left_out });
+                        return Ok(Done {
+                            left_out,
+                            ..Done::default()
+                        });
                     }
                     Err(error) if error.is_already_there() && attempt < UPDATES_MAX => attempt += 1,
                     Err(error) => return Err(error.into()),
@@ -225,7 +227,9 @@ pub(super) async fn replace(run: &Execution<'_>, prepared: &Prepared) -> Result<
         return Err(StepError::Changed);
     }
     let wanted = wanted(prepared, &live)?;
-    match store(run, prepared, &Call::replace(path, &wanted), &wanted).await {
+    let call = Call::replace(path, &wanted);
+    // What was copied from the live object the server may take away again.
+    match store(run, prepared, &call, &asked(prepared)).await {
         Ok(left_out) => {
             if prepared.layer == Layer::Definitions {
                 definitions::established(run.api, prepared).await?;
@@ -239,6 +243,20 @@ pub(super) async fn replace(run: &Execution<'_>, prepared: &Prepared) -> Result<
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// What the restore itself asks for.
+fn asked(prepared: &Prepared) -> Value {
+    if prepared.fields.is_empty() {
+        return held(prepared);
+    }
+    let mut asked = json!({});
+    for field in &prepared.fields {
+        if let Some(value) = prepared.object.pointer(field) {
+            put(&mut asked, field, value);
+        }
+    }
+    asked
 }
 
 /// The live object as it should be.

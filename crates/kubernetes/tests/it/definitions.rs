@@ -196,16 +196,18 @@ fn what_the_target_leaves_out_is_told() {
     define(a, space, &["both"], "old");
     a.kubectl(&["-n", space, "delete", &kind(space), "gone"], "");
     let narrow = request(space);
-    let why = "spec.new, spec.old: its definition or its version does not know these fields, or does \
-               not support them";
+    let why = "spec.new, spec.old: its definition or its version does not know or support them, or \
+               something there takes them away";
+    let names = ["gone", "there"].map(|name| format!("{}/{space}/{name}", kind(space)));
     let plan = plan(a, &point, &narrow);
-    let told: Vec<(Severity, &str)> = plan
+    let told: Vec<(Severity, &str, &str)> = plan
         .findings
         .iter()
-        .map(|finding| (finding.severity, finding.message.as_str()))
+        .map(|f| (f.severity, f.subject.as_str(), f.message.as_str()))
         .collect();
     let expected = format!("the target would leave out {why}");
-    assert_eq!(told, [(Severity::Warning, expected.as_str())], "{plan:?}");
+    let warned = |name| (Severity::Warning, name, expected.as_str());
+    assert_eq!(told, [warned(names[0].as_str()), warned(&names[1])]);
     let report = execute(a, &point, &narrow);
     let failed: Vec<(&str, &str)> = report
         .steps
@@ -213,7 +215,6 @@ fn what_the_target_leaves_out_is_told() {
         .filter_map(|outcome| Some((outcome.step.name.as_str(), outcome.error.as_deref()?)))
         .collect();
     let expected = format!("it is there, but the target left out {why}");
-    let names = ["gone", "there"].map(|name| format!("{}/{space}/{name}", kind(space)));
     assert_eq!(
         failed,
         [

@@ -1,3 +1,5 @@
+use refloat_model::finding::Finding;
+
 use super::*;
 use crate::layout::Folder;
 use crate::restore::unread::Gaps;
@@ -234,14 +236,15 @@ fn p7_a_claim_keeps_its_volume_only_if_that_comes_back_too() {
     let why = || String::new();
     let source_is_left = "its volume was made from VolumeSnapshot s, which is left out: the new one is \
                           made without it";
-    let other = "its volume pv does not come with it: it gets a new one";
+    let other = "its volume pv, with the data, does not come with it: it gets a new, empty one \
+                 (--privileged persistentvolumes/pv brings the volume, if its storage is there)";
     let kept = json!({"volumeName": "pv", "dataSource": source});
     let named = ["persistentvolumes/pv"];
     check(
         &[],
         Action::Skip { why: why() },
         &json!({}),
-        &[source_is_left],
+        &[other, source_is_left],
     );
     check(&named, Action::Create, &kept, &[]);
     check(&named, Action::Reuse, &kept, &[]);
@@ -258,7 +261,11 @@ fn p7_a_claim_keeps_its_volume_only_if_that_comes_back_too() {
         &[],
     );
     let actions = [Action::Skip { why: why() }, Action::Create];
-    assert_eq!(release(&mut chosen, &actions), []);
+    let told = release(&mut chosen, &actions);
+    assert_eq!(
+        told,
+        [Finding::warning("persistentvolumeclaims/n/d", other)]
+    );
     assert_eq!(
         chosen[1].object["spec"],
         json!({"dataSource": {"kind": "VolumeSnapshot", "name": "mine"}})
