@@ -1,6 +1,6 @@
 //! Addresses and ports of services (P6).
 //!
-//! Invariant: a port that somebody chose stays, one that the cluster chose goes.
+//! Invariant: a port or a family that somebody chose stays, one that the cluster chose goes.
 
 use std::collections::BTreeSet;
 
@@ -14,8 +14,10 @@ pub(super) fn service(object: &mut Value, server: Option<&Value>) {
     if text(object, "/spec/clusterIP") != Some("None") {
         remove(object, "/spec", &["clusterIP", "clusterIPs"]);
     }
-    // The target's own families; what the service wants is in ipFamilyPolicy.
-    remove(object, "/spec", &["ipFamilies"]);
+    if !explicit.families {
+        // The target's own; how many there are to be is in ipFamilyPolicy.
+        remove(object, "/spec", &["ipFamilies"]);
+    }
     if !explicit.health_check {
         remove(object, "/spec", &["healthCheckNodePort"]);
     }
@@ -29,6 +31,7 @@ pub(super) fn service(object: &mut Value, server: Option<&Value>) {
         }
     }
     if let Some(spec) = map_at(object, "/spec")
+        && !explicit.families
         && spec.get("ipFamilyPolicy") == Some(&Value::from("SingleStack"))
     {
         spec.remove("ipFamilyPolicy");
@@ -39,6 +42,7 @@ pub(super) fn service(object: &mut Value, server: Option<&Value>) {
 struct Explicit {
     ports: BTreeSet<u64>,
     health_check: bool,
+    families: bool,
 }
 
 /// What somebody chose, by what kubectl applied last, else by who owns the fields.
@@ -53,12 +57,14 @@ fn explicit(object: &Value, server: Option<&Value>) -> Explicit {
                 .filter_map(chosen)
                 .collect(),
             health_check: applied.pointer("/spec/healthCheckNodePort").is_some(),
+            families: applied.pointer("/spec/ipFamilies").is_some(),
         };
     }
     let fields = elements(server.unwrap_or(object), "/metadata/managedFields");
     let mut explicit = Explicit::default();
     for spec in fields.filter_map(|entry| entry.pointer("/fieldsV1/f:spec")) {
         explicit.health_check |= spec.get("f:healthCheckNodePort").is_some();
+        explicit.families |= spec.get("f:ipFamilies").is_some();
         let ports = spec.get("f:ports").and_then(Value::as_object);
         for (key, owned) in ports.into_iter().flatten() {
             if owned.get("f:nodePort").is_some() {

@@ -93,6 +93,21 @@ fn p6_addresses_go_and_chosen_ports_stay() {
 }
 
 #[test]
+fn p6_chosen_families_stay_with_their_policy() {
+    let service = json!({"metadata": {"name": "s"},
+        "spec": {"ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv6"]}});
+    let families = |field: &str| {
+        let server =
+            json!({"metadata": {"managedFields": [{"fieldsV1": {"f:spec": {field: {}}}}]}});
+        let mut service = service.clone();
+        sanitise("services", &mut service, Some(&server));
+        service.get("spec").cloned()
+    };
+    assert_eq!(families("f:ipFamilies").as_ref(), service.get("spec"));
+    assert_eq!(families("f:ports"), Some(json!({})));
+}
+
+#[test]
 fn p7_claims_and_volumes_are_bound_anew() {
     check(
         "persistentvolumeclaims",
