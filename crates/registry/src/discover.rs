@@ -10,7 +10,7 @@ mod listing;
 use std::collections::{BTreeMap, BTreeSet};
 
 use refloat_model::cancel::Cancel;
-use refloat_model::finding::Finding;
+use refloat_model::finding::{Finding, Severity};
 use refloat_model::glob::Glob;
 use refloat_model::item::{Inventory, Item, ItemKind, Workload};
 use refloat_model::outcome::Outcome;
@@ -48,6 +48,9 @@ pub(crate) fn discover(source: &RegistrySource, cancel: &Cancel) -> Result<Inven
         ..Inventory::default()
     };
     let names = names(source, &mut inventory.findings, cancel)?;
+    inventory
+        .findings
+        .extend(unfitting(source.options(), &names));
     let (selected, left_out): (Vec<_>, Vec<_>) = names
         .into_iter()
         .partition(|name| selects(source.options(), name));
@@ -124,6 +127,28 @@ fn names(
 
 fn fits(globs: &[Glob], name: &str) -> bool {
     globs.iter().any(|glob| glob.matches(name))
+}
+
+/// Patterns of repositories that fit none of the registry's catalogue: perhaps a slip, and then what is
+/// meant is not saved. What one with a wildcard fits may come and go.
+fn unfitting<'a>(
+    options: &'a RegistryOptions,
+    names: &'a [RepositoryName],
+) -> impl Iterator<Item = Finding> + 'a {
+    let is_listed = options.repositories == Repositories::Catalogue;
+    let fits_none = |glob: &&Glob| !names.iter().any(|name| glob.matches(name.as_str()));
+    let patterns = options.select.iter().filter(move |_| is_listed);
+    patterns.filter(fits_none).map(|glob| {
+        let pattern = glob.pattern();
+        Finding {
+            severity: match glob.is_literal() {
+                true => Severity::Error,
+                false => Severity::Warning,
+            },
+            subject: format!("repositories: {pattern}"),
+            message: format!("the registry lists no repository {pattern}, so none is saved"),
+        }
+    })
 }
 
 fn selects(options: &RegistryOptions, name: &RepositoryName) -> bool {

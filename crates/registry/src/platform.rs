@@ -27,12 +27,17 @@ pub struct Platform {
 pub struct InvalidPlatform(String);
 
 impl Platform {
+    /// Whether it is the platform of nothing that runs: of attestations.
+    pub(crate) fn is_unknown(&self) -> bool {
+        let unknown = |text: &str| matches!(text, "" | "unknown");
+        unknown(&self.os) && unknown(&self.architecture)
+    }
+
     /// Whether a manifest for `other` is wanted where this platform is. A platform without a
     /// variant takes every variant; `unknown/unknown` marks attestations, which come along.
     #[must_use]
     pub fn accepts(&self, other: &Self) -> bool {
-        let unknown = |text: &str| matches!(text, "" | "unknown");
-        if unknown(&other.os) && unknown(&other.architecture) {
+        if other.is_unknown() {
             return true;
         }
         self.os == other.os

@@ -20,6 +20,7 @@ use crate::discover::Root;
 use crate::error::{RegistryError, chain};
 use crate::manifest::{Descriptor, INDEX_DEPTH_MAX, is_known};
 use crate::name::{Reference, Tag};
+use crate::platform::Platform;
 
 /// Most manifests that one tag leads to; real images have some tens.
 const MANIFESTS_PER_IMAGE_MAX: usize = 10_000;
@@ -181,11 +182,23 @@ impl<'a> Walk<'a> {
             self.want(blob, &task);
         }
         let platforms = &self.session.source.options().platforms;
+        let is_chosen = |child: &Descriptor| {
+            let platform = child.platform.as_ref();
+            platform
+                .is_none_or(|of| platforms.is_empty() || platforms.iter().any(|p| p.accepts(of)))
+        };
+        // What runs nowhere comes along always, and is no image.
+        let is_image =
+            |child: &&Descriptor| !child.platform.as_ref().is_some_and(Platform::is_unknown);
+        let mut images = manifest.children.iter().filter(is_image).peekable();
+        if images.peek().is_some() && !images.any(is_chosen) {
+            self.notes.push(format!(
+                "{} has none of the chosen platforms: nothing but its index is captured",
+                task.reference
+            ));
+        }
         for child in &manifest.children {
-            let wanted = child.platform.as_ref().is_none_or(|platform| {
-                platforms.is_empty() || platforms.iter().any(|p| p.accepts(platform))
-            });
-            if wanted {
+            if is_chosen(child) {
                 self.follow(child, &task);
             } else {
                 let platform = child

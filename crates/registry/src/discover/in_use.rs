@@ -22,6 +22,7 @@ use crate::digest::Digest;
 use crate::error::{RegistryError, chain};
 use crate::name::{EngineName, Reference, RepositoryName, Tag};
 use crate::parallel;
+use crate::platform::Platform;
 use crate::source::RegistrySource;
 
 /// An image in use that this registry may hold.
@@ -210,6 +211,7 @@ impl<'a> Candidate<'a> {
         cancel: &Cancel,
     ) -> Result<(), SourceError> {
         inventory.findings.extend(self.moved(answer, source));
+        inventory.findings.extend(self.not_chosen(answer, source));
         for (repository, digest) in &answer.held {
             let root = Root {
                 tag: self
@@ -236,6 +238,29 @@ impl<'a> Candidate<'a> {
             }
         }
         Ok(())
+    }
+
+    /// What to say of an image that runs on a platform that the policy does not choose.
+    fn not_chosen(&self, answer: &Answer, source: &RegistrySource) -> Option<Finding> {
+        let chosen = &source.options().platforms;
+        let is_left_out = |text: &&String| {
+            let platform = text.parse::<Platform>();
+            platform.is_ok_and(|platform| !chosen.iter().any(|c| c.accepts(&platform)))
+        };
+        let runs_on = self.image.platforms.iter().filter(is_left_out);
+        let runs_on: Vec<&str> = runs_on.map(String::as_str).collect();
+        if chosen.is_empty() || answer.held.is_empty() || runs_on.is_empty() {
+            return None;
+        }
+        let message = format!(
+            "it runs on {} as well, which `platforms` does not choose: what it has for that is not \
+             captured",
+            runs_on.join(", ")
+        );
+        Some(Finding::warning(
+            format!("image {}", self.image.reference),
+            message,
+        ))
     }
 
     /// What to say of a tag that does not stand for what runs.

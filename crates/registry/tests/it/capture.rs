@@ -2,12 +2,16 @@
 
 use std::fs;
 
+use refloat_model::cancel::Cancel;
+use refloat_model::finding::Severity;
+use refloat_model::glob::Glob;
 use refloat_model::outcome::Outcome;
 use refloat_model::tree_path::TreePath;
 use refloat_registry::{RegistryOptions, RegistrySource, Repositories};
+use refloat_source::Source as _;
 
 use crate::images::{Blob, DOCKER_MANIFEST, Remote, image, image_of, index, noise, referrer};
-use crate::memory::{Node, back_up};
+use crate::memory::{Node, back_up, capture};
 use crate::server::Server;
 
 pub fn source(server: &Server, options: RegistryOptions) -> RegistrySource {
@@ -255,6 +259,58 @@ fn chosen_platforms_and_listed_images_leave_the_rest_out_by_name() {
     assert!(record.contains(&absent), "{record}");
     let config = file(&run.point.root, "/images/hub/_registry-config");
     assert_eq!(config, fs::read(server.config()).unwrap());
+}
+
+/// A slip in a policy must not look like a registry without images.
+#[test]
+fn choices_that_fit_nothing_are_told() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let remote = Remote::new(&server.host());
+    let amd = image("amd64", &[noise(1, 50)]);
+    remote.push("app", &amd.manifest.digest, &amd);
+    assert_eq!(
+        remote.put_manifest("app", "1", &index(&[("amd64", &amd)])),
+        201
+    );
+    let globs = ["app", "apt", "too*"].map(|pattern| Glob::new(pattern).unwrap());
+    let options = RegistryOptions {
+        select: globs.to_vec(),
+        platforms: vec!["linux/amd46".parse().unwrap()],
+        ..RegistryOptions::default()
+    };
+    let source = source(&server, options);
+    let cancel = Cancel::default();
+    let inventory = source.discover(&cancel).unwrap();
+    let told: Vec<(Severity, &str)> = inventory
+        .findings
+        .iter()
+        .map(|finding| (finding.severity, finding.message.as_str()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (
+                Severity::Error,
+                "the registry lists no repository apt, so none is saved"
+            ),
+            (
+                Severity::Warning,
+                "the registry lists no repository too*, so none is saved"
+            ),
+        ]
+    );
+    let (_, _, captured) = capture(&source, &inventory.items[0], None, &cancel).unwrap();
+    let told: Vec<&str> = captured
+        .findings
+        .iter()
+        .map(|f| f.message.as_str())
+        .collect();
+    assert_eq!(
+        told,
+        ["1 has none of the chosen platforms: nothing but its index is captured"]
+    );
 }
 
 #[test]

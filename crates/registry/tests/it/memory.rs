@@ -243,7 +243,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn capture(
+pub fn capture(
     source: &dyn Source,
     item: &Item,
     parent: Option<&Node>,
