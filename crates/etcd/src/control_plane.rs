@@ -95,17 +95,42 @@ impl ControlPlane {
         }
         let mut beside: BTreeSet<PathBuf> = BESIDE.iter().map(PathBuf::from).collect();
         beside.retain(|path| path.exists());
+        beside.extend(this.led_out(folder));
         for (flag, path) in told_to_read(&folder.join("manifests/kube-apiserver.yaml")) {
             if !path.exists() {
                 this.missing(&path, &format!("the API server reads it: --{flag}"));
-            } else if !path.starts_with(folder) {
-                beside.insert(path);
+            } else if !path.starts_with(folder) || has_parents(&path) {
+                let real = path.canonicalize().ok().filter(|_| has_parents(&path));
+                beside.insert(real.unwrap_or(path));
             }
         }
         for path in beside {
             this.add(name, &path);
         }
         this
+    }
+
+    /// Where links in the folder lead that leave it: in the point they are links still, to what would not
+    /// be there.
+    fn led_out(&mut self, folder: &Path) -> BTreeSet<PathBuf> {
+        let real = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+        let (mut found, mut folders) = (BTreeSet::new(), vec![folder.to_owned()]);
+        while let Some(folder) = folders.pop() {
+            // What cannot be listed is named by the capture.
+            for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+                let path = entry.path();
+                match entry.file_type() {
+                    Ok(kind) if kind.is_dir() => folders.push(path),
+                    Ok(kind) if kind.is_symlink() => match path.canonicalize() {
+                        Ok(target) if target.starts_with(&real) => {}
+                        Ok(target) if !real.starts_with(&target) => drop(found.insert(target)),
+                        _ => self.missing(&path, "the link leads to nothing that can be captured"),
+                    },
+                    _ => {}
+                }
+            }
+        }
+        found
     }
 
     fn add(&mut self, name: &str, path: &Path) {
@@ -127,6 +152,10 @@ impl ControlPlane {
         self.findings
             .push(Finding::warning(path.display().to_string(), message));
     }
+}
+
+fn has_parents(path: &Path) -> bool {
+    path.components().any(|part| part == Component::ParentDir)
 }
 
 fn in_point(name: &str, path: &Path) -> Option<TreePath> {
@@ -210,5 +239,45 @@ mod tests {
         );
         let gone = ControlPlane::look("prod", &root.path().join("gone"));
         assert_eq!((gone.paths.len(), gone.findings.len()), (0, 1));
+    }
+
+    #[test]
+    fn where_links_lead_is_captured_too() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path().canonicalize().unwrap();
+        let folder = root.join("kubernetes");
+        let (pki, key) = (root.join("secure/pki"), root.join("keys/enc.yaml"));
+        for path in [&folder.join("manifests"), &pki, &root.join("keys")] {
+            fs::create_dir_all(path).unwrap();
+        }
+        fs::write(&key, "x").unwrap();
+        fs::write(folder.join("inside"), "x").unwrap();
+        for (target, link) in [
+            (pki.as_path(), "pki"),
+            (Path::new("inside"), "link"),
+            (Path::new(".."), "up"),
+            (Path::new("gone"), "dangling"),
+        ] {
+            std::os::unix::fs::symlink(target, folder.join(link)).unwrap();
+        }
+        let manifest = format!(
+            "    - --encryption-provider-config={}/../keys/enc.yaml\n",
+            folder.display()
+        );
+        fs::write(folder.join("manifests/kube-apiserver.yaml"), manifest).unwrap();
+        let seen = ControlPlane::look("prod", &folder);
+        let mut paths: Vec<_> = seen.paths.iter().map(|p| p.path.clone()).collect();
+        paths.retain(|path| path.starts_with(&root));
+        assert_eq!(paths, [folder.clone(), key, pki]);
+        let told = |link: &str| {
+            let subject = folder.join(link).display().to_string();
+            seen.findings
+                .iter()
+                .any(|finding| finding.subject == subject)
+        };
+        assert_eq!(
+            [told("up"), told("dangling"), told("link")],
+            [true, true, false]
+        );
     }
 }
