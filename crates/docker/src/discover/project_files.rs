@@ -35,25 +35,28 @@ pub(crate) fn project_definition(
         .iter()
         .filter(|container| container.project() == Some(name))
         .collect();
-    let label = |wanted: &str| {
-        members
-            .iter()
-            .find_map(|container| container.definition.label(wanted))
-            .unwrap_or_default()
-            .to_owned()
+    // Services may have been started with other files than the first one.
+    let label = |wanted: &str| -> Vec<&str> {
+        let mut found = Vec::new();
+        for text in members.iter().filter_map(|m| m.definition.label(wanted)) {
+            if !found.contains(&text) {
+                found.push(text);
+            }
+        }
+        found
     };
     let working_dir = label(LABEL_WORKING_DIR);
+    let working_dir = working_dir.first().copied().unwrap_or_default().to_owned();
     let mut search = Search::new(name, &working_dir);
     let compose_files = label(LABEL_CONFIG_FILES);
     if readable {
-        for file in split(&compose_files) {
-            search.add(&file, FileRole::Compose);
+        for file in compose_files.into_iter().flat_map(split) {
+            search.add_of_label(&file);
         }
-        let environment = label(LABEL_ENVIRONMENT_FILE);
-        for file in split(&environment) {
+        for file in label(LABEL_ENVIRONMENT_FILE).into_iter().flat_map(split) {
             search.add(&file, FileRole::Environment);
         }
-        search.add_if_there(".env", FileRole::Environment);
+        search.add_if_there(&search.working_dir.join(".env"));
     } else if !compose_files.is_empty() {
         search.complain("its files are on another machine and are not captured");
     }
@@ -137,14 +140,25 @@ impl<'a> Search<'a> {
         ));
     }
 
-    fn add_if_there(&mut self, path: &str, role: FileRole) {
-        if self.working_dir.is_absolute() && self.working_dir.join(path).is_file() {
-            self.add(Path::new(path), role);
+    /// Takes in the variables of a folder, which need not be there.
+    fn add_if_there(&mut self, path: &Path) {
+        if path.is_absolute() && path.is_file() {
+            self.add(path, FileRole::Environment);
         }
+    }
+
+    /// A compose file that the project was started with: its paths count from the working directory.
+    fn add_of_label(&mut self, path: &Path) {
+        self.add_from(path, FileRole::Compose, Some(self.working_dir));
     }
 
     /// Takes a file in, relative paths from the working directory, and follows compose files.
     fn add(&mut self, path: &Path, role: FileRole) {
+        self.add_from(path, role, None);
+    }
+
+    /// The same; paths in a compose file count from `base`, or else from its own folder.
+    fn add_from(&mut self, path: &Path, role: FileRole, base: Option<&Path>) {
         let Some(path) = absolute(self.working_dir, path) else {
             self.complain(format!("{} is no usable path", path.display()));
             return;
@@ -160,7 +174,8 @@ impl<'a> Search<'a> {
             Ok(metadata) if metadata.is_file() => {
                 self.found.insert(path.clone(), role);
                 if role == FileRole::Compose && metadata.len() <= COMPOSE_BYTES_MAX {
-                    self.follow(&path);
+                    let base = base.or(path.parent()).unwrap_or(self.working_dir);
+                    self.follow(&path, base);
                 }
             }
             Ok(_) => self.complain(format!("{} is no regular file", path.display())),
@@ -168,7 +183,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    fn follow(&mut self, compose: &Path) {
+    fn follow(&mut self, compose: &Path, base: &Path) {
         let text = match std::fs::read_to_string(compose) {
             Ok(text) => text,
             Err(error) => {
@@ -178,10 +193,27 @@ impl<'a> Search<'a> {
         };
         match serde_saphyr::from_str::<Value>(&text) {
             Ok(document) => {
-                // Paths in included files count from their own folder.
-                let base = compose.parent().unwrap_or(self.working_dir).to_owned();
                 for (path, role) in named_files(&document) {
+                    if path.contains('$') {
+                        self.complain(format!(
+                            "{} names a file by variables, {path}, which is not captured",
+                            compose.display()
+                        ));
+                        continue;
+                    }
                     self.add(&base.join(path), role);
+                }
+                for path in texts(document.get("include"), "path") {
+                    let included = base.join(path);
+                    let folder = included.parent().unwrap_or(base);
+                    self.add_if_there(&folder.join(".env"));
+                }
+                for name in made_at_start(&document) {
+                    self.complain(format!(
+                        "{} makes the content of {name}, which is copied into its containers as they \
+                         are created: it comes back only with their root filesystems (rootfs: save)",
+                        compose.display()
+                    ));
                 }
             }
             // serde_saphyr quotes the text in its error, which may hold secrets.
@@ -206,15 +238,26 @@ impl<'a> Search<'a> {
     }
 }
 
-/// The files a compose document names. Paths with variables are left to whoever reads `.env`.
+/// Secrets and configs whose content is in no file: in a variable, or in the document itself.
+fn made_at_start(document: &Value) -> Vec<String> {
+    let is_made = |entry: &Value| entry.get("environment").or(entry.get("content")).is_some();
+    let mut names = Vec::new();
+    for (key, word) in [("configs", "config"), ("secrets", "secret")] {
+        let entries = document.get(key).and_then(Value::as_object);
+        let made = entries
+            .into_iter()
+            .flatten()
+            .filter(|(_, entry)| is_made(entry));
+        names.extend(made.map(|(name, _)| format!("{word} {name}")));
+    }
+    names
+}
+
+/// The files a compose document names, as they are written there.
 fn named_files(document: &Value) -> Vec<(String, FileRole)> {
     let mut files = Vec::new();
     let mut add = |value: Option<&Value>, role| {
-        for path in texts(value) {
-            if !path.contains('$') {
-                files.push((path, role));
-            }
-        }
+        files.extend(texts(value, "path").into_iter().map(|path| (path, role)));
     };
     for service in values(document.get("services")) {
         add(service.get("env_file"), FileRole::ServiceEnvironment);
@@ -229,15 +272,22 @@ fn named_files(document: &Value) -> Vec<(String, FileRole)> {
         }
     }
     add(document.get("include"), FileRole::Compose);
+    let included = document.get("include").and_then(Value::as_array);
+    for included in included.into_iter().flatten() {
+        add(included.get("env_file"), FileRole::Environment);
+    }
     files
 }
 
-/// A path, a list of paths, or a list of objects with a `path`.
-fn texts(value: Option<&Value>) -> Vec<String> {
+/// A path, a list of paths, or a list of objects with paths as `key`.
+fn texts(value: Option<&Value>, key: &str) -> Vec<String> {
     match value {
         Some(Value::String(text)) => vec![text.clone()],
-        Some(Value::Array(list)) => list.iter().flat_map(|item| texts(Some(item))).collect(),
-        Some(Value::Object(object)) => texts(object.get("path")),
+        Some(Value::Array(list)) => {
+            let texts = list.iter().map(|item| texts(Some(item), key));
+            texts.flatten().collect()
+        }
+        Some(Value::Object(object)) => texts(object.get(key), key),
         _ => Vec::new(),
     }
 }
@@ -286,31 +336,53 @@ fn stored(working_dir: &Path, path: &Path) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn compose_files_lead_to_all_files_of_a_project() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = folder.path().join("shop");
-        std::fs::create_dir_all(root.join("conf")).unwrap();
+    /// A project in `root`: two files that it was started with, and what they lead to.
+    fn lay_out(root: &Path) {
+        for folder in ["conf", "db"] {
+            std::fs::create_dir_all(root.join(folder)).unwrap();
+        }
         let write = |path: &str, text: &str| std::fs::write(root.join(path), text).unwrap();
         write(
             "compose.yml",
             "x-env: &env {env_file: [a.env, {path: b.env, required: false}]}\n\
-             include: [more.yml]\n\
+             include: [more.yml, {path: db/compose.yml, env_file: db/db.env}]\n\
              services:\n  web:\n    <<: *env\n    image: x\n  db: {image: y, env_file: '${NAME}'}\n\
              configs: {nginx: {file: ./conf/nginx.conf}}\n\
-             secrets: {key: {file: ../key.txt}, other: {external: true}}\n",
+             secrets: {key: {file: ../key.txt}, other: {external: true}, token: {environment: TOKEN}}\n",
         );
         write(
             "more.yml",
             "services: {job: {image: z, env_file: gone.env}}\n",
         );
-        for path in ["a.env", "b.env", ".env", "conf/nginx.conf", "../key.txt"] {
+        write("db/compose.yml", "services: {}\n");
+        // Started with a second file, whose paths count from where the project is.
+        write(
+            "db/late.yml",
+            "services: {late: {image: l, env_file: a.env}}\n",
+        );
+        for path in [
+            "a.env",
+            "b.env",
+            ".env",
+            "conf/nginx.conf",
+            "../key.txt",
+            "db/.env",
+            "db/db.env",
+        ] {
             write(path, "x");
         }
+    }
+
+    #[test]
+    fn compose_files_lead_to_all_files_of_a_project() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("shop");
+        lay_out(&root);
         let root_text = root.to_string_lossy().into_owned();
         let mut search = Search::new("shop", &root_text);
-        search.add(Path::new("compose.yml"), FileRole::Compose);
-        search.add_if_there(".env", FileRole::Environment);
+        search.add_of_label(Path::new("compose.yml"));
+        search.add_of_label(Path::new("db/late.yml"));
+        search.add_if_there(&search.working_dir.join(".env"));
         let (files, findings) = search.finish();
         let outside = format!(
             "outside/{}",
@@ -329,15 +401,21 @@ mod tests {
                 ("b.env", FileRole::ServiceEnvironment),
                 ("compose.yml", FileRole::Compose),
                 ("conf/nginx.conf", FileRole::Config),
+                ("db/.env", FileRole::Environment),
+                ("db/compose.yml", FileRole::Compose),
+                ("db/db.env", FileRole::Environment),
+                ("db/late.yml", FileRole::Compose),
                 ("more.yml", FileRole::Compose),
                 (outside.as_str(), FileRole::Secret),
             ]
         );
-        assert_eq!(findings.len(), 1);
-        assert!(
-            findings[0].message.contains("gone.env"),
-            "{}",
-            findings[0].message
-        );
+        let told = ["${NAME}", "gone.env", "secret token"];
+        assert_eq!(findings.len(), told.len(), "{findings:?}");
+        for told in told {
+            assert!(
+                findings.iter().any(|f| f.message.contains(told)),
+                "{findings:?}"
+            );
+        }
     }
 }

@@ -12,6 +12,8 @@ use crate::definition::{Document, MountDefinition};
 const EPHEMERAL: &[&str] = &[
     "/tmp", "/run", "/var/run", "/var/tmp", "/dev", "/proc", "/sys",
 ];
+/// Within them: what Compose copies in when it creates a container, and no start makes again.
+const KEPT: &[&str] = &["/run/secrets", "/var/run/secrets"];
 /// Files the engine itself puts there.
 const ENGINE_FILES: &[&str] = &[
     "/etc/hosts",
@@ -129,7 +131,8 @@ impl Changes {
 
 fn matters(path: &str, mounts: &[MountDefinition]) -> bool {
     let inside = |tree: &str| path == tree || is_below(path, tree);
-    !EPHEMERAL.iter().any(|tree| inside(tree))
+    let is_ephemeral = EPHEMERAL.iter().any(|tree| inside(tree));
+    (!is_ephemeral || KEPT.iter().any(|tree| is_below(path, tree)))
         && !ENGINE_FILES.contains(&path)
         && !mounts.iter().any(|mount| inside(&mount.destination))
 }
