@@ -18,7 +18,9 @@ use crate::recipe::{
 use crate::restore::{DumpRestore, Input, Proof, RestoreStep};
 
 pub(crate) const VOLUME_COPY: VolumeCopy = VolumeCopy::HoldsMore {
-    what: "binary logs, and tables of engines without transactions as they were at one moment",
+    what: "binary logs, settings made to last (SET PERSIST), plugins, components, foreign servers, \
+           loadable functions and certificates, and tables of engines without transactions as they were \
+           at one moment",
 };
 
 const ACCOUNTS: &str = "accounts.sql";

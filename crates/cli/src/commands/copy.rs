@@ -155,11 +155,20 @@ fn select(
     let fits = |wanted: &Option<String>, have: Option<&str>| {
         wanted.as_deref().is_none_or(|wanted| have == Some(wanted))
     };
+    let is_empty = points.is_empty();
     let mut wanted: Vec<PointSummary> = points
         .into_iter()
         .filter(|p| fits(&args.policy, p.policy.as_deref()) && fits(&args.host, Some(&p.host)))
         .filter(|p| args.tag.as_ref().is_none_or(|tag| p.tags.contains(tag)))
         .collect();
+    if wanted.is_empty() && !is_empty {
+        // A slip in a timer's line would leave the other place empty for good.
+        return Err(CommandError::new(
+            ErrorKind::NotFound,
+            "no recovery point fits --policy, --host and --tag",
+        )
+        .hint("`refloat points` shows what there is"));
+    }
     wanted.sort_by_key(|point| point.time);
     let spared = args.newest.map_or(0, |n| wanted.len().saturating_sub(n));
     Ok(wanted.split_off(spared))

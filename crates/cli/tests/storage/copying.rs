@@ -62,6 +62,11 @@ fn points_are_copied_once_and_deduplicate() {
     let nothing = json(&first, &["copy"]);
     assert_eq!(nothing["copied"].as_array().unwrap().len(), 0);
     assert_eq!(nothing["bytes_written"], 0);
+    // In a timer a slip would leave the second place as it is for good.
+    let (code, shown) = first.run(&["copy", "--policy", "defualt"]);
+    assert_eq!(code, 1, "{shown}");
+    let none = "no recovery point fits --policy, --host and --tag";
+    assert!(shown.contains(none), "{shown}");
 
     first.variables = second(&first);
     let _sound = first.succeed(&["check", "--read-data"]);
