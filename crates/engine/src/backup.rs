@@ -25,6 +25,7 @@ mod skeleton;
 pub(crate) use anomaly::is_compared;
 pub use discover::{Discovery, discover};
 pub use images::{ImageCoverage, ImagePlace, ImagePoint, image_coverage, look_into_points};
+pub(crate) use losses::EMPTY;
 pub use plan::{
     BackupPlan, BackupPolicy, Discovered, Group, Selection, SourcePlan, plan, source_title, title,
 };

@@ -15,12 +15,13 @@ mod unreadable;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use refloat_model::outcome::Outcome;
 use refloat_model::point::ItemRecord;
 use refloat_model::time::Timestamp;
 use refloat_model::tree_path::TreePath;
 use serde::Serialize;
 
-use crate::backup::source_title;
+use crate::backup::{EMPTY, source_title};
 use crate::config::Keep;
 use crate::point_list::{PointSummary, is_ahead};
 
@@ -55,16 +56,17 @@ impl Holding {
     /// What a line of the manifest of `source` says.
     #[must_use]
     pub fn of(source: &str, record: &ItemRecord) -> (TreePath, Self) {
-        let skipped = matches!(
-            record.outcome,
-            refloat_model::outcome::Outcome::Skipped { .. }
-        );
+        // What has nothing in it is told as left out, and is a copy of nothing.
+        let (is_skipped, is_empty) = match &record.outcome {
+            Outcome::Skipped { rule, .. } => (rule != EMPTY, rule == EMPTY),
+            _ => (false, false),
+        };
         let holding = Self {
             source: source.to_owned(),
             title: format!("{} {}", record.item.kind.word(), record.item.title),
-            saved: record.outcome.is_saved(),
-            has_data: record.has_data(),
-            selected: !skipped,
+            saved: record.outcome.is_saved() || is_empty,
+            has_data: record.has_data() && !is_empty,
+            selected: !is_skipped,
             suspicious: false,
         };
         (record.item.path.clone(), holding)

@@ -6,12 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use refloat_model::finding::Finding;
 use refloat_model::item::ItemKind;
+use refloat_model::outcome::Outcome;
 use refloat_model::point::{ItemRecord, PointRecord};
 use refloat_model::time::Timestamp;
 use refloat_model::tree_path::TreePath;
 use refloat_repository::{SnapshotFile, SnapshotId};
 
-use super::losses;
+use super::losses::{self, EMPTY};
 use super::parents::is_other_system;
 use super::plan::{BackupPlan, SourcePlan, source_title, title};
 use super::publish::paths;
@@ -84,6 +85,10 @@ pub fn compare(
         let items = seen(points.iter().filter(holds), source);
         let now = now.get(&source.name).map_or(&[][..], Vec::as_slice);
         findings.extend(losses::compare(source, &items, now));
+        findings.extend(now.iter().filter_map(|record| {
+            let old = items.iter().find(|old| old.item.path == record.item.path)?;
+            thinned(old, record)
+        }));
         let present: BTreeSet<_> = now.iter().map(|r| &r.item.path).collect();
         let gone = items
             .iter()
@@ -96,6 +101,30 @@ pub fn compare(
     }
     findings
 }
+
+/// What is suspicious about an item whose copies are not compared by their bytes: it has nothing in it any
+/// more, or an image repository less than half of its images.
+fn thinned(old: &ItemRecord, new: &ItemRecord) -> Option<Finding> {
+    if !old.outcome.is_saved() || !old.has_data() {
+        return None;
+    }
+    let (before, left) = (old.item.provides.len(), new.item.provides.len());
+    let message = match &new.outcome {
+        Outcome::Skipped { rule, .. } if rule == EMPTY => {
+            format!("is empty now; the last copy held {} bytes", old.bytes)
+        }
+        Outcome::Saved
+            if new.item.kind == ItemKind::Image && before >= IMAGES_MIN && left < before / 2 =>
+        {
+            format!("has {left} images now; the last copy held {before}")
+        }
+        _ => return None,
+    };
+    Some(Finding::error(title(&new.item), message))
+}
+
+/// With fewer images in a repository it is everyday work that most of them go.
+const IMAGES_MIN: usize = 10;
 
 /// What the newest point holds of a source, and the points before it of what could not be seen or
 /// saved since: else what is lost after such a run would be compared with nothing.

@@ -20,7 +20,7 @@ const ALL_GONE_MIN: u64 = 3;
 /// With fewer of a kind it is everyday work that most of them go.
 const MOST_GONE_MIN: u64 = 10;
 /// The rule of what is there without anything in it.
-const EMPTY: &str = "empty";
+pub const EMPTY: &str = "empty";
 /// Kinds of objects that people make and that stay. Others come and go by themselves: nodes, runs of
 /// pipelines, reports.
 const LASTING: [&str; 15] = [

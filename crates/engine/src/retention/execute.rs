@@ -126,7 +126,7 @@ fn holdings(tree: &StoredTree, record: &PointRecord) -> Option<Holdings> {
             // A saved copy that the backup called wrong was suspicious. What it says of definitions is
             // of hooks and holds that failed, every night perhaps, and not of their copies.
             let suspicious = holding.saved
-                && is_compared(item.item.kind)
+                && (is_compared(item.item.kind) || !item.outcome.is_saved())
                 && accused.contains(&title(&item.item).as_str());
             (
                 path,

@@ -1,4 +1,5 @@
 use refloat_model::id::PointId;
+use refloat_model::item::{Item, ItemKind};
 use refloat_repository::SnapshotId;
 
 use super::*;
@@ -477,4 +478,38 @@ fn points_of_the_future_push_no_real_one_out_and_are_named() {
     let points = vec![candidate(1, "2026-11-03T00:04:00Z", &["db"])];
     let found = kept(points, at("2026-11-03T00:00:00Z", Changes::Suspicious));
     assert!(found[0].1.contains(&Reason::Last));
+}
+
+#[test]
+fn what_is_left_out_as_empty_is_a_copy_of_nothing() {
+    let record = |outcome: Outcome| {
+        let item = Item {
+            kind: ItemKind::Image,
+            title: "app".into(),
+            path: TreePath::root().child("images").child("hub").child("app"),
+            workload: None,
+            skip: None,
+            provides: Vec::new(),
+            requires: Vec::new(),
+            bytes_estimate: None,
+            sensitive: false,
+            risks: Vec::new(),
+        };
+        let record = ItemRecord {
+            item,
+            outcome,
+            consistency: None,
+            files: 3,
+            bytes: 100,
+        };
+        let (_, holding) = Holding::of("hub", &record);
+        (holding.saved, holding.has_data, holding.selected)
+    };
+    let skipped = |rule: &str| Outcome::Skipped {
+        rule: rule.into(),
+        why: String::new(),
+    };
+    assert_eq!(record(Outcome::Saved), (true, true, true));
+    assert_eq!(record(skipped("excluded")), (false, true, false));
+    assert_eq!(record(skipped("empty")), (true, false, true));
 }

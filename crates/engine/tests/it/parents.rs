@@ -2,7 +2,10 @@
 
 use refloat_engine::backup::{BackupReport, is_complete};
 
-use crate::playground::{Behaviour, Playground, volume};
+use refloat_model::item::ItemKind;
+use refloat_model::outcome::Outcome;
+
+use crate::playground::{Behaviour, Playground, item, subject, volume};
 
 fn holds(bytes: usize) -> Behaviour {
     Behaviour::Holds("x".repeat(bytes))
@@ -74,4 +77,35 @@ fn a_vanished_volume_and_a_swapped_system_are_told() {
              taken as parent, and what it holds is kept until forget --accept-changes"
         ]
     );
+}
+
+/// Registries tell a repository without tags as left out, and its images are compared by name alone.
+#[test]
+fn a_repository_that_lost_its_images_is_no_green_backup() {
+    let mut ground = Playground::new();
+    let repository = |images: usize| {
+        let mut item = item(ItemKind::Image, "app", None);
+        item.provides = (0..images).map(|n| subject(&format!("app:{n}"))).collect();
+        item.skip = (images == 0).then(|| Outcome::Skipped {
+            rule: "empty".into(),
+            why: "the repository has no tags".into(),
+        });
+        item
+    };
+    let beside = (volume("data"), holds(9));
+    let mut run = |images: usize| {
+        let items = [(repository(images), holds(1000)), beside.clone()];
+        let report = ground.back_up(&items, &[]).unwrap();
+        (is_complete(&report.record), messages(&report).join("; "))
+    };
+    assert_eq!(run(500), (true, String::new()));
+    assert_eq!(run(250), (true, String::new()));
+    let told = "image app: has 124 images now; the last copy held 250";
+    assert_eq!(run(124), (false, told.to_owned()));
+    let (is_complete, told) = run(0);
+    assert!(
+        !is_complete && told.starts_with("image app: is empty now; the last copy held"),
+        "{told}"
+    );
+    assert_eq!(run(0), (true, String::new()), "it was told once");
 }
