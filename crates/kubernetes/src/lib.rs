@@ -31,6 +31,7 @@ mod rules;
 mod saved;
 pub mod sops;
 mod source;
+mod stateful_set;
 mod yaml;
 
 pub use catalogue::Catalogue;

@@ -88,6 +88,8 @@ struct Seen {
     references: BTreeSet<Reference>,
     /// By application: its own objects, and what they refer to.
     applications: BTreeMap<String, Application>,
+    /// Claims that name no application, and what they refer to: their StatefulSet may be of one.
+    claims: BTreeMap<String, BTreeSet<Reference>>,
     skipped: BTreeMap<Rule, Vec<String>>,
     naked_pods: Vec<String>,
 }

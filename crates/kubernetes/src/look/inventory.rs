@@ -17,6 +17,7 @@ use crate::kind::{Kind, controller, name, namespace};
 use crate::layout::{Folder, source_root};
 use crate::references::{Reference, subject};
 use crate::rules::{Rule, Surroundings};
+use crate::stateful_set::sets_of_claim;
 
 /// How many names a report gives of what a rule leaves out.
 const NAMES_SHOWN: usize = 10;
@@ -70,6 +71,8 @@ impl Sight {
             let all = seen.applications.entry(application.to_owned()).or_default();
             all.references.extend(needs.iter().cloned());
             all.names.push(name.clone());
+        } else if id == "persistentvolumeclaims" {
+            seen.claims.insert(name.clone(), needs.clone());
         }
         seen.references.extend(needs);
         if id == "pods" && controller(object).is_none() {
@@ -79,6 +82,33 @@ impl Sight {
         Some(folder)
     }
 
+    /// Claims that name no application belong to that of their StatefulSet.
+    fn adopt_claims(&mut self) {
+        let mut sets: BTreeMap<(String, String), String> = BTreeMap::new();
+        for (folder, seen) in &self.folders {
+            if (folder.group.as_str(), folder.resource.as_str()) != ("apps", "statefulsets") {
+                continue;
+            }
+            let space = folder.namespace.clone().unwrap_or_default();
+            for (application, own) in &seen.applications {
+                let names = own.names.iter();
+                sets.extend(names.map(|set| ((space.clone(), set.clone()), application.clone())));
+            }
+        }
+        for (folder, seen) in &mut self.folders {
+            let space = folder.namespace.clone().unwrap_or_default();
+            for (claim, references) in std::mem::take(&mut seen.claims) {
+                let of = sets_of_claim(&claim)
+                    .find_map(|set| sets.get(&(space.clone(), set.to_owned())));
+                if let Some(application) = of {
+                    let own = seen.applications.entry(application.clone()).or_default();
+                    own.references.extend(references);
+                    own.names.push(claim);
+                }
+            }
+        }
+    }
+
     /// Makes the inventory.
     pub(super) fn inventory(
         mut self,
@@ -86,6 +116,7 @@ impl Sight {
         catalogue: &Catalogue,
         identity: Option<String>,
     ) -> Inventory {
+        self.adopt_claims();
         let naming = Naming {
             source,
             digests: &self.digests,

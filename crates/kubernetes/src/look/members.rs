@@ -18,6 +18,7 @@ use super::{LISTS_AT_ONCE, application, otherwise};
 use crate::catalogue::Catalogue;
 use crate::kind::{Kind, elements, name, namespace, text};
 use crate::rules::kind_rule;
+use crate::stateful_set::{CLAIM, sets_of_claim};
 
 /// An object as its owner knows it: namespace, kind, name.
 type Key = (String, String, String);
@@ -95,6 +96,10 @@ impl Family {
             let owner = (child.0.clone(), field("/kind"), field("/name"));
             self.children.entry(owner).or_default().push(child.clone());
         }
+        for set in sets_of_claim(&child.2).filter(|_| kind.kind == CLAIM) {
+            let set = (child.0.clone(), "StatefulSet".to_owned(), set.to_owned());
+            self.children.entry(set).or_default().push(child.clone());
+        }
         if is_own {
             self.own.insert(child);
         }
@@ -161,9 +166,18 @@ mod tests {
             false,
         );
         family.add(&kind("Secret"), &object("main", None), false);
+        // As the controller makes them, without a word of whose they are.
+        family.add(
+            &kind("StatefulSet"),
+            &object("db", Some(("Widget", "main"))),
+            false,
+        );
+        family.add(&kind(CLAIM), &object("data-db-0", None), false);
+        family.add(&kind(CLAIM), &object("data-other-0", None), false);
         let members = family.members();
         let has = |of: &str, name: &str| members.has(&kind(of), &object(name, None));
         assert!(has("Widget", "main") && has("Deployment", "web") && has("Secret", "leaf"));
         assert!(!has("Secret", "other") && !has("Secret", "main"));
+        assert!(has(CLAIM, "data-db-0") && !has(CLAIM, "data-other-0"));
     }
 }

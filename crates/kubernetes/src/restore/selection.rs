@@ -14,6 +14,7 @@ use crate::kind::{elements, name, namespace, object_name, text};
 use crate::layout::Folder;
 use crate::look::application;
 use crate::references::{Reference, references};
+use crate::stateful_set::sets_of_claim;
 
 /// What `RestoreRequest::only` means in a cluster.
 #[derive(Default)]
@@ -159,11 +160,14 @@ impl Selection {
                 .filter(|stored| !chosen.contains(&stored.name()))
                 .filter(|stored| !owned.contains(&stored.name()))
                 .filter(|stored| {
-                    elements(&stored.object, "/metadata/ownerReferences").any(|owner| {
-                        let field = |pointer| text(owner, pointer).unwrap_or_default();
-                        let space = namespace(&stored.object);
-                        owners.contains(&key(field("/kind"), space, field("/name")))
-                    })
+                    let space = namespace(&stored.object);
+                    let is_claim = stored.id() == "persistentvolumeclaims";
+                    let mut sets = sets_of_claim(name(&stored.object)).filter(|_| is_claim);
+                    sets.any(|set| owners.contains(&key("StatefulSet", space, set)))
+                        || elements(&stored.object, "/metadata/ownerReferences").any(|owner| {
+                            let field = |pointer| text(owner, pointer).unwrap_or_default();
+                            owners.contains(&key(field("/kind"), space, field("/name")))
+                        })
                 })
                 .collect();
             if more.is_empty() {

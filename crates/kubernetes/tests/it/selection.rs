@@ -8,6 +8,7 @@ use refloat_model::cancel::Cancel;
 use refloat_model::finding::Severity;
 use refloat_model::plan::RestoreRequest;
 use refloat_model::progress::Silent;
+use refloat_model::subject::SubjectKind;
 use refloat_source::{Source as _, Target as _, TargetError};
 use serde_json::{Value, json};
 
@@ -83,6 +84,74 @@ fn names(cluster: &Cluster, change: impl FnOnce(&mut Options)) -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+/// No field ties a claim to the set that its controller made it for.
+#[test]
+fn claims_of_a_stateful_set_belong_to_its_application() {
+    let Some((a, _)) = clusters() else { return };
+    let claim = |name: &str| {
+        json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name,
+            "namespace": "stores"}, "spec": {"storageClassName": "", "accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": "1Gi"}}}})
+    };
+    let set = json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "es-master",
+        "namespace": "stores", "annotations": {"meta.helm.sh/release-name": "es"}},
+        "spec": {"replicas": 0, "serviceName": "es", "selector": {"matchLabels": {"app": "es"}},
+            "template": {"metadata": {"labels": {"app": "es"}},
+                "spec": {"containers": [{"name": "c", "image": "i"}]}}}});
+    let (own, other) = ("data-es-master-0", "data-other-0");
+    let space = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "stores"}});
+    for object in [space, set, claim(own), claim(other)] {
+        a.apply(&object.to_string());
+    }
+    let mut options = Options::new(a.access());
+    options.namespaces = vec![named(&["stores"])];
+    options.applications = globs(&["stores/es"]);
+    let source = KubernetesSource::connect("prod", options).unwrap();
+    let captured = MemoryPoint::capture(&source);
+    let files = captured.files("/kubernetes/prod/resources");
+    let is_saved = |claim: &str| {
+        files
+            .keys()
+            .any(|path| path.ends_with(&format!("/{claim}.yaml")))
+    };
+    assert_eq!([is_saved(own), is_saved(other)], [true, false]);
+
+    let source = a.source(&["stores"]);
+    let inventory = source.discover(&Cancel::default()).unwrap();
+    let application = inventory
+        .workloads
+        .iter()
+        .find(|w| w.name == "stores/es")
+        .unwrap();
+    let needs = |claim: &str| {
+        let mut requires = application.requires.iter();
+        requires.any(|subject| subject.kind == SubjectKind::Volume && subject.name.ends_with(claim))
+    };
+    assert_eq!([needs(own), needs(other)], [true, false]);
+
+    let point = MemoryPoint::capture(&source);
+    a.kubectl(
+        &[
+            "-n",
+            "stores",
+            "delete",
+            "--wait=false",
+            "statefulset/es-master",
+        ],
+        "",
+    );
+    let request = RestoreRequest {
+        only: vec!["stores/es".into()],
+        ..RestoreRequest::default()
+    };
+    let plan = a.target().plan(&point, &request).unwrap();
+    let is_planned = |claim: &str| {
+        let name = format!("persistentvolumeclaims/stores/{claim}");
+        plan.steps.iter().any(|step| step.name == name)
+    };
+    assert_eq!([is_planned(own), is_planned(other)], [true, false]);
 }
 
 fn expression(text: &str) -> Option<Expression> {
