@@ -47,6 +47,8 @@ pub struct Holding {
     pub has_data: bool,
     /// Whether the point's policy wanted it: false if a rule left it out.
     pub selected: bool,
+    /// Whether it was left out because nothing is in it: a copy of nothing, until a person accepts that.
+    pub is_nothing: bool,
     /// Whether the backup found it suspicious: empty, shrunk, renamed or turned into noise all at
     /// once.
     pub suspicious: bool,
@@ -56,17 +58,17 @@ impl Holding {
     /// What a line of the manifest of `source` says.
     #[must_use]
     pub fn of(source: &str, record: &ItemRecord) -> (TreePath, Self) {
-        // What has nothing in it is told as left out, and is a copy of nothing.
-        let (is_skipped, is_empty) = match &record.outcome {
+        let (is_skipped, is_nothing) = match &record.outcome {
             Outcome::Skipped { rule, .. } => (rule != EMPTY, rule == EMPTY),
             _ => (false, false),
         };
         let holding = Self {
             source: source.to_owned(),
             title: format!("{} {}", record.item.kind.word(), record.item.title),
-            saved: record.outcome.is_saved() || is_empty,
-            has_data: record.has_data() && !is_empty,
+            saved: record.outcome.is_saved() || is_nothing,
+            has_data: record.has_data() && !is_nothing,
             selected: !is_skipped,
+            is_nothing,
             suspicious: false,
         };
         (record.item.path.clone(), holding)
@@ -267,7 +269,11 @@ pub fn plan_under(
         for candidate in &mut candidates {
             candidate.emptied.clear();
             let holdings = candidate.holdings.iter_mut().flatten();
-            holdings.for_each(|(_, holding)| holding.suspicious = false);
+            holdings.for_each(|(_, holding)| {
+                holding.suspicious = false;
+                holding.saved &= !holding.is_nothing;
+                holding.selected &= !holding.is_nothing;
+            });
         }
     }
     let is_future = |c: &Candidate| is_ahead(c.point.time, circumstances.now);

@@ -8,9 +8,9 @@ use refloat_model::finding::Finding;
 use refloat_model::item::ItemKind;
 use refloat_model::outcome::Outcome;
 use refloat_model::point::ItemRecord;
+use refloat_model::time::Timestamp;
 use refloat_repository::archive::TreeStatistics;
 
-use super::parents::Parent;
 use super::plan::title;
 
 /// With fewer files that turned into noise, their bytes decide.
@@ -33,34 +33,40 @@ pub const fn is_compared(kind: ItemKind) -> bool {
     )
 }
 
-/// What is suspicious about a new copy, compared with the newest saved one.
+/// What is suspicious about a new copy, compared with the newest saved one, of a run that began then.
 #[must_use]
-pub fn compare(new: &ItemRecord, old: &Parent, statistics: &TreeStatistics) -> Option<Finding> {
+pub fn compare(
+    new: &ItemRecord,
+    old: &ItemRecord,
+    taken: Timestamp,
+    statistics: &TreeStatistics,
+) -> Option<Finding> {
     let is_empty = |record: &ItemRecord| record.bytes == 0 || !record.has_data();
     if !is_compared(new.item.kind)
         || !matches!(new.outcome, Outcome::Saved)
-        || is_empty(&old.record)
+        || !old.outcome.is_saved()
+        || is_empty(old)
     {
         return None;
     }
     let before = format!(
-        "the copy of {} held {} bytes in {} files",
-        old.time, old.record.bytes, old.record.files
+        "the copy of {taken} held {} bytes in {} files",
+        old.bytes, old.files
     );
     let message = if is_empty(new) {
         format!("is empty now; {before}")
-    } else if new.bytes < old.record.bytes / 2 {
+    } else if new.bytes < old.bytes / 2 {
         format!(
             "has shrunk to {} bytes in {} files; {before}",
             new.bytes, new.files
         )
-    } else if is_mass_rename(old.record.files, statistics) {
+    } else if is_mass_rename(old.files, statistics) {
         format!(
             "has {} files under names that were not there; {before}, and most of those names are \
              gone: so it looks when files are encrypted by somebody else",
             statistics.files_new
         )
-    } else if is_turned_random(old.record.bytes, statistics) {
+    } else if is_turned_random(old.bytes, statistics) {
         format!(
             "has {} changed files with {} bytes that could be compressed and cannot be any more; \
              {before}: so it looks when files are encrypted by somebody else",

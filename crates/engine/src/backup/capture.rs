@@ -367,7 +367,7 @@ impl GroupCapture<'_, '_> {
         if let (Some(parent), true) = (unchanged, statistics.reused > 0) {
             (record.files, record.bytes) = (parent.record.files, parent.record.bytes);
         } else if let Some(parent) = parent.filter(|_| statistics.reused == 0) {
-            let suspicion = anomaly::compare(&record, parent, &statistics);
+            let suspicion = anomaly::compare(&record, &parent.record, parent.time, &statistics);
             self.done.findings.extend(suspicion);
         }
         let figures = &mut self.done.figures;

@@ -5,13 +5,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use refloat_model::finding::Finding;
-use refloat_model::item::ItemKind;
+use refloat_model::item::{Item, ItemKind};
 use refloat_model::outcome::Outcome;
 use refloat_model::point::{ItemRecord, PointRecord};
 use refloat_model::time::Timestamp;
 use refloat_model::tree_path::TreePath;
+use refloat_repository::archive::TreeStatistics;
 use refloat_repository::{SnapshotFile, SnapshotId};
 
+use super::anomaly;
 use super::losses::{self, EMPTY};
 use super::parents::is_other_system;
 use super::plan::{BackupPlan, SourcePlan, source_title, title};
@@ -70,20 +72,28 @@ pub fn compare(
             break;
         }
         let holds = |(record, _): &&(PointRecord, _)| record.sources.contains_key(&source.name);
-        let Some((newest, _)) = points.iter().find(holds) else {
+        let Some((newest, tree)) = points.iter().find(holds) else {
             continue;
         };
-        if is_other_system(newest, source) {
-            // Its data may be empty by now, and rotate out what the other one had.
-            findings.push(Finding::error(
-                source_title(&source.name),
-                "is another system than in the last recovery point: nothing of that was taken as \
-                 parent, and what it holds is kept until forget --accept-changes",
-            ));
-            continue;
-        }
-        let items = seen(points.iter().filter(holds), source);
         let now = now.get(&source.name).map_or(&[][..], Vec::as_slice);
+        let is_other = is_other_system(newest, source);
+        let items = if is_other {
+            findings.push(Finding::warning(
+                source_title(&source.name),
+                "is another system than in the last recovery point; nothing of that was taken \
+                 as parent",
+            ));
+            // Begun anew, it may be empty, and rotate out what the other one had.
+            manifest::read_items(tree, &source.name).unwrap_or_default()
+        } else {
+            seen(points.iter().filter(holds), source)
+        };
+        if is_other {
+            findings.extend(now.iter().filter_map(|record| {
+                let old = items.iter().find(|old| old.item.path == record.item.path)?;
+                anomaly::compare(record, old, newest.started, &TreeStatistics::default())
+            }));
+        }
         findings.extend(losses::compare(source, &items, now));
         findings.extend(now.iter().filter_map(|record| {
             let old = items.iter().find(|old| old.item.path == record.item.path)?;
@@ -108,7 +118,7 @@ fn thinned(old: &ItemRecord, new: &ItemRecord) -> Option<Finding> {
     if !old.outcome.is_saved() || !old.has_data() {
         return None;
     }
-    let (before, left) = (old.item.provides.len(), new.item.provides.len());
+    let (before, left) = (images(&old.item), images(&new.item));
     let message = match &new.outcome {
         Outcome::Skipped { rule, .. } if rule == EMPTY => {
             format!("is empty now; the last copy held {} bytes", old.bytes)
@@ -121,6 +131,13 @@ fn thinned(old: &ItemRecord, new: &ItemRecord) -> Option<Finding> {
         _ => return None,
     };
     Some(Finding::error(title(&new.item), message))
+}
+
+/// How many images an item has: some have several names.
+fn images(item: &Item) -> usize {
+    let names = item.provides.iter().map(|subject| subject.name.as_str());
+    let contents = names.map(|name| name.rsplit_once('@').map_or(name, |(_, digest)| digest));
+    contents.collect::<BTreeSet<&str>>().len()
 }
 
 /// With fewer images in a repository it is everyday work that most of them go.

@@ -78,7 +78,11 @@ pub fn plan_named(candidates: Vec<Candidate>, ids: &[String]) -> Result<ForgetPl
 /// in for one with data.
 fn unprotected(candidates: &[Candidate], dropped: &BTreeSet<SnapshotId>) -> Vec<Unprotected> {
     let saved = |candidate: &Candidate| -> Vec<(TreePath, Unprotected, bool)> {
-        let holdings = candidate.holdings.iter().flatten().filter(|(_, h)| h.saved);
+        let holdings = candidate
+            .holdings
+            .iter()
+            .flatten()
+            .filter(|(_, h)| h.saved && !h.is_nothing);
         holdings
             .map(|(path, holding)| {
                 let item = Unprotected {

@@ -6,18 +6,20 @@ use super::*;
 use crate::point_list::AD_HOC_POLICY;
 
 /// A point of policy `p` on host `h`; `items` are words `name`, `name!` (not saved), `name0`
-/// (saved but empty), `name-` (skipped by a rule), `name?` (saved and suspicious), each of source `s` or as `source/name`.
+/// (saved but empty), `name-` (skipped by a rule), `name?` (saved and suspicious), `name_` (left out as empty, and
+/// suspicious), each of source `s` or as `source/name`.
 fn candidate(number: u8, time: &str, items: &[&str]) -> Candidate {
     let holdings = items.iter().map(|word| {
-        let name = word.trim_end_matches(['!', '0', '-', '?']);
+        let name = word.trim_end_matches(['!', '0', '-', '?', '_']);
         let source = name.split_once('/').map_or("s", |(source, _)| source);
         let holding = Holding {
             source: source.to_owned(),
             title: name.to_owned(),
             saved: !word.ends_with(['!', '-']),
-            has_data: !word.ends_with('0'),
+            has_data: !word.ends_with(['0', '_']),
             selected: !word.ends_with('-'),
-            suspicious: word.ends_with('?'),
+            is_nothing: word.ends_with('_'),
+            suspicious: word.ends_with(['?', '_']),
         };
         (TreePath::root().child(name), holding)
     });
@@ -478,6 +480,25 @@ fn points_of_the_future_push_no_real_one_out_and_are_named() {
     let points = vec![candidate(1, "2026-11-03T00:04:00Z", &["db"])];
     let found = kept(points, at("2026-11-03T00:00:00Z", Changes::Suspicious));
     assert!(found[0].1.contains(&Reason::Last));
+}
+
+#[test]
+fn what_a_repository_held_before_it_was_emptied_stays_until_a_person_accepts() {
+    let points = || {
+        vec![
+            candidate(1, "2026-11-01T00:00:00Z", &["app", "db"]),
+            candidate(2, "2026-11-02T00:00:00Z", &["app", "db"]),
+            candidate(4, "2026-11-03T00:00:00Z", &["app_", "db"]),
+            candidate(5, "2026-11-04T00:00:00Z", &["app_", "db"]),
+        ]
+    };
+    let now = "2026-11-06T00:00:00Z";
+    let numbers = |changes| -> Vec<u8> {
+        let found = kept(points(), at(now, changes));
+        found.iter().map(|(number, _)| *number).collect()
+    };
+    assert_eq!(numbers(Changes::Suspicious), [5, 4, 2]);
+    assert_eq!(numbers(Changes::Accepted), [5]);
 }
 
 #[test]

@@ -69,14 +69,21 @@ fn a_vanished_volume_and_a_swapped_system_are_told() {
         ["volume b: was saved in the last recovery point and is no longer there"]
     );
     ground.identity = "machine-2".into();
+    let other = "source web: is another system than in the last recovery point; nothing of that was \
+                 taken as parent";
     let report = ground.back_up(&[a], &[]).unwrap();
-    assert_eq!(
-        messages(&report),
-        [
-            "source web: is another system than in the last recovery point: nothing of that was \
-             taken as parent, and what it holds is kept until forget --accept-changes"
-        ]
+    assert_eq!(messages(&report), [other]);
+    assert!(is_complete(&report.record));
+    // A host that was installed anew begins with nothing.
+    ground.identity = "machine-3".into();
+    let report = ground.back_up(&[(volume("a"), holds(0))], &[]).unwrap();
+    let told = messages(&report);
+    assert!(
+        told[0].starts_with("volume a: is empty now; the copy of"),
+        "{told:?}"
     );
+    assert_eq!(told[1..], [other]);
+    assert!(!is_complete(&report.record));
 }
 
 /// Registries tell a repository without tags as left out, and its images are compared by name alone.
