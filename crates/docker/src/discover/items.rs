@@ -231,6 +231,8 @@ impl Build<'_> {
             let definition = &container.definition;
             let path = self.layout.rootfs(container.lasting_name());
             let mut found = item(ItemKind::RootFilesystem, &definition.name, path);
+            // Files of anybody, secrets that Compose copied in among them.
+            found.sensitive = true;
             found.workload = Some(self.workload(container));
             let changes = &container.changes;
             if container.swarm_service().is_some() {

@@ -32,7 +32,18 @@ pub(super) fn read(client: &Client, estate: &mut Estate, ids: &[String]) {
     }
     let version = estate.host.versions.get("engine").cloned();
     match ask(client, &version.unwrap_or_default(), ids) {
-        Ok(libpod) => estate.libpod = libpod,
+        Ok((libpod, unknown)) => {
+            estate.libpod = libpod;
+            estate
+                .findings
+                .extend(unknown.into_iter().map(|(id, error)| {
+                    let message = format!(
+                        "whether it belongs to a pod or is given secrets is not known: {}",
+                        chain(&error)
+                    );
+                    Finding::error(format!("container {id}"), message)
+                }));
+        }
         // A proxy may let Docker's requests through alone.
         Err(error) => estate.findings.push(Finding::warning(
             format!("host {}", estate.host.name),
@@ -44,7 +55,10 @@ pub(super) fn read(client: &Client, estate: &mut Estate, ids: &[String]) {
     }
 }
 
-fn ask(client: &Client, version: &str, ids: &[String]) -> Result<Libpod, EngineError> {
+/// What Podman told, and the containers of which it did not.
+type Told = (Libpod, Vec<(String, EngineError)>);
+
+fn ask(client: &Client, version: &str, ids: &[String]) -> Result<Told, EngineError> {
     let get = |target: &str| client.get(&format!("/v{version}/libpod/{target}"));
     let names = |listed: &Value, pointer: &str| -> Vec<(String, String)> {
         let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
@@ -57,21 +71,24 @@ fn ask(client: &Client, version: &str, ids: &[String]) -> Result<Libpod, EngineE
             .collect()
     };
     let pods: HashMap<String, String> = names(&get("pods/json")?, "/Name").into_iter().collect();
-    let mut libpod = Libpod::default();
+    let (mut libpod, mut unknown) = (Libpod::default(), Vec::new());
     let secrets = names(&get("secrets/json")?, "/Spec/Name");
     libpod.secrets = secrets.into_iter().map(|(_, name)| name).collect();
     for id in ids {
         let inspect = match get(&format!("containers/{}/json", encode(id))) {
             Ok(inspect) => inspect,
             Err(error) if error.is_not_found() => continue,
-            Err(error) => return Err(error),
+            Err(error) => {
+                unknown.push((id.clone(), error));
+                continue;
+            }
         };
         let only = PodmanOnly::from_inspect(&inspect, &pods);
         if !only.is_empty() {
             libpod.containers.insert(id.clone(), only);
         }
     }
-    Ok(libpod)
+    Ok((libpod, unknown))
 }
 
 impl Build<'_> {

@@ -13,7 +13,7 @@ const EPHEMERAL: &[&str] = &[
     "/tmp", "/run", "/var/run", "/var/tmp", "/dev", "/proc", "/sys",
 ];
 /// Within them: what Compose copies in when it creates a container, and no start makes again.
-const KEPT: &[&str] = &["/run/secrets", "/var/run/secrets"];
+const KEPT: &[&str] = &["/run/secrets"];
 /// Files the engine itself puts there.
 const ENGINE_FILES: &[&str] = &[
     "/etc/hosts",
@@ -130,11 +130,25 @@ impl Changes {
 }
 
 fn matters(path: &str, mounts: &[MountDefinition]) -> bool {
-    let inside = |tree: &str| path == tree || is_below(path, tree);
+    // One is a link to the other in most images, and mounts are told as they were asked for.
+    let plain = |path: &'_ str| {
+        path.strip_prefix("/var")
+            .filter(|p| is_run(p))
+            .map(str::to_owned)
+    };
+    let path = &plain(path).unwrap_or_else(|| path.to_owned());
+    let inside = |tree: &str| {
+        let tree = plain(tree).unwrap_or_else(|| tree.to_owned());
+        *path == tree || is_below(path, &tree)
+    };
     let is_ephemeral = EPHEMERAL.iter().any(|tree| inside(tree));
     (!is_ephemeral || KEPT.iter().any(|tree| is_below(path, tree)))
-        && !ENGINE_FILES.contains(&path)
+        && !ENGINE_FILES.contains(&path.as_str())
         && !mounts.iter().any(|mount| inside(&mount.destination))
+}
+
+fn is_run(path: &str) -> bool {
+    path == "/run" || is_below(path, "/run")
 }
 
 /// Whether a mount point lies in this directory: the engine makes the way to it.

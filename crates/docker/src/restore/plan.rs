@@ -18,7 +18,7 @@ mod objects;
 mod swarm;
 
 pub(super) use containers::{starting_order, waits_for};
-pub(super) use data::{beside, recipe};
+pub(super) use data::{beside, is_free, recipe};
 
 use std::collections::{BTreeMap, BTreeSet};
 

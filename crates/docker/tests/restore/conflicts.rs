@@ -115,7 +115,7 @@ fn the_folder_that_a_volume_shows_is_not_overwritten_unasked() {
         on_conflict,
         ..only(&["volume:media"])
     };
-    for on_conflict in [OnConflict::Fail, OnConflict::Rename] {
+    for on_conflict in [OnConflict::Fail, OnConflict::Rename, OnConflict::Skip] {
         let planned = plan(&target, &point, &asked(on_conflict));
         let Action::Conflict { why } = &planned.steps[0].action else {
             panic!("{planned:#?}");

@@ -23,7 +23,7 @@ use crate::definition::VolumeDefinition;
 use crate::layout::{VOLUME_DATA, VOLUME_FILE};
 use crate::restore::failure::Failure;
 use crate::restore::journal::{Progress as Noted, gone};
-use crate::restore::plan::is_made;
+use crate::restore::plan::{is_free, is_made};
 use crate::restore::present::PresentContainer;
 use crate::restore::reach::inspect_volume;
 use crate::restore::{spec, strangers};
@@ -96,7 +96,7 @@ impl Execution<'_> {
         in_place: bool,
     ) -> Result<Remarks, Failure> {
         if !in_place {
-            if let Some(folder) = wanted.bound_folder().filter(|_| self.reach.is_local()) {
+            if let Some(folder) = self.folder_in_reach(wanted) {
                 // The engine does not make it.
                 make_folder(Path::new(folder))?;
             }
@@ -110,7 +110,7 @@ impl Execution<'_> {
             if in_place {
                 self.empty_volume(&wanted.name)?;
             } else {
-                self.empty_place(wanted)?;
+                self.empty_place(step, wanted)?;
             }
             return Ok(vec!["empty, to be filled from a dump".to_owned()]);
         }
@@ -134,7 +134,8 @@ impl Execution<'_> {
             }
             None => {
                 // What lies elsewhere was there before the volume.
-                let is_kept = wanted.bound_folder().is_some() || wanted.foreign_place().is_some();
+                let replaces = matches!(step.action, Action::Replace { .. });
+                let is_kept = replaces && wanted.place().is_some();
                 self.deliver_volume(&wanted.name, &data, in_place || is_kept)
             }
         }
@@ -155,18 +156,29 @@ impl Execution<'_> {
     }
 
     /// Empties what a volume shows that was made anew and keeps its data elsewhere.
-    fn empty_place(&mut self, wanted: &VolumeDefinition) -> Result<(), Failure> {
-        match wanted.bound_folder() {
-            Some(folder) if self.reach.is_local() => strangers::remove_all(Path::new(folder)),
-            None if wanted.foreign_place().is_none() => Ok(()),
-            _ => {
-                let message = "what lies in it already cannot be seen from here and stays: a server \
-                               may take it for its data, and the dump is loaded on top";
-                let subject = format!("volume {}", wanted.name);
-                self.findings.push(Finding::warning(subject, message));
-                Ok(())
-            }
+    fn empty_place(&self, step: &Step, wanted: &VolumeDefinition) -> Result<(), Failure> {
+        let Some(folder) = self.folder_in_reach(wanted).map(Path::new) else {
+            return match wanted.place() {
+                None => Ok(()),
+                Some(place) => Err(Failure::Needs(format!(
+                    "what lies on {place} already cannot be removed from here, and a server may take it \
+                     for its data"
+                ))),
+            };
+        };
+        if !matches!(step.action, Action::Replace { .. }) && !is_free(folder) {
+            return Err(Failure::Outdated {
+                subject: format!("folder {}", folder.display()),
+                why: "it has data now".to_owned(),
+            });
         }
+        strangers::remove_all(folder)
+    }
+
+    /// The folder that a volume shows, if it can be looked at.
+    fn folder_in_reach<'v>(&self, volume: &'v VolumeDefinition) -> Option<&'v str> {
+        let folder = volume.bound_folder().filter(|_| self.reach.is_local())?;
+        self.reach.refusal(folder).is_none().then_some(folder)
     }
 
     /// Whether a container of the target is started by the step that loads its dump, not before.

@@ -116,15 +116,6 @@ impl Planner<'_> {
             .filter(|(name, _)| self.selection.containers.contains(*name))
             .map(|(name, held)| (name.as_str(), &held.definition))
             .collect();
-        for (name, definition) in &selected {
-            if !definition.podman.is_empty() {
-                let only = &definition.podman;
-                self.findings.push(Finding::warning(
-                    format!("container {name}"),
-                    format!("it comes back without what only Podman's own API can ask for: {only}"),
-                ));
-            }
-        }
         let (order, circles) = starting_order(&self.waits_by_old_name(&selected));
         for name in circles {
             self.findings.push(Finding::warning(
@@ -134,6 +125,7 @@ impl Planner<'_> {
         }
         for name in order {
             self.decide_container(&name, rules);
+            self.warn_of_podman(&name);
             self.decide_root_filesystem(&name);
             self.decide_dump(&name, rules);
         }
@@ -142,6 +134,21 @@ impl Planner<'_> {
             if !self.selection.containers.contains(&name) {
                 self.decide_dump(&name, rules);
             }
+        }
+    }
+
+    /// Says what a container that is made will not have of what it had.
+    fn warn_of_podman(&mut self, name: &str) {
+        let decision = self.decision(ItemKind::Container, name);
+        let held = self.holding.containers.get(name);
+        if let Some(held) = held.filter(|_| decision.is_some_and(super::is_made))
+            && !held.definition.podman.is_empty()
+        {
+            let only = &held.definition.podman;
+            self.findings.push(Finding::warning(
+                format!("container {name}"),
+                format!("it comes back without what only Podman's own API can ask for: {only}"),
+            ));
         }
     }
 

@@ -127,7 +127,7 @@ pub(in crate::restore) fn beside(
 }
 
 /// Whether nothing is at a place, or an empty folder; what cannot be looked at may hold data.
-fn is_free(place: &Path) -> bool {
+pub(in crate::restore) fn is_free(place: &Path) -> bool {
     match place.symlink_metadata() {
         Err(error) => error.kind() == std::io::ErrorKind::NotFound,
         Ok(found) if found.is_dir() => {
@@ -264,14 +264,10 @@ impl Planner<'_> {
                     Relation::Differs(_) | Relation::Unseen(_) => held.definition.place(),
                     _ => None,
                 };
-                let action = match (self.action(ItemKind::Volume, name, relation), place) {
-                    (Action::Rename { .. }, Some(place)) => {
-                        self.names.remove(ItemKind::Volume, name);
-                        Action::Conflict {
-                            why: format!("its data lies on {place}, whatever the volume is called"),
-                        }
-                    }
-                    (action, _) => action,
+                let action = self.action(ItemKind::Volume, name, relation);
+                let action = match place {
+                    Some(place) => self.elsewhere(&held.definition, &place, emptied, action),
+                    None => action,
                 };
                 let places = held.definition.bound_folder();
                 let action = self.guarded(action, asked, places.as_slice());
@@ -300,7 +296,11 @@ impl Planner<'_> {
     ) -> Relation {
         let name = &wanted.name;
         let Some((found, mountpoint)) = self.ground.present.volumes.get(name) else {
-            return self.data_elsewhere(wanted, data);
+            // What was begun and given up is ours, wherever it lies.
+            return match self.ground.notes.progress(ItemKind::Volume, name) {
+                Progress::Begun => Relation::Unfinished,
+                _ => self.data_elsewhere(wanted, data),
+            };
         };
         match self.ground.notes.progress(ItemKind::Volume, name) {
             // What was asked for by name is looked at, whatever was noted.
@@ -331,6 +331,36 @@ impl Planner<'_> {
         }
     }
 
+    /// The action for a volume whose data lies at `place`, where something is already or may be.
+    fn elsewhere(
+        &mut self,
+        wanted: &VolumeDefinition,
+        place: &str,
+        emptied: bool,
+        action: Action,
+    ) -> Action {
+        let is_there = self.ground.present.volumes.contains_key(&wanted.name);
+        let is_in_reach = self.ground.reach.is_local() && wanted.bound_folder().is_some();
+        let why = match action {
+            Action::Rename { .. } => {
+                let old = self.old_name(ItemKind::Volume, &wanted.name);
+                self.names.remove(ItemKind::Volume, &old);
+                format!("its data lies on {place}, whatever the volume is called")
+            }
+            // Without the volume its containers would get an empty one of that name.
+            Action::Skip { .. } if !is_there => format!(
+                "its data on {place} can be kept only if the volume is there: make it first, or replace \
+                 the data"
+            ),
+            Action::Replace { .. } if emptied && !is_in_reach => format!(
+                "a dump needs an empty folder, and what lies on {place} cannot be removed from here: \
+                 empty it, or leave the volume out"
+            ),
+            action => return action,
+        };
+        Action::Conflict { why }
+    }
+
     /// What a volume that is not there would show once it is made: its data may lie in a folder of the
     /// host or on another machine, where it outlived the volume, or where others use it.
     fn data_elsewhere(&self, wanted: &VolumeDefinition, data: Option<&TreePath>) -> Relation {
@@ -343,6 +373,9 @@ impl Planner<'_> {
                 None => Relation::Absent,
             };
         };
+        if let Some(why) = self.ground.reach.refusal(folder) {
+            return Relation::Unseen(format!("its folder {folder} is not looked at: {why}"));
+        }
         if !self.ground.reach.is_local() {
             return Relation::Unseen(format!("its folder {folder} cannot be looked at from here"));
         }
