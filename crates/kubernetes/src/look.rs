@@ -243,7 +243,7 @@ async fn namespaces(
             let wanted: BTreeSet<String> = wanted.map(|o| name(o).to_owned()).collect();
             sight
                 .findings
-                .extend(settings::no_namespace(options, &wanted));
+                .extend(settings::no_namespace(options, &names, &wanted));
             Ok(wanted)
         }
         Err(error) if error.is_forbidden() => {

@@ -108,13 +108,20 @@ pub(super) fn unfitting_namespaces<'a>(
     })
 }
 
-/// Labels, or names that are left out, that leave no namespace. Names that fit none are told one by
+/// Labels that no namespace has, of those that are selected by name: those that fit none are told one by
 /// one.
-pub(super) fn no_namespace(options: &Options, wanted: &BTreeSet<String>) -> Option<Finding> {
-    let mut selections = options.namespaces.iter();
-    let has_more = selections.any(|n| !n.labels.is_empty() || !n.exclude.is_empty());
-    (wanted.is_empty() && has_more).then(|| {
-        let message = "no namespace has all that is selected, so no object in a namespace is saved";
+pub(super) fn no_namespace(
+    options: &Options,
+    names: &[&str],
+    wanted: &BTreeSet<String>,
+) -> Option<Finding> {
+    let has_labels = options.namespaces.iter().any(|n| !n.labels.is_empty());
+    let is_named = names
+        .iter()
+        .any(|name| options.selects_namespace_name(name));
+    (wanted.is_empty() && has_labels && is_named).then(|| {
+        let message = "no namespace has the labels that are selected, so no object in a namespace is \
+                       saved";
         Finding::error("namespaces", message)
     })
 }
@@ -125,6 +132,28 @@ mod tests {
     use crate::client::Access;
     use crate::options::Namespaces;
     use serde_json::json;
+
+    #[test]
+    fn labels_that_no_namespace_has_are_an_error() {
+        let check = |labels: bool, names: &[&str], wanted: &[&str]| {
+            let mut options = Options::new(Access::InCluster);
+            options.namespaces = vec![Namespaces {
+                names: globs(names),
+                labels: labels
+                    .then(|| ("tier".into(), "gold".into()))
+                    .into_iter()
+                    .collect(),
+                ..Namespaces::default()
+            }];
+            let wanted = wanted.iter().map(|&name| name.to_owned()).collect();
+            no_namespace(&options, &["shop"], &wanted).map(|finding| finding.severity)
+        };
+        assert_eq!(check(true, &[], &[]), Some(Severity::Error));
+        assert_eq!(check(true, &[], &["shop"]), None);
+        // Told by itself, and of a pattern with a wildcard as a warning.
+        assert_eq!(check(true, &["preview-*"], &[]), None);
+        assert_eq!(check(false, &["preview-*"], &[]), None);
+    }
 
     fn globs(patterns: &[&str]) -> Vec<Glob> {
         patterns.iter().map(|p| Glob::new(p).unwrap()).collect()

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::hold;
 use super::prepare::Prepared;
-use super::sanitise::{HELD, remove, sanitise};
+use super::sanitise::{HELD, map_at, remove, sanitise};
 use super::volumes::PLACE;
 use crate::kind::{annotation, elements};
 
@@ -46,6 +46,9 @@ pub(super) fn compare(prepared: &Prepared, live: &Value) -> Likeness {
     if prepared.id == "persistentvolumeclaims" {
         remove(&mut want, "/spec", &PLACE);
     }
+    if prepared.id == "services" {
+        take_families(&want, live, &mut have);
+    }
     let mut paths = Vec::new();
     if prepared.is_shared() {
         lacks(&want, &have, "", &mut paths);
@@ -62,6 +65,27 @@ pub(super) fn compare(prepared: &Prepared, live: &Value) -> Likeness {
         return Likeness::Unfinished("its owners differ".to_owned());
     }
     Likeness::Equal
+}
+
+/// Whether somebody chose the families of a service is known of the stored one: the live one may be by
+/// whoever restored it before.
+fn take_families(want: &Value, live: &Value, have: &mut Value) {
+    let is_chosen = want.pointer("/spec/ipFamilies").is_some();
+    let Some(spec) = map_at(have, "/spec") else {
+        return;
+    };
+    if is_chosen {
+        for key in ["ipFamilies", "ipFamilyPolicy"] {
+            if let Some(value) = live.pointer("/spec").and_then(|spec| spec.get(key)) {
+                spec.insert(key.to_owned(), value.clone());
+            }
+        }
+    } else {
+        spec.remove("ipFamilies");
+        if spec.get("ipFamilyPolicy") == Some(&Value::from("SingleStack")) {
+            spec.remove("ipFamilyPolicy");
+        }
+    }
 }
 
 /// Only the fields that somebody asked for count.
@@ -97,6 +121,12 @@ pub(super) fn left_out(prepared: &Prepared, asked: &Value, stored: &Value) -> Ve
         true => Value::is_null,
         false => is_empty,
     };
+    if !prepared.fields.is_empty() {
+        let is_asked = |field: &&String| asked.pointer(field).is_some_and(|v| !is_nothing(v));
+        let asked = prepared.fields.iter().filter(is_asked);
+        let absent = asked.filter(|field| stored.is_object() && stored.pointer(field).is_none());
+        return absent.cloned().collect();
+    }
     let mut paths = Vec::new();
     absent(asked, stored, is_nothing, "", &mut paths);
     if prepared.id == "secrets" {
@@ -122,13 +152,14 @@ fn absent(
                 }
             }
         }
-        (Value::Array(asked), Value::Array(stored)) => {
-            let is_whole = asked.len() == stored.len();
-            for (index, asked) in asked.iter().enumerate() {
-                // Others may have added to the list, before ours or after.
+        (Value::Array(all), Value::Array(stored)) => {
+            let is_whole = all.len() == stored.len();
+            for (index, asked) in all.iter().enumerate() {
+                // Others may have added to the list, before ours or after; names may repeat.
                 let of_name = asked.get("name").map(|name| {
-                    let mut stored = stored.iter();
-                    stored.find(|stored| stored.get("name") == Some(name))
+                    let is_of_name = |one: &&Value| one.get("name") == Some(name);
+                    let before = all.iter().take(index).filter(is_of_name).count();
+                    stored.iter().filter(is_of_name).nth(before)
                 });
                 let by_place = || stored.get(index).filter(|_| is_whole);
                 if let Some(stored) = of_name.unwrap_or_else(by_place) {
@@ -331,9 +362,11 @@ mod tests {
         };
         let asked = json!({"a": {"gone": 1, "here": 2, "off": false}, "list": [{"gone": 1}, 2],
             "longer": [1, {"gone": 1}], "named": [{"name": "x", "gone": 1}, {"name": "lost"}],
+            "twice": [{"name": "d", "at": "a"}, {"name": "d", "at": "b", "part": "p"}],
             "empty": {"inner": []}, "none": null, "other": "1000m"});
         let stored = json!({"a": {"here": 3}, "list": [{"added": 1}, 2], "longer": [{"x": 1}, 1, {}],
-            "named": [{"name": "first"}, {"name": "x"}], "other": "1", "status": {}});
+            "named": [{"name": "first"}, {"name": "x"}], "other": "1", "status": {},
+            "twice": [{"name": "d", "at": "a"}, {"name": "d", "at": "b", "part": "p"}]});
         let expected = ["a.gone", "list[0].gone", "named[0].gone"];
         assert_eq!(check(&asked, &stored, is_empty), expected);
         let expected = ["a.gone", "a.off", "empty", "list[0].gone", "named[0].gone"];

@@ -87,7 +87,13 @@ fn tell(
             continue;
         };
         let step = &outcome.step;
-        if run.by_path.get(&step.path).is_some_and(|p| p.is_custom()) {
+        if let Some(p) = run.by_path.get(&step.path).filter(|p| p.is_custom()) {
+            let held = if p.hold.is_some() {
+                "; it stays held back"
+            } else {
+                ""
+            };
+            let why = why + held;
             let other = outcome.error.take().map(|error| format!("{error}; "));
             outcome.error = Some(other.unwrap_or_default() + &why);
         } else {

@@ -155,6 +155,11 @@ pub(super) async fn release(run: &Execution<'_>, outcomes: &mut [Option<StepOutc
         .filter(|outcome| outcome.error.is_some())
         .map(|outcome| outcome.step.workload.clone())
         .collect();
+    // Operators are mostly in namespaces of their own.
+    let is_cut = outcomes.iter().flatten().any(|outcome| {
+        let prepared = run.by_path.get(&outcome.step.path);
+        outcome.error.is_some() && prepared.is_some_and(|p| p.is_custom())
+    });
     let held: Vec<(usize, &Prepared, Hold)> = written(run, outcomes)
         .filter_map(|(index, p)| Some((index, p, p.hold?)))
         .collect();
@@ -164,7 +169,9 @@ pub(super) async fn release(run: &Execution<'_>, outcomes: &mut [Option<StepOutc
         let results: Vec<(usize, Result<(), String>)> = stream::iter(of_way)
             .map(|(index, p, _)| {
                 let failed = &failed;
-                async move { (*index, release_one(run, p, way, failed, deadline).await) }
+                let failed =
+                    |p: &Prepared| failed.contains(&p.workload) || (way == Hold::Stopped && is_cut);
+                async move { (*index, release_one(run, p, way, failed(p), deadline).await) }
             })
             .buffer_unordered(WRITES_AT_ONCE)
             .collect()
@@ -187,10 +194,10 @@ async fn release_one(
     run: &Execution<'_>,
     p: &Prepared,
     way: Hold,
-    failed: &BTreeSet<Option<String>>,
+    has_failed: bool,
     deadline: Instant,
 ) -> Result<(), String> {
-    if way != Hold::Parked && failed.contains(&p.workload) {
+    if way != Hold::Parked && has_failed {
         return Err(
             "held back: something it may need has failed; restore again when that is settled"
                 .to_owned(),

@@ -21,6 +21,28 @@ use super::volumes::take_place;
 use crate::catalogue::Catalogue;
 use crate::kind::{Kind, annotation, elements, name, namespace, object_name, text};
 
+/// Groups of the API server itself; other groups with a dot in their names are of definitions.
+const OWN_GROUPS: [&str; 18] = [
+    "admissionregistration.k8s.io",
+    "apiextensions.k8s.io",
+    "apiregistration.k8s.io",
+    "authentication.k8s.io",
+    "authorization.k8s.io",
+    "certificates.k8s.io",
+    "coordination.k8s.io",
+    "discovery.k8s.io",
+    "events.k8s.io",
+    "flowcontrol.apiserver.k8s.io",
+    "internal.apiserver.k8s.io",
+    "networking.k8s.io",
+    "node.k8s.io",
+    "rbac.authorization.k8s.io",
+    "resource.k8s.io",
+    "scheduling.k8s.io",
+    "storage.k8s.io",
+    "storagemigration.k8s.io",
+];
+
 /// What is to become of an object, as far as the target's present state does not matter.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Wish {
@@ -89,8 +111,8 @@ impl Prepared {
 
     /// Whether its kind is of a definition, as far as its group tells.
     pub(super) fn is_custom(&self) -> bool {
-        let group = &self.kind.group;
-        self.layer == Layer::Custom && group.contains('.') && !group.ends_with(".k8s.io")
+        let group = self.kind.group.as_str();
+        self.layer == Layer::Custom && group.contains('.') && !OWN_GROUPS.contains(&group)
     }
 }
 

@@ -21,7 +21,7 @@ const NEVER: [(&str, &str); 3] = [
     ),
 ];
 
-const PRIVILEGED: [&str; 12] = [
+const PRIVILEGED: [&str; 14] = [
     "roles.rbac.authorization.k8s.io",
     "rolebindings.rbac.authorization.k8s.io",
     "clusterroles.rbac.authorization.k8s.io",
@@ -34,6 +34,8 @@ const PRIVILEGED: [&str; 12] = [
     "persistentvolumes",
     "volumesnapshotcontents.snapshot.storage.k8s.io",
     "csidrivers.storage.k8s.io",
+    "flowschemas.flowcontrol.apiserver.k8s.io",
+    "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io",
 ];
 
 /// Groups of other backup programs: their records would make them act (P14).

@@ -101,7 +101,7 @@ const RULES: [Rule; 11] = [
 ];
 
 /// Versions of a kind that differ in name only, in both directions.
-const SAME: [(&str, &str, &[&str]); 12] = [
+const SAME: [(&str, &str, &[&str]); 14] = [
     ("batch", "cronjobs", &["v1", "v1beta1"]),
     ("apps", "daemonsets", &["v1", "v1beta2"]),
     ("apps", "statefulsets", &["v1", "v1beta2"]),
@@ -118,6 +118,16 @@ const SAME: [(&str, &str, &[&str]); 12] = [
     ("coordination.k8s.io", "leases", &["v1", "v1beta1"]),
     ("snapshot.storage.k8s.io", "*", &["v1", "v1beta1"]),
     ("apiregistration.k8s.io", "apiservices", &["v1", "v1beta1"]),
+    (
+        "flowcontrol.apiserver.k8s.io",
+        "flowschemas",
+        &["v1", "v1beta3", "v1beta2", "v1beta1"],
+    ),
+    (
+        "flowcontrol.apiserver.k8s.io",
+        "prioritylevelconfigurations",
+        &["v1", "v1beta3"],
+    ),
 ];
 
 /// What a kind is in the target, and the object in that version; or why it cannot be there.

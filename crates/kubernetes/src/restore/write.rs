@@ -245,18 +245,12 @@ pub(super) async fn replace(run: &Execution<'_>, prepared: &Prepared) -> Result<
     }
 }
 
-/// What the restore itself asks for.
+/// What the restore itself asks for, or has its fields from.
 fn asked(prepared: &Prepared) -> Value {
-    if prepared.fields.is_empty() {
-        return held(prepared);
+    match prepared.fields.as_slice() {
+        [] => held(prepared),
+        _ => prepared.object.clone(),
     }
-    let mut asked = json!({});
-    for field in &prepared.fields {
-        if let Some(value) = prepared.object.pointer(field) {
-            put(&mut asked, field, value);
-        }
-    }
-    asked
 }
 
 /// The live object as it should be.

@@ -245,7 +245,11 @@ impl<'a> Candidate<'a> {
         let chosen = &source.options().platforms;
         let is_left_out = |text: &&String| {
             let platform = text.parse::<Platform>();
-            platform.is_ok_and(|platform| !chosen.iter().any(|c| c.accepts(&platform)))
+            // Machines say no variant.
+            let fits = |chosen: &Platform, of: &Platform| {
+                (&chosen.os, &chosen.architecture) == (&of.os, &of.architecture)
+            };
+            platform.is_ok_and(|platform| !chosen.iter().any(|c| fits(c, &platform)))
         };
         let runs_on = self.image.platforms.iter().filter(is_left_out);
         let runs_on: Vec<&str> = runs_on.map(String::as_str).collect();
@@ -253,8 +257,8 @@ impl<'a> Candidate<'a> {
             return None;
         }
         let message = format!(
-            "it runs on {} as well, which `platforms` does not choose: what it has for that is not \
-             captured",
+            "it runs on {} as well, which `platforms` does not choose: what an index has for that is \
+             not captured",
             runs_on.join(", ")
         );
         Some(Finding::warning(
