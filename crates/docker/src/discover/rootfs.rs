@@ -130,21 +130,18 @@ impl Changes {
 }
 
 fn matters(path: &str, mounts: &[MountDefinition]) -> bool {
-    // One is a link to the other in most images, and mounts are told as they were asked for.
-    let plain = |path: &'_ str| {
-        path.strip_prefix("/var")
-            .filter(|p| is_run(p))
-            .map(str::to_owned)
-    };
-    let path = &plain(path).unwrap_or_else(|| path.to_owned());
-    let inside = |tree: &str| {
-        let tree = plain(tree).unwrap_or_else(|| tree.to_owned());
-        *path == tree || is_below(path, &tree)
-    };
+    let path = plain(path);
+    let inside = |tree: &str| path == plain(tree) || is_below(path, plain(tree));
     let is_ephemeral = EPHEMERAL.iter().any(|tree| inside(tree));
     (!is_ephemeral || KEPT.iter().any(|tree| is_below(path, tree)))
-        && !ENGINE_FILES.contains(&path.as_str())
+        && !ENGINE_FILES.contains(&path)
         && !mounts.iter().any(|mount| inside(&mount.destination))
+}
+
+/// `/run` for `/var/run`, which is a link to it in most images: mounts are told as they were asked for.
+fn plain(path: &str) -> &str {
+    let below_var = path.strip_prefix("/var").filter(|path| is_run(path));
+    below_var.unwrap_or(path)
 }
 
 fn is_run(path: &str) -> bool {
@@ -155,7 +152,7 @@ fn is_run(path: &str) -> bool {
 fn is_parent_of_mount(path: &str, mounts: &[MountDefinition]) -> bool {
     mounts
         .iter()
-        .any(|mount| is_below(&mount.destination, path))
+        .any(|mount| is_below(plain(&mount.destination), plain(path)))
 }
 
 fn paths(answer: &Value) -> impl Iterator<Item = &str> {

@@ -126,6 +126,12 @@ impl Reach {
         Some(rule.why().to_owned())
     }
 
+    /// The folder of the host that a volume shows, if it can be looked at, as it leads.
+    pub(super) fn folder_of(&self, volume: &VolumeDefinition) -> Option<PathBuf> {
+        let folder = volume.bound_folder().filter(|_| self.is_local())?;
+        self.refusal(folder).is_none().then(|| self.real(folder))
+    }
+
     /// Whether a host path is a place of the system, as it is written or, where links can be
     /// looked at, as they lead.
     pub(super) fn is_system_place(&self, path: &str) -> bool {

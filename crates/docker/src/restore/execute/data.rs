@@ -96,9 +96,9 @@ impl Execution<'_> {
         in_place: bool,
     ) -> Result<Remarks, Failure> {
         if !in_place {
-            if let Some(folder) = self.folder_in_reach(wanted) {
+            if let Some(folder) = self.reach.folder_of(wanted) {
                 // The engine does not make it.
-                make_folder(Path::new(folder))?;
+                make_folder(&folder)?;
             }
             let failed = Failure::engine("create", format!("volume {}", wanted.name));
             self.tools
@@ -157,28 +157,17 @@ impl Execution<'_> {
 
     /// Empties what a volume shows that was made anew and keeps its data elsewhere.
     fn empty_place(&self, step: &Step, wanted: &VolumeDefinition) -> Result<(), Failure> {
-        let Some(folder) = self.folder_in_reach(wanted).map(Path::new) else {
-            return match wanted.place() {
-                None => Ok(()),
-                Some(place) => Err(Failure::Needs(format!(
-                    "what lies on {place} already cannot be removed from here, and a server may take it \
-                     for its data"
-                ))),
-            };
+        // The plan says what cannot be looked at, and was allowed.
+        let Some(folder) = self.reach.folder_of(wanted) else {
+            return Ok(());
         };
-        if !matches!(step.action, Action::Replace { .. }) && !is_free(folder) {
+        if !matches!(step.action, Action::Replace { .. }) && !is_free(&folder) {
             return Err(Failure::Outdated {
                 subject: format!("folder {}", folder.display()),
                 why: "it has data now".to_owned(),
             });
         }
-        strangers::remove_all(folder)
-    }
-
-    /// The folder that a volume shows, if it can be looked at.
-    fn folder_in_reach<'v>(&self, volume: &'v VolumeDefinition) -> Option<&'v str> {
-        let folder = volume.bound_folder().filter(|_| self.reach.is_local())?;
-        self.reach.refusal(folder).is_none().then_some(folder)
+        strangers::remove_all(&folder)
     }
 
     /// Whether a container of the target is started by the step that loads its dump, not before.

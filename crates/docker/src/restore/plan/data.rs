@@ -271,7 +271,9 @@ impl Planner<'_> {
                 };
                 let places = held.definition.bound_folder();
                 let action = self.guarded(action, asked, places.as_slice());
-                match (emptied, &action) {
+                // What is there the engine removes, and what is not there cannot be emptied.
+                let is_emptied = emptied && !self.is_out_of_reach(&held.definition);
+                match (is_emptied, &action) {
                     (true, Action::Replace { .. }) => {
                         self.emptied_action(&held.definition.name, action)
                     }
@@ -296,9 +298,10 @@ impl Planner<'_> {
     ) -> Relation {
         let name = &wanted.name;
         let Some((found, mountpoint)) = self.ground.present.volumes.get(name) else {
-            // What was begun and given up is ours, wherever it lies.
+            // A copy that was begun and given up is ours, wherever it lies. What a dump is to fill was
+            // empty then: what is there now came since.
             return match self.ground.notes.progress(ItemKind::Volume, name) {
-                Progress::Begun => Relation::Unfinished,
+                Progress::Begun if data.is_some() => Relation::Unfinished,
                 _ => self.data_elsewhere(wanted, data),
             };
         };
@@ -340,7 +343,6 @@ impl Planner<'_> {
         action: Action,
     ) -> Action {
         let is_there = self.ground.present.volumes.contains_key(&wanted.name);
-        let is_in_reach = self.ground.reach.is_local() && wanted.bound_folder().is_some();
         let why = match action {
             Action::Rename { .. } => {
                 let old = self.old_name(ItemKind::Volume, &wanted.name);
@@ -352,13 +354,26 @@ impl Planner<'_> {
                 "its data on {place} can be kept only if the volume is there: make it first, or replace \
                  the data"
             ),
-            Action::Replace { .. } if emptied && !is_in_reach => format!(
-                "a dump needs an empty folder, and what lies on {place} cannot be removed from here: \
-                 empty it, or leave the volume out"
-            ),
-            action => return action,
+            action => {
+                if emptied && super::is_made(&action) && self.is_out_of_reach(wanted) {
+                    let message = format!(
+                        "what lies on {place} already cannot be seen from here and stays: a server may \
+                         take it for its data, and the dump is loaded on top"
+                    );
+                    let subject = format!("volume {}", wanted.name);
+                    self.findings.push(Finding::warning(subject, message));
+                }
+                return action;
+            }
         };
         Action::Conflict { why }
+    }
+
+    /// Whether the data of a volume that is not there lies where it cannot be removed.
+    fn is_out_of_reach(&self, volume: &VolumeDefinition) -> bool {
+        let is_there = self.ground.present.volumes.contains_key(&volume.name);
+        let folder = self.ground.reach.folder_of(volume);
+        !is_there && folder.is_none() && volume.place().is_some()
     }
 
     /// What a volume that is not there would show once it is made: its data may lie in a folder of the
