@@ -78,11 +78,6 @@ pub fn compare(
         let now = now.get(&source.name).map_or(&[][..], Vec::as_slice);
         let is_other = is_other_system(newest, source);
         let items = if is_other {
-            findings.push(Finding::warning(
-                source_title(&source.name),
-                "is another system than in the last recovery point; nothing of that was taken \
-                 as parent",
-            ));
             // Begun anew, it may be empty, and rotate out what the other one had.
             manifest::read_items(tree, &source.name).unwrap_or_default()
         } else {
@@ -104,12 +99,39 @@ pub fn compare(
             .iter()
             .filter(|r| r.outcome.is_saved() && holds_data(r.item.kind))
             .filter(|r| !present.contains(&r.item.path));
+        if is_other {
+            // Each engine makes up names of its own.
+            let named = gone
+                .clone()
+                .filter(|r| !r.item.title.ends_with("(anonymous)"));
+            findings.push(other_system(source, named.count()));
+        }
         findings.extend(gone.map(|r| {
             let message = "was saved in the last recovery point and is no longer there";
             Finding::warning(title(&r.item), message)
         }));
     }
     findings
+}
+
+/// What to say of a system that is another than before: one that was brought back holds what the one
+/// before did, one that was begun anew does not, and what that had must not age out.
+fn other_system(source: &SourcePlan, missing: usize) -> Finding {
+    let subject = source_title(&source.name);
+    let what = "is another system than in the last recovery point";
+    match missing {
+        0 => Finding::warning(
+            subject,
+            format!("{what}; nothing of that was taken as parent"),
+        ),
+        count => Finding::error(
+            subject,
+            format!(
+                "{what}, and {count} of the items with data that that had are not there: they are kept \
+                 until forget --accept-changes"
+            ),
+        ),
+    }
 }
 
 /// What is suspicious about an item whose copies are not compared by their bytes: it has nothing in it any

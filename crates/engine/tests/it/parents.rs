@@ -74,7 +74,7 @@ fn a_vanished_volume_and_a_swapped_system_are_told() {
     let report = ground.back_up(&[a], &[]).unwrap();
     assert_eq!(messages(&report), [other]);
     assert!(is_complete(&report.record));
-    // A host that was installed anew begins with nothing.
+    // A host that was installed anew begins with nothing, or with other things.
     ground.identity = "machine-3".into();
     let report = ground.back_up(&[(volume("a"), holds(0))], &[]).unwrap();
     let told = messages(&report);
@@ -83,6 +83,16 @@ fn a_vanished_volume_and_a_swapped_system_are_told() {
         "{told:?}"
     );
     assert_eq!(told[1..], [other]);
+    assert!(!is_complete(&report.record));
+    ground.identity = "machine-4".into();
+    let report = ground.back_up(&[(volume("c"), holds(9))], &[]).unwrap();
+    let lacks = "source web: is another system than in the last recovery point, and 1 of the items \
+                 with data that that had are not there: they are kept until forget --accept-changes";
+    assert!(
+        messages(&report).contains(&lacks.to_owned()),
+        "{:?}",
+        messages(&report)
+    );
     assert!(!is_complete(&report.record));
 }
 
