@@ -52,10 +52,16 @@ pub(super) struct Execution<'a> {
 /// Executes a plan.
 pub(super) async fn execute(run: &Execution<'_>) -> RestoreReport {
     let (mut outcomes, left_out) = write(run).await;
+    let is_cut = |(index, _): &(usize, String)| {
+        let outcome = outcomes.get(*index).and_then(Option::as_ref);
+        let prepared = outcome.and_then(|outcome| run.by_path.get(&outcome.step.path));
+        prepared.is_some_and(|p| p.is_custom())
+    };
+    let is_cut = left_out.iter().any(is_cut);
     let findings = tell(run, &mut outcomes, left_out);
     if !run.cancel.is_cancelled() {
         run.progress.phase("finishing");
-        finish::release(run, &mut outcomes).await;
+        finish::release(run, &mut outcomes, is_cut).await;
     }
     // Whatever happened: who was suspended is resumed.
     for outcome in outcomes.iter_mut().flatten() {

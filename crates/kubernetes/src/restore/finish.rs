@@ -148,18 +148,19 @@ async fn link_one(
 
 /// Lets go what was held back, in the order in which it may act: operators, webhooks, and then
 /// what begins things by itself.
-pub(super) async fn release(run: &Execution<'_>, outcomes: &mut [Option<StepOutcome>]) {
+///
+/// Operators are mostly in namespaces of their own: none of them acts on a resource that `is_cut`.
+pub(super) async fn release(
+    run: &Execution<'_>,
+    outcomes: &mut [Option<StepOutcome>],
+    is_cut: bool,
+) {
     let failed: BTreeSet<Option<String>> = outcomes
         .iter()
         .flatten()
         .filter(|outcome| outcome.error.is_some())
         .map(|outcome| outcome.step.workload.clone())
         .collect();
-    // Operators are mostly in namespaces of their own.
-    let is_cut = outcomes.iter().flatten().any(|outcome| {
-        let prepared = run.by_path.get(&outcome.step.path);
-        outcome.error.is_some() && prepared.is_some_and(|p| p.is_custom())
-    });
     let held: Vec<(usize, &Prepared, Hold)> = written(run, outcomes)
         .filter_map(|(index, p)| Some((index, p, p.hold?)))
         .collect();

@@ -26,7 +26,8 @@ pub(super) fn hold_operators(prepared: &mut [Prepared]) {
     }
     let accounts = watchers(prepared, &groups);
     for p in prepared.iter_mut() {
-        if !SCALABLE.contains(&p.id.as_str()) || p.wish != Wish::Wanted {
+        let is_whole = p.wish == Wish::Wanted && p.fields.is_empty();
+        if !SCALABLE.contains(&p.id.as_str()) || !is_whole {
             continue;
         }
         let account = pod_spec(&p.object).and_then(|spec| text(spec, "/serviceAccountName"));

@@ -223,13 +223,15 @@ fn one(
             "the recovery point's object has no field {missing}"
         ));
     }
+    // A field is put into the live object, which acts as it did.
+    let hold = hold(&kind.id(), &object).filter(|_| fields.is_empty());
     Prepared {
         fields,
         lost_rights,
         status,
         is_companion: names.companions.contains(&stored_name),
         layer: layer(&kind.id()),
-        hold: hold(&kind.id(), &object),
+        hold,
         owners: owners(&mut object),
         id: kind.id(),
         kind,
