@@ -14,6 +14,7 @@
 
 mod containers;
 mod data;
+mod elsewhere;
 mod objects;
 mod swarm;
 
