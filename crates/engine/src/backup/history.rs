@@ -79,21 +79,25 @@ pub fn compare(
         let is_other = is_other_system(newest, source);
         let items = if is_other {
             // Begun anew, it may be empty, and rotate out what the other one had.
+            // What cannot be read is no failure of this run.
             manifest::read_items(tree, &source.name).unwrap_or_default()
         } else {
             seen(points.iter().filter(holds), source)
         };
-        if is_other {
-            findings.extend(now.iter().filter_map(|record| {
-                let old = items.iter().find(|old| old.item.path == record.item.path)?;
-                anomaly::compare(record, old, newest.started, &TreeStatistics::default())
-            }));
-        }
         findings.extend(losses::compare(source, &items, now));
-        findings.extend(now.iter().filter_map(|record| {
-            let old = items.iter().find(|old| old.item.path == record.item.path)?;
-            thinned(old, record)
-        }));
+        let before: BTreeMap<&TreePath, &ItemRecord> =
+            items.iter().map(|old| (&old.item.path, old)).collect();
+        for record in now {
+            let Some(old) = before.get(&record.item.path) else {
+                continue;
+            };
+            findings.extend(thinned(old, record));
+            if is_other {
+                // Of one system the capture has done that, with all that it counted.
+                let uncounted = TreeStatistics::default();
+                findings.extend(anomaly::compare(record, old, newest.started, &uncounted));
+            }
+        }
         let present: BTreeSet<_> = now.iter().map(|r| &r.item.path).collect();
         let gone = items
             .iter()
