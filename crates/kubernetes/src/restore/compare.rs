@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::hold;
 use super::prepare::Prepared;
-use super::sanitise::{HELD, map_at, remove, sanitise};
+use super::sanitise::{HELD, forget_families, map_at, remove, sanitise};
 use super::volumes::PLACE;
 use crate::kind::{annotation, elements};
 
@@ -81,10 +81,7 @@ fn take_families(want: &Value, live: &Value, have: &mut Value) {
             }
         }
     } else {
-        spec.remove("ipFamilies");
-        if spec.get("ipFamilyPolicy") == Some(&Value::from("SingleStack")) {
-            spec.remove("ipFamilyPolicy");
-        }
+        forget_families(spec);
     }
 }
 

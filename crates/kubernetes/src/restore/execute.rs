@@ -52,13 +52,7 @@ pub(super) struct Execution<'a> {
 /// Executes a plan.
 pub(super) async fn execute(run: &Execution<'_>) -> RestoreReport {
     let (mut outcomes, left_out) = write(run).await;
-    let is_cut = |(index, _): &(usize, String)| {
-        let outcome = outcomes.get(*index).and_then(Option::as_ref);
-        let prepared = outcome.and_then(|outcome| run.by_path.get(&outcome.step.path));
-        prepared.is_some_and(|p| p.is_custom())
-    };
-    let is_cut = left_out.iter().any(is_cut);
-    let findings = tell(run, &mut outcomes, left_out);
+    let (is_cut, findings) = tell(run, &mut outcomes, left_out);
     if !run.cancel.is_cancelled() {
         run.progress.phase("finishing");
         finish::release(run, &mut outcomes, is_cut).await;
@@ -81,23 +75,24 @@ pub(super) async fn execute(run: &Execution<'_>) -> RestoreReport {
 }
 
 /// Tells of what the server left out: a custom resource is not what its operator shall act on, so that
-/// step failed; of the cluster's own kinds it is mostly what another version had set by itself.
+/// step failed; of the cluster's own kinds it is mostly what another version had set by itself. Whether
+/// there are such resources goes before what is told of the others.
 fn tell(
     run: &Execution<'_>,
     outcomes: &mut [Option<StepOutcome>],
     left_out: LeftOut,
-) -> Vec<Finding> {
-    let mut findings = Vec::new();
+) -> (bool, Vec<Finding>) {
+    let (mut is_cut, mut findings) = (false, Vec::new());
     for (index, why) in left_out {
         let Some(Some(outcome)) = outcomes.get_mut(index) else {
             continue;
         };
         let step = &outcome.step;
         if let Some(p) = run.by_path.get(&step.path).filter(|p| p.is_custom()) {
-            let held = if p.hold.is_some() {
-                "; it stays held back"
-            } else {
-                ""
+            is_cut = true;
+            let held = match p.hold {
+                Some(_) => "; it stays held back",
+                None => "",
             };
             let why = why + held;
             let other = outcome.error.take().map(|error| format!("{error}; "));
@@ -106,7 +101,7 @@ fn tell(
             findings.push(Finding::warning(step.name.clone(), why));
         }
     }
-    findings
+    (is_cut, findings)
 }
 
 /// Steps, by their index, of which the server left out something, and what.

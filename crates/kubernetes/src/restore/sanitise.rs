@@ -17,6 +17,8 @@ use super::volumes::PLACE;
 use crate::kind::{annotation, name};
 use crate::rules::{is_issued_name, is_issued_pull_secret};
 
+pub(super) use service::forget_families;
+
 /// Finalizers that something in every cluster takes away again. All others may be of a
 /// controller that is not there, and an object that keeps one can never be deleted.
 const FINALIZERS: [&str; 1] = ["foregroundDeletion"];

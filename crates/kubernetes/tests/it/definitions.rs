@@ -93,6 +93,12 @@ fn spec(cluster: &Cluster, space: &str, name: &str) -> Value {
     cluster.get(&["-n", space, &kind(space), name])["spec"].clone()
 }
 
+fn assert_words(cluster: &Cluster, space: &str, expected: &Value) {
+    for name in ["there", "gone"] {
+        assert_eq!(&spec(cluster, space, name), expected, "{name}");
+    }
+}
+
 fn request(space: &str) -> RestoreRequest {
     RestoreRequest {
         only: vec![space.into()],
@@ -135,13 +141,7 @@ fn p10_a_resource_is_not_judged_by_a_definition_that_is_replaced() {
         assert_eq!(action("gone"), &Action::Create);
         let report = execute(a, &point, &request);
         assert!(report.is_complete(), "{report:?}");
-        for name in ["there", "gone"] {
-            assert_eq!(
-                spec(a, space, name),
-                json!({"both": "old", "old": "old"}),
-                "{name}"
-            );
-        }
+        assert_words(a, space, &json!({"both": "old", "old": "old"}));
     }
 }
 
@@ -176,13 +176,7 @@ fn p10_a_server_that_is_late_to_see_a_definition_is_waited_for() {
     let target = KubernetesTarget::connect("prod", &access).unwrap();
     let report = execute_at(&target, &point, &with_definition(space));
     assert!(report.is_complete(), "{report:?}");
-    for name in ["there", "gone"] {
-        assert_eq!(
-            spec(a, space, name),
-            json!({"both": "old", "old": "old"}),
-            "{name}"
-        );
-    }
+    assert_words(a, space, &json!({"both": "old", "old": "old"}));
     // Six answers of a server that is late, and of each resource a trial and a write that count.
     assert_eq!(writes.load(Ordering::Relaxed), 10);
 }
@@ -227,11 +221,9 @@ fn what_the_target_leaves_out_is_told() {
     // With the definition that it was made by it comes back whole.
     let report = execute(a, &point, &with_definition(space));
     assert!(report.is_complete(), "{report:?}");
-    for name in ["there", "gone"] {
-        assert_eq!(
-            spec(a, space, name),
-            json!({"both": "old", "new": "old", "old": "old"}),
-            "{name}"
-        );
-    }
+    assert_words(
+        a,
+        space,
+        &json!({"both": "old", "new": "old", "old": "old"}),
+    );
 }

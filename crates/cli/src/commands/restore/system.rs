@@ -194,7 +194,7 @@ fn why(action: &Action) -> String {
 /// What shows that a step was done, or why it was not to be.
 fn proof(outcome: &StepOutcome) -> String {
     match &outcome.step.action {
-        Action::Skip { why } if outcome.remarks.is_empty() => why.clone(),
+        action @ Action::Skip { .. } if outcome.remarks.is_empty() => why(action),
         _ => outcome.remarks.join("; "),
     }
 }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{map_at, remove};
 use crate::kind::{annotation, elements, text};
@@ -13,10 +13,6 @@ pub(super) fn service(object: &mut Value, server: Option<&Value>) {
     let explicit = explicit(object, server);
     if text(object, "/spec/clusterIP") != Some("None") {
         remove(object, "/spec", &["clusterIP", "clusterIPs"]);
-    }
-    if !explicit.families {
-        // The target's own; how many there are to be is in ipFamilyPolicy.
-        remove(object, "/spec", &["ipFamilies"]);
     }
     if !explicit.health_check {
         remove(object, "/spec", &["healthCheckNodePort"]);
@@ -30,10 +26,15 @@ pub(super) fn service(object: &mut Value, server: Option<&Value>) {
             remove(port, "", &["nodePort"]);
         }
     }
-    if let Some(spec) = map_at(object, "/spec")
-        && !explicit.families
-        && spec.get("ipFamilyPolicy") == Some(&Value::from("SingleStack"))
-    {
+    if let Some(spec) = map_at(object, "/spec").filter(|_| !explicit.families) {
+        forget_families(spec);
+    }
+}
+
+/// Leaves the families to the target; how many there are to be is in `ipFamilyPolicy`.
+pub(in crate::restore) fn forget_families(spec: &mut Map<String, Value>) {
+    spec.remove("ipFamilies");
+    if spec.get("ipFamilyPolicy") == Some(&Value::from("SingleStack")) {
         spec.remove("ipFamilyPolicy");
     }
 }
