@@ -4,6 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::glob::Glob;
+
 /// How bad a finding is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -51,6 +53,20 @@ impl Finding {
         Self {
             severity: Severity::Error,
             subject: subject.into(),
+            message: message.into(),
+        }
+    }
+
+    /// A pattern of `setting` that fits nothing: perhaps a slip, and then what is meant is not saved. What
+    /// one with a wildcard fits may come and go.
+    #[must_use]
+    pub fn of_misfit(setting: &str, pattern: &Glob, message: impl Into<String>) -> Self {
+        Self {
+            severity: match pattern.is_literal() {
+                true => Severity::Error,
+                false => Severity::Warning,
+            },
+            subject: format!("{setting}: {}", pattern.pattern()),
             message: message.into(),
         }
     }

@@ -48,14 +48,6 @@ fn wants_group(options: &Options, name: &str) -> bool {
     !is_excluded && (options.kinds.is_empty() || options.kinds.iter().any(may_fit))
 }
 
-/// How bad it is that a pattern fits nothing. What one with a wildcard fits may come and go.
-fn severity(glob: &Glob) -> Severity {
-    match glob.is_literal() {
-        true => Severity::Error,
-        false => Severity::Warning,
-    }
-}
-
 /// Whether a kind that is named may be of a group that cannot be served now, which is told by itself.
 fn is_of_unavailable(catalogue: &Catalogue, glob: &Glob) -> bool {
     let mut groups = catalogue.unavailable.iter();
@@ -82,11 +74,7 @@ pub(super) fn unfitting_kinds<'a>(
             .find(|kind| kind.kind.eq_ignore_ascii_case(pattern) || kind.resource == pattern);
         let hint = meant.map_or_else(String::new, |kind| format!("; it has {}", kind.id()));
         let message = format!("the server has no kind {pattern}, so none is saved{hint}");
-        Finding {
-            severity: severity(glob),
-            subject: format!("kinds: {pattern}"),
-            message,
-        }
+        Finding::of_misfit("kinds", glob, message)
     })
 }
 
@@ -100,11 +88,7 @@ pub(super) fn unfitting_namespaces<'a>(
     patterns.filter(move |glob| !fits(glob)).map(|glob| {
         let pattern = glob.pattern();
         let message = format!("the cluster has no namespace {pattern}, so nothing of it is saved");
-        Finding {
-            severity: severity(glob),
-            subject: format!("namespaces: {pattern}"),
-            message,
-        }
+        Finding::of_misfit("namespaces", glob, message)
     })
 }
 
