@@ -218,16 +218,9 @@ impl EtcdSource {
 
     fn item(&self, kind: ItemKind, title: String, path: TreePath) -> Item {
         Item {
-            kind,
-            title,
-            path,
             workload: Some(self.name.clone()),
-            skip: None,
-            provides: Vec::new(),
-            requires: Vec::new(),
-            bytes_estimate: None,
             sensitive: true,
-            risks: Vec::new(),
+            ..Item::new(kind, title, path)
         }
     }
 }

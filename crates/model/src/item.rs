@@ -86,6 +86,25 @@ pub struct Item {
     pub risks: Vec<String>,
 }
 
+impl Item {
+    /// One with nothing special about it.
+    #[must_use]
+    pub fn new(kind: ItemKind, title: impl Into<String>, path: TreePath) -> Self {
+        Self {
+            kind,
+            title: title.into(),
+            path,
+            workload: None,
+            skip: None,
+            provides: Vec::new(),
+            requires: Vec::new(),
+            bytes_estimate: None,
+            sensitive: false,
+            risks: Vec::new(),
+        }
+    }
+}
+
 /// An application unit a person names.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Workload {

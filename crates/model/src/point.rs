@@ -109,18 +109,7 @@ mod tests {
             (ItemKind::Bind, 1, 0, true),
         ] {
             let record = ItemRecord {
-                item: Item {
-                    kind,
-                    title: "data".into(),
-                    path: TreePath::root().child("data"),
-                    workload: None,
-                    skip: None,
-                    provides: Vec::new(),
-                    requires: Vec::new(),
-                    bytes_estimate: None,
-                    sensitive: false,
-                    risks: Vec::new(),
-                },
+                item: Item::new(kind, "data", TreePath::root().child("data")),
                 outcome: Outcome::Saved,
                 consistency: None,
                 files,

@@ -10,7 +10,7 @@ mod listing;
 use std::collections::{BTreeMap, BTreeSet};
 
 use refloat_model::cancel::Cancel;
-use refloat_model::finding::{Finding, Severity};
+use refloat_model::finding::Finding;
 use refloat_model::glob::Glob;
 use refloat_model::item::{Inventory, Item, ItemKind, Workload};
 use refloat_model::outcome::Outcome;
@@ -129,8 +129,7 @@ fn fits(globs: &[Glob], name: &str) -> bool {
     globs.iter().any(|glob| glob.matches(name))
 }
 
-/// Patterns of repositories that fit none of the registry's catalogue: perhaps a slip, and then what is
-/// meant is not saved. What one with a wildcard fits may come and go.
+/// Patterns of repositories that fit none of the registry's catalogue.
 fn unfitting<'a>(
     options: &'a RegistryOptions,
     names: &'a [RepositoryName],
@@ -140,14 +139,8 @@ fn unfitting<'a>(
     let patterns = options.select.iter().filter(move |_| is_listed);
     patterns.filter(fits_none).map(|glob| {
         let pattern = glob.pattern();
-        Finding {
-            severity: match glob.is_literal() {
-                true => Severity::Error,
-                false => Severity::Warning,
-            },
-            subject: format!("repositories: {pattern}"),
-            message: format!("the registry lists no repository {pattern}, so none is saved"),
-        }
+        let message = format!("the registry lists no repository {pattern}, so none is saved");
+        Finding::of_misfit("repositories", glob, message)
     })
 }
 
@@ -173,16 +166,12 @@ fn workload(name: &RepositoryName) -> Workload {
 
 fn item(source: &RegistrySource, name: &RepositoryName) -> Item {
     Item {
-        kind: ItemKind::Image,
-        title: name.to_string(),
-        path: layout::repository(source.name(), name),
         workload: Some(name.to_string()),
-        skip: None,
-        provides: Vec::new(),
-        requires: Vec::new(),
-        bytes_estimate: None,
-        sensitive: false,
-        risks: Vec::new(),
+        ..Item::new(
+            ItemKind::Image,
+            name.to_string(),
+            layout::repository(source.name(), name),
+        )
     }
 }
 

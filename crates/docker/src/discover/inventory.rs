@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use refloat_model::finding::Finding;
 use refloat_model::item::{ImageUse, Inventory, Item, ItemKind, Placement, Workload};
 use refloat_model::outcome::Outcome;
-use refloat_model::subject::Subject as Reference;
+use refloat_model::subject::{Subject as Reference, SubjectKind};
 use refloat_model::tree_path::TreePath;
 
 use super::references::References;
@@ -211,6 +211,20 @@ impl<'a> Build<'a> {
         self.items.push(item);
     }
 
+    /// The value of a secret, which no engine gives out: it is missed where it is used.
+    pub(super) fn secret_value(
+        &self,
+        title: String,
+        path: TreePath,
+        name: &str,
+        why: String,
+    ) -> Item {
+        let mut value = Item::new(ItemKind::Object, title, path);
+        value.provides = vec![self.references.subject(SubjectKind::Secret, name)];
+        skip(&mut value, "not-given-out", why);
+        value
+    }
+
     /// Adds to what a workload needs.
     pub(super) fn need(&mut self, container: &RunningContainer, requires: &[Reference]) {
         let (name, kind) = self.names.name(container);
@@ -273,22 +287,6 @@ fn image_use(container: &RunningContainer) -> ImageUse {
             image.id.clone()
         },
         platforms: Vec::new(),
-    }
-}
-
-/// An item with nothing special about it.
-pub(super) fn item(kind: ItemKind, title: impl Into<String>, path: TreePath) -> Item {
-    Item {
-        kind,
-        title: title.into(),
-        path,
-        workload: None,
-        skip: None,
-        provides: Vec::new(),
-        requires: Vec::new(),
-        bytes_estimate: None,
-        sensitive: false,
-        risks: Vec::new(),
     }
 }
 

@@ -4,10 +4,10 @@
 
 use std::collections::BTreeSet;
 
-use refloat_model::item::ItemKind;
+use refloat_model::item::{Item, ItemKind};
 use refloat_model::subject::SubjectKind;
 
-use super::inventory::{Build, item, skip};
+use super::inventory::{Build, skip};
 use super::podman::options_lost;
 use super::references::References;
 use super::{RunningContainer, Subject, image_names, image_subject};
@@ -25,7 +25,7 @@ const BY_LABEL: &str = "the label refloat.exclude leaves it out";
 
 impl Build<'_> {
     pub(super) fn host(&mut self) {
-        let mut host = item(ItemKind::Host, "engine settings", self.layout.host());
+        let mut host = Item::new(ItemKind::Host, "engine settings", self.layout.host());
         host.sensitive = true;
         self.add(host, Subject::Host);
     }
@@ -35,7 +35,7 @@ impl Build<'_> {
             self.place(container);
             let definition = &container.definition;
             let path = self.layout.container(&definition.name);
-            let mut found = item(ItemKind::Container, &definition.name, path);
+            let mut found = Item::new(ItemKind::Container, &definition.name, path);
             found.workload = Some(self.workload(container));
             found.sensitive = true;
             let name = definition.name.clone();
@@ -78,7 +78,7 @@ impl Build<'_> {
             if users.is_empty() && !of_project && !self.selects_everything() {
                 continue;
             }
-            let mut found = item(ItemKind::Volume, name, self.layout.volume(name));
+            let mut found = Item::new(ItemKind::Volume, name, self.layout.volume(name));
             found.workload = self
                 .common_workload(&users)
                 .or_else(|| definition.project().map(str::to_owned));
@@ -134,7 +134,7 @@ impl Build<'_> {
         let name = &container.definition.name;
         let title = format!("{name}:{} ({})", mount.destination, mount.source);
         let path = self.layout.bind(container.lasting_name(), index);
-        let mut found = item(ItemKind::Bind, title, path);
+        let mut found = Item::new(ItemKind::Bind, title, path);
         found.workload = Some(self.workload(container));
         let key = (MountKind::Bind, mount.source.clone());
         if let Some(rule) = self.references.bind_rule(&mount.source) {
@@ -171,7 +171,7 @@ impl Build<'_> {
             if users.is_empty() && !of_project && !self.selects_everything() {
                 continue;
             }
-            let mut found = item(ItemKind::Network, name, self.layout.network(name));
+            let mut found = Item::new(ItemKind::Network, name, self.layout.network(name));
             found.workload = network
                 .project()
                 .map(str::to_owned)
@@ -195,7 +195,7 @@ impl Build<'_> {
             let name = &container.definition.name;
             let title = format!("{} in {name}", recipe.engine());
             let path = self.layout.dumps(container.lasting_name());
-            let mut found = item(ItemKind::Dump, title, path);
+            let mut found = Item::new(ItemKind::Dump, title, path);
             found.workload = Some(self.workload(container));
             found.risks = recipe.risks().to_vec();
             found.sensitive = true;
@@ -230,7 +230,7 @@ impl Build<'_> {
         for container in self.captured() {
             let definition = &container.definition;
             let path = self.layout.rootfs(container.lasting_name());
-            let mut found = item(ItemKind::RootFilesystem, &definition.name, path);
+            let mut found = Item::new(ItemKind::RootFilesystem, &definition.name, path);
             // Files of anybody, secrets that Compose copied in among them.
             found.sensitive = true;
             found.workload = Some(self.workload(container));
@@ -277,7 +277,7 @@ impl Build<'_> {
             let first = image.tags.first().map(String::as_str);
             let path = self.layout.image(first, id);
             let title = first.map_or_else(|| format!("{UNTAGGED} {id}"), str::to_owned);
-            let mut found = item(ItemKind::Image, title, path);
+            let mut found = Item::new(ItemKind::Image, title, path);
             found.bytes_estimate = Some(image.size_bytes).filter(|size| *size > 0);
             if image.repo_digests.is_empty() {
                 found
@@ -321,7 +321,7 @@ impl Build<'_> {
         let captured = self.captured();
         let projects: BTreeSet<&str> = captured.iter().filter_map(|c| c.project()).collect();
         for project in projects {
-            let mut found = item(ItemKind::Project, project, self.layout.project(project));
+            let mut found = Item::new(ItemKind::Project, project, self.layout.project(project));
             found.workload = Some(project.to_owned());
             found.sensitive = true;
             self.add(found, Subject::Project(project.to_owned()));

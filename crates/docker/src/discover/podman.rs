@@ -6,12 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use refloat_model::finding::Finding;
-use refloat_model::item::ItemKind;
+use refloat_model::item::{Item, ItemKind};
 use refloat_model::subject::SubjectKind;
 use serde_json::Value;
 
 use super::estate::{Estate, list};
-use super::inventory::{Build, item, skip};
+use super::inventory::{Build, skip};
 use crate::client::{Client, encode};
 use crate::definition::{EngineKind, PodmanOnly};
 use crate::error::{EngineError, chain};
@@ -106,7 +106,7 @@ impl Build<'_> {
             }
         }
         for (name, members) in pods {
-            let mut pod = item(
+            let mut pod = Item::new(
                 ItemKind::Object,
                 format!("pod {name}"),
                 self.layout.pod(name),
@@ -124,13 +124,11 @@ impl Build<'_> {
         for name in secrets {
             let path = self.layout.secret(name);
             let title = format!("value of Podman's secret {name}");
-            let mut value = item(ItemKind::Object, title, path);
-            value.provides = vec![self.references.subject(SubjectKind::Secret, name)];
             let why = format!(
                 "the engine does not give its value out, and no restore gives it to a container: keep \
                  it and what makes the container elsewhere, and waive secret:{name}"
             );
-            skip(&mut value, "not-given-out", why);
+            let value = self.secret_value(title, path, name, why);
             self.items.push(value);
         }
     }

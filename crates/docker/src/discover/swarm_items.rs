@@ -2,10 +2,10 @@
 //!
 //! Invariant: a secret's value is missing by name until somebody waives it: no engine gives it out.
 
-use refloat_model::item::ItemKind;
+use refloat_model::item::{Item, ItemKind};
 use refloat_model::subject::{Subject as Reference, SubjectKind};
 
-use super::inventory::{Build, item, skip};
+use super::inventory::Build;
 use super::{Subject, named_image};
 use crate::definition::{ImageDefinition, ObjectKind, SwarmObject};
 
@@ -18,7 +18,7 @@ impl Build<'_> {
             }
             let path = self.layout.swarm(object.kind, &object.name);
             let title = format!("{} {}", object.kind.word(), object.name);
-            let mut found = item(ItemKind::Object, title, path);
+            let mut found = Item::new(ItemKind::Object, title, path);
             found.workload = object
                 .stack
                 .clone()
@@ -44,7 +44,7 @@ impl Build<'_> {
                     // The name alone brings no secret back.
                     let risk = "the engine does not give its value out".to_owned();
                     found.risks.push(risk);
-                    self.secret_value(object);
+                    self.swarm_secret_value(object);
                 }
             }
             let subject = Subject::Swarm(object.kind.folder().to_owned(), object.name.clone());
@@ -53,21 +53,16 @@ impl Build<'_> {
     }
 
     /// What cannot be captured of a secret, so that it is missed where it is used.
-    fn secret_value(&mut self, secret: &SwarmObject) {
+    fn swarm_secret_value(&mut self, secret: &SwarmObject) {
         let path = self.layout.secret_value(&secret.name);
         let title = format!("value of swarm secret {}", secret.name);
-        let mut value = item(ItemKind::Object, title, path);
-        value.workload.clone_from(&secret.stack);
-        value.provides = vec![self.references.subject(SubjectKind::Secret, &secret.name)];
-        skip(
-            &mut value,
-            "not-given-out",
-            format!(
-                "no engine gives a secret's value out: keep it elsewhere, waive secret:{name}, and \
-                 give it to the restore with --secret {name}=FILE",
-                name = secret.name
-            ),
+        let why = format!(
+            "no engine gives a secret's value out: keep it elsewhere, waive secret:{name}, and give it \
+             to the restore with --secret {name}=FILE",
+            name = secret.name
         );
+        let mut value = self.secret_value(title, path, &secret.name, why);
+        value.workload.clone_from(&secret.stack);
         let subject = Subject::Swarm("secret-values".to_owned(), secret.name.clone());
         self.add(value, subject);
     }

@@ -504,18 +504,11 @@ fn what_a_repository_held_before_it_was_emptied_stays_until_a_person_accepts() {
 #[test]
 fn what_is_left_out_as_empty_is_a_copy_of_nothing() {
     let record = |outcome: Outcome| {
-        let item = Item {
-            kind: ItemKind::Image,
-            title: "app".into(),
-            path: TreePath::root().child("images").child("hub").child("app"),
-            workload: None,
-            skip: None,
-            provides: Vec::new(),
-            requires: Vec::new(),
-            bytes_estimate: None,
-            sensitive: false,
-            risks: Vec::new(),
-        };
+        let item = Item::new(
+            ItemKind::Image,
+            "app",
+            TreePath::root().child("images").child("hub").child("app"),
+        );
         let record = ItemRecord {
             item,
             outcome,

@@ -344,20 +344,17 @@ pub fn volume(name: &str) -> Item {
 /// An item at `/fake/web/<kind>/<name>` that provides the subject of its name.
 pub fn item(kind: ItemKind, name: &str, workload: Option<&str>) -> Item {
     Item {
-        kind,
-        title: name.into(),
-        path: TreePath::root()
-            .child("fake")
-            .child("web")
-            .child(kind.word())
-            .child(name),
         workload: workload.map(str::to_owned),
-        skip: None,
         provides: vec![subject(name)],
-        requires: Vec::new(),
-        bytes_estimate: None,
-        sensitive: false,
-        risks: Vec::new(),
+        ..Item::new(
+            kind,
+            name,
+            TreePath::root()
+                .child("fake")
+                .child("web")
+                .child(kind.word())
+                .child(name),
+        )
     }
 }
 

@@ -166,11 +166,7 @@ fn saved(naming: &Naming<'_>, folder: &Folder, seen: &Seen) -> Option<Item> {
     let id = id(folder);
     let space = folder.namespace.as_deref();
     Some(Item {
-        kind: ItemKind::Object,
-        title: title(folder),
-        path: folder.path(naming.source),
         workload: folder.namespace.clone(),
-        skip: None,
         provides: seen
             .names
             .iter()
@@ -180,9 +176,8 @@ fn saved(naming: &Naming<'_>, folder: &Folder, seen: &Seen) -> Option<Item> {
             .subjects(space, &seen.references)
             .into_iter()
             .collect(),
-        bytes_estimate: None,
         sensitive: id == "secrets",
-        risks: Vec::new(),
+        ..Item::new(ItemKind::Object, title(folder), folder.path(naming.source))
     })
 }
 
@@ -228,19 +223,12 @@ fn left_out(
     why: String,
 ) -> Item {
     Item {
-        kind: ItemKind::Object,
-        title,
-        path,
         workload,
         skip: Some(Outcome::Skipped {
             rule: rule.word.to_owned(),
             why,
         }),
-        provides: Vec::new(),
-        requires: Vec::new(),
-        bytes_estimate: None,
-        sensitive: false,
-        risks: Vec::new(),
+        ..Item::new(ItemKind::Object, title, path)
     }
 }
 

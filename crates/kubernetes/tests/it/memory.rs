@@ -169,16 +169,8 @@ impl MemoryPoint {
         }
         let items = folders.into_iter().map(|(path, files)| ItemRecord {
             item: Item {
-                kind: ItemKind::Object,
-                title: path.to_string(),
-                path,
-                workload: None,
-                skip: None,
-                provides: Vec::new(),
-                requires: Vec::new(),
-                bytes_estimate: None,
                 sensitive: true,
-                risks: Vec::new(),
+                ..Item::new(ItemKind::Object, path.to_string(), path)
             },
             outcome: Outcome::Saved,
             consistency: None,

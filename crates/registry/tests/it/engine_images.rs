@@ -20,18 +20,7 @@ fn item(title: &str, path: &[&str]) -> Item {
     let path = path
         .iter()
         .fold(TreePath::root(), |path, name| path.child(name));
-    Item {
-        kind: ItemKind::Image,
-        title: title.to_owned(),
-        path,
-        workload: None,
-        skip: None,
-        provides: Vec::new(),
-        requires: Vec::new(),
-        bytes_estimate: None,
-        sensitive: false,
-        risks: Vec::new(),
-    }
+    Item::new(ItemKind::Image, title.to_owned(), path)
 }
 
 fn layout(image: &Image, tag: Option<&str>) -> Vec<(String, Vec<u8>)> {

@@ -125,18 +125,7 @@ fn definition(root: u64, tag: &str) -> ImageDefinition {
 fn holding(images: &[(&str, u64, &str)]) -> Holding {
     let mut holding = Holding::empty("host");
     for (name, root, tag) in images {
-        let item = Item {
-            kind: ItemKind::Image,
-            title: (*tag).to_owned(),
-            path: layout(name),
-            workload: None,
-            skip: None,
-            provides: Vec::new(),
-            requires: Vec::new(),
-            bytes_estimate: None,
-            sensitive: false,
-            risks: Vec::new(),
-        };
+        let item = Item::new(ItemKind::Image, (*tag).to_owned(), layout(name));
         let record = ItemRecord {
             item,
             outcome: Outcome::Saved,

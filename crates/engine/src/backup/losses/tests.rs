@@ -26,16 +26,12 @@ fn record(words: &str) -> ItemRecord {
     };
     let workload = name.rsplit_once('/').map(|(_, space)| space.to_owned());
     let item = Item {
-        kind,
-        title: parts(name).unwrap_or_else(|| name.to_owned()),
-        path: TreePath::parse(path).unwrap(),
         workload: workload.filter(|space| space != "_cluster"),
-        skip: None,
-        provides: Vec::new(),
-        requires: Vec::new(),
-        bytes_estimate: None,
-        sensitive: false,
-        risks: Vec::new(),
+        ..Item::new(
+            kind,
+            parts(name).unwrap_or_else(|| name.to_owned()),
+            TreePath::parse(path).unwrap(),
+        )
     };
     ItemRecord {
         item,

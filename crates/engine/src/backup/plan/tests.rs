@@ -8,16 +8,14 @@ fn subject(name: &str) -> Subject {
 
 fn item(kind: ItemKind, name: &str, workload: Option<&str>, requires: &[&str]) -> Item {
     Item {
-        kind,
-        title: name.to_owned(),
-        path: TreePath::root().child(kind.word()).child(name),
         workload: workload.map(str::to_owned),
-        skip: None,
         provides: vec![subject(name)],
         requires: requires.iter().map(|r| subject(r)).collect(),
-        bytes_estimate: None,
-        sensitive: false,
-        risks: Vec::new(),
+        ..Item::new(
+            kind,
+            name.to_owned(),
+            TreePath::root().child(kind.word()).child(name),
+        )
     }
 }
 
