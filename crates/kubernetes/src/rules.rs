@@ -280,4 +280,19 @@ mod tests {
             assert_eq!(rule.map(|r| r.word), expected, "{id} {object}");
         }
     }
+
+    #[test]
+    fn flow_schemas_that_people_made_or_took_over_are_saved() {
+        let rule = |metadata: Value| {
+            let object = json!({ "metadata": metadata });
+            let kind = kind("flowschemas.flowcontrol.apiserver.k8s.io", &[]);
+            object_rule(&kind, &object, &Surroundings::default()).map(|rule| rule.word)
+        };
+        let updated = |by: &str| json!({"name": "exempt", "annotations": {"apf.kubernetes.io/autoupdate-spec": by}});
+        assert_eq!(rule(updated("true")), Some("generated"));
+        assert_eq!(rule(updated("false")), None);
+        // Before the server wrote it down.
+        assert_eq!(rule(json!({"name": "exempt"})), Some("generated"));
+        assert_eq!(rule(json!({"name": "team-a"})), None);
+    }
 }

@@ -246,4 +246,19 @@ mod tests {
         assert!(found.is_empty(), "{found:?}");
         assert!(Changes::from_answer(&Value::Null, &[]).is_empty());
     }
+
+    #[test]
+    fn secrets_that_compose_copied_in_are_data_and_mounted_ones_are_not() {
+        let list = [
+            (0, "/run"),
+            (1, "/run/secrets"),
+            (1, "/run/secrets/token"),
+            (1, "/run/secrets/kubernetes.io"),
+            (1, "/run/app.pid"),
+        ];
+        // `/var/run` is a link to `/run` in most images.
+        let found = changes(&list, &["/var/run/secrets/kubernetes.io/serviceaccount"]);
+        let leaves: Vec<_> = found.leaves().map(|change| change.path.as_str()).collect();
+        assert_eq!(leaves, ["/run/secrets/token"]);
+    }
 }

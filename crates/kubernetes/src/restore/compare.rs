@@ -404,4 +404,22 @@ mod tests {
                 "annotations": {}})
         );
     }
+
+    #[test]
+    fn whether_families_were_chosen_is_known_of_the_stored_service() {
+        let taken = |want: Value| {
+            // Of the live one the comparison has taken what nobody owns there.
+            let live = json!({"spec": {"ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack"}});
+            let mut have = json!({"spec": {"ports": []}});
+            take_families(&json!({ "spec": want }), &live, &mut have);
+            let mut owned = live.clone();
+            take_families(&json!({ "spec": want }), &live, &mut owned);
+            (have["spec"].clone(), owned["spec"].clone())
+        };
+        let chosen = json!({"ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack"});
+        let (have, owned) = taken(chosen.clone());
+        assert_eq!(have["ipFamilies"], chosen["ipFamilies"]);
+        assert_eq!(owned, chosen);
+        assert_eq!(taken(json!({})), (json!({"ports": []}), json!({})));
+    }
 }

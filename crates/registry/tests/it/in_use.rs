@@ -12,9 +12,20 @@ use crate::misbehaviour::{options, source};
 
 /// What is said of an image in use, and how many items bring it back.
 fn find(good: Good, id: &str) -> (Vec<String>, usize) {
+    let (told, providing) = find_on(good, id, &[], &[]);
+    let told = told
+        .into_iter()
+        .filter(|text| text.contains("the tag moved"));
+    (told.collect(), providing)
+}
+
+/// The same of one that runs on these platforms, where the policy chooses those.
+fn find_on(good: Good, id: &str, runs_on: &[&str], chosen: &[&str]) -> (Vec<String>, usize) {
     let fake = Fake::start(move |asked, _| good.answer(asked));
     let host = fake.address::<refloat_registry::Address>();
-    let source = source(&fake, options());
+    let mut options = options();
+    options.platforms = chosen.iter().map(|text| text.parse().unwrap()).collect();
+    let source = source(&fake, options);
     let cancel = Cancel::default();
     let mut inventory: Inventory = source.discover(&cancel).unwrap();
     let used = ImageUse {
@@ -22,16 +33,36 @@ fn find(good: Good, id: &str) -> (Vec<String>, usize) {
         reference: format!("{}/app:1", host.to_string().trim_start_matches("http://")),
         digests: Vec::new(),
         id: id.to_owned(),
-        platforms: Vec::new(),
+        platforms: runs_on.iter().map(|&text| text.to_owned()).collect(),
     };
     source
         .find_images(std::slice::from_ref(&used), &mut inventory, &cancel)
         .unwrap();
     let providing = inventory.items.iter();
     let providing = providing.filter(|item| item.provides.contains(&used.subject));
-    let findings = inventory.findings.iter();
-    let told = findings.filter(|f| f.message.contains("the tag moved"));
-    (told.map(|f| f.message.clone()).collect(), providing.count())
+    let told = inventory.findings.iter().map(|f| f.message.clone());
+    (told.collect(), providing.count())
+}
+
+/// Machines say no variant, whatever the policy chooses.
+#[test]
+fn a_platform_that_runs_and_is_not_chosen_is_told() {
+    let wanted = image("amd64", &[noise(1, 10)]);
+    let told = |runs_on: &[&str], chosen: &[&str]| {
+        let arm = json!({"os": "linux", "architecture": "arm64"});
+        let (registry, _) = list(&wanted, 1, &arm);
+        find_on(registry, &wanted.blobs[0].digest, runs_on, chosen).0
+    };
+    let both = ["linux/amd64", "linux/arm64"];
+    assert_eq!(
+        told(&both, &["linux/amd64"]),
+        [
+            "it runs on linux/arm64 as well, which `platforms` does not choose: what an index has for \
+          that is not captured"
+        ]
+    );
+    assert!(told(&both, &[]).is_empty());
+    assert!(told(&both, &["linux/amd64", "linux/arm64/v8"]).is_empty());
 }
 
 /// An index of one image behind so many others.

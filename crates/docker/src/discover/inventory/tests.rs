@@ -350,3 +350,27 @@ fn what_a_service_mounts_on_other_nodes_is_missed() {
         ["bind:/srv/data", "volume:elsewhere", "volume:here"]
     );
 }
+
+/// `docker compose up` of one service with another file writes that into its container alone.
+#[test]
+fn a_project_has_the_files_of_all_its_services() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut estate = estate();
+    for (name, file) in [("api", "compose.yml"), ("prometheus", "monitoring.yml")] {
+        let file = folder.path().join(file);
+        std::fs::write(&file, "services: {}").unwrap();
+        let labels = json!({"com.docker.compose.project": "shop",
+            "com.docker.compose.service": name,
+            "com.docker.compose.project.working_dir": folder.path(),
+            "com.docker.compose.project.config_files": file});
+        add(&mut estate, name, "app", &[], labels);
+    }
+    let (project, findings) = crate::discover::project_definition("shop", &estate, true);
+    let files: Vec<&str> = project
+        .files
+        .iter()
+        .map(|file| file.stored.as_str())
+        .collect();
+    assert_eq!(files, ["compose.yml", "monitoring.yml"]);
+    assert_eq!(findings, []);
+}

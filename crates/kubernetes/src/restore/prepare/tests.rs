@@ -26,6 +26,7 @@ fn catalogue() -> Catalogue {
             kind("", "serviceaccounts", "ServiceAccount", true),
             kind("apps", "deployments", "Deployment", true),
             kind("batch", "jobs", "Job", true),
+            kind("batch", "cronjobs", "CronJob", true),
             kind(
                 "snapshot.storage.k8s.io",
                 "volumesnapshots",
@@ -65,15 +66,19 @@ fn stored(group: &str, resource: &str, object: Value) -> Stored {
     }
 }
 
-fn run(objects: Vec<Stored>, request: &RestoreRequest, privileged: &[&str]) -> Vec<Prepared> {
-    let selected = Selected {
+fn selected(objects: Vec<Stored>) -> Selected {
+    Selected {
         objects,
         named: BTreeSet::new(),
         namespaces: BTreeSet::new(),
         companions: BTreeSet::new(),
         fields: BTreeMap::new(),
         gaps: Gaps::default(),
-    };
+    }
+}
+
+fn run(objects: Vec<Stored>, request: &RestoreRequest, privileged: &[&str]) -> Vec<Prepared> {
+    let selected = selected(objects);
     let privileged = privileged.iter().map(|glob| Glob::new(glob).unwrap());
     let request = RestoreRequest {
         privileged: privileged.collect(),
@@ -488,4 +493,23 @@ fn p2_operators_wait_for_what_they_own() {
     };
     assert_eq!(held(true), ["operator"]);
     assert_eq!(held(false), [""; 0]);
+}
+
+/// Who suspended it meanwhile did so on purpose.
+#[test]
+fn a_field_is_put_into_an_object_that_acts_as_it_did() {
+    let hold = |fields: &[&str]| {
+        let job =
+            json!({"metadata": {"name": "j", "namespace": "n"}, "spec": {"schedule": "* * * * *"}});
+        let mut selected = selected(vec![stored("batch", "cronjobs", job)]);
+        if !fields.is_empty() {
+            let fields = fields.iter().map(|&field| field.to_owned()).collect();
+            selected.fields.insert("cronjobs.batch/n/j".into(), fields);
+        }
+        let request = RestoreRequest::default();
+        let changes = Changes::parse(&request).unwrap();
+        prepare(selected, &request, &changes, &catalogue())[0].hold
+    };
+    assert_eq!(hold(&[]), Some(Hold::Suspended));
+    assert_eq!(hold(&["/spec/schedule"]), None);
 }
